@@ -1,0 +1,109 @@
+"""Checkpoints: everything the next round needs, in one file a round, whole or absent."""
+
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedpolyp.errors import FedpolypError
+from fedpolyp.files import replacing
+from fedpolyp.model.arrays import Arrays
+
+_NAME = re.compile(r"round-(\d{6})\.npz")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after `round` rounds."""
+
+    round: int
+    fingerprint: str  # of the config that made it
+    arrays: Arrays  # the global model
+    strategy: Arrays  # the server optimizer's own state, and the averaged Adam moments
+    best_round: int  # the round that scored best on validation so far
+    best_val_dice: float
+
+
+class DamagedCheckpoint(FedpolypError):
+    """A checkpoint file that cannot be used; the message names it and says why."""
+
+
+def checkpoint_path(folder: Path, round: int) -> Path:
+    """Where the checkpoint of `round` lies in `folder`."""
+    return folder / f"round-{round:06d}.npz"
+
+
+def rounds_in(folder: Path) -> list[int]:
+    """The rounds that `folder` has a checkpoint file for, oldest first."""
+    names = (_NAME.fullmatch(path.name) for path in folder.glob("round-*.npz"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def oldest(folder: Path) -> int:
+    """The first round that `folder` has a checkpoint of; 0 when it has none."""
+    return min(rounds_in(folder), default=0)
+
+
+def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
+    """Write `checkpoint`, then delete all but the `keep` newest and those that a kept one calls its best."""
+    meta = {
+        "round": checkpoint.round,
+        "fingerprint": checkpoint.fingerprint,
+        "best_round": checkpoint.best_round,
+        "best_val_dice": checkpoint.best_val_dice,
+    }
+    members = {f"model/{name}": array for name, array in checkpoint.arrays.items()}
+    members |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
+    with replacing(checkpoint_path(folder, checkpoint.round)) as stream:
+        # numpy's stub offers its own keyword there; the names of the arrays are ours
+        np.savez(stream, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **members)  # type: ignore[arg-type]
+    newest = [known for known in rounds_in(folder) if known <= checkpoint.round][-keep:]  # a later one was refused
+    needed = {checkpoint.best_round, *newest}
+    for round in newest[:-1]:
+        try:
+            needed.add(load(folder, round, None, arrays=False).best_round)
+        except DamagedCheckpoint:
+            continue
+    for round in rounds_in(folder):
+        if round not in needed:
+            checkpoint_path(folder, round).unlink(missing_ok=True)
+
+
+def load(folder: Path, round: int, fingerprint: str | None, arrays: bool = True) -> Checkpoint:
+    """Read the checkpoint of `round`; with `arrays` false only what is said about it.
+
+    Raises:
+        DamagedCheckpoint: it is missing, truncated, corrupt or of a config with another fingerprint.
+    """
+    path = checkpoint_path(folder, round)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if arrays and (broken := archive.zip.testzip()):  # reading an array may stop before its checksum is due
+                raise zipfile.BadZipFile(f"{broken} is not what was written")
+            meta = json.loads(archive["meta"].tobytes())
+            members = {name: archive[name] for name in archive.files if name != "meta"} if arrays else {}
+    except FileNotFoundError:
+        raise DamagedCheckpoint(f"there is no checkpoint {path}") from None
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise DamagedCheckpoint(f"checkpoint {path} is damaged: {error}") from None
+    if fingerprint is not None and meta["fingerprint"] != fingerprint:
+        raise DamagedCheckpoint(f"checkpoint {path} was made by another config")
+    model = {name.removeprefix("model/"): a for name, a in members.items() if name.startswith("model/")}
+    strategy = {name.removeprefix("strategy/"): a for name, a in members.items() if name.startswith("strategy/")}
+    return Checkpoint(
+        meta["round"], meta["fingerprint"], model, strategy, meta["best_round"], float(meta["best_val_dice"])
+    )
+
+
+def latest(folder: Path, fingerprint: str, refused: Callable[[str], None]) -> Checkpoint | None:
+    """The newest usable checkpoint; `refused` hears why each newer one is not. None when none is left."""
+    for round in reversed(rounds_in(folder)):
+        try:
+            return load(folder, round, fingerprint)
+        except DamagedCheckpoint as error:
+            refused(str(error))
+    return None

@@ -1,0 +1,32 @@
+"""The command line: parses, calls, prints."""
+
+import sys
+
+import typer
+
+from fedpolyp.cli.simulate import simulate
+from fedpolyp.errors import FedpolypError, UsageError
+
+app = typer.Typer(
+    name="fedpolyp",
+    help="What federated learning costs, and gains, for polyp segmentation.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command()(simulate)
+
+
+@app.callback()
+def fedpolyp() -> None:
+    """What federated learning costs, and gains, for polyp segmentation."""
+
+
+def main() -> None:
+    """Run the command line; ends the process with 0 (done), 1 (failed) or 2 (usage)."""
+    try:
+        app()
+    except FedpolypError as error:
+        print("\n".join([f"fedpolyp: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -1,0 +1,151 @@
+"""The experiment's settings as command-line options, made from the config itself so that the two never differ."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedpolyp.config import Config, DataConfig, RuntimeConfig, Section, load
+from fedpolyp.errors import UsageError
+
+# Where the setting's own name would say too little on a command line.
+_NAMES = {
+    "data.source": "data",
+    "hospitals.count": "hospitals",
+    "hospitals.val": "val-fraction",
+    "hospitals.test": "test-fraction",
+}
+_PANELS = {
+    "": "Experiment",
+    "data": "Images",
+    "hospitals": "Hospitals",
+    "model": "U-Net",
+    "training": "Training at a hospital",
+    "federation": "Federation",
+    "runtime": "This machine",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """The settings that the user gave: a file, a preset, single options."""
+
+    file: Path | None
+    preset: str | None
+    overrides: Mapping[str, Any]
+
+    def config(self) -> Config:
+        """The whole config they make, with paths that mean the same from every working directory."""
+        return _settled(load(self.file, self.preset, self.overrides))
+
+    def resumed(self, config: Config) -> Config:
+        """The `config` of a run that goes on, with the runtime settings among those given.
+
+        Raises:
+            UsageError: other settings were given, which would change what the run is.
+        """
+        other = [name for name in self.overrides if not name.startswith("runtime.")]
+        other += [name for name, value in (("--config", self.file), ("--preset", self.preset)) if value is not None]
+        if other:
+            raise UsageError(
+                f"--resume goes on with the run's own settings, so {', '.join(other)} cannot be given; allowed are "
+                f"{', '.join('--' + name.replace('_', '-') for name in RuntimeConfig.model_fields)}"
+            )
+        changes = {name.removeprefix("runtime."): value for name, value in self.overrides.items()}
+        checked = load(overrides={f"runtime.{name}": value for name, value in changes.items()}).runtime
+        runtime = config.runtime.model_copy(update={name: getattr(checked, name) for name in changes})
+        return config.model_copy(update={"runtime": runtime})
+
+
+def with_settings(sections: tuple[str, ...] = tuple(_PANELS)) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command an option for every setting of `sections`, `--config` and `--preset`.
+
+    The command receives what the user gave as its argument `given`.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "given"]
+        settings = _settings(sections)
+
+        def run(**arguments: Any) -> Any:
+            values = {setting: arguments.pop(parameter.name) for setting, parameter in settings.items()}
+            overrides = {setting: value for setting, value in values.items() if value is not None}
+            given = Given(arguments.pop("config_file"), arguments.pop("preset"), overrides)
+            return command(given=given, **arguments)
+
+        parameters = [*own, *_FILE_PARAMETERS, *settings.values()]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads the options there
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorate
+
+
+def _settled(config: Config) -> Config:
+    """`config` with paths that mean the same from every working directory."""
+    data = config.data
+    absolute = DataConfig(
+        **data.model_dump()
+        | {
+            "source": data.source if data.source == "phantom" else str(Path(data.source).expanduser().resolve()),
+            "lists": None if data.lists is None else str(Path(data.lists).expanduser().resolve()),
+        }
+    )
+    return config.model_copy(update={"data": absolute})
+
+
+def _settings(sections: tuple[str, ...]) -> dict[str, inspect.Parameter]:
+    """An option for every setting of `sections`, by the setting's dotted name."""
+    found = {}
+    for name, field in Config.model_fields.items():
+        value = field.default
+        members = type(value).model_fields.items() if isinstance(value, Section) else [("", field)]
+        section = name if isinstance(value, Section) else ""
+        if section not in sections:
+            continue
+        for member, info in members:
+            dotted = f"{name}.{member}" if member else name
+            option = _NAMES.get(dotted, (member or name).replace("_", "-"))
+            default = info.default
+            flag = f"--{option}/--no-{option}" if isinstance(default, bool) else f"--{option}"
+            about = typer.Option(
+                flag,
+                help=f"{info.description} [dim]\\[{_shown(default)}][/dim]",
+                show_default=False,
+                rich_help_panel=_PANELS[section],
+            )
+            found[dotted] = inspect.Parameter(
+                option.replace("-", "_"),
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[info.annotation | None, about],  # type: ignore[operator]
+            )
+    return found
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return " ".join(str(item) for item in default)
+    return "unset" if default is None else str(default)
+
+
+_FILE_PARAMETERS = [
+    inspect.Parameter(
+        "config_file",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Path | None, typer.Option("--config", help="TOML file of settings; any option given beside it wins")
+        ],
+    ),
+    inspect.Parameter(
+        "preset",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[str | None, typer.Option(help="named settings to start from: seed, paper")],
+    ),
+]

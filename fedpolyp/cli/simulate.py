@@ -1,0 +1,64 @@
+"""`fedpolyp simulate`: a federation of hospitals on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedpolyp import runs
+from fedpolyp.cli.options import Given, with_settings
+from fedpolyp.errors import FedpolypError, UsageError
+
+
+@with_settings()
+def simulate(
+    given: Given,
+    out: Annotated[Path | None, typer.Option(help="run folder to make  [dim]\\[runs/<time>-<images>][/dim]")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="go on with a run that was interrupted")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last line")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show what Flower and Ray say, too")] = False,
+) -> None:
+    """Train a federation of hospitals on this machine and score its model on a held-out set."""
+    if resume is not None and out is not None:
+        raise UsageError("--resume goes on in the run's own folder, so --out cannot be given with it")
+    if resume is None:
+        config = given.config()
+        path = out or runs.DEFAULT_ROOT / runs.new_name(config)
+        runs.refuse_taken(path)
+    else:
+        run = runs.find(resume)
+        config = given.resumed(run.config())
+
+    # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
+    from fedpolyp import simulation
+    from fedpolyp.cli.screen import screen
+    from fedpolyp.cli.tables import round_table
+    from fedpolyp.data.hospitals import deal
+    from fedpolyp.data.source import open_source
+    from fedpolyp.report.finish import finish
+
+    console = Console()
+    store = open_source(config.data, config.seed)
+    if store.report.rejected and not quiet:
+        console.print(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
+    if resume is None:
+        partition = deal(store.records, config)
+        run = runs.create(path, config, partition)
+    else:
+        partition = run.partition()
+    with run.locked():
+        try:
+            with screen(console, quiet) as watcher:
+                simulation.run(config, run, store, partition, watcher, verbose)
+        except FedpolypError as error:
+            done = len(run.rounds()) - 1
+            if done >= 0:
+                error.add_note(f"{done} rounds are complete; go on with: fedpolyp simulate --resume {run.path}")
+            raise
+        finish(run, store)
+    last = run.rounds()[-1]
+    if not quiet:
+        console.print(round_table(run.rounds()))
+    console.print(f"held-out Dice {last['dice']:.3f} after round {last['round']}", highlight=False)
+    console.print(f"run folder: {run.path}", highlight=False, soft_wrap=True)

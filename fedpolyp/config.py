@@ -1,0 +1,235 @@
+"""The experiment's config: every setting, its default, its meaning and its bounds. TOML in, TOML out.
+
+Defaults live here and nowhere else. A config is frozen once made; `load` merges, from weakest to strongest, the
+defaults, a preset, a TOML file and single overrides (`{"training.batch_size": 4}`).
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedpolyp.errors import UsageError
+
+PHANTOM = "phantom"
+
+
+class Section(BaseModel):
+    """A table of the TOML file; unknown keys and later changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(Section):
+    """Which images, at what size, and which of them no hospital ever sees."""
+
+    source: str = Field(PHANTOM, description="'phantom', or a folder with images/ and masks/ of the same stems")
+    image_size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side of the square images, pixels")
+    held_out: float = Field(0.12, gt=0, lt=0.9, description="fraction of the images in the held-out set")
+    lists: str | None = Field(
+        None, description="folder with train.txt and val.txt: val.txt becomes the held-out set instead of a random one"
+    )
+    phantom_images: int = Field(320, ge=20, le=100_000, description="how many frames the phantom draws")
+    phantom_looks: int = Field(5, ge=1, le=1000, description="how many scope-and-lamp looks the phantom's frames have")
+
+
+class HospitalsConfig(Section):
+    """How the images that are not held out are dealt to hospitals."""
+
+    count: int = Field(5, ge=1, le=10_000, description="number of hospitals")
+    scheme: Literal["iid", "lesion-size"] = Field("iid", description="how images are dealt: iid, lesion-size")
+    skew: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="strength of a skewed scheme: 0 deals like iid, 1 sorts completely (iid ignores it)",
+    )
+    val: float = Field(0.1, ge=0, lt=0.5, description="fraction of each hospital's images kept for validation")
+    test: float = Field(0.1, ge=0, lt=0.5, description="fraction of each hospital's images kept for its own test")
+
+
+class ModelConfig(Section):
+    """The U-Net."""
+
+    base_filters: int = Field(16, ge=1, le=256, description="filters of the first encoder block, doubled at each level")
+    normalization: Literal["batch", "group", "none"] = Field("batch", description="after each convolution")
+    dropout: tuple[float, float] = Field(
+        (0.0, 0.0), description="dropout rate of the first encoder block and of the bridge; linear in between"
+    )
+
+    @model_validator(mode="after")
+    def _rates(self) -> "ModelConfig":
+        if not all(0 <= rate < 1 for rate in self.dropout):
+            raise ValueError(f"dropout rates must be in [0, 1), got {list(self.dropout)}")
+        return self
+
+
+class TrainingConfig(Section):
+    """What a hospital does with the global model in one round."""
+
+    local_epochs: int = Field(1, ge=1, le=1000, description="passes over a hospital's training images in a round")
+    batch_size: int = Field(8, ge=1, le=1024, description="images a step; a last partial batch is kept")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate in the first round")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate over the rounds")
+    warmup_rounds: int = Field(0, ge=0, description="rounds over which the learning rate rises linearly at the start")
+    loss: Literal["bce", "bce+dice"] = Field("bce+dice", description="binary cross-entropy, plus soft Dice per image")
+    optimizer_state: Literal["reset", "keep", "average"] = Field(
+        "keep", description="Adam's moments across rounds: reset, kept at each hospital, or averaged by the server"
+    )
+    augment: bool = Field(True, description="random flips, rotations, scaled crops and colour")
+    precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="arithmetic of the U-Net's layers")
+    threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; part of what fixes the bits")
+
+
+class FederationConfig(Section):
+    """Who trains in a round, and how their weights become one model."""
+
+    rounds: int = Field(20, ge=1, le=100_000, description="rounds of federation")
+    strategy: Literal["fedavg", "fedprox"] = Field("fedavg", description="how the server combines weights")
+    fraction: float = Field(1.0, gt=0, le=1, description="fraction of the hospitals sampled in each round")
+    min_replies: float = Field(
+        0.5, gt=0, le=1, description="fraction of the sampled hospitals whose replies a round needs to count"
+    )
+    proximal_mu: float = Field(0.01, ge=0, description="FedProx: weight of the proximal term")
+    round_timeout: float = Field(3600.0, gt=0, description="seconds after which missing replies are given up")
+
+
+class RuntimeConfig(Section):
+    """How the run is carried out on this machine: changes its speed, never its bits."""
+
+    actors: int = Field(2, ge=1, le=1024, description="hospitals trained at the same time, one process each")
+    gpus_per_client: float | None = Field(
+        None, ge=0, le=1, description="share of a GPU for each actor; unset: 1/actors where there is a GPU"
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept, besides the best on validation")
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    seed: int = Field(0, ge=0, lt=2**31, description="fixes the deal, the initial weights and every random draw")
+    data: DataConfig = DataConfig()
+    hospitals: HospitalsConfig = HospitalsConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    federation: FederationConfig = FederationConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Config":
+        if self.hospitals.val + self.hospitals.test >= 0.9:
+            raise ValueError("hospitals.val and hospitals.test together leave less than a tenth for training")
+        return self
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides the bits of a run: the whole config but `runtime`."""
+        decisive = self.model_dump(mode="json", exclude={"runtime"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+# 'paper' is the U-Net of Ronneberger et al. 2015 in size; 'seed' is the capstone project this one grew from.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"data.image_size": 256, "model.base_filters": 64},
+    "seed": {
+        "data.image_size": 256,
+        "model.base_filters": 16,
+        "model.dropout": (0.1, 0.3),
+        "model.normalization": "none",
+        "training.loss": "bce",
+    },
+}
+
+
+def load(file: Path | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The config made of the defaults, then `preset`, then the TOML `file`, then `overrides` (dotted names).
+
+    Raises:
+        UsageError: the file cannot be read, a name is unknown or a value is out of bounds.
+    """
+    tree: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise UsageError(f"preset must be one of {', '.join(PRESETS)}; got '{preset}'")
+        _merge(tree, PRESETS[preset])
+    if file is not None:
+        _merge(tree, _flatten(_read_toml(file)))
+    _merge(tree, overrides or {})
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(_sentence(error)) from None
+
+
+def to_toml(config: Config, explain: bool = False) -> str:
+    """`config` as TOML that `load` reads back to an equal config; with `explain`, each value's meaning as a comment."""
+    lines = _toml_lines(config, explain)
+    for name, section in config:
+        if isinstance(section, Section):
+            lines += ["", f"[{name}]", *_toml_lines(section, explain)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_lines(section: Section, explain: bool) -> list[str]:
+    lines = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            continue
+        # TOML has no null: an unset value is shown commented out.
+        line = f"# {name} =" if value is None else f"{name} = {_toml_value(value)}"
+        lines.append(f"{line:<32}  # {field.description}" if explain else line)
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are written alike in JSON and TOML
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the config file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not valid TOML: {error}") from None
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _merge(tree: dict[str, Any], flat: Mapping[str, Any]) -> None:
+    for dotted, value in flat.items():
+        *sections, name = dotted.split(".")
+        table = tree
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"'{dotted}' is not a setting: '{section}' is a value, not a table")
+        table[name] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(part) for part in problem["loc"]) or "config"
+        if problem["type"] == "extra_forbidden":
+            parts.append(f"{where} is not a setting ('fedpolyp config' lists them)")
+        elif problem["type"] == "value_error":
+            parts.append(str(problem["ctx"]["error"]))
+        else:
+            said = problem["msg"].replace("Input should be", "must be")
+            parts.append(f"{where} {said}; got {problem['input']!r}")
+    return "; ".join(parts)

@@ -1,0 +1,44 @@
+"""The source of a run's images: the phantom or a folder, as the config names it, opened as a store."""
+
+import hashlib
+from pathlib import Path
+
+from fedpolyp.config import PHANTOM, DataConfig
+from fedpolyp.data.ingest import ingest
+from fedpolyp.data.store import ImageRecord, IngestReport, Store, colour_tone, store_path, stores_folder, write_store
+
+
+def open_source(config: DataConfig, seed: int) -> Store:
+    """The store of `config`'s source, made if there is none yet; `seed` decides the phantom's frames.
+
+    Raises:
+        UsageError: the source is a folder without a usable pair.
+        FedpolypError: the store cannot be written, or what is in its place cannot be opened.
+    """
+    if config.source == PHANTOM:
+        return _open_phantom(config.phantom_images, config.image_size, config.phantom_looks, seed)
+    return ingest(Path(config.source), config.image_size)
+
+
+def _open_phantom(count: int, size: int, looks: int, seed: int) -> Store:
+    from fedpolyp.data import phantom
+
+    path = store_path(stores_folder(), PHANTOM, size, [PHANTOM, phantom.VERSION, count, size, looks, seed])
+    if path.exists():
+        return Store.open(path)
+    images, masks, look = phantom.draw(count, size, looks, seed)
+    records = [
+        ImageRecord(
+            id=f"phantom-{index:05d}",
+            source=PHANTOM,
+            look=int(look[index]),
+            height=size,
+            width=size,
+            lesion_fraction=float(mask.mean()),
+            tone=colour_tone(image),
+            group=index,  # frames are drawn independently: none is another's neighbour
+            sha256=hashlib.sha256(image.tobytes() + mask.tobytes()).hexdigest(),
+        )
+        for index, (image, mask) in enumerate(zip(images, masks, strict=True))
+    ]
+    return write_store(path, images, masks, records, IngestReport(count))

@@ -1,0 +1,9 @@
+"""The two ways a command can end badly, each with one clear sentence for the person who typed it."""
+
+
+class FedpolypError(Exception):
+    """Something failed while the input was fine; the command ends with exit code 1."""
+
+
+class UsageError(FedpolypError):
+    """The input was wrong: the message says what was received and what is allowed; exit code 2."""

@@ -1,0 +1,1 @@
+"""The arms of a comparison: what federation is measured against."""

@@ -1,0 +1,110 @@
+"""Scores of predicted masks: pixels are counted once per image, every overlap score is one line of those counts."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, distance_transform_edt
+
+Counts = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+
+def count_pixels(pred: NDArray[Any], truth: NDArray[Any]) -> Counts:
+    """Pixels of each image by outcome.
+
+    Args:
+        pred: predicted masks (N,H,W), uint8 or bool; anything but 0 is polyp.
+        truth: true masks, likewise.
+
+    Returns:
+        (N,4) int64, columns true positive, false positive, false negative, true negative.
+
+    Raises:
+        ValueError: the shapes differ or are not (N,H,W).
+    """
+    pred, truth = _as_masks(pred, truth)
+    tp = np.count_nonzero(pred & truth, axis=(1, 2))
+    fp = np.count_nonzero(pred, axis=(1, 2)) - tp
+    fn = np.count_nonzero(truth, axis=(1, 2)) - tp
+    tn = math.prod(pred.shape[1:]) - tp - fp - fn
+    return np.stack([tp, fp, fn, tn], axis=1).astype(np.int64)
+
+
+def dice(counts: Counts) -> Scores:
+    """2 tp / (2 tp + fp + fn) of each image, (N,) in [0,1]; 1 when both masks are empty, 0 when one is."""
+    tp, fp, fn, _ = counts.T
+    return _ratio(2 * tp, 2 * tp + fp + fn, counts)
+
+
+def iou(counts: Counts) -> Scores:
+    """tp / (tp + fp + fn) of each image, (N,) in [0,1]; 1 when both masks are empty, 0 when one is."""
+    tp, fp, fn, _ = counts.T
+    return _ratio(tp, tp + fp + fn, counts)
+
+
+def precision(counts: Counts) -> Scores:
+    """tp / (tp + fp) of each image, (N,) in [0,1]; 1 when both masks are empty, 0 when one is (also the predicted)."""
+    tp, fp, _, _ = counts.T
+    return _ratio(tp, tp + fp, counts)
+
+
+def recall(counts: Counts) -> Scores:
+    """tp / (tp + fn) of each image, (N,) in [0,1]; 1 when both masks are empty, 0 when one is (also the true)."""
+    tp, _, fn, _ = counts.T
+    return _ratio(tp, tp + fn, counts)
+
+
+def hd95(pred: NDArray[Any], truth: NDArray[Any]) -> Scores:
+    """95th percentile of the symmetric surface distance of each image, as a fraction of the image diagonal.
+
+    Pooled as in medpy's `metric.binary.hd95` (https://github.com/loli/medpy): one percentile, linearly interpolated,
+    over the distances from every boundary pixel of either mask to the nearest boundary pixel of the other. (MONAI takes
+    the larger of two one-way percentiles: another number, not to be mixed with this one in a table.) A boundary pixel
+    is one that erosion with the 4-neighbourhood removes; beyond the image's edge there is no polyp.
+
+    Args:
+        pred: predicted masks (N,H,W), uint8 or bool; anything but 0 is polyp.
+        truth: true masks, likewise.
+
+    Returns:
+        (N,) in [0,1]; 0 when both masks are empty, 1 when one is.
+
+    Raises:
+        ValueError: the shapes differ or are not (N,H,W).
+    """
+    pred, truth = _as_masks(pred, truth)
+    diagonal = math.hypot(*pred.shape[1:])
+    distances = [_percentile_distance(p, t, diagonal) for p, t in zip(pred, truth, strict=True)]
+    return np.array(distances, dtype=np.float64) / diagonal
+
+
+def _percentile_distance(pred: NDArray[np.bool_], truth: NDArray[np.bool_], if_one_empty: float) -> float:
+    has_polyp = pred.any(), truth.any()
+    if not all(has_polyp):
+        return if_one_empty if any(has_polyp) else 0.0
+    # Both boundaries lie inside the masks' common bounding box, so nothing outside it can change a distance.
+    either = pred | truth
+    rows, columns = np.flatnonzero(either.any(axis=1)), np.flatnonzero(either.any(axis=0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    pred_edge, truth_edge = _boundary(pred[box]), _boundary(truth[box])
+    to_truth = distance_transform_edt(~truth_edge)[pred_edge]
+    to_pred = distance_transform_edt(~pred_edge)[truth_edge]
+    return float(np.percentile(np.concatenate([to_truth, to_pred]), 95))
+
+
+def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return mask & ~binary_erosion(mask)
+
+
+def _ratio(numerator: Counts, denominator: Counts, counts: Counts) -> Scores:
+    both_empty = counts[:, :3].sum(axis=1) == 0
+    score = np.divide(numerator, denominator, out=np.zeros(len(counts)), where=denominator > 0)
+    return np.where(both_empty, 1.0, score)
+
+
+def _as_masks(pred: NDArray[Any], truth: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    if pred.shape != truth.shape or pred.ndim != 3:
+        raise ValueError(f"masks must both be (N,H,W); got {pred.shape} and {truth.shape}")
+    return pred.astype(bool, copy=False), truth.astype(bool, copy=False)

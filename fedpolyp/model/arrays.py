@@ -1,0 +1,57 @@
+"""A model's weights as named arrays, and what federation needs to know and check about them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Name to array, in the model's own order: 'encoder1_conv1/kernel', …
+Arrays = dict[str, NDArray[Any]]
+
+_STATISTICS = ("/moving_mean", "/moving_variance")
+
+
+def is_statistic(name: str) -> bool:
+    """Whether `name` is a moving statistic of a normalization layer: averaged, but never optimized or noised."""
+    return name.endswith(_STATISTICS)
+
+
+def read(variables: Mapping[str, Any]) -> Arrays:
+    """A copy of named Keras variables as arrays."""
+    return {name: np.array(variable.numpy()) for name, variable in variables.items()}
+
+
+def assign(variables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write `arrays` into the Keras variables of the same names, in place.
+
+    Raises:
+        ValueError: names or shapes differ.
+    """
+    fault = mismatch(arrays, {name: variable.shape for name, variable in variables.items()})
+    if fault:
+        raise ValueError(fault)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def mismatch(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What in `arrays` does not fit `shapes`, in words; None when all fits and is finite numbers."""
+    missing = [name for name in shapes if name not in arrays]
+    extra = [name for name in arrays if name not in shapes]
+    if missing or extra:
+        return f"array names differ: {len(missing)} missing {missing[:2]}, {len(extra)} unexpected {extra[:2]}"
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != tuple(shape):
+            return f"array {name} has shape {array.shape}, expected {tuple(shape)}"
+        if array.dtype.kind not in "fiu" or not np.all(np.isfinite(array)):
+            return f"array {name} has values that are not finite numbers"
+    return None
+
+
+def equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether both hold the same names with the same bits."""
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and one[name].tobytes() == other[name].tobytes() for name in one
+    )

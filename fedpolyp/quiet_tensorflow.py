@@ -1,0 +1,19 @@
+"""Imports TensorFlow without the lines that its C++ start-up writes to the terminal whatever the log level is."""
+
+import os
+import sys
+
+# TensorFlow reads these when it is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+if "tensorflow" not in sys.modules:
+    sys.stderr.flush()
+    _terminal = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as _nowhere:
+            os.dup2(_nowhere.fileno(), 2)
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(_terminal, 2)
+        os.close(_terminal)

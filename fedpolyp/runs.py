@@ -1,0 +1,259 @@
+"""The run folder: what a run writes, in an order that leaves the last complete round readable, and how it is read."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpolyp import __version__, files
+from fedpolyp.config import Config, load, to_toml
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.errors import FedpolypError, UsageError
+
+DEFAULT_ROOT = Path("runs")
+_IMAGE_COLUMNS = ("arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95")
+_PACKAGES = ("tensorflow", "keras", "flwr", "ray", "numpy", "opencv-python")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder; every path in it has its one name here."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.name
+
+    @property
+    def partition_file(self) -> Path:
+        """The deal, as ids."""
+        return self.path / "partition.json"
+
+    @property
+    def rounds_file(self) -> Path:
+        """One JSON line a round."""
+        return self.path / "rounds.jsonl"
+
+    @property
+    def images_file(self) -> Path:
+        """One row a scored image and model."""
+        return self.path / "images.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def state(self) -> Path:
+        """The hospitals' private state, a folder each."""
+        return self.path / "state"
+
+    @property
+    def model_file(self) -> Path:
+        """The model that was best on validation, as Keras saves it."""
+        return self.path / "model.keras"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from writing to this run; the lock goes with the process that holds it.
+
+        Raises:
+            FedpolypError: another process is at work on this run.
+        """
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FedpolypError(f"another process is at work on {self.path}") from None
+            yield
+
+    def config(self) -> Config:
+        """The config the run was started with."""
+        return load(self.path / "config.toml")
+
+    def partition(self) -> Partition:
+        """The deal the run was started with."""
+        return Partition.load(self.partition_file)
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The records of all complete rounds, from round 0; a half-written last line is left out."""
+        if not self.rounds_file.exists():
+            return []
+        records = []
+        for line in self.rounds_file.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return records
+
+    def append_round(self, record: dict[str, Any]) -> None:
+        """Add one round's record; it is on disk when this returns."""
+        with self.rounds_file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def rewind(self, round: int) -> None:
+        """Drop the records after `round`, so that a resumed run writes them again.
+
+        Raises:
+            FedpolypError: records up to `round` are missing.
+        """
+        kept = [record for record in self.rounds() if record["round"] <= round]
+        if [record["round"] for record in kept] != list(range(round + 1)):
+            raise FedpolypError(f"{self.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
+        files.write_text(self.rounds_file, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def write_images(self, rows: Iterable["ScoredImage"]) -> None:
+        """Write images.csv, one row a scored image and model."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_IMAGE_COLUMNS)
+        for row in rows:
+            writer.writerow((row.arm, row.seed, row.model, row.round, row.set, row.id, *row.counts, f"{row.hd95:.6f}"))
+        files.write_text(self.images_file, text.getvalue())
+
+
+@dataclass
+class RoundRecord:
+    """What rounds.jsonl says about one round, as it comes together."""
+
+    round: int
+    scores: dict[str, float] = field(default_factory=dict)
+    val_dice: float | None = None
+    hospitals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def hospital(self, name: str) -> dict[str, Any]:
+        """The entry of one hospital, made when it is first asked for."""
+        return self.hospitals.setdefault(name, {})
+
+    def to_plain(self) -> dict[str, Any]:
+        """The line of rounds.jsonl."""
+        return {
+            "round": self.round,
+            "dice": self.scores["dice"],
+            "iou": self.scores["iou"],
+            "val_dice": self.val_dice,
+            "loss": self.scores["loss"],
+            "seconds": round(time.monotonic() - self.began, 3),
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
+            "hospitals": self.hospitals,
+            "refused": self.refused,
+        }
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """One row of images.csv."""
+
+    arm: str
+    seed: int
+    model: str  # 'last' or 'best'
+    round: int
+    set: str  # 'heldout', 'val:<hospital>', 'test:<hospital>', 'unseen:<source>'
+    id: str
+    counts: tuple[int, int, int, int]  # tp, fp, fn, tn
+    hd95: float  # fraction of the image diagonal
+
+
+def scored_images(
+    arm: str,
+    seed: int,
+    model: str,
+    round: int,
+    set: str,
+    ids: Sequence[str],
+    counts: NDArray[np.int64],
+    hd95: NDArray[np.float64],
+) -> list[ScoredImage]:
+    """The rows of one model on one set: `counts` (N, 4) and `hd95` (N,) in the order of `ids`."""
+    return [
+        ScoredImage(arm, seed, model, round, set, id, (int(tp), int(fp), int(fn), int(tn)), float(distance))
+        for id, (tp, fp, fn, tn), distance in zip(ids, counts, hd95, strict=True)
+    ]
+
+
+def refuse_taken(path: Path) -> None:
+    """Raise a UsageError when `path` exists and is not an empty folder."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} exists already; choose another --out, or go on with that run: --resume {path}")
+
+
+def create(path: Path, config: Config, partition: Partition) -> RunFolder:
+    """Make a run's folder with its config, deal and environment.
+
+    Raises:
+        UsageError: `path` exists and is not an empty folder.
+    """
+    refuse_taken(path)
+    run = RunFolder(path)
+    try:
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from None
+    partition.save(run.partition_file)
+    files.write_text(path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+    files.write_text(path / "config.toml", to_toml(config, explain=True))  # last: with it the folder is a run
+    return run
+
+
+def find(run: str, root: Path = DEFAULT_ROOT) -> RunFolder:
+    """The run that `run` names: a folder's path, or a name under `root`.
+
+    Raises:
+        UsageError: neither is a run folder.
+    """
+    for path in (Path(run), root / run):
+        if (path / "config.toml").is_file():
+            return RunFolder(path)
+    raise UsageError(f"there is no run '{run}': neither {Path(run)} nor {root / run} holds a config.toml")
+
+
+def new_name(config: Config, now: datetime | None = None) -> str:
+    """A name that sorts by time and says what is in it: '20260131-235959-kvasir-5-hospitals'."""
+    source = Path(config.data.source).name
+    return f"{now or datetime.now():%Y%m%d-%H%M%S}-{source}-{config.hospitals.count}-hospitals"
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a run was made: versions, processor, command."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "packages": {"fedpolyp": __version__, **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

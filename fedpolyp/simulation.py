@@ -1,0 +1,127 @@
+"""A federation on one machine: Flower's simulation engine and Ray, wrapped so that nothing fails silently."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+# Read by Flower and Ray when they are imported.
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+os.environ.setdefault("RAY_DISABLE_METRICS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the shutdown must not start a second Ray
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else its C++ side writes to the terminal at every shutdown
+
+import fedpolyp.quiet_tensorflow  # noqa: F401, I001  # before Flower's engine imports TensorFlow
+import ray
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+from clients.app import app as client_app
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.store import Store
+from fedpolyp.errors import FedpolypError
+from fedpolyp.runs import RunFolder
+from fedpolyp.watcher import Watcher
+from server.exchange import Interrupted
+from server.rounds import Federation, sample
+
+
+def run(
+    config: Config, run: RunFolder, store: Store, partition: Partition, watcher: Watcher, verbose: bool = False
+) -> None:
+    """Carry the run in `run` to its last round, from wherever its checkpoints left it.
+
+    Each of the config's actors is a process that plays one hospital at a time. Ctrl-C stops the run within seconds.
+
+    Raises:
+        FedpolypError: the run cannot go on; its folder holds every complete round.
+        Interrupted: Ctrl-C.
+    """
+    stop = threading.Event()
+    seats = len(sample(sorted(partition.hospitals), config, 1))
+    actors = min(config.runtime.actors, len(partition.hospitals))
+    federation = Federation(config, run, store, partition, watcher, stop)
+    failure: list[BaseException] = []
+    server_app = ServerApp()
+
+    @server_app.main()
+    def main(grid: Grid, context: Context) -> None:
+        try:
+            federation.run_on(grid, seats, actors)
+        except BaseException as error:
+            failure.append(error)
+            ray.shutdown()  # frees Flower's threads from waiting for trainings that nobody wants any more
+            raise
+
+    with _interrupts_set(stop), _flower_log(logging.DEBUG if verbose else logging.CRITICAL):
+        try:
+            run_simulation(
+                server_app, client_app, num_supernodes=seats, backend_config=_backend(config, actors, verbose)
+            )
+        except Exception as error:
+            failure.append(error)  # after the federation's own failure, which tells more
+    if failure:
+        first = failure[0]
+        if isinstance(first, FedpolypError):
+            raise first
+        raise FedpolypError(f"the simulation failed: {type(first).__name__}: {first}") from first
+
+
+def _backend(config: Config, actors: int, verbose: bool) -> dict[str, Any]:
+    share = config.runtime.gpus_per_client
+    if share is None:
+        share = 1 / actors if _has_gpu() else 0.0
+    return {
+        "init_args": {
+            "num_cpus": actors,
+            "include_dashboard": False,
+            "log_to_driver": verbose,
+            "logging_level": "ERROR",
+        },
+        # A dead actor is replaced without end, and what it was doing is tried three times in all: the message is
+        # repeated with the same bits, because a hospital's training depends on nothing that the dead process held.
+        "client_resources": {"num_cpus": 1, "num_gpus": share, "max_restarts": -1, "max_task_retries": 2},
+    }
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@contextlib.contextmanager
+def _interrupts_set(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM set `stop` instead of breaking into Flower's threads wherever they are."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _flower_log(level: int) -> Iterator[None]:
+    """Flower's logger at `level`: what concerns the user reaches the watcher, in words of our own."""
+    logger = logging.getLogger("flwr")
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+__all__ = ["Interrupted", "run"]

@@ -1,0 +1,242 @@
+"""The trainer: one U-Net compiled once per process, and as many trainings with it as are asked for."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+import fedpolyp.quiet_tensorflow  # noqa: F401  # before anything else imports TensorFlow
+from fedpolyp import metrics
+from fedpolyp.config import Config, DataConfig, FederationConfig
+from fedpolyp.data import augmentation
+from fedpolyp.model import arrays as named
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.model.losses import segmentation_loss
+from fedpolyp.model.unet import LOGITS, build_unet
+
+Images = NDArray[np.uint8]
+
+_EVALUATION_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one training leaves: new weights, Adam's state, and how it went."""
+
+    arrays: Arrays
+    optimizer: Arrays
+    loss: float  # mean over the images seen, each measured just before the step that used it
+    images: int  # training images of the hospital, the weight of its reply
+    steps: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on a set of images, one row an image."""
+
+    counts: NDArray[np.int64]  # (N, 4): tp, fp, fn, tn
+    losses: NDArray[np.float64]  # (N,)
+
+    def means(self) -> dict[str, float]:
+        """Mean per-image Dice and IoU, and mean loss."""
+        return {
+            "dice": float(metrics.dice(self.counts).mean()),
+            "iou": float(metrics.iou(self.counts).mean()),
+            "loss": float(self.losses.mean()),
+        }
+
+
+class Trainer:
+    """A compiled U-Net that trains from given weights and leaves no trace of one training in the next.
+
+    A used trainer gives the same bits as a new one: weights, optimizer state and random draws all come in as arguments
+    or are derived from (seed, round, hospital, epoch, index).
+    """
+
+    def __init__(self, config: Config) -> None:
+        prepare_tensorflow(config.training.threads)
+        self.config = config
+        self.model = build_unet(config)
+        self._logits = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
+        self._variables = {variable.path: variable for variable in self.model.weights}
+        self._optimizer = keras.optimizers.Adam(config.training.learning_rate)
+        self._optimizer.build(self.model.trainable_variables)
+        self._moments = _moments(self._optimizer, self.model.trainable_variables)
+        self._anchor = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.model.trainable_variables]
+        self._proximal_mu = config.federation.proximal_mu if config.federation.strategy == "fedprox" else 0.0
+        self.initial = named.read(self._variables)
+        self.fresh_optimizer = named.read(self._moments)
+        self.traces = 0
+        size = config.data.image_size
+        # One signature for every batch size, or each hospital's last partial batch would be traced anew.
+        image, mask = tf.TensorSpec((None, size, size, 3), tf.uint8), tf.TensorSpec((None, size, size), tf.uint8)
+        self._train_step = tf.function(self._step, input_signature=[image, mask])
+        self._score = tf.function(self._scores, input_signature=[image, mask])
+
+    def train(
+        self,
+        start: Arrays,
+        images: Images,
+        masks: Images,
+        *,
+        hospital: str,
+        round: int,
+        learning_rate: float,
+        optimizer: Arrays | None = None,
+    ) -> Trained:
+        """Train from `start` for the config's local epochs.
+
+        Args:
+            start: the global model's weights; they are also FedProx's anchor.
+            images: (N, S, S, 3) uint8, RGB.
+            masks: (N, S, S) uint8 in {0, 1}.
+            hospital: whose images these are; with `round` and the config's seed it fixes every random draw.
+            round: from 1.
+            learning_rate: Adam's, for the whole training.
+            optimizer: Adam's state as an earlier training left it; None starts anew.
+
+        Raises:
+            ValueError: there are no images, or arrays do not fit the model.
+        """
+        if len(images) == 0:
+            raise ValueError("there are no training images")
+        named.assign(self._variables, start)
+        named.assign(self._moments, self.fresh_optimizer if optimizer is None else optimizer)
+        self._optimizer.learning_rate.assign(learning_rate)
+        self._reseed_dropout(round, hospital)
+        if self._proximal_mu:
+            for anchor, variable in zip(self._anchor, self.model.trainable_variables, strict=True):
+                anchor.assign(variable.value)
+        total, steps = 0.0, 0
+        for batch, truth in self._batches(images, masks, hospital, round):
+            total += float(self._train_step(batch, truth)) * len(batch)
+            steps += 1
+        seen = len(images) * self.config.training.local_epochs
+        return Trained(named.read(self._variables), named.read(self._moments), total / seen, len(images), steps)
+
+    def evaluate(self, arrays: Arrays, images: Images, masks: Images) -> Evaluation:
+        """Score the model with weights `arrays` on `images` (N, S, S, 3) uint8 and `masks` (N, S, S) uint8."""
+        predicted, losses = self._run(arrays, images, masks)
+        return Evaluation(metrics.count_pixels(predicted, masks), losses)
+
+    def predict(self, arrays: Arrays, images: Images) -> Images:
+        """The masks (N, S, S) uint8 in {0, 1} that the model with weights `arrays` sees in `images`."""
+        return self._run(arrays, images, np.zeros(images.shape[:3], np.uint8))[0]
+
+    def save(self, arrays: Arrays, path: Path) -> None:
+        """Write the model with weights `arrays` as a .keras file: uint8 RGB images in, lesion probability out."""
+        named.assign(self._variables, arrays)
+        self.model.save(path)
+
+    def _run(self, arrays: Arrays, images: Images, masks: Images) -> tuple[Images, NDArray[np.float64]]:
+        named.assign(self._variables, arrays)
+        predicted = np.zeros(masks.shape, np.uint8)
+        losses = np.zeros(len(images))
+        for first in range(0, len(images), _EVALUATION_BATCH):
+            rows = slice(first, first + _EVALUATION_BATCH)
+            batch = self._score(np.asarray(images[rows]), np.asarray(masks[rows]))
+            predicted[rows], losses[rows] = batch[0].numpy(), batch[1].numpy()
+        return predicted, losses
+
+    def _batches(self, images: Images, masks: Images, hospital: str, round: int) -> Iterator[tuple[Images, Images]]:
+        seed, settings = self.config.seed, self.config.training
+        for epoch in range(settings.local_epochs):
+            order = augmentation.shuffle_order(seed, round, hospital, epoch, len(images))
+            for first in range(0, len(order), settings.batch_size):
+                rows = order[first : first + settings.batch_size]
+                pairs = [(np.asarray(images[row]), np.asarray(masks[row])) for row in rows]
+                if settings.augment:
+                    pairs = [
+                        augmentation.augment(*pair, augmentation.generator(seed, round, hospital, epoch, int(row)))
+                        for pair, row in zip(pairs, rows, strict=True)
+                    ]
+                yield np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+
+    def _step(self, images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        self.traces += 1  # runs in Python, so only when TensorFlow traces
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self._logits(images, training=True)[..., 0]
+            loss = tf.reduce_mean(segmentation_loss(self.config.training.loss, tf.cast(masks, tf.float32), logits))
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        if self._proximal_mu:  # FedProx (Li et al., MLSys 2020): the gradient of mu/2 · |w - w_global|²
+            gradients = [
+                gradient + self._proximal_mu * (variable.value - anchor)
+                for gradient, variable, anchor in zip(gradients, variables, self._anchor, strict=True)
+            ]
+        self._optimizer.apply(gradients, variables)
+        return loss
+
+    def _scores(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        self.traces += 1
+        logits = self._logits(images, training=False)[..., 0]
+        losses = segmentation_loss(self.config.training.loss, tf.cast(masks, tf.float32), logits)
+        return tf.cast(logits > 0.0, tf.uint8), losses  # a probability above 0.5 is a logit above 0
+
+    def _reseed_dropout(self, round: int, hospital: str) -> None:
+        for number, layer in enumerate(self.model.layers):
+            if isinstance(layer, keras.layers.Dropout):
+                words = np.random.SeedSequence([self.config.seed, round, zlib.crc32(hospital.encode()), number])
+                layer.seed_generator.state.assign(words.generate_state(2))
+
+
+def shared_trainer(config: Config) -> Trainer:
+    """This process's trainer for `config`, built once: building and tracing anew costs seconds and leaks memory."""
+    federation = config.federation
+    return _trainer(
+        Config(
+            seed=config.seed,
+            data=DataConfig(image_size=config.data.image_size),
+            model=config.model,
+            training=config.training.model_copy(update={"optimizer_state": "reset", "schedule": "constant"}),
+            federation=FederationConfig(strategy=federation.strategy, proximal_mu=federation.proximal_mu),
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def _trainer(what_matters: Config) -> Trainer:
+    return Trainer(what_matters)
+
+
+def prepare_tensorflow(threads: int) -> None:
+    """Fix the threads of this process and make GPU kernels repeatable; has no effect once TensorFlow has computed."""
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:  # TensorFlow was already at work here
+        return
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def learning_rate(config: Config, round: int) -> float:
+    """The learning rate of `round` (from 1): a linear warm-up, then constant or half a cosine towards zero."""
+    training, rounds = config.training, config.federation.rounds
+    if round <= training.warmup_rounds:
+        return training.learning_rate * round / (training.warmup_rounds + 1)
+    if training.schedule == "constant":
+        return training.learning_rate
+    progress = (round - 1 - training.warmup_rounds) / max(1, rounds - training.warmup_rounds)
+    return float(training.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)))
+
+
+def _moments(optimizer: keras.optimizers.Adam, trainable: list[Any]) -> dict[str, Any]:
+    """Adam's variables by name: the step counter, then first and second moment of each trainable variable."""
+    variables: dict[str, Any] = {"iterations": optimizer.iterations}
+    own = [v for v in optimizer.variables if v is not optimizer.iterations and v is not optimizer.learning_rate]
+    moments = {variable.path.removeprefix(f"{optimizer.name}/"): variable for variable in own}
+    for variable in trainable:
+        stem = variable.path.replace("/", "_")
+        variables[f"m/{variable.path}"] = moments[f"{stem}_momentum"]
+        variables[f"v/{variable.path}"] = moments[f"{stem}_velocity"]
+    return variables

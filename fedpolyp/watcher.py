@@ -1,0 +1,26 @@
+"""What a run tells whoever watches it: a screen, a log, a test."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import Partition
+
+
+class Watcher:
+    """Hears what happens in a run and does nothing about it; override what is of interest."""
+
+    def started(self, config: Config, partition: Partition, round: int) -> None:
+        """The run begins (`round` is -1), or goes on after `round`."""
+
+    def asked(self, round: int, task: str, hospitals: Sequence[str]) -> None:
+        """`hospitals` were asked for `task`: 'train', 'val' or 'test'."""
+
+    def replied(self, round: int, task: str, hospital: str, reason: str) -> None:
+        """A hospital replied; with a `reason` that is not empty it failed."""
+
+    def finished_round(self, record: dict[str, Any]) -> None:
+        """A round is complete and saved; `record` is its line of rounds.jsonl."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""

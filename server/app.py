@@ -1,0 +1,64 @@
+"""The ServerApp that `flwr run` starts: the same federation, with its settings out of Flower's run config."""
+
+import logging
+import threading
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedpolyp import runs
+from fedpolyp.config import Config, load
+from fedpolyp.data.hospitals import Partition, deal
+from fedpolyp.data.source import open_source
+from fedpolyp.watcher import Watcher
+from server.rounds import Federation
+
+_log = logging.getLogger("flwr")
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the experiment of the run config: `config` (a TOML file), `out` (a folder), `overrides`; '' for the defaults.
+
+    `overrides` are single settings that win over the file: 'federation.rounds=3 training.loss="bce"'.
+    """
+    settings = {name: str(context.run_config.get(name, "")) for name in ("config", "out", "overrides")}
+    config = load(
+        Path(settings["config"]) if settings["config"] else None,
+        overrides={name: _value(text) for name, _, text in (o.partition("=") for o in settings["overrides"].split())},
+    )
+    out = settings["out"]
+    store = open_source(config.data, config.seed)
+    partition = deal(store.records, config)
+    folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)
+    run = runs.create(folder.resolve(), config, partition)
+    _log.info("the run folder is %s", run.path)
+    Federation(config, run, store, partition, LogWatcher(), threading.Event()).run_on(grid)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+class LogWatcher(Watcher):
+    """Writes what happens to Flower's log, which `flwr run --stream` shows."""
+
+    def started(self, config: Config, partition: Partition, round: int) -> None:
+        """See `Watcher`."""
+        _log.info("%d hospitals, %d rounds", len(partition.hospitals), config.federation.rounds)
+
+    def finished_round(self, record: dict[str, Any]) -> None:
+        """See `Watcher`."""
+        _log.info("round %d: held-out Dice %.3f, loss %.3f", record["round"], record["dice"], record["loss"])
+
+    def note(self, text: str) -> None:
+        """See `Watcher`."""
+        _log.warning("%s", text)

@@ -1,0 +1,133 @@
+"""One exchange of messages with hospitals: send orders, take the replies in hospital order, refuse the bad ones."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from clients.messages import Order, content_of
+from fedpolyp.errors import FedpolypError
+
+_POLL_SECONDS = 0.05
+
+
+class Interrupted(FedpolypError):
+    """Somebody asked the run to stop."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A hospital's answer, or the reason why there is none."""
+
+    hospital: str
+    content: RecordDict | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Seats:
+    """The nodes that play hospitals, and how long to wait for them."""
+
+    grid: Grid
+    nodes: tuple[int, ...]
+    stop: threading.Event
+    timeout: float
+    actors: int | None = None
+    processes: set[int] = field(default_factory=set)  # that have replied so far
+
+    @classmethod
+    def wait(
+        cls,
+        grid: Grid,
+        at_least: int,
+        stop: threading.Event,
+        patience: float,
+        timeout: float,
+        actors: int | None = None,
+    ) -> "Seats":
+        """Wait until `at_least` nodes have registered: Flower starts the ServerApp before its nodes are there.
+
+        Raises:
+            FedpolypError: too few nodes registered in `patience` seconds.
+        """
+        deadline = time.monotonic() + patience
+        while len(nodes := tuple(sorted(grid.get_node_ids()))) < at_least:
+            if stop.is_set():
+                raise Interrupted("interrupted before the first round")
+            if time.monotonic() > deadline:
+                raise FedpolypError(f"only {len(nodes)} of {at_least} seats registered within {patience:.0f} s")
+            time.sleep(_POLL_SECONDS)
+        return cls(grid, nodes, stop, timeout, actors)
+
+    def send(
+        self,
+        kind: str,
+        orders: Sequence[Order],
+        arrays: ArrayRecord,
+        optimizer: ArrayRecord | None = None,
+        arrived: Callable[[Reply], None] = lambda reply: None,
+    ) -> Iterator[Reply]:
+        """Send every order with the same weights; the iterator returned gives the replies in the order of `orders`.
+
+        Replies ahead of their turn are held back, so that what is made of them does not depend on who was fastest;
+        `arrived` hears of each one at once.
+
+        Raises:
+            Interrupted: (the iterator) `stop` was set.
+        """
+        messages = [
+            Message(content_of(order, arrays, optimizer), self.nodes[seat % len(self.nodes)], kind)
+            for seat, order in enumerate(orders)
+        ]
+        waiting = dict(zip(self.grid.push_messages(messages), orders, strict=True))
+        return self._gather(orders, waiting, arrived)
+
+    def replacement(self, reply: Reply) -> int | None:
+        """The process that sent `reply`, if it stands in for one of the `actors` that has died."""
+        if self.actors is None or reply.content is None:
+            return None
+        process = reply.content.metric_records["metrics"]["process"]
+        assert isinstance(process, int)
+        new = process not in self.processes
+        self.processes.add(process)
+        return process if new and len(self.processes) > self.actors else None
+
+    def _gather(
+        self, orders: Sequence[Order], waiting: dict[str, Order], arrived: Callable[[Reply], None]
+    ) -> Iterator[Reply]:
+        held: dict[str, Reply] = {}
+        deadline = time.monotonic() + self.timeout
+        for order in orders:
+            while order.hospital not in held:
+                for message in self.grid.pull_messages(list(waiting)):
+                    reply = _reply(waiting.pop(message.metadata.reply_to_message_id).hospital, message)
+                    held[reply.hospital] = reply
+                    arrived(reply)
+                if order.hospital in held:
+                    break
+                if self.stop.is_set():
+                    raise Interrupted("interrupted")
+                if time.monotonic() > deadline:
+                    late = Reply(order.hospital, None, f"no reply within {self.timeout:.0f} s")
+                    held[order.hospital] = late
+                    arrived(late)
+                else:
+                    self.stop.wait(_POLL_SECONDS)
+            yield held.pop(order.hospital)
+
+
+def _reply(hospital: str, message: Message) -> Reply:
+    if message.has_error():
+        return Reply(hospital, None, _plain_reason(message.error.reason or "it failed without a reason"))
+    return Reply(hospital, message.content)
+
+
+def _plain_reason(reason: str) -> str:
+    """The one line that says what went wrong, out of what Flower and Ray wrap around it."""
+    if "ActorDiedError" in reason or "ActorUnavailableError" in reason:
+        return "its process died each time it was given this round"
+    lines = [line.strip() for line in reason.replace("\\n", "\n").splitlines() if line.strip(" '>\"")]
+    return lines[-1].removesuffix("'>") if lines else reason

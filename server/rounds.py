@@ -1,0 +1,265 @@
+"""The federation: rounds of training at the hospitals, averaging, scoring and saving."""
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from clients.messages import Order, from_record, to_record
+from fedpolyp import checkpoints, metrics
+from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.store import Store
+from fedpolyp.errors import FedpolypError
+from fedpolyp.model.arrays import Arrays, mismatch
+from fedpolyp.runs import RoundRecord, RunFolder, ScoredImage, scored_images
+from fedpolyp.training import learning_rate, shared_trainer
+from fedpolyp.watcher import Watcher
+from server.exchange import Interrupted, Reply, Seats
+from server.heldout import HeldOut
+from server.strategies import WeightedMean
+
+_SAMPLING = 71  # a stream of random numbers of its own
+_SEATS_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True)
+class Federation:
+    """One run of federated training: everything it needs, nothing it changes but the run folder."""
+
+    config: Config
+    run: RunFolder
+    store: Store
+    partition: Partition
+    watcher: Watcher
+    stop: threading.Event
+
+    def run_on(self, grid: Grid, seats: int = 1, actors: int | None = None) -> None:
+        """Carry the run from its newest checkpoint, or from the start, to its last round.
+
+        Args:
+            grid: Flower's way to the nodes.
+            seats: how many nodes to wait for before the first order is sent.
+            actors: how many processes play the nodes, where that is known: one more means that one has died.
+
+        Raises:
+            FedpolypError: too few nodes or hospitals replied, or the run folder cannot be resumed from.
+            Interrupted: `stop` was set; the run folder holds every complete round.
+        """
+        everyone = sorted(self.partition.hospitals)
+        checkpoint = self._newest_checkpoint()
+        self.watcher.started(self.config, self.partition, -1 if checkpoint is None else checkpoint.round)
+        heldout = HeldOut.of(self.store, self.partition.heldout, self.config)
+        table = Seats.wait(grid, seats, self.stop, _SEATS_TIMEOUT, self.config.federation.round_timeout, actors)
+        rounds = Rounds(self, table, heldout, everyone)
+        if checkpoint is None:
+            checkpoint = rounds.initial()
+        for number in range(checkpoint.round + 1, self.config.federation.rounds + 1):
+            if self.stop.is_set():
+                raise Interrupted(f"interrupted after round {checkpoint.round}")
+            checkpoint = rounds.next(checkpoint, sample(everyone, self.config, number))
+        self.run.write_images(rounds.scored_images(checkpoint))
+
+    def _newest_checkpoint(self) -> Checkpoint | None:
+        checkpoint = checkpoints.latest(self.run.checkpoints, self.config.fingerprint(), self.watcher.note)
+        if checkpoint is not None:
+            self.run.rewind(checkpoint.round)
+        else:
+            self.run.rounds_file.unlink(missing_ok=True)  # a run killed before its first checkpoint starts over
+        return checkpoint
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds of a federation, each from one checkpoint to the next."""
+
+    federation: Federation
+    seats: Seats
+    heldout: HeldOut
+    everyone: list[str]
+
+    @property
+    def config(self) -> Config:
+        """The experiment's config."""
+        return self.federation.config
+
+    def initial(self) -> Checkpoint:
+        """Round 0: the initial weights, scored and saved."""
+        trainer = shared_trainer(self.config)
+        moments = trainer.fresh_optimizer if self._averages_moments else {}
+        start = Checkpoint(0, self.config.fingerprint(), trainer.initial, moments, best_round=0, best_val_dice=-1.0)
+        return self._score_and_save(start, RoundRecord(0))
+
+    def next(self, before: Checkpoint, hospitals: list[str]) -> Checkpoint:
+        """One round of federated averaging: train at `hospitals`, average weighted by images, score, save.
+
+        Raises:
+            FedpolypError: too few of them sent usable weights.
+        """
+        record = RoundRecord(before.round + 1)
+        rate = learning_rate(self.config, record.round)
+        keep_from = checkpoints.oldest(self.federation.run.checkpoints)
+        orders = [self._order(name, record.round, learning_rate=rate, keep_state_from=keep_from) for name in hospitals]
+        record.bytes_down += (_bytes(before.arrays) + _bytes(before.strategy)) * len(orders)
+        optimizer = to_record(before.strategy) if self._averages_moments else None
+        weights, moments = WeightedMean(), WeightedMean()
+        for reply in self._send("train", "train", orders, before.arrays, optimizer):
+            try:
+                update = Update.of(reply, before)
+            except ValueError as error:
+                self._refuse(record, reply.hospital, str(error))
+                continue
+            weights.add(update.arrays, update.images)
+            moments.add(update.moments, update.images)
+            record.bytes_up += _bytes(update.arrays) + _bytes(update.moments)
+            record.hospital(reply.hospital).update(images=update.images, train_loss=update.loss)
+        needed = max(1, math.ceil(self.config.federation.min_replies * len(orders)))
+        if len(record.hospitals) < needed:
+            reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)
+            raise FedpolypError(
+                f"round {record.round} stopped: {len(record.hospitals)} of {len(orders)} hospitals replied usably, "
+                f"{needed} are needed ({reasons})"
+            )
+        after = replace(
+            before,
+            round=record.round,
+            arrays=weights.result(before.arrays),
+            strategy=moments.result(before.strategy) if before.strategy else {},
+        )
+        return self._score_and_save(after, record)
+
+    def scored_images(self, last: Checkpoint) -> Iterator[ScoredImage]:
+        """Every held-out and test image, scored by the last model and by the one that was best on validation."""
+        best = checkpoints.load(self.federation.run.checkpoints, last.best_round, self.config.fingerprint())
+        for name, model in (("last", last), ("best", best)):
+            replies = self._ask_scores(model, "test", distances=True)
+            about = ("federated", self.config.seed, name, model.round)
+            yield from scored_images(*about, "heldout", self.heldout.ids, *self.heldout.score_images(model.arrays))
+            for reply in replies:
+                scores = _scores(reply)
+                ids = self.federation.partition.hospitals[reply.hospital].test
+                yield from scored_images(*about, f"test:{reply.hospital}", ids, scores["counts"], scores["hd95"])
+
+    def _score_and_save(self, model: Checkpoint, record: RoundRecord) -> Checkpoint:
+        """Score the model here and at the hospitals; write the record, then the checkpoint."""
+        replies = self._ask_scores(model, "val")
+        record.scores = self.heldout.score(model.arrays)  # while the hospitals score theirs
+        dices = self._dices(replies, record)
+        for name, values in dices.items():
+            record.hospital(name)["val_dice"] = _mean(values)
+        if model.round == self.config.federation.rounds:
+            for name, values in self._dices(self._ask_scores(model, "test"), record).items():
+                record.hospital(name)["test_dice"] = _mean(values)
+        record.bytes_down += _bytes(model.arrays) * len(self.everyone)
+        record.val_dice = _mean(np.concatenate([np.zeros(0), *dices.values()]))
+        if record.val_dice is not None and record.val_dice > model.best_val_dice:
+            model = replace(model, best_round=model.round, best_val_dice=record.val_dice)
+        self.federation.run.append_round(record.to_plain())
+        checkpoints.save(self.federation.run.checkpoints, model, self.config.runtime.keep_checkpoints)
+        self.federation.watcher.finished_round(record.to_plain())
+        return model
+
+    def _ask_scores(self, model: Checkpoint, score_set: str, distances: bool = False) -> Iterator[Reply]:
+        orders = [self._order(name, model.round, score_set=score_set, distances=distances) for name in self.everyone]
+        return self._send("evaluate", score_set, orders, model.arrays)
+
+    def _dices(self, replies: Iterator[Reply], record: RoundRecord) -> dict[str, NDArray[np.float64]]:
+        dices = {}
+        for reply in replies:
+            try:
+                dices[reply.hospital] = metrics.dice(_scores(reply)["counts"])
+            except ValueError as error:
+                self._refuse(record, reply.hospital, str(error))
+        return dices
+
+    def _send(
+        self, kind: str, task: str, orders: list[Order], arrays: Arrays, optimizer: ArrayRecord | None = None
+    ) -> Iterator[Reply]:
+        watcher, number = self.federation.watcher, orders[0].round
+        watcher.asked(number, task, [order.hospital for order in orders])
+
+        def arrived(reply: Reply) -> None:
+            if process := self.seats.replacement(reply):
+                watcher.note(f"round {number}: a training process died; process {process} took its place")
+            watcher.replied(number, task, reply.hospital, reply.reason)
+
+        return self.seats.send(kind, orders, to_record(arrays), optimizer, arrived)
+
+    def _order(self, hospital: str, number: int, **details: Any) -> Order:
+        run, store = self.federation.run.path.resolve(), self.federation.store.path.resolve()
+        config = self.config.model_dump_json()
+        return Order(hospital, number, config, run_folder=str(run), store=str(store), **details)
+
+    def _refuse(self, record: RoundRecord, hospital: str, reason: str) -> None:
+        record.refused.append({"hospital": hospital, "reason": reason})
+        self.federation.watcher.note(f"round {record.round}: the reply of {hospital} does not count: {reason}")
+
+    @property
+    def _averages_moments(self) -> bool:
+        return self.config.training.optimizer_state == "average"
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a hospital's training brings to the average, checked."""
+
+    arrays: Arrays
+    moments: Arrays
+    images: int
+    loss: float
+
+    @classmethod
+    def of(cls, reply: Reply, asked: Checkpoint) -> "Update":
+        """Read a reply to the training order that carried the weights of `asked`.
+
+        Raises:
+            ValueError: the hospital failed, or sent names, shapes or values that do not fit.
+        """
+        content = _content(reply)
+        said = content.metric_records.get("metrics", MetricRecord())
+        images, loss = said.get("images"), said.get("train_loss")
+        if not isinstance(images, int) or images < 1 or not isinstance(loss, float) or not math.isfinite(loss):
+            raise ValueError(f"it reports {images} images and a training loss of {loss}")
+        parts = []
+        for name, expected in (("arrays", asked.arrays), ("optimizer", asked.strategy)):
+            arrays = from_record(content.array_records[name]) if name in content else {}
+            fault = mismatch(arrays, {known: array.shape for known, array in expected.items()})
+            if fault:
+                raise ValueError(fault)
+            parts.append(arrays)
+        return cls(parts[0], parts[1], images, loss)
+
+
+def sample(everyone: list[str], config: Config, number: int) -> list[str]:
+    """The hospitals that train in round `number`, by name: `federation.fraction` of them, drawn without replacement."""
+    size = max(1, round(config.federation.fraction * len(everyone)))
+    rng = np.random.default_rng([config.seed, _SAMPLING, number])
+    return [everyone[position] for position in sorted(rng.choice(len(everyone), size, replace=False))]
+
+
+def _content(reply: Reply) -> RecordDict:
+    if reply.content is None:
+        raise ValueError(reply.reason)
+    return reply.content
+
+
+def _scores(reply: Reply) -> Arrays:
+    scores = from_record(_content(reply).array_records.get("scores", ArrayRecord()))
+    if "counts" not in scores or scores["counts"].ndim != 2 or scores["counts"].shape[1] != 4:
+        raise ValueError("its scores hold no counts of four columns")
+    return scores
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _bytes(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())

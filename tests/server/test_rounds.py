@@ -1,0 +1,295 @@
+import csv
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, Message
+
+from clients.messages import from_record, order_of, to_record
+from fedpolyp import checkpoints, metrics
+from fedpolyp.errors import FedpolypError
+from fedpolyp.model.arrays import equal
+from server.exchange import Interrupted
+from server.rounds import sample
+from tests.serial_grid import SerialGrid
+from tests.tiny import Notes, StopAfter, federate, final, serial_grid, tiny_config, tiny_run
+
+
+def test_same_seed_gives_same_bits_and_another_seed_others(tmp_path: Path) -> None:
+    config, other = tiny_config(), tiny_config(seed=1)
+    for name in ("one", "two"):
+        federate(tiny_run(tmp_path / name, config), config)
+    federate(tiny_run(tmp_path / "other", other), other)
+    from fedpolyp.runs import RunFolder
+
+    one, two = (final(RunFolder(tmp_path / name), config).arrays for name in ("one", "two"))
+    assert equal(one, two)
+    assert not equal(one, final(RunFolder(tmp_path / "other"), other).arrays)
+
+
+@pytest.mark.parametrize("optimizer_state", ["reset", "keep", "average"])
+def test_resumed_run_ends_in_the_bits_of_one_never_interrupted(tmp_path: Path, optimizer_state: str) -> None:
+    config = tiny_config(training__optimizer_state=optimizer_state, federation__rounds=4)
+    whole = tiny_run(tmp_path / "whole", config)
+    federate(whole, config)
+    broken = tiny_run(tmp_path / "broken", config)
+    for round in (0, 2):
+        stop = threading.Event()
+        with pytest.raises(Interrupted):
+            federate(broken, config, watcher=StopAfter(round, stop), stop=stop)
+        assert broken.rounds()[-1]["round"] == round
+    federate(broken, config)
+    one, two = final(whole, config), final(broken, config)
+    assert equal(one.arrays, two.arrays) and equal(one.strategy, two.strategy)
+    timeless = [[{**record, "seconds": 0} for record in run.rounds()] for run in (whole, broken)]
+    assert timeless[0] == timeless[1]
+    assert whole.images_file.read_text() == broken.images_file.read_text()
+
+
+def test_the_three_optimizer_states_train_differently(tmp_path: Path) -> None:
+    results = []
+    for optimizer_state in ("reset", "keep", "average"):
+        config = tiny_config(training__optimizer_state=optimizer_state)
+        run = tiny_run(tmp_path / optimizer_state, config)
+        federate(run, config)
+        results.append(final(run, config).arrays)
+    assert not equal(results[0], results[1]) and not equal(results[1], results[2]) and not equal(results[0], results[2])
+
+
+def test_resume_falls_back_from_a_truncated_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+    config = tiny_config(federation__rounds=4)
+    whole, broken = tiny_run(tmp_path / "whole", config), tiny_run(tmp_path / "broken", config)
+    federate(whole, config)
+    stop, notes = threading.Event(), Notes()
+    with pytest.raises(Interrupted):
+        federate(broken, config, watcher=StopAfter(3, stop), stop=stop)
+    newest = checkpoints.checkpoint_path(broken.checkpoints, 3)
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    federate(broken, config, watcher=notes)
+    assert any(str(newest) in note for note in notes.notes)
+    assert equal(final(whole, config).arrays, final(broken, config).arrays)
+
+
+def test_the_new_model_is_the_mean_of_the_replies_weighted_by_training_images(tmp_path: Path) -> None:
+    config = tiny_config(federation__rounds=1, hospitals__scheme="lesion-size")
+    replies = {}
+
+    def keep(asked: Message, reply: Message) -> Message:
+        if asked.metadata.message_type == "train":
+            replies[order_of(asked.content).hospital] = reply.content
+        return reply
+
+    run = tiny_run(tmp_path / "run", config)
+    federate(run, config, serial_grid(keep))
+    weights = np.array([len(run.partition().hospitals[name].train) for name in sorted(replies)], float)
+    result = final(run, config).arrays
+    for name, array in result.items():
+        sent = np.stack([from_record(replies[h].array_records["arrays"])[name] for h in sorted(replies)])
+        mean = np.tensordot(weights / weights.sum(), sent.astype(np.float64), 1)
+        np.testing.assert_allclose(array, mean, rtol=1e-6, atol=1e-7)
+
+
+class ShuffledGrid(SerialGrid):
+    """Hands replies over one at a time, the last asked first."""
+
+    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        return super().pull_messages(list(message_ids)[-1:])
+
+
+def test_the_order_in_which_replies_arrive_does_not_change_bits(tmp_path: Path) -> None:
+    config = tiny_config()
+    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
+    federate(one, config)
+    plain = serial_grid()
+    federate(two, config, ShuffledGrid(plain.client_app, 3))
+    assert equal(final(one, config).arrays, final(two, config).arrays)
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 7])
+def test_the_number_of_seats_does_not_change_bits(tmp_path: Path, nodes: int) -> None:
+    config = tiny_config(federation__rounds=2)
+    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
+    federate(one, config)
+    federate(two, config, serial_grid(nodes=nodes))
+    assert equal(final(one, config).arrays, final(two, config).arrays)
+
+
+def spoiled(round: int, hospital: str, change):  # type: ignore[no-untyped-def]
+    """A reply to the training order of one hospital and round, changed."""
+
+    def spoil(asked: Message, reply: Message) -> Message:
+        order = order_of(asked.content)
+        if (asked.metadata.message_type, order.round, order.hospital) == ("train", round, hospital):
+            change(reply)
+        return reply
+
+    return spoil
+
+
+def not_finite(reply: Message) -> None:
+    arrays = from_record(reply.content.array_records["arrays"])
+    arrays["logits/bias"] = np.array([np.nan], np.float32)
+    reply.content["arrays"] = to_record(arrays)
+
+
+def other_shape(reply: Message) -> None:
+    arrays = from_record(reply.content.array_records["arrays"])
+    arrays["logits/bias"] = np.zeros(2, np.float32)
+    reply.content["arrays"] = to_record(arrays)
+
+
+def missing_array(reply: Message) -> None:
+    arrays = from_record(reply.content.array_records["arrays"])
+    del arrays["logits/bias"]
+    reply.content["arrays"] = to_record(arrays)
+
+
+def no_arrays(reply: Message) -> None:
+    reply.content["arrays"] = ArrayRecord()
+
+
+def no_images(reply: Message) -> None:
+    reply.content.metric_records["metrics"]["images"] = 0
+
+
+def nan_loss(reply: Message) -> None:
+    reply.content.metric_records["metrics"]["train_loss"] = float("nan")
+
+
+def it_fails(reply: Message) -> None:
+    raise RuntimeError("the scanner caught fire")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (not_finite, "logits/bias has values that are not finite"),
+        (other_shape, "logits/bias has shape (2,), expected (1,)"),
+        (missing_array, "1 missing ['logits/bias']"),
+        (no_arrays, "array names differ"),
+        (no_images, "0 images"),
+        (nan_loss, "training loss of nan"),
+        (it_fails, "the scanner caught fire"),
+    ],
+)
+def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(tmp_path: Path, change, reason: str) -> None:  # type: ignore[no-untyped-def]
+    config = tiny_config(federation__rounds=2)
+    run, notes = tiny_run(tmp_path / "run", config), Notes()
+    federate(run, config, serial_grid(spoiled(1, "hospital-2", change)), notes)
+    first, second = run.rounds()[1:]
+    assert [refusal["hospital"] for refusal in first["refused"]] == ["hospital-2"]
+    assert reason in first["refused"][0]["reason"]
+    assert any("hospital-2" in note and reason in note for note in notes.notes)
+    assert "images" not in first["hospitals"]["hospital-2"] and "images" in second["hospitals"]["hospital-2"]
+    assert second["refused"] == [] and np.isfinite(second["dice"])
+
+
+def test_too_few_replies_stop_the_run_naming_the_hospitals_and_it_can_be_resumed(tmp_path: Path) -> None:
+    config = tiny_config()
+    run = tiny_run(tmp_path / "run", config)
+
+    def spoil(asked: Message, reply: Message) -> Message:
+        order = order_of(asked.content)
+        if order.round == 2 and order.hospital != "hospital-3" and asked.metadata.message_type == "train":
+            raise RuntimeError("no power")
+        return reply
+
+    with pytest.raises(FedpolypError, match=r"round 2 stopped: 1 of 3 .* 2 are needed .*hospital-1: .*no power"):
+        federate(run, config, serial_grid(spoil))
+    assert [record["round"] for record in run.rounds()] == [0, 1]
+    federate(run, config)
+    whole = tiny_run(tmp_path / "whole", config)
+    federate(whole, config)
+    assert equal(final(run, config).arrays, final(whole, config).arrays)
+
+
+class EmptyGrid(SerialGrid):
+    """Nodes register late, and one hospital never answers."""
+
+    late_since = 0.0
+
+    def get_node_ids(self):  # type: ignore[no-untyped-def]
+        self.late_since = self.late_since or time.monotonic()
+        return range(1, 2 if time.monotonic() - self.late_since < 0.3 else 4)
+
+    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        silent = {
+            m.metadata.message_id
+            for m in self.asked
+            if order_of(m.content).hospital == "hospital-1" and m.metadata.message_type == "train"
+        }
+        return super().pull_messages([known for known in message_ids if known not in silent])
+
+
+def test_no_order_is_sent_before_the_seats_have_registered_and_silence_ends_at_the_timeout(tmp_path: Path) -> None:
+    from fedpolyp.data.source import open_source
+    from fedpolyp.watcher import Watcher
+    from server.rounds import Federation
+
+    config = tiny_config(federation__rounds=1, federation__round_timeout=2.0)
+    run = tiny_run(tmp_path / "run", config)
+    grid = EmptyGrid(serial_grid().client_app, 3)
+    store = open_source(config.data, config.seed)
+    Federation(config, run, store, run.partition(), Watcher(), threading.Event()).run_on(grid, seats=3)
+    assert {message.metadata.dst_node_id for message in grid.asked[:3]} == {1, 2, 3}
+    assert run.rounds()[1]["refused"] == [{"hospital": "hospital-1", "reason": "no reply within 2 s"}]
+
+
+def test_a_fraction_of_the_hospitals_is_drawn_anew_each_round() -> None:
+    config = tiny_config(federation__fraction=0.4)
+    names = [f"hospital-{number}" for number in range(10)]
+    drawn = [sample(names, config, number) for number in range(1, 30)]
+    assert all(len(set(hospitals)) == 4 and hospitals == sorted(hospitals) for hospitals in drawn)
+    assert {name for hospitals in drawn for name in hospitals} == set(names)
+    assert drawn == [sample(names, config, number) for number in range(1, 30)]
+
+
+def test_rounds_jsonl_holds_every_field_of_the_contract(tmp_path: Path) -> None:
+    config = tiny_config()
+    run = tiny_run(tmp_path / "run", config)
+    federate(run, config)
+    records = run.rounds()
+    assert [record["round"] for record in records] == [0, 1, 2, 3]
+    fields = "round dice iou val_dice loss seconds bytes_up bytes_down hospitals refused".split()
+    assert all(list(record) == fields for record in records)
+    weights = sum(array.nbytes for array in final(run, config).arrays.values())
+    assert all(record["bytes_up"] == 3 * weights for record in records[1:])
+    assert all(set(h) == {"images", "train_loss", "val_dice"} for r in records[1:-1] for h in r["hospitals"].values())
+    assert all("test_dice" in hospital for hospital in records[-1]["hospitals"].values())
+
+
+def test_headline_dice_follows_from_images_csv_alone(tmp_path: Path) -> None:
+    config = tiny_config()
+    run = tiny_run(tmp_path / "run", config)
+    federate(run, config)
+    with run.images_file.open() as stream:
+        rows = list(csv.DictReader(stream))
+    last = [row for row in rows if row["model"] == "last" and row["set"] == "heldout"]
+    counts = np.array([[int(row[name]) for name in ("tp", "fp", "fn", "tn")] for row in last])
+    assert [row["id"] for row in last] == list(run.partition().heldout)
+    assert metrics.dice(counts).mean() == pytest.approx(run.rounds()[-1]["dice"], abs=1e-12)
+    tests = {row["set"] for row in rows} - {"heldout"}
+    assert tests == {"test:hospital-1", "test:hospital-2", "test:hospital-3"}
+    best = {int(row["round"]) for row in rows if row["model"] == "best"}
+    vals = [record["val_dice"] for record in run.rounds()]
+    assert best == {int(np.argmax(vals))}
+
+
+def test_private_state_older_than_every_checkpoint_is_dropped(tmp_path: Path) -> None:
+    config = tiny_config(federation__rounds=6)
+    run = tiny_run(tmp_path / "run", config)
+    federate(run, config)
+    kept = checkpoints.rounds_in(run.checkpoints)
+    for hospital in sorted(run.partition().hospitals):
+        rounds = sorted(int(path.stem) for path in (run.state / hospital).glob("*.npz"))
+        assert rounds[-1] == 6 and len(rounds) <= 6 - kept[0] + 2
+
+
+def test_a_hospital_without_validation_images_is_left_out_of_the_mean(tmp_path: Path) -> None:
+    config = tiny_config(hospitals__val=0.0, federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+    federate(run, config)
+    assert [record["val_dice"] for record in run.rounds()] == [None, None]
+    assert final(run, config).best_round == 0

@@ -1,0 +1,150 @@
+"""Scores against slow references written straight from their definitions."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fedpolyp import metrics
+
+
+@st.composite
+def mask_pairs(draw):
+    """Two (N,H,W) uint8 stacks: each image noise of any density, a rectangle, or empty."""
+    shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 14), st.integers(1, 14)))
+    return draw(arrays(np.uint8, shape, elements=st.integers(0, 1))), draw(_blobs(shape))
+
+
+@st.composite
+def _blobs(draw, shape):
+    masks = np.zeros(shape, np.uint8)
+    for mask in masks:
+        top, bottom = sorted(draw(st.tuples(*[st.integers(0, shape[1])] * 2)))
+        left, right = sorted(draw(st.tuples(*[st.integers(0, shape[2])] * 2)))
+        mask[top:bottom, left:right] = 1
+    return masks
+
+
+def slow_counts(pred, truth):
+    outcomes = {(1, 1): 0, (1, 0): 1, (0, 1): 2, (0, 0): 3}
+    counts = [0, 0, 0, 0]
+    for p, t in zip(pred.ravel(), truth.ravel(), strict=True):
+        counts[outcomes[int(p), int(t)]] += 1
+    return counts
+
+
+def slow_hd95(pred, truth):
+    """All pairs of boundary pixels, nearest first: no transform, no cropping, no erosion."""
+    edges = [_edge_pixels(pred), _edge_pixels(truth)]
+    if not all(edges):
+        return float(any(edges))
+    there, back = edges
+    distances = [min(math.dist(a, b) for b in back) for a in there]
+    distances += [min(math.dist(a, b) for b in there) for a in back]
+    return float(np.percentile(distances, 95)) / math.sqrt(pred.shape[0] ** 2 + pred.shape[1] ** 2)
+
+
+def _edge_pixels(mask):
+    padded = np.pad(mask, 1)
+    return [
+        (y, x)
+        for y, x in zip(*np.nonzero(mask), strict=True)
+        if not all(padded[y + 1 + dy, x + 1 + dx] for dy, dx in [(0, 1), (0, -1), (1, 0), (-1, 0)])
+    ]
+
+
+@given(mask_pairs())
+def test_counts_equal_counting_pixel_by_pixel(pair):
+    counts = metrics.count_pixels(*pair)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [slow_counts(p, t) for p, t in zip(*pair, strict=True)]
+
+
+@given(mask_pairs())
+def test_bool_masks_and_masks_of_255_count_like_masks_of_1(pair):
+    expected = metrics.count_pixels(*pair)
+    np.testing.assert_array_equal(metrics.count_pixels(pair[0].astype(bool), pair[1] * 255), expected)
+
+
+@given(mask_pairs())
+def test_scores_equal_their_definitions_on_sets_of_pixels(pair):
+    counts = metrics.count_pixels(*pair)
+    for i, (pred, truth) in enumerate(zip(*pair, strict=True)):
+        a, b = set(np.flatnonzero(pred)), set(np.flatnonzero(truth))
+        if a and b:
+            assert metrics.dice(counts)[i] == pytest.approx(2 * len(a & b) / (len(a) + len(b)))
+            assert metrics.iou(counts)[i] == pytest.approx(len(a & b) / len(a | b))
+            assert metrics.precision(counts)[i] == pytest.approx(len(a & b) / len(a))
+            assert metrics.recall(counts)[i] == pytest.approx(len(a & b) / len(b))
+
+
+@given(mask_pairs())
+def test_iou_is_dice_over_two_minus_dice(pair):
+    counts = metrics.count_pixels(*pair)
+    np.testing.assert_allclose(metrics.iou(counts), metrics.dice(counts) / (2 - metrics.dice(counts)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(mask_pairs())
+def test_hd95_equals_the_distances_of_all_pairs_of_boundary_pixels(pair):
+    expected = [slow_hd95(p, t) for p, t in zip(*pair, strict=True)]
+    np.testing.assert_allclose(metrics.hd95(*pair), expected, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(mask_pairs())
+def test_scores_lie_between_0_and_1(pair):
+    counts = metrics.count_pixels(*pair)
+    for score in (metrics.dice, metrics.iou, metrics.precision, metrics.recall):
+        assert ((score(counts) >= 0) & (score(counts) <= 1)).all()
+    assert ((metrics.hd95(*pair) >= 0) & (metrics.hd95(*pair) <= 1)).all()
+
+
+@settings(deadline=None)
+@given(mask_pairs())
+def test_swapping_prediction_and_truth_swaps_precision_and_recall_and_nothing_else(pair):
+    counts, swapped = metrics.count_pixels(*pair), metrics.count_pixels(*pair[::-1])
+    np.testing.assert_array_equal(metrics.dice(counts), metrics.dice(swapped))
+    np.testing.assert_array_equal(metrics.iou(counts), metrics.iou(swapped))
+    np.testing.assert_array_equal(metrics.precision(counts), metrics.recall(swapped))
+    np.testing.assert_array_equal(metrics.hd95(*pair), metrics.hd95(*pair[::-1]))
+
+
+def test_empty_masks_score_1_together_and_0_alone():
+    empty, polyp = np.zeros((6, 6), np.uint8), np.zeros((6, 6), np.uint8)
+    polyp[2:4, 2:4] = 1
+    pred, truth = np.stack([empty, empty, polyp, polyp]), np.stack([empty, polyp, empty, polyp])
+    counts = metrics.count_pixels(pred, truth)
+    for score in (metrics.dice, metrics.iou, metrics.precision, metrics.recall):
+        assert score(counts).tolist() == [1, 0, 0, 1]
+    assert metrics.hd95(pred, truth).tolist() == [0, 1, 1, 0]
+
+
+def test_hd95_of_a_moved_pixel_is_the_move_over_the_diagonal():
+    pred, truth = np.zeros((2, 1, 30, 40), np.uint8)
+    pred[0, 5, 5] = truth[0, 8, 9] = 1
+    assert metrics.hd95(pred, truth).tolist() == [5 / 50]
+
+
+def test_no_images_give_no_scores():
+    none = np.zeros((0, 8, 8), np.uint8)
+    assert metrics.count_pixels(none, none).shape == (0, 4)
+    assert metrics.dice(metrics.count_pixels(none, none)).shape == (0,)
+    assert metrics.hd95(none, none).shape == (0,)
+
+
+@pytest.mark.parametrize("shapes", [((2, 4, 4), (1, 4, 4)), ((4, 4), (4, 4))])
+@pytest.mark.parametrize("score", [metrics.count_pixels, metrics.hd95])
+def test_masks_of_unequal_or_wrong_shape_are_refused_and_not_broadcast(score, shapes):
+    with pytest.raises(ValueError, match="must both be"):
+        score(np.zeros(shapes[0], np.uint8), np.zeros(shapes[1], np.uint8))
+
+
+def test_importing_metrics_imports_no_framework():
+    code = "import sys, fedpolyp.metrics; print({'tensorflow', 'ray', 'flwr', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -1,0 +1,156 @@
+"""A run folder is made once, reads back up to its last complete round, and is found by name or path."""
+
+import csv
+import json
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpolyp import __version__, runs
+from fedpolyp.config import Config, load
+from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.runs import RoundRecord, RunFolder, scored_images
+
+PARTITION = Partition(("a",), {"hospital-1": HospitalImages(("b",), ("c",), ("d",))})
+
+
+def config() -> Config:
+    return load(overrides={"data.source": "/somewhere/kvasir/", "hospitals.count": 7, "seed": 3})
+
+
+def with_rounds(folder: Path, rounds: list[int]) -> RunFolder:
+    run = RunFolder(folder)
+    for round in rounds:
+        run.append_round({"round": round, "dice": round / 10})
+    return run
+
+
+def test_a_created_run_gives_back_its_config_and_deal(tmp_path: Path) -> None:
+    run = runs.create(tmp_path / "made on the way" / "run", config(), PARTITION)
+    assert (run.config(), run.partition(), run.rounds()) == (config(), PARTITION, [])
+    assert run.name == "run"
+    assert run.checkpoints.is_dir()
+
+
+def test_a_created_run_says_where_and_with_what_it_was_made(tmp_path: Path) -> None:
+    told = json.loads((runs.create(tmp_path / "run", config(), PARTITION).path / "environment.json").read_text())
+    assert told["packages"]["fedpolyp"] == __version__
+    assert told["packages"].keys() >= {"tensorflow", "flwr", "numpy"}
+    assert told["python"] and told["processor"] and told["cores"] >= 1
+    assert datetime.fromisoformat(told["started"]).tzinfo is not None
+
+
+def test_a_run_is_made_in_an_empty_folder_but_never_over_something(tmp_path: Path) -> None:
+    runs.create(tmp_path, config(), PARTITION)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(UsageError) as refusal:
+        runs.create(tmp_path, Config(), PARTITION)
+    assert str(refusal.value) == (
+        f"{tmp_path} exists already; choose another --out, or go on with that run: --resume {tmp_path}"
+    )
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    with pytest.raises(UsageError, match="exists already"):
+        runs.create(tmp_path / "config.toml", config(), PARTITION)
+
+
+def test_a_run_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=f"^cannot make the run folder {tmp_path / 'file' / 'run'}: Not a directory$"):
+        runs.create(tmp_path / "file" / "run", config(), PARTITION)
+
+
+def test_appended_rounds_are_read_in_order(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path).rounds() == []
+    assert with_rounds(tmp_path, [0, 1, 2]).rounds() == [{"round": n, "dice": n / 10} for n in range(3)]
+
+
+def test_a_half_written_last_line_is_ignored_wherever_it_ends(tmp_path: Path) -> None:
+    run = with_rounds(tmp_path, [0, 1])
+    whole = run.rounds_file.read_bytes()
+    last = json.dumps({"round": 2, "hospitals": {"hospital-1": {"images": 3}}}).encode()
+    for end in range(1, len(last)):
+        run.rounds_file.write_bytes(whole + last[:end])
+        assert [record["round"] for record in run.rounds()] == [0, 1]
+
+
+def test_rewind_drops_later_and_half_written_records_and_can_be_written_on(tmp_path: Path) -> None:
+    run = with_rounds(tmp_path, [0, 1, 2, 3])
+    with run.rounds_file.open("a") as stream:
+        stream.write('{"round": 4, "di')
+    run.rewind(2)
+    assert [record["round"] for record in run.rounds()] == [0, 1, 2]
+    run.append_round({"round": 3})
+    assert [record["round"] for record in run.rounds()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("rounds", [[0, 2], [1, 2], [0, 1], [0, 1, 1, 2], []])
+def test_rewind_refuses_gaps_and_leaves_the_file_alone(tmp_path: Path, rounds: list[int]) -> None:
+    run = with_rounds(tmp_path, rounds)
+    before = run.rounds()
+    with pytest.raises(FedpolypError, match=r"rounds\.jsonl does not hold every round up to 2, so it cannot be resumed$"):
+        run.rewind(2)
+    assert run.rounds() == before
+
+
+def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with run.locked():
+        with pytest.raises(FedpolypError, match=f"^another process is at work on {tmp_path}$"), run.locked():
+            pass
+    with run.locked():
+        pass
+
+
+def test_a_run_is_found_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = runs.create(tmp_path / "runs" / "first", config(), PARTITION)
+    assert runs.find(str(made.path)) == runs.find("first", tmp_path / "runs") == made
+    monkeypatch.chdir(tmp_path)
+    assert runs.find("first").path.resolve() == runs.find("runs/first").path.resolve() == made.path.resolve()
+
+
+def test_a_folder_that_is_no_run_is_not_found(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "other").mkdir(parents=True)
+    with pytest.raises(UsageError) as refusal:
+        runs.find("other", tmp_path / "runs")
+    assert str(refusal.value) == (
+        f"there is no run 'other': neither other nor {tmp_path / 'runs' / 'other'} holds a config.toml"
+    )
+
+
+def test_images_csv_has_one_row_a_scored_image_under_the_promised_columns(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    counts = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
+    rows = scored_images("federated", 3, "best", 9, "test:hospital-1", ["x", "y,z"], counts, np.array([0.5, 1 / 3]))
+    run.write_images(iter(rows))
+    with run.images_file.open(newline="") as stream:
+        read = list(csv.DictReader(stream))
+    about = {"arm": "federated", "seed": "3", "model": "best", "round": "9", "set": "test:hospital-1"}
+    assert list(read[0]) == ["arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95"]
+    assert read == [
+        about | {"id": "x", "tp": "1", "fp": "2", "fn": "3", "tn": "4", "hd95": "0.500000"},
+        about | {"id": "y,z", "tp": "5", "fp": "6", "fn": "7", "tn": "8", "hd95": "0.333333"},
+    ]
+
+
+def test_scored_images_refuses_more_ids_than_scores() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        scored_images("federated", 0, "last", 1, "heldout", ["x", "y"], np.zeros((1, 4), np.int64), np.zeros(1))
+
+
+def test_a_round_record_becomes_the_promised_line() -> None:
+    record = RoundRecord(4, scores={"dice": 0.5, "iou": 0.4, "loss": 1.5}, val_dice=0.6)
+    record.hospital("hospital-1")["images"] = 3
+    record.hospital("hospital-1")["train_loss"] = 0.1
+    plain = record.to_plain()
+    promised = ["round", "dice", "iou", "val_dice", "loss", "seconds", "bytes_up", "bytes_down", "hospitals", "refused"]
+    assert list(plain) == promised
+    assert plain["hospitals"] == {"hospital-1": {"images": 3, "train_loss": 0.1}}
+    assert json.loads(json.dumps(plain)) == plain
+
+
+def test_a_new_name_sorts_by_time_and_says_what_is_in_it() -> None:
+    assert runs.new_name(config(), datetime(2026, 1, 31, 23, 59, 58)) == "20260131-235958-kvasir-7-hospitals"
+    assert runs.new_name(Config(), datetime(2026, 2, 1)) == "20260201-000000-phantom-5-hospitals"

@@ -1,0 +1,153 @@
+"""Federations through Flower's simulation engine and Ray."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from clients.app import app as client_app
+from fedpolyp import simulation
+from fedpolyp.config import Config
+from fedpolyp.data.source import open_source
+from fedpolyp.errors import FedpolypError
+from fedpolyp.model.arrays import equal
+from fedpolyp.runs import RunFolder
+from fedpolyp.watcher import Watcher
+from server.exchange import Interrupted
+from tests.tiny import Notes, federate, final, tiny_config, tiny_run
+
+
+def simulate(run: RunFolder, config: Config, watcher: Watcher | None = None) -> None:
+    store = open_source(config.data, config.seed)
+    simulation.run(config, run, store, run.partition(), watcher or Watcher())
+
+
+def ray_processes() -> set[int]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if entry.name.isdigit() and (b"raylet" in command or b"ray::" in command or b"gcs_server" in command):
+            found.add(int(entry.name))
+    return found
+
+
+def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(tmp_path: Path) -> None:
+    one, two = tiny_config(runtime__actors=1), tiny_config(runtime__actors=2)
+    runs = [tiny_run(tmp_path / name, one) for name in ("one", "two", "serial")]
+    before = ray_processes()
+    simulate(runs[0], one)
+    simulate(runs[1], two)
+    federate(runs[2], one)
+    results = [final(run, one) for run in runs]
+    assert equal(results[0].arrays, results[1].arrays)
+    assert equal(results[0].arrays, results[2].arrays)
+    assert runs[0].images_file.read_text() == runs[1].images_file.read_text()
+    assert ray_processes() <= before
+
+
+class Killer(Watcher):
+    """Kills the actor that is at work in a round, a given number of times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.notes: list[str] = []
+        self.thread = threading.Thread(target=self._kill, daemon=True)
+        self.armed = threading.Event()
+        self.killed: set[int] = set()
+
+    def asked(self, round: int, task: str, hospitals: Any) -> None:
+        if (round, task) == (2, "train") and not self.armed.is_set():
+            self.armed.set()
+            self.thread.start()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def _kill(self) -> None:
+        deadline = time.monotonic() + 120
+        while len(self.killed) < self.times and time.monotonic() < deadline:
+            for entry in Path("/proc").glob("[0-9]*"):
+                try:
+                    busy = b"ray::ClientAppActor.run" in (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if busy and int(entry.name) not in self.killed:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    self.killed.add(int(entry.name))
+                    break
+            time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_killed_actor_is_replaced_and_its_message_repeated_with_the_same_bits(tmp_path: Path) -> None:
+    config = tiny_config(runtime__actors=1, training__local_epochs=20)
+    whole, hurt = tiny_run(tmp_path / "whole", config), tiny_run(tmp_path / "hurt", config)
+    federate(whole, config)
+    killer = Killer(times=1)
+    simulate(hurt, config, killer)
+    assert len(killer.killed) == 1
+    assert equal(final(whole, config).arrays, final(hurt, config).arrays)
+    assert all(record["refused"] == [] for record in hurt.rounds())
+    assert any("took its place" in note for note in killer.notes)
+
+
+@pytest.mark.slow
+def test_three_deaths_on_one_message_are_a_named_failure(tmp_path: Path) -> None:
+    config = tiny_config(runtime__actors=1, training__local_epochs=20, hospitals__count=1, data__phantom_images=40)
+    run, killer = tiny_run(tmp_path / "run", config), Killer(times=3)
+    with pytest.raises(FedpolypError, match=r"round 2 stopped: 0 of 1 .*hospital-1: its process died each time"):
+        simulate(run, config, killer)
+    assert [record["round"] for record in run.rounds()] == [0, 1]
+
+
+failing_app = ClientApp()
+
+
+@failing_app.train()
+def fail(message: Message, context: Context) -> Message:
+    raise RuntimeError("disk full at the hospital")
+
+
+@failing_app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    return client_app(message, context)
+
+
+@pytest.mark.slow
+def test_when_every_client_fails_the_run_fails_naming_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, notes = tiny_config(), Notes()
+    run = tiny_run(tmp_path / "run", config)
+    monkeypatch.setattr(simulation, "client_app", failing_app)
+    with pytest.raises(FedpolypError, match="round 1 stopped: 0 of 3 .*hospital-1: .*disk full at the hospital"):
+        simulate(run, config, notes)
+    assert len(notes.notes) == 3
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_within_seconds_and_leaves_no_ray_process(tmp_path: Path) -> None:
+    config = tiny_config(training__local_epochs=500)
+    run, before = tiny_run(tmp_path / "run", config), ray_processes()
+
+    class Interrupt(Watcher):
+        at = 0.0
+
+        def asked(self, round: int, task: str, hospitals: Any) -> None:
+            if task == "train":
+                self.at = time.monotonic()
+                threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    watcher = Interrupt()
+    with pytest.raises(Interrupted):
+        simulate(run, config, watcher)
+    assert time.monotonic() - watcher.at < 30  # a bound on hanging: the training that it cut short takes minutes
+    assert [record["round"] for record in run.rounds()] == [0]
+    assert ray_processes() <= before

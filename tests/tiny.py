@@ -1,0 +1,87 @@
+"""A federation small enough for tests: three hospitals, phantom frames of 32 pixels, a U-Net of two filters."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+
+from clients.app import app as client_app
+from fedpolyp import checkpoints, runs
+from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.config import Config, load
+from fedpolyp.data.hospitals import deal
+from fedpolyp.data.source import open_source
+from fedpolyp.runs import RunFolder
+from fedpolyp.watcher import Watcher
+from server.rounds import Federation
+from tests.serial_grid import SerialGrid
+
+SETTINGS: dict[str, Any] = {
+    "data.image_size": 32,
+    "data.phantom_images": 60,
+    "hospitals.count": 3,
+    "model.base_filters": 2,
+    "training.batch_size": 4,
+    "federation.rounds": 3,
+}
+
+
+def tiny_config(**overrides: Any) -> Config:
+    """The config of a tiny experiment; `section__name=value` overrides."""
+    return load(overrides=SETTINGS | {name.replace("__", "."): value for name, value in overrides.items()})
+
+
+def tiny_run(folder: Path, config: Config) -> RunFolder:
+    """A new run folder for `config`."""
+    return runs.create(folder, config, deal(open_source(config.data, config.seed).records, config))
+
+
+def federate(
+    run: RunFolder,
+    config: Config,
+    grid: SerialGrid | None = None,
+    watcher: Watcher | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Carry `run` to its last round on a serial grid."""
+    store = open_source(config.data, config.seed)
+    federation = Federation(config, run, store, run.partition(), watcher or Watcher(), stop or threading.Event())
+    federation.run_on(grid or serial_grid())
+
+
+def serial_grid(
+    spoil: Callable[[Message, Message], Message] = lambda asked, reply: reply, nodes: int = 3
+) -> SerialGrid:
+    """A grid of three seats."""
+    return SerialGrid(client_app, nodes, spoil)
+
+
+def final(run: RunFolder, config: Config) -> Checkpoint:
+    """The last checkpoint of a finished run."""
+    return checkpoints.load(run.checkpoints, config.federation.rounds, config.fingerprint())
+
+
+class StopAfter(Watcher):
+    """Interrupts a run when a round is complete; keeps what it heard."""
+
+    def __init__(self, round: int, stop: threading.Event) -> None:
+        self.round = round
+        self.stop = stop
+
+    def finished_round(self, record: dict[str, Any]) -> None:
+        """Set the stop event after the round."""
+        if record["round"] == self.round:
+            self.stop.set()
+
+
+class Notes(Watcher):
+    """Keeps the notes it hears."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
