@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fedpolyp import __version__
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -19,6 +21,10 @@ def test_constraints_pin_every_declared_dependency_and_name_no_host() -> None:
     names = {re.split(r"[\[<>=]", requirement)[0] for requirement in declared}
     assert names <= {name.lower() for name in pins}
     assert not any("/" in line or "@" in line for line in lines)
+
+
+def test_the_package_and_its_metadata_have_one_version() -> None:
+    assert PROJECT["project"]["version"] == __version__
 
 
 def test_flower_finds_the_apps_that_are_declared() -> None:

@@ -90,16 +90,16 @@ def test_rewind_drops_later_and_half_written_records_and_can_be_written_on(tmp_p
 def test_rewind_refuses_gaps_and_leaves_the_file_alone(tmp_path: Path, rounds: list[int]) -> None:
     run = with_rounds(tmp_path, rounds)
     before = run.rounds()
-    with pytest.raises(FedpolypError, match=r"rounds\.jsonl does not hold every round up to 2, so it cannot be resumed$"):
+    with pytest.raises(FedpolypError, match=r"rounds\.jsonl does not hold every round up to 2"):
         run.rewind(2)
     assert run.rounds() == before
 
 
 def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with run.locked():
-        with pytest.raises(FedpolypError, match=f"^another process is at work on {tmp_path}$"), run.locked():
-            pass
+    refused = pytest.raises(FedpolypError, match=f"^another process is at work on {tmp_path}$")
+    with run.locked(), refused, run.locked():
+        pass
     with run.locked():
         pass
 

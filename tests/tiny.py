@@ -1,4 +1,4 @@
-"""A federation small enough for tests: three hospitals, phantom frames of 32 pixels, a U-Net of two filters."""
+"""A federation small enough for tests: three hospitals, phantom frames of 32 pixels, a U-Net of four filters."""
 
 import threading
 from collections.abc import Callable
@@ -22,8 +22,10 @@ SETTINGS: dict[str, Any] = {
     "data.image_size": 32,
     "data.phantom_images": 60,
     "hospitals.count": 3,
-    "model.base_filters": 2,
+    "model.base_filters": 4,
     "training.batch_size": 4,
+    "training.learning_rate": 0.01,
+    "training.local_epochs": 2,
     "federation.rounds": 3,
 }
 

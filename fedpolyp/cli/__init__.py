@@ -4,6 +4,8 @@ import sys
 
 import typer
 
+from fedpolyp.cli import data, runs
+from fedpolyp.cli.config import config
 from fedpolyp.cli.simulate import simulate
 from fedpolyp.errors import FedpolypError, UsageError
 
@@ -16,6 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(simulate)
+app.command()(config)
+app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 
 
 @app.callback()

@@ -9,10 +9,13 @@ from flwr.app import ArrayRecord, Message
 
 from clients.messages import from_record, order_of, to_record
 from fedpolyp import checkpoints, metrics
+from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal
+from fedpolyp.runs import RunFolder
+from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted
-from server.rounds import sample
+from server.rounds import Federation, sample
 from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, StopAfter, federate, final, serial_grid, tiny_config, tiny_run
 
@@ -22,8 +25,6 @@ def test_same_seed_gives_same_bits_and_another_seed_others(tmp_path: Path) -> No
     for name in ("one", "two"):
         federate(tiny_run(tmp_path / name, config), config)
     federate(tiny_run(tmp_path / "other", other), other)
-    from fedpolyp.runs import RunFolder
-
     one, two = (final(RunFolder(tmp_path / name), config).arrays for name in ("one", "two"))
     assert equal(one, two)
     assert not equal(one, final(RunFolder(tmp_path / "other"), other).arrays)
@@ -224,10 +225,6 @@ class EmptyGrid(SerialGrid):
 
 
 def test_no_order_is_sent_before_the_seats_have_registered_and_silence_ends_at_the_timeout(tmp_path: Path) -> None:
-    from fedpolyp.data.source import open_source
-    from fedpolyp.watcher import Watcher
-    from server.rounds import Federation
-
     config = tiny_config(federation__rounds=1, federation__round_timeout=2.0)
     run = tiny_run(tmp_path / "run", config)
     grid = EmptyGrid(serial_grid().client_app, 3)
@@ -269,6 +266,7 @@ def test_headline_dice_follows_from_images_csv_alone(tmp_path: Path) -> None:
     last = [row for row in rows if row["model"] == "last" and row["set"] == "heldout"]
     counts = np.array([[int(row[name]) for name in ("tp", "fp", "fn", "tn")] for row in last])
     assert [row["id"] for row in last] == list(run.partition().heldout)
+    assert metrics.dice(counts).mean() > 0
     assert metrics.dice(counts).mean() == pytest.approx(run.rounds()[-1]["dice"], abs=1e-12)
     tests = {row["set"] for row in rows} - {"heldout"}
     assert tests == {"test:hospital-1", "test:hospital-2", "test:hospital-3"}

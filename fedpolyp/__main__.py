@@ -1,0 +1,5 @@
+"""`python -m fedpolyp` is `fedpolyp`."""
+
+from fedpolyp.cli import main
+
+main()

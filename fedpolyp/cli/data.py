@@ -1,0 +1,127 @@
+"""`fedpolyp data`: ingest a folder of images, and look at what is in it."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fedpolyp.cli.options import Given, with_settings
+from fedpolyp.cli.tables import plain_table
+from fedpolyp.config import Config, DataConfig, load
+from fedpolyp.errors import UsageError
+
+if TYPE_CHECKING:
+    from fedpolyp.data.store import Store
+
+app = typer.Typer(help="Ingest a folder of images, or look at what is in it.", no_args_is_help=True)
+_REJECTED_SHOWN = 20
+
+
+@app.command()
+def ingest(
+    folder: Annotated[Path, typer.Argument(help="folder with images/ and masks/ of the same stems")],
+    image_size: Annotated[int, typer.Option(help="side of the square images, pixels")] = DataConfig().image_size,
+) -> None:
+    """Decode a folder of images and masks into a store that every later command opens at once."""
+    size = load(overrides={"data.image_size": image_size}).data.image_size  # refuses what the config would refuse
+
+    from fedpolyp.data.ingest import ingest
+
+    store, console = ingest(folder, size), _console()
+    rejected = store.report.rejected
+    console.print(f"{store.report.used} pairs ingested at {size}x{size} pixels, {len(rejected)} left out")
+    if rejected:
+        table = plain_table(None, "left out", "why", numbers_from=2)
+        for rejection in rejected[:_REJECTED_SHOWN]:
+            table.add_row(rejection.file, rejection.reason)
+        console.print(table)
+        if len(rejected) > _REJECTED_SHOWN:
+            more = len(rejected) - _REJECTED_SHOWN
+            console.print(f"and {more} more, under 'rejected' in {store.path / 'table.json'}", soft_wrap=True)
+    _print_duplicates(console, store)
+    console.print(f"store: {store.path}", soft_wrap=True)
+
+
+@app.command()
+@with_settings(("", "data", "hospitals"))
+def show(
+    given: Given,
+    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("samples.png"),
+) -> None:
+    """Describe the images and how they would be dealt to hospitals, and draw some of them."""
+    config = given.config()
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out must name a .png file; got {out}")
+
+    from fedpolyp.data.source import open_source
+    from fedpolyp.report.samples import draw_samples
+
+    store, console = open_source(config.data, config.seed), _console()
+    left_out = len(store.report.rejected)
+    console.print(f"{len(store.records)} images" + (f", {left_out} pairs left out" if left_out else ""))
+    _print_sizes(console, store)
+    _print_lesions(console, store)
+    _print_duplicates(console, store)
+    _print_deal(console, store, config)
+    try:
+        draw_samples(out, store)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    console.print(f"pictures: {out}", soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False)  # a file's name may look like markup
+
+
+def _print_sizes(console: Console, store: "Store") -> None:
+    sizes = Counter((record.width, record.height) for record in store.records)
+    (common, count), *others = sizes.most_common()
+    text = f"{common[0]}x{common[1]} pixels"
+    if others:
+        smallest, largest = (choose(sizes, key=lambda size: size[0] * size[1]) for choose in (min, max))
+        text = (
+            f"{smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]} pixels, {len(sizes)} different ones; "
+            f"most common {common[0]}x{common[1]} ({count} images)"
+        )
+    console.print(f"original size: {text}", soft_wrap=True)
+
+
+def _print_lesions(console: Console, store: "Store") -> None:
+    import numpy as np
+
+    quartiles = np.quantile([record.lesion_fraction for record in store.records], (0.25, 0.5, 0.75))
+    small, large = (choose(store.records, key=lambda record: record.lesion_fraction) for choose in (min, max))
+    console.print(
+        f"lesion area: quartiles {', '.join(f'{area:.1%}' for area in quartiles)} of the image; "
+        f"smallest {small.lesion_fraction:.2%} ({small.id}), largest {large.lesion_fraction:.1%} ({large.id})",
+        soft_wrap=True,
+    )
+
+
+def _print_duplicates(console: Console, store: "Store") -> None:
+    groups: dict[int, list[str]] = {}
+    for record in store.records:
+        groups.setdefault(record.group, []).append(record.id)
+    alike = [ids for ids in groups.values() if len(ids) > 1]
+    text = f"{sum(map(len, alike))} images in {len(alike)} group{'s' * (len(alike) > 1)}"
+    console.print(f"near-duplicates: {text if alike else 'none'}")
+
+
+def _print_deal(console: Console, store: "Store", config: Config) -> None:
+    import numpy as np
+
+    from fedpolyp.data.hospitals import deal
+
+    partition = deal(store.records, config)
+    areas = np.array([record.lesion_fraction for record in store.records])
+    heldout = areas[store.positions(partition.heldout)]
+    title = f"dealt by {config.hospitals.scheme}; {len(heldout)} held out, of mean lesion area {heldout.mean():.1%}"
+    table = plain_table(title, "hospital", "training", "validation", "test", "mean lesion area")
+    for name, images in partition.hospitals.items():
+        sets = images.train, images.val, images.test
+        mean = areas[store.positions([id for ids in sets for id in ids])].mean()
+        table.add_row(name, *(str(len(ids)) for ids in sets), f"{mean:.1%}")
+    console.print(table)

@@ -1,0 +1,86 @@
+"""`fedpolyp runs`: what has been run, and how one run went."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fedpolyp import runs
+from fedpolyp.cli.tables import plain_table, round_table
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.report.rounds import best_on_validation
+from fedpolyp.runs import RunFolder
+
+app = typer.Typer(help="List runs, or show one.", invoke_without_command=True)
+
+
+@app.callback()
+def list_runs(
+    context: typer.Context,
+    root: Annotated[Path, typer.Option(help="the folder of run folders")] = runs.DEFAULT_ROOT,
+) -> None:
+    """List the runs of a folder, or show one."""
+    if context.invoked_subcommand is not None:
+        return
+    if root != runs.DEFAULT_ROOT and not root.is_dir():
+        raise UsageError(f"there is no folder {root}; --root takes a folder of run folders")
+    console = Console(highlight=False, markup=False)
+    folders = sorted(path.parent for path in root.glob("*/config.toml"))
+    if not folders:
+        console.print(f"no runs in {root}; 'fedpolyp simulate' makes one", soft_wrap=True)
+        return
+    headings = ("run", "images", "state", "hospitals", "rounds", "last", "best")
+    table = plain_table(None, *headings, numbers_from=3)
+    table.caption, table.caption_justify = "held-out Dice in the last round and in the one best on validation", "left"
+    for folder in folders:
+        table.add_row(folder.name, *_summary(RunFolder(folder)))
+    console.print(table)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="a run's name or path")],
+    root: Annotated[Path | None, typer.Option(help="the folder of run folders  [dim]\\[runs][/dim]")] = None,
+) -> None:
+    """Show how one run went, round by round."""
+    above = context.parent.params["root"] if context.parent else runs.DEFAULT_ROOT  # runs --root DIR show RUN
+    folder = runs.find(run, root or Path(above))
+    records, console = folder.rounds(), Console(highlight=False, markup=False)
+    if not records:
+        raise FedpolypError(f"{folder.path} has no complete round yet")
+    console.print(round_table(records))
+    for label, record in (("last round", records[-1]), ("best on validation", best_on_validation(records))):
+        if record is not None:
+            console.print(f"{label} ({record['round']}): held-out Dice {record['dice']:.3f}, IoU {record['iou']:.3f}")
+    tests = {name: own["test_dice"] for name, own in records[-1]["hospitals"].items() if "test_dice" in own}
+    if tests:
+        scores = ", ".join(f"{name} {dice:.3f}" for name, dice in sorted(tests.items()))
+        console.print(f"Dice on each hospital's own test images, last round: {scores}")
+    for record in records:
+        for refusal in record["refused"]:
+            console.print(f"round {record['round']}: {refusal['hospital']} did not count: {refusal['reason']}")
+    console.print(f"{_state(folder, records)} run in {folder.path}", soft_wrap=True)
+
+
+def _summary(run: RunFolder) -> tuple[str, ...]:
+    try:
+        config = run.config()
+    except UsageError:  # one damaged folder does not hide the others
+        return "-", "unreadable config.toml", "-", "-", "-", "-"
+    records = run.rounds()
+    best = best_on_validation(records)
+    return (
+        Path(config.data.source).name,
+        _state(run, records),
+        str(config.hospitals.count),
+        f"{records[-1]['round'] if records else 0}/{config.federation.rounds}",
+        f"{records[-1]['dice']:.3f}" if records else "-",
+        f"{best['dice']:.3f}" if best else "-",
+    )
+
+
+def _state(run: RunFolder, records: list[dict[str, Any]]) -> str:
+    """A run is complete once its images are scored, which comes after its last round."""
+    return "complete" if records and run.images_file.exists() else "unfinished"

@@ -1,0 +1,54 @@
+"""Tables that more than one command prints."""
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from fedpolyp.report.rounds import best_on_validation
+
+_ROWS = 25
+_HOSPITALS_SHOWN = 8
+_HOSPITALS_SPACED = 5
+
+
+def plain_table(title: str | None, *headings: str, numbers_from: int = 1) -> Table:
+    """An empty table in the house's look; columns from `numbers_from` on are right-aligned."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.collapse_padding = True
+    for place, heading in enumerate(headings):
+        # A name that does not fit goes on in the next line: it may have to be typed.
+        table.add_column(heading, justify="right" if place >= numbers_from else "left", overflow="fold")
+    return table
+
+
+def round_table(records: list[dict[str, Any]]) -> Table:
+    """A row a round: loss, Dice on the held-out set and on validation, Dice at up to 8 hospitals, time.
+
+    Of a long run about 25 rows stay, always the first, the last and the best on validation, which has a star.
+    """
+    names = sorted({name for r in records for name, own in r["hospitals"].items() if "val_dice" in own})
+    shown = names if len(names) <= _HOSPITALS_SHOWN else []
+    # Eight hospitals have to fit 80 columns.
+    headings = [name.removeprefix("hospital-") for name in shown]
+    title = "Dice of the global model" + (", and on each hospital's own validation images" if shown else "")
+    table = plain_table(title, "round", "loss", "held-out", "valid.", *headings, "sec.", numbers_from=0)
+    table.padding = (0, 0) if len(shown) > _HOSPITALS_SPACED else (0, 1)
+    best = best_on_validation(records)
+    always = {record["round"] for record in (records[0], records[-1], best) if record is not None}
+    every = -(-len(records) // _ROWS)
+    for record in records:
+        if record["round"] % every and record["round"] not in always:
+            continue
+        hospitals = [_score(record["hospitals"].get(name, {}).get("val_dice"), 2) for name in shown]
+        star = "*" if best is not None and record["round"] == best["round"] else " "
+        scores = [_score(record[key]) for key in ("loss", "dice", "val_dice")]
+        style = "bold" if star == "*" or record is records[-1] else None
+        table.add_row(f"{record['round']}{star}", *scores, *hospitals, f"{record['seconds']:.1f}", style=style)
+    if best is not None:
+        table.caption, table.caption_justify = "* best on validation", "left"
+    return table
+
+
+def _score(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

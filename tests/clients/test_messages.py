@@ -1,0 +1,86 @@
+"""An order arrives as it was sent, or is refused with what is wrong with it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clients.messages import SETS, Order, content_of, from_record, order_of, to_record
+from fedpolyp.model.arrays import equal
+
+ORDER = Order("hospital-1", 3, "{}", learning_rate=0.5, score_set="test", distances=True, keep_state_from=2)
+
+orders = st.builds(
+    Order,
+    hospital=st.text(),
+    round=st.integers(0, 2**31),
+    config=st.text(),
+    learning_rate=st.floats(0, 1),
+    score_set=st.sampled_from(SETS),
+    distances=st.booleans(),
+    keep_state_from=st.integers(0, 2**31),
+    run_folder=st.text(),
+    store=st.text(),
+)
+
+
+@given(orders)
+def test_an_order_arrives_as_it_was_sent(order: Order) -> None:
+    assert Order.from_record(order.to_record()) == order
+
+
+def refusal(plain: dict[str, Any]) -> str:
+    with pytest.raises(ValueError, match="order") as refused:
+        Order.from_record(ConfigRecord(plain))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", list(ORDER.to_record()))
+def test_an_order_that_lacks_a_field_is_refused(name: str) -> None:
+    plain = dict(ORDER.to_record())
+    del plain[name]
+    said = refusal(plain)
+    assert said.startswith("an order has the fields [") and said.endswith(f"; got {sorted(plain)}")
+
+
+def test_an_order_with_an_unknown_field_is_refused() -> None:
+    assert "'shell'" in refusal(dict(ORDER.to_record()) | {"shell": "rm"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hospital", 1),
+        ("round", "3"),
+        ("round", 3.0),
+        ("round", True),
+        ("config", b"{}"),
+        ("learning_rate", 1),
+        ("score_set", ["val"]),
+        ("distances", 1),
+        ("keep_state_from", 0.0),
+        ("run_folder", 0),
+        ("store", False),
+    ],
+)
+def test_a_field_of_another_type_is_refused(name: str, value: Any) -> None:
+    said = refusal(dict(ORDER.to_record()) | {name: value})
+    assert said.startswith(f"the order's {name} must be of ") and said.endswith(f"; got {value!r}")
+
+
+@pytest.mark.parametrize("score_set", ["train", "", "VAL"])
+def test_a_hospital_scores_no_set_but_validation_and_test(score_set: str) -> None:
+    said = refusal(dict(ORDER.to_record()) | {"score_set": score_set})
+    assert said == f"the order's score_set must be one of ('val', 'test'); got {score_set!r}"
+
+
+def test_a_messages_content_gives_back_order_and_arrays() -> None:
+    weights, moments = {"w": np.arange(3.0)}, {"iterations": np.array(4)}
+    content = content_of(ORDER, to_record(weights), to_record(moments))
+    assert order_of(content) == ORDER
+    assert equal(from_record(content.array_records["arrays"]), weights)
+    assert equal(from_record(content.array_records["optimizer"]), moments)
+    assert "optimizer" not in content_of(ORDER, to_record(weights))

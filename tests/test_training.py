@@ -1,0 +1,268 @@
+"""A trainer can be used again and again: what one training does depends on its arguments alone."""
+
+import dataclasses
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from fedpolyp import metrics
+from fedpolyp.config import Config, load
+from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.training import Images, Trained, Trainer, learning_rate, shared_trainer
+
+
+def tiny(**overrides: Any) -> Config:
+    settings = {"data.image_size": 32, "model.base_filters": 2, "training.batch_size": 4}
+    return load(overrides=settings | {name.replace("__", "."): value for name, value in overrides.items()})
+
+
+@lru_cache(maxsize=None)  # noqa: UP033  # building and tracing cost seconds, and a used trainer is as good as a new one
+def trainer(**overrides: Any) -> Trainer:
+    return Trainer(tiny(**overrides))
+
+
+def frames(count: int, seed: int = 0) -> tuple[Images, Images]:
+    """Noisy frames with one bright disc each, and the disc."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, 32, 32), np.uint8)
+    rows, columns = np.mgrid[:32, :32]
+    for mask in masks:
+        y, x, radius = rng.integers(8, 24), rng.integers(8, 24), rng.integers(4, 9)
+        mask[(rows - y) ** 2 + (columns - x) ** 2 < radius**2] = 1
+    images = rng.integers(20, 80, (count, 32, 32, 3)) + 120 * masks[..., None]
+    return images.astype(np.uint8), masks
+
+
+def train(with_: Trainer, data: tuple[Images, Images], start: Arrays | None = None, **details: Any) -> Trained:
+    about: dict[str, Any] = {"hospital": "hospital-1", "round": 1, "learning_rate": 1e-2} | details
+    return with_.train(with_.initial if start is None else start, *data, **about)
+
+
+def same(one: Trained, other: Trained) -> bool:
+    plain = [(trained.loss, trained.images, trained.steps) for trained in (one, other)]
+    return plain[0] == plain[1] and equal(one.arrays, other.arrays) and equal(one.optimizer, other.optimizer)
+
+
+@lru_cache(maxsize=1)
+def learnt() -> Arrays:
+    """Weights that find the discs of frames(8)."""
+    one, data = trainer(training__augment=False), frames(8)
+    weights, optimizer = one.initial, None
+    for round in range(1, 41):
+        trained = train(one, data, weights, round=round, optimizer=optimizer)
+        weights, optimizer = trained.arrays, trained.optimizer
+    return weights
+
+
+def distance(one: Arrays, other: Arrays, names: list[str]) -> float:
+    return float(np.sqrt(sum(np.sum((one[name] - other[name]) ** 2) for name in names)))
+
+
+def test_a_used_trainer_gives_the_bits_of_a_fresh_one() -> None:
+    config = tiny(model__dropout=(0.2, 0.4), training__local_epochs=2, federation__strategy="fedprox")
+    used, data, elsewhere = Trainer(config), frames(6), frames(7, seed=1)
+    first = train(used, data)
+    other = train(used, elsewhere, hospital="hospital-2", round=3, learning_rate=0.1)
+    used.evaluate(other.arrays, *elsewhere)
+    again = train(used, data)
+    fresh = train(Trainer(config), data)
+    assert same(first, again) and same(again, fresh)
+    assert not equal(first.arrays, other.arrays)
+
+
+def test_training_changes_neither_its_start_nor_what_it_left_before() -> None:
+    one = trainer()
+    start = {name: array.copy() for name, array in one.initial.items()}
+    first = train(one, frames(5), start)
+    kept = {name: array.copy() for name, array in first.arrays.items()}
+    train(one, frames(5, seed=1), first.arrays)
+    assert equal(start, one.initial) and equal(kept, first.arrays)
+
+
+def test_no_number_of_images_is_traced_anew() -> None:
+    one = trainer()
+    for count in (5, 8, 1, 6):
+        train(one, frames(count))
+    for count in (3, 16, 17, 1):
+        one.evaluate(one.initial, *frames(count))
+        one.predict(one.initial, frames(count)[0])
+    assert one.traces == 2
+
+
+def test_a_training_says_how_many_images_and_steps_it_took() -> None:
+    one = trainer(training__augment=False, model__normalization="none", training__local_epochs=3)
+    trained = train(one, frames(5))
+    assert (trained.images, trained.steps) == (5, 3 * 2)
+    assert trained.optimizer["iterations"] == 3 * 2
+
+
+def test_the_reported_loss_is_the_mean_over_images_of_the_loss_before_each_step() -> None:
+    one, data = trainer(training__augment=False, model__normalization="none"), frames(4)
+    expected = one.evaluate(one.initial, *data).losses.mean()
+    assert train(one, data).loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_falls_and_the_discs_are_found() -> None:
+    one, data = trainer(training__augment=False), frames(8)
+    before, after = one.evaluate(one.initial, *data), one.evaluate(learnt(), *data)
+    assert after.losses.mean() < before.losses.mean() / 3
+    assert metrics.dice(after.counts).mean() > 0.8
+
+
+def test_kept_optimizer_state_goes_on_where_it_left_off() -> None:
+    one, data = trainer(), frames(6)
+    first = train(one, data)
+    reset = train(one, data, first.arrays, round=2)
+    kept = train(one, data, first.arrays, round=2, optimizer=first.optimizer)
+    assert [trained.optimizer["iterations"] for trained in (reset, kept)] == [2, 4]
+    assert not equal(reset.arrays, kept.arrays)
+    assert list(first.optimizer) == list(one.fresh_optimizer)
+    assert any(np.any(array) for name, array in first.optimizer.items() if name.startswith("v/"))
+    assert not any(np.any(array) for array in one.fresh_optimizer.values())
+
+
+def test_three_rounds_with_kept_state_are_one_training_of_three_epochs() -> None:
+    settings = {"training__augment": False, "model__normalization": "none"}
+    one, three = trainer(**settings), trainer(**settings, training__local_epochs=3)
+    data = frames(1)  # one image, so that the order of images is no matter
+    weights, optimizer = one.initial, None
+    for round in range(1, 4):
+        trained = train(one, data, weights, round=round, optimizer=optimizer)
+        weights, optimizer = trained.arrays, trained.optimizer
+    whole = train(three, data)
+    assert equal(trained.arrays, whole.arrays) and equal(trained.optimizer, whole.optimizer)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{"hospital": "hospital-2"}, {"round": 2}, {"learning_rate": 1e-3}],
+    ids=lambda details: next(iter(details)),
+)
+def test_hospital_round_and_learning_rate_each_make_a_difference(details: dict[str, Any]) -> None:
+    assert not equal(train(trainer(), frames(6)).arrays, train(trainer(), frames(6), **details).arrays)
+
+
+@pytest.mark.parametrize("details", [{"hospital": "hospital-2"}, {"round": 2}], ids=lambda details: next(iter(details)))
+def test_dropout_is_drawn_anew_for_each_hospital_and_round(details: dict[str, Any]) -> None:
+    data = frames(1)
+    plain = {"training__augment": False, "model__normalization": "none"}
+    assert same(train(trainer(**plain), data), train(trainer(**plain), data, **details))
+    dropping = trainer(**plain, model__dropout=(0.5, 0.5))
+    assert not equal(train(dropping, data).arrays, train(dropping, data, **details).arrays)
+
+
+def test_augmentation_changes_what_is_learnt() -> None:
+    on, off = (train(trainer(training__augment=augment), frames(6)) for augment in (True, False))
+    assert not equal(on.arrays, off.arrays)
+
+
+def test_fedprox_without_pull_is_fedavg() -> None:
+    assert tiny().federation.proximal_mu > 0  # which FedAvg ignores
+    fedprox = trainer(federation__strategy="fedprox", federation__proximal_mu=0.0)
+    assert same(train(trainer(), frames(6)), train(fedprox, frames(6)))
+
+
+def test_a_strong_pull_of_fedprox_stays_nearer_to_the_start() -> None:
+    free, bound = trainer(), trainer(federation__strategy="fedprox", federation__proximal_mu=50.0)
+    start = train(free, frames(6)).arrays  # not the initial weights, so that the anchor has to move
+    names = [variable.path for variable in free.model.trainable_variables]
+    moved = [distance(train(one, frames(48), start).arrays, start, names) for one in (free, bound)]
+    assert moved[1] < moved[0] / 2
+
+
+def test_mixed_precision_leaves_float32_weights_and_scores() -> None:
+    one = trainer(training__precision="mixed_bfloat16")
+    trained = train(one, frames(6))
+    assert {array.dtype for array in trained.arrays.values()} == {np.dtype(np.float32)}
+    assert {array.dtype for name, array in trained.optimizer.items() if name != "iterations"} == {np.dtype(np.float32)}
+    assert one.model.output.dtype == "float32"
+    exact = train(trainer(), frames(6))
+    assert not equal(trained.arrays, exact.arrays)
+    assert trained.loss == pytest.approx(exact.loss, rel=0.05)
+
+
+def test_evaluation_counts_the_pixels_of_the_prediction() -> None:
+    one, (images, masks), weights = trainer(), frames(18), learnt()  # more than one batch
+    predicted = one.predict(weights, images)
+    assert predicted.dtype == np.uint8 and all(0 < mask.mean() < 1 for mask in predicted[[0, 17]])
+    evaluation = one.evaluate(weights, images, masks)
+    assert np.array_equal(evaluation.counts, metrics.count_pixels(predicted, masks))
+    assert evaluation.losses.shape == (18,)
+    for row in (0, 17):
+        alone = one.evaluate(weights, images[row : row + 1], masks[row : row + 1])
+        assert alone.losses[0] == pytest.approx(evaluation.losses[row], rel=1e-4)
+
+
+def test_evaluation_of_no_images_is_empty() -> None:
+    evaluation = trainer().evaluate(trainer().initial, *frames(0))
+    assert evaluation.counts.shape == (0, 4) and evaluation.losses.shape == (0,)
+
+
+def test_a_saved_model_sees_polyps_where_the_trainer_does(tmp_path: Path) -> None:
+    one, (images, _) = trainer(), frames(8)
+    predicted = one.predict(learnt(), images)
+    train(one, frames(6, seed=1))  # leaves other weights in the model
+    one.save(learnt(), tmp_path / "model.keras")
+    probability = keras.saving.load_model(tmp_path / "model.keras").predict(images, verbose=0)[..., 0]
+    clear = np.abs(probability - 0.5) > 1e-5
+    assert 0 < predicted.mean() < 1
+    assert np.array_equal((probability > 0.5)[clear], predicted.astype(bool)[clear])
+
+
+def test_an_empty_training_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="^there are no training images$"):
+        train(trainer(), frames(0))
+
+
+def test_weights_and_optimizer_state_that_do_not_fit_are_refused() -> None:
+    one = trainer()
+    with pytest.raises(ValueError, match="unexpected"):
+        train(one, frames(2), one.initial | {"more": np.zeros(1)})
+    with pytest.raises(ValueError, match="missing"):
+        train(one, frames(2), optimizer={})
+
+
+def rates(**training: Any) -> list[float]:
+    config = tiny(federation__rounds=10, **{f"training__{name}": value for name, value in training.items()})
+    return [learning_rate(config, round) for round in range(1, 11)]
+
+
+def test_cosine_starts_at_the_learning_rate_and_ends_near_zero() -> None:
+    found = rates(learning_rate=0.5)
+    assert found[0] == 0.5 and found[5] == pytest.approx(0.25)
+    assert 0 < found[-1] < 0.03 * 0.5
+    assert all(later < earlier for earlier, later in pairwise(found))
+
+
+def test_constant_stays() -> None:
+    assert rates(learning_rate=0.5, schedule="constant") == [0.5] * 10
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_warm_up_rises_linearly_to_the_learning_rate(schedule: str) -> None:
+    found = rates(learning_rate=0.4, schedule=schedule, warmup_rounds=3)
+    assert found[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert all(0 < rate <= 0.4 for rate in found)
+    assert 0 < rates(learning_rate=0.4, schedule=schedule, warmup_rounds=99)[-1] < 0.4
+
+
+def test_a_process_builds_one_trainer_for_all_that_train_alike() -> None:
+    config = tiny()
+    alike = tiny(hospitals__count=9, runtime__actors=7, federation__rounds=3, data__phantom_images=20)
+    one = shared_trainer(config)
+    assert shared_trainer(alike) is one
+    assert shared_trainer(tiny(training__schedule="constant", training__optimizer_state="average")) is one
+    assert same(train(one, frames(5)), train(trainer(), frames(5)))
+    for different in ({"seed": 1}, {"training__loss": "bce"}, {"federation__strategy": "fedprox"}):
+        assert shared_trainer(tiny(**different)) is not one
+
+
+def test_a_training_is_a_record_that_nobody_changes() -> None:
+    trained = train(trainer(), frames(2))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        trained.loss = 0.0  # type: ignore[misc]
