@@ -2,6 +2,8 @@
 
 import os
 import sys
+import warnings
+from pathlib import Path
 
 # TensorFlow reads these when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,9 +13,12 @@ if "tensorflow" not in sys.modules:
     sys.stderr.flush()
     _terminal = os.dup(2)
     try:
-        with open(os.devnull, "wb") as _nowhere:
+        with Path(os.devnull).open("wb") as _nowhere:
             os.dup2(_nowhere.fileno(), 2)
         import tensorflow  # noqa: F401
     finally:
         os.dup2(_terminal, 2)
         os.close(_terminal)
+
+# Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
+warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"keras\.")

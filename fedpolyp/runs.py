@@ -70,6 +70,11 @@ class RunFolder:
         """The model that was best on validation, as Keras saves it."""
         return self.path / "model.keras"
 
+    @property
+    def engine_log(self) -> Path:
+        """What Flower, Ray and TensorFlow said."""
+        return self.path / "engine.log"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process from writing to this run; the lock goes with the process that holds it.

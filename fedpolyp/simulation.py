@@ -1,11 +1,12 @@
 """A federation on one machine: Flower's simulation engine and Ray, wrapped so that nothing fails silently."""
 
 import contextlib
-import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # Read by Flower and Ray when they are imported.
@@ -15,7 +16,6 @@ os.environ.setdefault("RAY_DISABLE_METRICS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the shutdown must not start a second Ray
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else its C++ side writes to the terminal at every shutdown
 
 import fedpolyp.quiet_tensorflow  # noqa: F401, I001  # before Flower's engine imports TensorFlow
 import ray
@@ -61,7 +61,7 @@ def run(
             ray.shutdown()  # frees Flower's threads from waiting for trainings that nobody wants any more
             raise
 
-    with _interrupts_set(stop), _flower_log(logging.DEBUG if verbose else logging.CRITICAL):
+    with _interrupts_set(stop), contextlib.nullcontext() if verbose else _errors_to(run.engine_log):
         try:
             run_simulation(
                 server_app, client_app, num_supernodes=seats, backend_config=_backend(config, actors, verbose)
@@ -113,15 +113,21 @@ def _interrupts_set(stop: threading.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _flower_log(level: int) -> Iterator[None]:
-    """Flower's logger at `level`: what concerns the user reaches the watcher, in words of our own."""
-    logger = logging.getLogger("flwr")
-    before = logger.level
-    logger.setLevel(level)
+def _errors_to(log: Path) -> Iterator[None]:
+    """Send what Flower, Ray and TensorFlow write to standard error, their C++ sides too, to the file `log`.
+
+    What concerns the user reaches the watcher, in words of our own.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 __all__ = ["Interrupted", "run"]

@@ -57,7 +57,6 @@ def test_simulate_trains_prints_the_table_and_leaves_the_run_folder(tmp_path: Pa
         (["simulate", "--resume", "nothing"], 2, "there is no run 'nothing'"),
         (["simulate", "--resume", "x", "--out", "y"], 2, "--out cannot be given"),
         (["runs", "show", "nothing"], 2, "there is no run 'nothing'"),
-        (["runs"], 1, "there are no runs in runs"),
     ],
 )
 def test_a_mistake_is_answered_by_one_sentence_and_an_exit_code(

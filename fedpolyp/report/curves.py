@@ -57,7 +57,7 @@ def draw_curves(path: Path, rounds: list[dict[str, Any]]) -> None:
 
 
 def _draw_hospitals(axes: "Axes", rounds: list[dict[str, Any]], key: str, label: str) -> None:
-    names = sorted({name for record in rounds for name in record["hospitals"]})
+    names = sorted({name for record in rounds for name, own in record["hospitals"].items() if key in own})
     if len(names) > _HOSPITALS_DRAWN:
         return
     for name in names:

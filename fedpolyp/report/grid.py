@@ -112,8 +112,7 @@ def _distance(mask: Image, side: int) -> Field:
     """How far each pixel of a picture `side` pixels wide is from the border of `mask`, in its pixels, (side, side)."""
     finer = side * _FINER
     inside = cv2.resize(np.asarray(mask, np.float32), (finer, finer), interpolation=cv2.INTER_CUBIC) > 0.5
-    if inside.all() or not inside.any():
-        return np.full((side, side), np.inf, np.float32)  # there is no border
+    # Where there is no border, OpenCV's distance is larger than any picture.
     both = [cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 5) for part in (inside, ~inside)]
     distance = cv2.resize((both[0] + both[1] - 0.5) / _FINER, (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(distance, np.float32)

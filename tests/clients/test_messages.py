@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.messages import SETS, Order, content_of, from_record, order_of, to_record
@@ -27,6 +27,7 @@ orders = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(orders)
 def test_an_order_arrives_as_it_was_sent(order: Order) -> None:
     assert Order.from_record(order.to_record()) == order

@@ -46,6 +46,12 @@ def test_a_run_of_one_record_is_drawn(tmp_path: Path) -> None:
     assert legends([first], tmp_path)[1] == ["held-out set"]
 
 
+def test_hospitals_are_named_in_the_legend_even_if_the_first_never_trained(tmp_path: Path) -> None:
+    first = record(0)
+    del first["hospitals"]["hospital-0"]["train_loss"]
+    assert legends([first], tmp_path)[1][0] == "training, each hospital"
+
+
 def test_many_hospitals_are_not_drawn_one_by_one(tmp_path: Path) -> None:
     assert "validation, each hospital" in legends([record(0, hospitals=20)], tmp_path)[0]
     dice, loss = legends([record(0, hospitals=21)], tmp_path)

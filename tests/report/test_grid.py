@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fedpolyp.report.grid import Image, Outline, Tile, draw_grid
@@ -36,7 +38,8 @@ def tile_of(path: Path, *outlines: Outline, side: int = 128) -> Image:
 
 
 def of_colour(picture: Image, colour: tuple[int, int, int]) -> NDArray[np.bool_]:
-    return np.all(np.abs(picture.astype(int) - colour) < 8, axis=2)
+    near: NDArray[np.bool_] = np.abs(picture.astype(int) - colour) < 8
+    return np.asarray(near.all(axis=2))
 
 
 def test_an_outline_runs_along_the_border_of_the_mask_with_a_dark_halo(tmp_path: Path) -> None:
@@ -79,8 +82,13 @@ def test_a_caption_with_dollar_signs_is_text_not_mathematics(tmp_path: Path) -> 
     draw_grid(tmp_path / "grid.png", [[Tile(grey(32), (), "$\\frac$")]], 32, "$^$")
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "grid.png").mkdir()
-    with pytest.raises(OSError, match="directory"):
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(figure: Figure, stream: BinaryIO, **options: Any) -> None:
+        stream.write(b"half a pict")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full_disk)
+    (tmp_path / "grid.png").write_bytes(b"old")
+    with pytest.raises(OSError, match="No space"):
         draw_grid(tmp_path / "grid.png", [[Tile(grey(32), (), "")]], 32, "")
-    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"grid.png": b"old"}
