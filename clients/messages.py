@@ -1,7 +1,7 @@
 """The messages a hospital understands: an order with weights in, weights or counts out."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, get_type_hints
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
@@ -34,15 +34,17 @@ class Order:
         """Read `to_record`'s record back.
 
         Raises:
-            ValueError: a field is missing, unknown, of another type or out of bounds.
+            ValueError: a field is missing, unknown, of another type or negative.
         """
         plain: dict[str, Any] = dict(record)
-        expected = {field.name: field.type for field in fields(cls)}
+        expected: dict[str, type] = get_type_hints(cls)
         if plain.keys() != expected.keys():
             raise ValueError(f"an order has the fields {sorted(expected)}; got {sorted(plain)}")
         for name, kind in expected.items():
             if type(plain[name]) is not kind:
-                raise ValueError(f"the order's {name} must be of {kind}; got {plain[name]!r}")
+                raise ValueError(f"the order's {name} must be of type {kind.__name__}; got {plain[name]!r}")
+            if isinstance(plain[name], (int, float)) and plain[name] < 0:
+                raise ValueError(f"the order's {name} must not be negative; got {plain[name]!r}")
         if plain["score_set"] not in SETS:
             raise ValueError(f"the order's score_set must be one of {SETS}; got {plain['score_set']!r}")
         return cls(**plain)

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def oldest(folder: Path) -> int:
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     """Write `checkpoint`, then delete all but the `keep` newest and those that a kept one calls its best."""
-    meta = {
+    meta: dict[str, Any] = {
         "round": checkpoint.round,
         "fingerprint": checkpoint.fingerprint,
         "best_round": checkpoint.best_round,
@@ -58,6 +59,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     }
     members = {f"model/{name}": array for name, array in checkpoint.arrays.items()}
     members |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
+    meta["members"] = len(members)  # zip's own directory has no checksum
     with replacing(checkpoint_path(folder, checkpoint.round)) as stream:
         # numpy's stub offers its own keyword there; the names of the arrays are ours
         np.savez(stream, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **members)  # type: ignore[arg-type]
@@ -86,6 +88,8 @@ def load(folder: Path, round: int, fingerprint: str | None, arrays: bool = True)
                 raise zipfile.BadZipFile(f"{broken} is not what was written")
             meta = json.loads(archive["meta"].tobytes())
             members = {name: archive[name] for name in archive.files if name != "meta"} if arrays else {}
+            if arrays and len(members) != meta["members"]:
+                raise zipfile.BadZipFile(f"it holds {len(members)} of {meta['members']} arrays")
     except FileNotFoundError:
         raise DamagedCheckpoint(f"there is no checkpoint {path}") from None
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
@@ -100,10 +104,17 @@ def load(folder: Path, round: int, fingerprint: str | None, arrays: bool = True)
 
 
 def latest(folder: Path, fingerprint: str, refused: Callable[[str], None]) -> Checkpoint | None:
-    """The newest usable checkpoint; `refused` hears why each newer one is not. None when none is left."""
+    """The newest usable checkpoint; `refused` hears why each newer one is not. None when there are none.
+
+    Raises:
+        DamagedCheckpoint: there are checkpoints, and none can be used.
+    """
     for round in reversed(rounds_in(folder)):
         try:
             return load(folder, round, fingerprint)
         except DamagedCheckpoint as error:
             refused(str(error))
+            last = error
+    if rounds_in(folder):
+        raise DamagedCheckpoint(f"no checkpoint in {folder} can be used; the oldest: {last}")
     return None

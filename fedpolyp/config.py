@@ -21,7 +21,7 @@ PHANTOM = "phantom"
 class Section(BaseModel):
     """A table of the TOML file; unknown keys and later changes are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -43,7 +43,7 @@ class HospitalsConfig(Section):
     count: int = Field(5, ge=1, le=10_000, description="number of hospitals")
     scheme: Literal["iid", "lesion-size"] = Field("iid", description="how images are dealt: iid, lesion-size")
     skew: float = Field(
-        0.8,
+        0.5,
         ge=0,
         le=1,
         description="strength of a skewed scheme: 0 deals like iid, 1 sorts completely (iid ignores it)",
@@ -64,7 +64,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _rates(self) -> "ModelConfig":
         if not all(0 <= rate < 1 for rate in self.dropout):
-            raise ValueError(f"dropout rates must be in [0, 1), got {list(self.dropout)}")
+            raise ValueError(f"model.dropout rates must be in [0, 1); got {list(self.dropout)}")
         return self
 
 
@@ -73,12 +73,12 @@ class TrainingConfig(Section):
 
     local_epochs: int = Field(1, ge=1, le=1000, description="passes over a hospital's training images in a round")
     batch_size: int = Field(8, ge=1, le=1024, description="images a step; a last partial batch is kept")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate in the first round")
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's learning rate in the first round")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate over the rounds")
     warmup_rounds: int = Field(0, ge=0, description="rounds over which the learning rate rises linearly at the start")
     loss: Literal["bce", "bce+dice"] = Field("bce+dice", description="binary cross-entropy, plus soft Dice per image")
     optimizer_state: Literal["reset", "keep", "average"] = Field(
-        "keep", description="Adam's moments across rounds: reset, kept at each hospital, or averaged by the server"
+        "average", description="Adam's moments across rounds: reset, kept at each hospital, or averaged by the server"
     )
     augment: bool = Field(True, description="random flips, rotations, scaled crops and colour")
     precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="arithmetic of the U-Net's layers")
@@ -88,7 +88,7 @@ class TrainingConfig(Section):
 class FederationConfig(Section):
     """Who trains in a round, and how their weights become one model."""
 
-    rounds: int = Field(20, ge=1, le=100_000, description="rounds of federation")
+    rounds: int = Field(40, ge=1, le=100_000, description="rounds of federation")
     strategy: Literal["fedavg", "fedprox"] = Field("fedavg", description="how the server combines weights")
     fraction: float = Field(1.0, gt=0, le=1, description="fraction of the hospitals sampled in each round")
     min_replies: float = Field(
@@ -112,6 +112,9 @@ class Config(Section):
     """A whole experiment."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="fixes the deal, the initial weights and every random draw")
+    arm: Literal["federated", "pooled"] = Field(
+        "federated", description="federated, or pooled: one model on all hospitals' images, to compare with"
+    )
     data: DataConfig = DataConfig()
     hospitals: HospitalsConfig = HospitalsConfig()
     model: ModelConfig = ModelConfig()
@@ -188,7 +191,8 @@ def _toml_lines(section: Section, explain: bool) -> list[str]:
 def _toml_value(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are written alike in JSON and TOML
+    # Strings, numbers and booleans are written alike in JSON and TOML, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

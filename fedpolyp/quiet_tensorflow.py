@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from pathlib import Path
 
 # TensorFlow reads these when it is imported.
@@ -19,6 +18,3 @@ if "tensorflow" not in sys.modules:
     finally:
         os.dup2(_terminal, 2)
         os.close(_terminal)
-
-# Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
-warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"keras\.")

@@ -17,7 +17,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the shutdown must not start a second Ray
 
-import fedpolyp.quiet_tensorflow  # noqa: F401, I001  # before Flower's engine imports TensorFlow
+import fedpolyp.quiet_tensorflow  # noqa: F401
+
+# isort: split
 import ray
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp

@@ -1,5 +1,6 @@
 """The trainer: one U-Net compiled once per process, and as many trainings with it as are asked for."""
 
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,12 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import fedpolyp.quiet_tensorflow  # noqa: F401
+
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-import fedpolyp.quiet_tensorflow  # noqa: F401  # before anything else imports TensorFlow
 from fedpolyp import metrics
 from fedpolyp.config import Config, DataConfig, FederationConfig
 from fedpolyp.data import augmentation
@@ -133,7 +136,10 @@ class Trainer:
     def save(self, arrays: Arrays, path: Path) -> None:
         """Write the model with weights `arrays` as a .keras file: uint8 RGB images in, lesion probability out."""
         named.assign(self._variables, arrays)
-        self.model.save(path)
+        with warnings.catch_warnings():
+            # Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.model.save(path)
 
     def _run(self, arrays: Arrays, images: Images, masks: Images) -> tuple[Images, NDArray[np.float64]]:
         named.assign(self._variables, arrays)

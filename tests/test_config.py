@@ -80,10 +80,8 @@ def test_toml_reads_back_to_an_equal_config(
     assert read_back(config, tmp_path_factory.mktemp("toml"), explain) == config
 
 
-@pytest.mark.xfail(strict=True, reason="written as a JSON string or number that TOML does not know")
-@pytest.mark.parametrize("overrides", [{"data.source": "a\x7fb"}, {"federation.round_timeout": math.inf}])
-def test_whatever_is_accepted_reads_back(tmp_path: Path, overrides: dict[str, Any]) -> None:
-    config = load(overrides=overrides)
+def test_a_character_that_json_writes_and_toml_forbids_reads_back(tmp_path: Path) -> None:
+    config = load(overrides={"data.source": "a\x7fb"})
     assert read_back(config, tmp_path) == config
 
 
@@ -124,10 +122,10 @@ def test_nothing_given_gives_the_defaults() -> None:
         ({"training.batch_size": 0}, "training.batch_size must be greater than or equal to 1; got 0"),
         ({"data.image_size": 100}, "data.image_size must be a multiple of 16; got 100"),
         ({"data.held_out": 0.9}, "data.held_out must be less than 0.9; got 0.9"),
-        ({"training.learning_rate": math.nan}, "training.learning_rate must be less than or equal to 1; got nan"),
+        ({"training.learning_rate": math.nan}, "training.learning_rate must be a finite number; got nan"),
         ({"seed": "one"}, "seed must be a valid integer, unable to parse string as an integer; got 'one'"),
         ({"training.loss": "dice"}, "training.loss must be 'bce' or 'bce+dice'; got 'dice'"),
-        ({"model.dropout": (0.1, 1.0)}, "dropout rates must be in [0, 1), got [0.1, 1.0]"),
+        ({"model.dropout": (0.1, 1.0)}, "model.dropout rates must be in [0, 1); got [0.1, 1.0]"),
         ({"model.dropout": (0.1,)}, "model.dropout.1 Field required; got (0.1,)"),
         (
             {"hospitals.val": 0.45, "hospitals.test": 0.45},

@@ -36,6 +36,7 @@ def simulate(
     from fedpolyp.cli.tables import round_table
     from fedpolyp.data.hospitals import deal
     from fedpolyp.data.source import open_source
+    from fedpolyp.experiment import pooled
     from fedpolyp.report.finish import finish
 
     console = Console()
@@ -50,7 +51,10 @@ def simulate(
     with run.locked():
         try:
             with screen(console, quiet) as watcher:
-                simulation.run(config, run, store, partition, watcher, verbose)
+                if config.arm == "pooled":
+                    pooled.run(config, run, store, partition, watcher)
+                else:
+                    simulation.run(config, run, store, partition, watcher, verbose)
         except FedpolypError as error:
             done = len(run.rounds()) - 1
             if done >= 0:
