@@ -276,7 +276,7 @@ def test_headline_dice_follows_from_images_csv_alone(tmp_path: Path) -> None:
 
 
 def test_private_state_older_than_every_checkpoint_is_dropped(tmp_path: Path) -> None:
-    config = tiny_config(federation__rounds=6)
+    config = tiny_config(federation__rounds=6, training__optimizer_state="keep")
     run = tiny_run(tmp_path / "run", config)
     federate(run, config)
     kept = checkpoints.rounds_in(run.checkpoints)
