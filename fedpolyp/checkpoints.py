@@ -14,7 +14,7 @@ from fedpolyp.errors import FedpolypError
 from fedpolyp.files import replacing
 from fedpolyp.model.arrays import Arrays
 
-_NAME = re.compile(r"round-(\d{6})\.npz")
+_NAME = re.compile(r"(?:round|best)-(\d{6})\.npz")
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,22 @@ def checkpoint_path(folder: Path, round: int) -> Path:
     return folder / f"round-{round:06d}.npz"
 
 
-def rounds_in(folder: Path) -> list[int]:
-    """The rounds that `folder` has a checkpoint file for, oldest first."""
-    names = (_NAME.fullmatch(path.name) for path in folder.glob("round-*.npz"))
+def best_path(folder: Path, round: int) -> Path:
+    """Where the checkpoint of `round` lies once it is kept only for having scored best on validation.
+
+    A run does not resume from it: what the hospitals kept of that round may be gone.
+    """
+    return folder / f"best-{round:06d}.npz"
+
+
+def rounds_in(folder: Path, kind: str = "round") -> list[int]:
+    """The rounds that `folder` has a checkpoint to resume from, oldest first; with kind 'best', the others."""
+    names = (_NAME.fullmatch(path.name) for path in folder.glob(f"{kind}-*.npz"))
     return sorted(int(name[1]) for name in names if name)
 
 
 def oldest(folder: Path) -> int:
-    """The first round that `folder` has a checkpoint of; 0 when it has none."""
+    """The first round that a run can resume from; 0 when there is none."""
     return min(rounds_in(folder), default=0)
 
 
@@ -71,8 +79,13 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         except DamagedCheckpoint:
             continue
     for round in rounds_in(folder):
-        if round not in needed:
+        if round not in newest and round in needed:
+            checkpoint_path(folder, round).replace(best_path(folder, round))
+        elif round not in newest:
             checkpoint_path(folder, round).unlink(missing_ok=True)
+    for round in rounds_in(folder, "best"):
+        if round not in needed:
+            best_path(folder, round).unlink(missing_ok=True)
 
 
 def load(folder: Path, round: int, fingerprint: str | None, arrays: bool = True) -> Checkpoint:
@@ -82,6 +95,8 @@ def load(folder: Path, round: int, fingerprint: str | None, arrays: bool = True)
         DamagedCheckpoint: it is missing, truncated, corrupt or of a config with another fingerprint.
     """
     path = checkpoint_path(folder, round)
+    if not path.exists() and best_path(folder, round).exists():
+        path = best_path(folder, round)
     try:
         with np.load(path, allow_pickle=False) as archive:
             if arrays and (broken := archive.zip.testzip()):  # reading an array may stop before its checksum is due

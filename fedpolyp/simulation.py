@@ -102,11 +102,17 @@ def _has_gpu() -> bool:
 
 @contextlib.contextmanager
 def _interrupts_set(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set `stop` instead of breaking into Flower's threads wherever they are."""
+    """Let Ctrl-C and SIGTERM set `stop` instead of breaking into Flower's threads; a second one breaks in."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

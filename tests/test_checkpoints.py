@@ -73,14 +73,31 @@ def test_the_newest_are_kept_and_the_best_that_a_kept_one_names(tmp_path: Path) 
     kept = {}
     for round, best_round in best.items():
         checkpoints.save(tmp_path, checkpoint(round, best_round), keep=2)
-        kept[round] = rounds_in(tmp_path)
+        kept[round] = (rounds_in(tmp_path, "best"), rounds_in(tmp_path))
     # Round 4 is the new best, but round 3 is kept and still names round 1.
-    assert kept == {0: [0], 1: [0, 1], 2: [1, 2], 3: [1, 2, 3], 4: [1, 3, 4], 5: [4, 5]}
+    assert kept == {
+        0: ([], [0]),
+        1: ([], [0, 1]),
+        2: ([], [1, 2]),
+        3: ([1], [2, 3]),
+        4: ([1], [3, 4]),
+        5: ([], [4, 5]),
+    }
+
+
+def test_one_kept_only_for_being_the_best_is_read_but_not_resumed_from(tmp_path: Path) -> None:
+    for round in range(4):
+        checkpoints.save(tmp_path, checkpoint(round, best_round=1), keep=1)
+    assert checkpoints.load(tmp_path, 1, OURS).round == 1
+    assert checkpoints.oldest(tmp_path) == 3
+    checkpoint_path(tmp_path, 3).write_bytes(b"")
+    with pytest.raises(DamagedCheckpoint, match="no checkpoint"):
+        latest(tmp_path)
 
 
 def test_a_new_checkpoint_is_kept_beside_newer_ones_that_were_refused(tmp_path: Path) -> None:
     for round in (2, 4, 5):
-        checkpoints.save(tmp_path, checkpoint(round, best_round=2), keep=2)
+        checkpoints.save(tmp_path, checkpoint(round, best_round=2), keep=3)
     for round in (4, 5):
         checkpoint_path(tmp_path, round).write_bytes(b"")
     assert latest(tmp_path)[0] == 2
