@@ -143,7 +143,11 @@ class Rounds:
             about = ("federated", self.config.seed, name, model.round)
             yield from scored_images(*about, "heldout", self.heldout.ids, *self.heldout.score_images(model.arrays))
             for reply in replies:
-                scores = _scores(reply)
+                try:
+                    scores = _scores(reply)
+                except ValueError as error:
+                    self.federation.watcher.note(f"the scores of {reply.hospital} are missing from images.csv: {error}")
+                    continue
                 ids = self.federation.partition.hospitals[reply.hospital].test
                 yield from scored_images(*about, f"test:{reply.hospital}", ids, scores["counts"], scores["hd95"])
 

@@ -1,3 +1,5 @@
+"""Where tests keep their stores, and where real images are."""
+
 import os
 from collections.abc import Iterator
 from pathlib import Path

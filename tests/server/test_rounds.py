@@ -275,6 +275,25 @@ def test_headline_dice_follows_from_images_csv_alone(tmp_path: Path) -> None:
     assert best == {int(np.argmax(vals))}
 
 
+def test_a_hospital_that_fails_when_it_is_scored_costs_its_scores_and_nothing_else(tmp_path: Path) -> None:
+    def spoil(asked: Message, reply: Message) -> Message:
+        order = order_of(asked.content)
+        if order.hospital == "hospital-1" and asked.metadata.message_type == "evaluate" and order.round == 2:
+            raise RuntimeError("no light")
+        return reply
+
+    config = tiny_config(federation__rounds=2)
+    run, notes = tiny_run(tmp_path / "run", config), Notes()
+    federate(run, config, serial_grid(spoil), notes)
+    last = run.rounds()[-1]
+    assert [refusal["hospital"] for refusal in last["refused"]] == ["hospital-1", "hospital-1"]  # validation, then test
+    assert "val_dice" not in last["hospitals"]["hospital-1"] and "val_dice" in last["hospitals"]["hospital-2"]
+    assert any("hospital-1 are missing from images.csv" in note for note in notes.notes)
+    whole = tiny_run(tmp_path / "whole", config)
+    federate(whole, config)
+    assert equal(final(run, config).arrays, final(whole, config).arrays)
+
+
 def test_private_state_older_than_every_checkpoint_is_dropped(tmp_path: Path) -> None:
     config = tiny_config(federation__rounds=6, training__optimizer_state="keep")
     run = tiny_run(tmp_path / "run", config)
