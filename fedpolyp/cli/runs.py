@@ -1,5 +1,7 @@
 """`fedpolyp runs`: what has been run, and how one run went."""
 
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,7 @@ from rich.console import Console
 from fedpolyp import runs
 from fedpolyp.cli.tables import plain_table, round_table
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.files import write_text
 from fedpolyp.report.rounds import best_on_validation
 from fedpolyp.runs import RunFolder
 
@@ -62,6 +65,33 @@ def show(
         for refusal in record["refused"]:
             console.print(f"round {record['round']}: {refusal['hospital']} did not count: {refusal['reason']}")
     console.print(f"{_state(folder, records)} run in {folder.path}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="a run's name or path")],
+    file: Annotated[Path, typer.Argument(help="the JSON file to write")],
+) -> None:
+    """Write a run's config and scores as one small JSON file that names no path and no image."""
+    folder = runs.find(run)
+    environment = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))
+    config = folder.config().model_dump(mode="json")
+    config["data"]["source"] = Path(config["data"]["source"]).name
+    kept = ("round", "dice", "iou", "val_dice", "loss", "seconds")
+    summary = {
+        "environment": {name: value for name, value in environment.items() if name != "command"},
+        "config": config,
+        "rounds": [{name: _rounded(record[name]) for name in kept} for record in folder.rounds()],
+    }
+    lines = json.dumps(summary, indent=1)
+    try:
+        write_text(file, re.sub(r"\{\s+(\"round\"[^}]*?)\s+\}", lambda m: f"{{{' '.join(m[1].split())}}}", lines) + "\n")
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from None
+
+
+def _rounded(value: float | None) -> float | None:
+    return value if value is None else round(value, 4)
 
 
 def _summary(run: RunFolder) -> tuple[str, ...]:

@@ -244,7 +244,7 @@ def test_a_fraction_of_the_hospitals_is_drawn_anew_each_round() -> None:
 
 
 def test_rounds_jsonl_holds_every_field_of_the_contract(tmp_path: Path) -> None:
-    config = tiny_config()
+    config = tiny_config(training__optimizer_state="keep")
     run = tiny_run(tmp_path / "run", config)
     federate(run, config)
     records = run.rounds()
