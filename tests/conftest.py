@@ -1,8 +1,10 @@
-"""Where tests keep their stores, and where real images are."""
+"""What tests share: a place for stores, the real images, and an eye on Ray's processes."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -22,3 +24,29 @@ def kvasir() -> Path:
     if not folder:
         pytest.skip("FEDPOLYP_KVASIR does not name the folder of Kvasir-SEG")
     return Path(folder)
+
+
+@pytest.fixture
+def ray_processes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[int, str]]:
+    """The Ray processes that this test has started, by number, with their command lines."""
+    mark = uuid4().hex
+    monkeypatch.setenv("FEDPOLYP_TEST", mark)
+
+    def find() -> dict[int, str]:
+        commands, parents, marked = {}, {}, set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if not re.search(r"raylet|ray::|gcs_server", command):
+                    continue
+                number = int(entry.name)
+                commands[number] = command
+                parents[number] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if mark in (entry / "environ").read_bytes().decode(errors="replace"):
+                    marked.add(number)
+            except OSError:
+                continue
+        # An actor writes its title over its environment, but its parent, the raylet, does not.
+        return {number: c for number, c in commands.items() if number in marked or parents.get(number) in marked}
+
+    return find

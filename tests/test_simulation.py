@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,11 @@ def simulate(run: RunFolder, config: Config, watcher: Watcher | None = None) -> 
     simulation.run(config, run, store, run.partition(), watcher or Watcher())
 
 
-def ray_processes() -> set[int]:
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if entry.name.isdigit() and (b"raylet" in command or b"ray::" in command or b"gcs_server" in command):
-            found.add(int(entry.name))
-    return found
-
-
-def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(tmp_path: Path) -> None:
+def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(
+    tmp_path: Path, ray_processes: Callable[[], dict[int, str]]
+) -> None:
     one, two = tiny_config(runtime__actors=1), tiny_config(runtime__actors=2)
     runs = [tiny_run(tmp_path / name, one) for name in ("one", "two", "serial")]
-    before = ray_processes()
     simulate(runs[0], one)
     simulate(runs[1], two)
     federate(runs[2], one)
@@ -51,14 +41,15 @@ def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(tmp_path: Path
     assert equal(results[0].arrays, results[1].arrays)
     assert equal(results[0].arrays, results[2].arrays)
     assert runs[0].images_file.read_text() == runs[1].images_file.read_text()
-    assert ray_processes() <= before
+    assert ray_processes() == {}
 
 
 class Killer(Watcher):
     """Kills the actor that is at work in a round, a given number of times."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, ray_processes: Callable[[], dict[int, str]]) -> None:
         self.times = times
+        self.ray_processes = ray_processes
         self.notes: list[str] = []
         self.thread = threading.Thread(target=self._kill, daemon=True)
         self.armed = threading.Event()
@@ -75,24 +66,22 @@ class Killer(Watcher):
     def _kill(self) -> None:
         deadline = time.monotonic() + 120
         while len(self.killed) < self.times and time.monotonic() < deadline:
-            for entry in Path("/proc").glob("[0-9]*"):
-                try:
-                    busy = b"ray::ClientAppActor.run" in (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if busy and int(entry.name) not in self.killed:
-                    os.kill(int(entry.name), signal.SIGKILL)
-                    self.killed.add(int(entry.name))
+            for process, command in self.ray_processes().items():
+                if "ray::ClientAppActor.run" in command and process not in self.killed:
+                    os.kill(process, signal.SIGKILL)
+                    self.killed.add(process)
                     break
             time.sleep(0.01)
 
 
 @pytest.mark.slow
-def test_a_killed_actor_is_replaced_and_its_message_repeated_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_killed_actor_is_replaced_and_its_message_repeated_with_the_same_bits(
+    tmp_path: Path, ray_processes: Callable[[], dict[int, str]]
+) -> None:
     config = tiny_config(runtime__actors=1, training__local_epochs=20)
     whole, hurt = tiny_run(tmp_path / "whole", config), tiny_run(tmp_path / "hurt", config)
     federate(whole, config)
-    killer = Killer(times=1)
+    killer = Killer(1, ray_processes)
     simulate(hurt, config, killer)
     assert len(killer.killed) == 1
     assert equal(final(whole, config).arrays, final(hurt, config).arrays)
@@ -101,9 +90,11 @@ def test_a_killed_actor_is_replaced_and_its_message_repeated_with_the_same_bits(
 
 
 @pytest.mark.slow
-def test_three_deaths_on_one_message_are_a_named_failure(tmp_path: Path) -> None:
+def test_three_deaths_on_one_message_are_a_named_failure(
+    tmp_path: Path, ray_processes: Callable[[], dict[int, str]]
+) -> None:
     config = tiny_config(runtime__actors=1, training__local_epochs=20, hospitals__count=1, data__phantom_images=40)
-    run, killer = tiny_run(tmp_path / "run", config), Killer(times=3)
+    run, killer = tiny_run(tmp_path / "run", config), Killer(3, ray_processes)
     with pytest.raises(FedpolypError, match=r"round 2 stopped: 0 of 1 .*hospital-1: its process died each time"):
         simulate(run, config, killer)
     assert [record["round"] for record in run.rounds()] == [0, 1]
@@ -133,9 +124,11 @@ def test_when_every_client_fails_the_run_fails_naming_them(tmp_path: Path, monke
 
 
 @pytest.mark.slow
-def test_an_interrupt_stops_within_seconds_and_leaves_no_ray_process(tmp_path: Path) -> None:
+def test_an_interrupt_stops_within_seconds_and_leaves_no_ray_process(
+    tmp_path: Path, ray_processes: Callable[[], dict[int, str]]
+) -> None:
     config = tiny_config(training__local_epochs=500)
-    run, before = tiny_run(tmp_path / "run", config), ray_processes()
+    run = tiny_run(tmp_path / "run", config)
 
     class Interrupt(Watcher):
         at = 0.0
@@ -150,4 +143,4 @@ def test_an_interrupt_stops_within_seconds_and_leaves_no_ray_process(tmp_path: P
         simulate(run, config, watcher)
     assert time.monotonic() - watcher.at < 30  # a bound on hanging: the training that it cut short takes minutes
     assert [record["round"] for record in run.rounds()] == [0]
-    assert ray_processes() <= before
+    assert ray_processes() == {}

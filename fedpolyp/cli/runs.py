@@ -85,7 +85,9 @@ def export(
     }
     lines = json.dumps(summary, indent=1)
     try:
-        write_text(file, re.sub(r"\{\s+(\"round\"[^}]*?)\s+\}", lambda m: f"{{{' '.join(m[1].split())}}}", lines) + "\n")
+        write_text(
+            file, re.sub(r"\{\s+(\"round\"[^}]*?)\s+\}", lambda m: f"{{{' '.join(m[1].split())}}}", lines) + "\n"
+        )
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
 
