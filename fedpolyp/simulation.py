@@ -1,6 +1,7 @@
 """A federation on one machine: Flower's simulation engine and Ray, wrapped so that nothing fails silently."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -60,7 +61,7 @@ def run(
             federation.run_on(grid, seats, actors)
         except BaseException as error:
             failure.append(error)
-            ray.shutdown()  # frees Flower's threads from waiting for trainings that nobody wants any more
+            _end_trainings()
             raise
 
     with _interrupts_set(stop), contextlib.nullcontext() if verbose else _errors_to(run.engine_log):
@@ -92,6 +93,17 @@ def _backend(config: Config, actors: int, verbose: bool) -> dict[str, Any]:
         # repeated with the same bits, because a hospital's training depends on nothing that the dead process held.
         "client_resources": {"num_cpus": 1, "num_gpus": share, "max_restarts": -1, "max_task_retries": 2},
     }
+
+
+def _end_trainings() -> None:
+    """Kill the actors, so that Flower's threads stop waiting for trainings that nobody wants any more.
+
+    Flower does not hand its actors out, and Ray lists only actors with names: they are found among the live objects.
+    (Shutting Ray down instead leaves those threads waiting for ever.)
+    """
+    for thing in gc.get_objects():
+        if issubclass(type(thing), ray.actor.ActorHandle):
+            ray.kill(thing)
 
 
 def _has_gpu() -> bool:
