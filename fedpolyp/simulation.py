@@ -64,7 +64,7 @@ def run(
             _end_trainings()
             raise
 
-    with _interrupts_set(stop), contextlib.nullcontext() if verbose else _errors_to(run.engine_log):
+    with _interrupts_set(stop), contextlib.nullcontext() if verbose else _output_to(run.engine_log):
         try:
             run_simulation(
                 server_app, client_app, num_supernodes=seats, backend_config=_backend(config, actors, verbose)
@@ -133,21 +133,25 @@ def _interrupts_set(stop: threading.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _errors_to(log: Path) -> Iterator[None]:
-    """Send what Flower, Ray and TensorFlow write to standard error, their C++ sides too, to the file `log`.
+def _output_to(log: Path) -> Iterator[None]:
+    """Send what Flower, Ray and TensorFlow print, their C++ sides too, to the file `log`.
 
-    What concerns the user reaches the watcher, in words of our own.
+    What concerns the user reaches the watcher, in words of our own; a watcher that prints needs a stream of its own.
     """
+    sys.stdout.flush()
     sys.stderr.flush()
-    terminal = os.dup(2)
+    before = {number: os.dup(number) for number in (1, 2)}
     with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
+        for number in before:
+            os.dup2(file.fileno(), number)
     try:
         yield
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
-        os.dup2(terminal, 2)
-        os.close(terminal)
+        for number, stream in before.items():
+            os.dup2(stream, number)
+            os.close(stream)
 
 
 __all__ = ["Interrupted", "run"]

@@ -1,5 +1,6 @@
 """What a person sees of a run: a live display on a terminal, plain lines elsewhere."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -80,6 +81,11 @@ class LiveScreen(PlainScreen):
         doing = "training" if task == "train" else f"scoring {task}"
         left = ", ".join(self._training[:3]) + (" …" if len(self._training) > 3 else "")
         self._progress.update(self._bar, description=f"round {round}/{self.rounds} {doing} {left}")
+
+
+def console_of_its_own() -> Console:
+    """A console on today's standard output, wherever that is sent later: Ray prints there, too."""
+    return Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"))
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from fedpolyp import runs
 from fedpolyp.cli.options import Given, with_settings
@@ -32,14 +31,14 @@ def simulate(
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp import simulation
-    from fedpolyp.cli.screen import screen
+    from fedpolyp.cli.screen import console_of_its_own, screen
     from fedpolyp.cli.tables import round_table
     from fedpolyp.data.hospitals import deal
     from fedpolyp.data.source import open_source
     from fedpolyp.experiment import pooled
     from fedpolyp.report.finish import finish
 
-    console = Console()
+    console = console_of_its_own()
     store = open_source(config.data, config.seed)
     if store.report.rejected and not quiet:
         console.print(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
