@@ -104,5 +104,7 @@ def screen(console: Console, quiet: bool) -> Iterator[Watcher]:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console, transient=True) as progress:
+        with Progress(
+            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as progress:
             yield LiveScreen(console, progress)
