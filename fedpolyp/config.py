@@ -30,6 +30,9 @@ class DataConfig(Section):
     source: str = Field(PHANTOM, description="'phantom', or a folder with images/ and masks/ of the same stems")
     image_size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side of the square images, pixels")
     held_out: float = Field(0.12, gt=0, lt=0.9, description="fraction of the images in the held-out set")
+    seed: int | None = Field(
+        None, ge=0, lt=2**31, description="fixes the drawn images and the deal; unset: the experiment's seed"
+    )
     lists: str | None = Field(
         None, description="folder with train.txt and val.txt: val.txt becomes the held-out set instead of a random one"
     )
@@ -112,8 +115,9 @@ class Config(Section):
     """A whole experiment."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="fixes the deal, the initial weights and every random draw")
-    arm: Literal["federated", "pooled"] = Field(
-        "federated", description="federated, or pooled: one model on all hospitals' images, to compare with"
+    arm: Literal["federated", "pooled", "local"] = Field(
+        "federated",
+        description="federated; or, to compare with, pooled: one model on all hospitals' images; local: one at each",
     )
     data: DataConfig = DataConfig()
     hospitals: HospitalsConfig = HospitalsConfig()
@@ -128,9 +132,22 @@ class Config(Section):
             raise ValueError("hospitals.val and hospitals.test together leave less than a tenth for training")
         return self
 
+    @property
+    def data_seed(self) -> int:
+        """What fixes the drawn images and the deal."""
+        return self.seed if self.data.seed is None else self.data.seed
+
+    @property
+    def arm_label(self) -> str:
+        """The arm's name in a comparison: 'pooled', 'local', or the strategy of the federation."""
+        return self.federation.strategy if self.arm == "federated" else self.arm
+
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides the bits of a run: the whole config but `runtime`."""
-        decisive = self.model_dump(mode="json", exclude={"runtime"})
+        """SHA-256 of everything that decides the bits of a run: the whole config but `runtime`.
+
+        Settings at their default do not count, so that a later version may add settings to those of an older run.
+        """
+        decisive = self.model_dump(mode="json", exclude={"runtime"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,8 +7,9 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,14 +67,33 @@ class RunFolder:
         return self.path / "state"
 
     @property
-    def model_file(self) -> Path:
-        """The model that was best on validation, as Keras saves it."""
-        return self.path / "model.keras"
+    def predictions_file(self) -> Path:
+        """The masks that the last models see in the held-out images."""
+        return self.path / "predictions.npz"
+
+    def model_file(self, hospital: str = "") -> Path:
+        """The model that was best on validation, as Keras saves it; one for each hospital in the local arm."""
+        return self.path / (f"model-{hospital}.keras" if hospital else "model.keras")
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "events"
 
     @property
     def engine_log(self) -> Path:
         """What Flower, Ray and TensorFlow said."""
         return self.path / "engine.log"
+
+    @property
+    def curves(self) -> Path:
+        """The picture that a run draws last."""
+        return self.path / "curves.png"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run went to its end: every image scored, models saved, pictures drawn."""
+        return self.images_file.exists() and self.curves.exists()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -127,6 +147,25 @@ class RunFolder:
             raise FedpolypError(f"{self.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
         files.write_text(self.rounds_file, "".join(json.dumps(record) + "\n" for record in kept))
 
+    def write_predictions(self, masks: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Write predictions.npz: by model, the masks (N, S, S) in {0, 1} that it sees in the held-out images."""
+        packed = {name: np.packbits(mask.reshape(len(mask), -1), axis=1) for name, mask in masks.items()}
+        side = next(iter(masks.values())).shape[1]
+        with files.replacing(self.predictions_file) as stream:
+            np.savez_compressed(stream, side=side, **packed)  # type: ignore[arg-type]  # its stub offers a keyword there
+
+    def predictions(self) -> dict[str, NDArray[np.uint8]]:
+        """The masks (N, S, S) in {0, 1} by model, in the order of the held-out ids; empty when the file is absent."""
+        if not self.predictions_file.exists():
+            return {}
+        with np.load(self.predictions_file, allow_pickle=False) as archive:
+            side = int(archive["side"])
+            packed = {name: archive[name] for name in archive.files if name != "side"}
+        return {
+            name: np.unpackbits(bits, axis=1, count=side * side).reshape(-1, side, side)
+            for name, bits in packed.items()
+        }
+
     def write_images(self, rows: Iterable["ScoredImage"]) -> None:
         """Write images.csv, one row a scored image and model."""
         text = io.StringIO()
@@ -146,6 +185,7 @@ class RoundRecord:
     val_dice: float | None = None
     hospitals: dict[str, dict[str, Any]] = field(default_factory=dict)
     refused: list[dict[str, str]] = field(default_factory=list)
+    steps: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -163,11 +203,17 @@ class RoundRecord:
             "val_dice": self.val_dice,
             "loss": self.scores["loss"],
             "seconds": round(time.monotonic() - self.began, 3),
+            "steps": self.steps,
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,
             "hospitals": self.hospitals,
             "refused": self.refused,
         }
+
+
+def model_name(kind: str, hospital: str = "") -> str:
+    """A model's name in images.csv: 'last' or 'best' (on validation), and whose it is where each hospital has one."""
+    return f"{kind}:{hospital}" if hospital else kind
 
 
 @dataclass(frozen=True)
@@ -176,7 +222,7 @@ class ScoredImage:
 
     arm: str
     seed: int
-    model: str  # 'last' or 'best'
+    model: str  # see `model_name`
     round: int
     set: str  # 'heldout', 'val:<hospital>', 'test:<hospital>', 'unseen:<source>'
     id: str
@@ -207,22 +253,27 @@ def refuse_taken(path: Path) -> None:
         raise UsageError(f"{path} exists already; choose another --out, or go on with that run: --resume {path}")
 
 
-def create(path: Path, config: Config, partition: Partition) -> RunFolder:
-    """Make a run's folder with its config, deal and environment.
+def create(path: Path, config: Config, partition: Partition, store: Path | None = None) -> RunFolder:
+    """Make a run's folder with its config, deal and environment; `store` is where the images lie.
 
     Raises:
         UsageError: `path` exists and is not an empty folder.
     """
     refuse_taken(path)
-    run = RunFolder(path)
     try:
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        # Made under another name, unless the folder is there: a kill now must not leave something like a run behind.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = RunFolder(path if path.exists() else Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")))
+        made.checkpoints.mkdir()
     except OSError as error:
         raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from None
-    partition.save(run.partition_file)
-    files.write_text(path / "environment.json", json.dumps(environment(), indent=1) + "\n")
-    files.write_text(path / "config.toml", to_toml(config, explain=True))  # last: with it the folder is a run
-    return run
+    partition.save(made.partition_file)
+    files.write_text(made.path / "environment.json", json.dumps(environment(store), indent=1) + "\n")
+    files.write_text(made.path / "config.toml", to_toml(config, explain=True))
+    if made.path != path:
+        made.path.chmod(0o755)
+        made.path.rename(path)
+    return RunFolder(path)
 
 
 def find(run: str, root: Path = DEFAULT_ROOT) -> RunFolder:
@@ -243,8 +294,8 @@ def new_name(config: Config, now: datetime | None = None) -> str:
     return f"{now or datetime.now():%Y%m%d-%H%M%S}-{source}-{config.hospitals.count}-hospitals"
 
 
-def environment() -> dict[str, Any]:
-    """Where and with what a run was made: versions, processor, command."""
+def environment(store: Path | None = None) -> dict[str, Any]:
+    """Where and with what a run was made: versions, processor, command, images."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -252,6 +303,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "store": None if store is None else str(store.resolve()),
         "packages": {"fedpolyp": __version__, **{name: version(name) for name in _PACKAGES}},
     }
 

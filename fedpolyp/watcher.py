@@ -24,3 +24,35 @@ class Watcher:
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
+
+
+class Watchers(Watcher):
+    """Tells several watchers."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def started(self, config: Config, partition: Partition, round: int) -> None:
+        """Tell them."""
+        for watcher in self._watchers:
+            watcher.started(config, partition, round)
+
+    def asked(self, round: int, task: str, hospitals: Sequence[str]) -> None:
+        """Tell them."""
+        for watcher in self._watchers:
+            watcher.asked(round, task, hospitals)
+
+    def replied(self, round: int, task: str, hospital: str, reason: str) -> None:
+        """Tell them."""
+        for watcher in self._watchers:
+            watcher.replied(round, task, hospital, reason)
+
+    def finished_round(self, record: dict[str, Any]) -> None:
+        """Tell them."""
+        for watcher in self._watchers:
+            watcher.finished_round(record)
+
+    def note(self, text: str) -> None:
+        """Tell them."""
+        for watcher in self._watchers:
+            watcher.note(text)

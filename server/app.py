@@ -33,10 +33,10 @@ def main(grid: Grid, context: Context) -> None:
         overrides={name: _value(text) for name, _, text in (o.partition("=") for o in settings["overrides"].split())},
     )
     out = settings["out"]
-    store = open_source(config.data, config.seed)
+    store = open_source(config.data, config.data_seed)
     partition = deal(store.records, config)
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)
-    run = runs.create(folder.resolve(), config, partition)
+    run = runs.create(folder.resolve(), config, partition, store.path)
     _log.info("the run folder is %s", run.path)
     Federation(config, run, store, partition, LogWatcher(), threading.Event()).run_on(grid)
 

@@ -31,7 +31,10 @@ class HeldOut:
         """Mean per-image Dice and IoU, and mean loss, of the model with weights `arrays`."""
         return shared_trainer(self.config).evaluate(arrays, self.images, self.masks).means()
 
-    def score_images(self, arrays: Arrays) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Counts (N, 4) and HD95 (N,) of the model with weights `arrays`."""
-        predicted = shared_trainer(self.config).predict(arrays, self.images)
+    def predict(self, arrays: Arrays) -> Images:
+        """The masks (N, S, S) in {0, 1} that the model with weights `arrays` sees."""
+        return shared_trainer(self.config).predict(arrays, self.images)
+
+    def compare(self, predicted: Images) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Counts (N, 4) and HD95 (N,) of masks (N, S, S)."""
         return metrics.count_pixels(predicted, self.masks), metrics.hd95(predicted, self.masks)

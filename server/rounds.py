@@ -119,6 +119,7 @@ class Rounds:
             weights.add(update.arrays, update.images)
             moments.add(update.moments, update.images)
             record.bytes_up += _bytes(update.arrays) + _bytes(update.moments)
+            record.steps += update.steps
             record.hospital(reply.hospital).update(images=update.images, train_loss=update.loss)
         needed = max(1, math.ceil(self.config.federation.min_replies * len(orders)))
         if len(record.hospitals) < needed:
@@ -136,12 +137,18 @@ class Rounds:
         return self._score_and_save(after, record)
 
     def scored_images(self, last: Checkpoint) -> Iterator[ScoredImage]:
-        """Every held-out and test image, scored by the last model and by the one that was best on validation."""
+        """Every held-out and test image, scored by the last model and by the one that was best on validation.
+
+        What the last model sees in the held-out images is written to the run folder.
+        """
         best = checkpoints.load(self.federation.run.checkpoints, last.best_round, self.config.fingerprint())
         for name, model in (("last", last), ("best", best)):
             replies = self._ask_scores(model, "test", distances=True)
-            about = ("federated", self.config.seed, name, model.round)
-            yield from scored_images(*about, "heldout", self.heldout.ids, *self.heldout.score_images(model.arrays))
+            about = (self.config.arm_label, self.config.seed, name, model.round)
+            seen = self.heldout.predict(model.arrays)
+            if model is last:
+                self.federation.run.write_predictions({name: seen})
+            yield from scored_images(*about, "heldout", self.heldout.ids, *self.heldout.compare(seen))
             for reply in replies:
                 try:
                     scores = _scores(reply)
@@ -218,6 +225,7 @@ class Update:
     moments: Arrays
     images: int
     loss: float
+    steps: int
 
     @classmethod
     def of(cls, reply: Reply, asked: Checkpoint) -> "Update":
@@ -228,9 +236,11 @@ class Update:
         """
         content = _content(reply)
         said = content.metric_records.get("metrics", MetricRecord())
-        images, loss = said.get("images"), said.get("train_loss")
+        images, loss, steps = said.get("images"), said.get("train_loss"), said.get("steps")
         if not isinstance(images, int) or images < 1 or not isinstance(loss, float) or not math.isfinite(loss):
             raise ValueError(f"it reports {images} images and a training loss of {loss}")
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"it reports {steps} steps")
         parts = []
         for name, expected in (("arrays", asked.arrays), ("optimizer", asked.strategy)):
             arrays = from_record(content.array_records[name]) if name in content else {}
@@ -238,7 +248,7 @@ class Update:
             if fault:
                 raise ValueError(fault)
             parts.append(arrays)
-        return cls(parts[0], parts[1], images, loss)
+        return cls(parts[0], parts[1], images, loss, steps)
 
 
 def sample(everyone: list[str], config: Config, number: int) -> list[str]:

@@ -58,8 +58,32 @@ def test_a_run_is_made_in_an_empty_folder_but_never_over_something(tmp_path: Pat
 
 def test_a_run_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=f"^cannot make the run folder {tmp_path / 'file' / 'run'}: Not a directory$"):
+    with pytest.raises(UsageError, match=f"^cannot make the run folder {tmp_path / 'file' / 'run'}: File exists$"):
         runs.create(tmp_path / "file" / "run", config(), PARTITION)
+
+
+def test_a_run_that_is_cut_short_while_it_is_made_never_looks_like_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(path: Path, text: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedpolyp.files.write_text", die)
+    with pytest.raises(KeyboardInterrupt):
+        runs.create(tmp_path / "run", config(), PARTITION)
+    monkeypatch.undo()
+    assert not (tmp_path / "run").exists()
+    runs.create(tmp_path / "run", config(), PARTITION)
+
+
+def test_predictions_read_back_as_the_masks_that_were_written(tmp_path: Path) -> None:
+    run, rng = RunFolder(tmp_path), np.random.default_rng(0)
+    assert run.predictions() == {}
+    masks = {name: rng.integers(0, 2, (3, 33, 33), dtype=np.uint8) for name in ("last:hospital-1", "last:hospital-2")}
+    run.write_predictions(masks)
+    back = run.predictions()
+    assert back.keys() == masks.keys()
+    assert all(np.array_equal(back[name], masks[name]) for name in masks)
 
 
 def test_appended_rounds_are_read_in_order(tmp_path: Path) -> None:
@@ -145,8 +169,8 @@ def test_a_round_record_becomes_the_promised_line() -> None:
     record.hospital("hospital-1")["images"] = 3
     record.hospital("hospital-1")["train_loss"] = 0.1
     plain = record.to_plain()
-    promised = ["round", "dice", "iou", "val_dice", "loss", "seconds", "bytes_up", "bytes_down", "hospitals", "refused"]
-    assert list(plain) == promised
+    promised = "round dice iou val_dice loss seconds steps bytes_up bytes_down hospitals refused"
+    assert list(plain) == promised.split()
     assert plain["hospitals"] == {"hospital-1": {"images": 3, "train_loss": 0.1}}
     assert json.loads(json.dumps(plain)) == plain
 

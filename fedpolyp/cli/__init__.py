@@ -5,6 +5,7 @@ import sys
 import typer
 
 from fedpolyp.cli import data, runs
+from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
 from fedpolyp.cli.simulate import simulate
 from fedpolyp.errors import FedpolypError, UsageError
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(simulate)
+app.command()(compare)
 app.command()(config)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

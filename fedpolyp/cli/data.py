@@ -58,7 +58,7 @@ def show(
     from fedpolyp.data.source import open_source
     from fedpolyp.report.samples import draw_samples
 
-    store, console = open_source(config.data, config.seed), _console()
+    store, console = open_source(config.data, config.data_seed), _console()
     left_out = len(store.report.rejected)
     console.print(f"{len(store.records)} images" + (f", {left_out} pairs left out" if left_out else ""))
     _print_sizes(console, store)

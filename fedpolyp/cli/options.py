@@ -14,6 +14,7 @@ from fedpolyp.errors import UsageError
 # Where the setting's own name would say too little on a command line.
 _NAMES = {
     "data.source": "data",
+    "data.seed": "data-seed",
     "hospitals.count": "hospitals",
     "hospitals.val": "val-fraction",
     "hospitals.test": "test-fraction",
@@ -60,15 +61,17 @@ class Given:
         return config.model_copy(update={"runtime": runtime})
 
 
-def with_settings(sections: tuple[str, ...] = tuple(_PANELS)) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command an option for every setting of `sections`, `--config` and `--preset`.
+def with_settings(
+    sections: tuple[str, ...] = tuple(_PANELS), without: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command an option for every setting of `sections` but those `without`, `--config` and `--preset`.
 
     The command receives what the user gave as its argument `given`.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "given"]
-        settings = _settings(sections)
+        settings = {name: option for name, option in _settings(sections).items() if name not in without}
 
         def run(**arguments: Any) -> Any:
             values = {setting: arguments.pop(parameter.name) for setting, parameter in settings.items()}

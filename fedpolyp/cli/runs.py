@@ -79,7 +79,7 @@ def export(
     config["data"]["source"] = Path(config["data"]["source"]).name
     kept = ("round", "dice", "iou", "val_dice", "loss", "seconds")
     summary = {
-        "environment": {name: value for name, value in environment.items() if name != "command"},
+        "environment": {name: value for name, value in environment.items() if name not in ("command", "store")},
         "config": config,
         "rounds": [{name: _rounded(record[name]) for name in kept} for record in folder.rounds()],
     }

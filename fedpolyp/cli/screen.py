@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
@@ -83,6 +83,52 @@ class LiveScreen(PlainScreen):
         self._progress.update(self._bar, description=f"round {round}/{self.rounds} {doing} {left}")
 
 
+class ComparisonScreen:
+    """One line for every round of every run, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def begun(self, run: str, rounds: int, done: int) -> None:
+        """A run of so many rounds begins, or goes on after `done` of them."""
+
+    def round(self, run: str, record: dict[str, Any], rounds: int) -> None:
+        """A run has finished a round."""
+        val = record["val_dice"]
+        self.note(
+            f"{run}  round {record['round']:>{len(str(rounds))}}/{rounds}  held-out Dice {record['dice']:.3f}  "
+            f"validation Dice {'-' if val is None else f'{val:.3f}'}  {record['seconds']:.1f} s"
+        )
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class LiveComparisonScreen(ComparisonScreen):
+    """A bar for each run."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        super().__init__(console)
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+
+    def begun(self, run: str, rounds: int, done: int) -> None:
+        """Show its bar."""
+        self._bars[run] = self._progress.add_task(run, total=rounds, completed=max(0, done), dice="")
+
+    def round(self, run: str, record: dict[str, Any], rounds: int) -> None:
+        """Move its bar."""
+        self._progress.update(self._bars[run], completed=record["round"], dice=f"Dice {record['dice']:.3f}")
+
+
+class SilentComparisonScreen(ComparisonScreen):
+    """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Keep quiet."""
+
+
 def console_of_its_own() -> Console:
     """A console on today's standard output, wherever that is sent later: Ray prints there, too."""
     return Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"))
@@ -96,15 +142,32 @@ def screen(console: Console, quiet: bool) -> Iterator[Watcher]:
     elif not console.is_terminal:
         yield PlainScreen(console)
     else:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[dice]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(
-            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
-        ) as progress:
+        with _progress(console) as progress:
             yield LiveScreen(console, progress)
+
+
+@contextmanager
+def comparison_screen(console: Console, quiet: bool) -> Iterator[ComparisonScreen]:
+    """What shows the runs of a comparison on `console`: nothing, bars on a terminal, lines elsewhere."""
+    if quiet:
+        yield SilentComparisonScreen(console)
+    elif not console.is_terminal:
+        yield ComparisonScreen(console)
+    else:
+        with _progress(console) as progress:
+            yield LiveComparisonScreen(console, progress)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[dice]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -35,25 +35,31 @@ def simulate(
     from fedpolyp.cli.tables import round_table
     from fedpolyp.data.hospitals import deal
     from fedpolyp.data.source import open_source
-    from fedpolyp.experiment import pooled
+    from fedpolyp.experiment import unfederated
     from fedpolyp.report.finish import finish
+    from fedpolyp.report.tensorboard import EventWriter
+    from fedpolyp.watcher import Watchers
 
     console = console_of_its_own()
-    store = open_source(config.data, config.seed)
+    store = open_source(config.data, config.data_seed)
     if store.report.rejected and not quiet:
         console.print(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
     if resume is None:
         partition = deal(store.records, config)
-        run = runs.create(path, config, partition)
+        run = runs.create(path, config, partition, store.path)
     else:
         partition = run.partition()
     with run.locked():
         try:
-            with screen(console, quiet) as watcher:
-                if config.arm == "pooled":
-                    pooled.run(config, run, store, partition, watcher)
-                else:
+            with screen(console, quiet) as shown:
+                watcher = Watchers(shown, EventWriter(run))
+                if config.arm == "federated":
                     simulation.run(config, run, store, partition, watcher, verbose)
+                else:
+                    try:
+                        unfederated.run(config, run, store, partition, watcher)
+                    except KeyboardInterrupt:
+                        raise FedpolypError("interrupted") from None
         except FedpolypError as error:
             done = len(run.rounds()) - 1
             if done >= 0:

@@ -166,7 +166,7 @@ def deal(records: Sequence["ImageRecord"], config: Config) -> Partition:
 
 
 def _rng(config: Config, stream: int) -> np.random.Generator:
-    return np.random.default_rng([config.seed, stream])
+    return np.random.default_rng([config.data_seed, stream])
 
 
 def _draw_held_out(

@@ -249,8 +249,10 @@ def test_rounds_jsonl_holds_every_field_of_the_contract(tmp_path: Path) -> None:
     federate(run, config)
     records = run.rounds()
     assert [record["round"] for record in records] == [0, 1, 2, 3]
-    fields = "round dice iou val_dice loss seconds bytes_up bytes_down hospitals refused".split()
+    fields = "round dice iou val_dice loss seconds steps bytes_up bytes_down hospitals refused".split()
     assert all(list(record) == fields for record in records)
+    batches = sum(-(-len(hospital.train) // 4) for hospital in run.partition().hospitals.values())
+    assert [record["steps"] for record in records] == [0, *[2 * batches] * 3]
     weights = sum(array.nbytes for array in final(run, config).arrays.values())
     assert all(record["bytes_up"] == 3 * weights for record in records[1:])
     assert all(set(h) == {"images", "train_loss", "val_dice"} for r in records[1:-1] for h in r["hospitals"].values())

@@ -1,0 +1,175 @@
+"""`fedpolyp compare`: pooled, local-only and federated training on the same deal, and the report about them."""
+
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedpolyp.cli.options import Given, with_settings
+from fedpolyp.config import Config
+from fedpolyp.errors import FedpolypError
+from fedpolyp.experiment.comparison import ARMS, Job, jobs, parse_rounds, prepare, runs_in
+
+if TYPE_CHECKING:
+    from fedpolyp.cli.screen import ComparisonScreen
+
+_POLL_SECONDS = 0.3
+_GRACE_SECONDS = 30.0
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
+
+
+@with_settings(without=("seed", "arm", "federation.rounds", "federation.strategy"))
+def compare(
+    given: Given,
+    out: Annotated[Path, typer.Option(help="folder of the comparison; the same command goes on in it")],
+    rounds: Annotated[
+        str | None, typer.Option(help="rounds of every arm, or by arm: pooled=40,federated=120  [dim]\\[40][/dim]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="how many times everything is trained, each with a seed of its own")] = 1,
+    seed: Annotated[int | None, typer.Option(help="the first seed; also fixes the deal  [dim]\\[0][/dim]")] = None,
+    arms: Annotated[str, typer.Option(help="which arms to train")] = ",".join(ARMS),
+    strategies: Annotated[
+        str | None, typer.Option(help="a federated arm for each: fedavg, fedprox  [dim]\\[fedavg][/dim]")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last lines")] = False,
+) -> None:
+    """Compare federated with pooled and local-only training: same images, same hospitals, same initial weights."""
+    base = Given(given.file, given.preset, {**given.overrides, **({} if seed is None else {"seed": seed})}).config()
+    wanted = jobs(
+        out,
+        base,
+        arms=_names(arms),
+        strategies=_names(strategies or ""),
+        seeds=seeds,
+        rounds=parse_rounds(rounds) if rounds else None,
+    )
+
+    from fedpolyp.cli.screen import comparison_screen, console_of_its_own
+    from fedpolyp.data.source import open_source
+    from fedpolyp.files import write_text
+
+    console = console_of_its_own()
+    store = open_source(base.data, base.data_seed)
+    prepare(wanted, store)
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    write_text(out / "command.txt", command + "\n")
+    left = [job for job in wanted if not job.finished]
+    with comparison_screen(console, quiet) as screen:
+        if len(left) < len(wanted):
+            screen.note(f"{len(wanted) - len(left)} of {len(wanted)} runs are finished already")
+        failures = carry_out(left, base, screen)
+    for run in runs_in(out):
+        if records := run.rounds():
+            console.print(f"{run.path}: Dice {records[-1]['dice']:.3f}")
+    if failures:
+        raise FedpolypError(f"{len(failures)} of {len(wanted)} runs failed; the same command goes on: {failures[0]}")
+
+
+def carry_out(left: list[Job], base: Config, screen: "ComparisonScreen") -> list[str]:
+    """Carry out jobs, each in a process of its own; what a job failed with, for those that did.
+
+    A run without a federation keeps one core busy, so as many go side by side as there would be actors; a federated
+    run has all actors for itself.
+    """
+    waiting = sorted(left, key=lambda job: job.config.arm == "federated")
+    running: list[_Running] = []
+    failures = []
+    try:
+        while waiting or running:
+            while waiting and _fits(waiting[0], running, base.runtime.actors):
+                running.append(_Running.start(waiting.pop(0), base, screen))
+            time.sleep(_POLL_SECONDS)
+            for one in list(running):
+                one.tell(screen)
+                if one.process.poll() is not None:
+                    running.remove(one)
+                    if failure := one.failure():
+                        screen.note(f"{one.job.name}: {failure}")
+                        failures.append(f"{one.job.name}: {failure}")
+    except KeyboardInterrupt:
+        raise FedpolypError(
+            f"interrupted with {len(waiting) + len(running)} of {len(left)} runs unfinished; the same command goes on"
+        ) from None
+    finally:
+        for one in running:
+            one.stop()
+    return failures
+
+
+def _fits(job: Job, running: list["_Running"], actors: int) -> bool:
+    if job.config.arm == "federated":
+        return not running
+    return len(running) < actors and all(one.job.config.arm != "federated" for one in running)
+
+
+@dataclass
+class _Running:
+    """A job and the process that carries it out."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    log: Path
+    told: int
+
+    @classmethod
+    def start(cls, job: Job, base: Config, screen: "ComparisonScreen") -> "_Running":
+        runtime = base.runtime
+        command = [sys.executable, "-m", "fedpolyp", "simulate", "--resume", str(job.run.path), "--quiet"]
+        command += ["--actors", str(runtime.actors), "--keep-checkpoints", str(runtime.keep_checkpoints)]
+        if runtime.gpus_per_client is not None:
+            command += ["--gpus-per-client", str(runtime.gpus_per_client)]
+        log = job.run.path / "compare.log"
+        with log.open("wb") as stream:
+            # A group of its own: Ctrl-C is for us, and reaches the child once, from `stop`.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                process_group=0,
+                preexec_fn=_die_with_us,
+            )
+        screen.begun(job.name, job.config.federation.rounds, job.rounds_done)
+        return cls(job, process, log, job.rounds_done)
+
+    def tell(self, screen: "ComparisonScreen") -> None:
+        """Say how the rounds since the last time went."""
+        records = self.job.run.rounds()
+        for record in records[self.told + 1 :]:
+            screen.round(self.job.name, record, self.job.config.federation.rounds)
+        self.told = len(records) - 1
+
+    def failure(self) -> str:
+        """What the ended process failed with; '' when it did not."""
+        if self.process.returncode == 0:
+            return ""
+        said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        own = [line.removeprefix("fedpolyp: ") for line in said if line.startswith("fedpolyp: ")]
+        return own[-1] if own else f"its process ended with {self.process.returncode}; see {self.log}"
+
+    def stop(self) -> None:
+        """Interrupt the process and wait for it, not for ever."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def _die_with_us() -> None:
+    """Let the kernel interrupt this process when its parent dies: a killed comparison leaves nobody at its runs."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGINT)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,169 @@
+"""A comparison of arms: which runs it is made of, all of one deal, and which of them are still to be carried out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from fedpolyp import runs
+from fedpolyp.config import Config, FederationConfig, load
+from fedpolyp.data.hospitals import deal
+from fedpolyp.data.store import Store
+from fedpolyp.errors import UsageError
+from fedpolyp.runs import RunFolder
+
+ARMS = ("pooled", "local", "federated")
+STRATEGIES: tuple[str, ...] = get_args(FederationConfig.model_fields["strategy"].annotation)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison: an arm with a seed."""
+
+    config: Config
+    run: RunFolder
+
+    @property
+    def name(self) -> str:
+        """The arm and the seed, which is also where the run lies in the comparison's folder."""
+        return f"{self.config.arm_label}/{self.config.seed}"
+
+    @property
+    def rounds_done(self) -> int:
+        """Complete rounds; -1 before the initial weights have been scored."""
+        return len(self.run.rounds()) - 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: the pictures and models are what a run makes last."""
+        return self.run.finished
+
+
+def jobs(
+    folder: Path,
+    base: Config,
+    *,
+    arms: Sequence[str] = ARMS,
+    strategies: Sequence[str] = (),
+    seeds: int = 1,
+    rounds: Mapping[str, int] | None = None,
+) -> list[Job]:
+    """The runs of a comparison in `folder`, seed by seed.
+
+    Every arm has the settings of `base` but for its rounds. Seeds count up from the base's; they change the initial
+    weights and the random draws, never the images' deal, which all runs share.
+
+    Args:
+        folder: `<arm>/<seed>` lies below it.
+        base: the settings that the arms have in common.
+        arms: of `ARMS`.
+        strategies: a federated arm for each; none for the base's own.
+        seeds: at least 1.
+        rounds: by arm ('federated' for every strategy) or by strategy; the base's where nothing is said.
+
+    Raises:
+        UsageError: an arm, a strategy or a number is none that is allowed.
+    """
+    _check("--arms", arms, ARMS)
+    strategies = tuple(strategies) or (base.federation.strategy,)
+    _check("--strategies", strategies, STRATEGIES)
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1; got {seeds}")
+    budgets = dict(rounds or {})
+    _check("--rounds", tuple(budgets), (*ARMS, *STRATEGIES), may_be_empty=True)
+    labels: list[tuple[str, str]] = [
+        (arm, base.federation.strategy) for arm in ARMS if arm in arms and arm != "federated"
+    ]
+    labels += [("federated", strategy) for strategy in strategies if "federated" in arms]
+    found = []
+    for number in range(seeds):
+        for arm, strategy in labels:
+            budget = budgets.get(strategy if arm == "federated" else arm, budgets.get(arm, base.federation.rounds))
+            changes = {"arm": arm, "federation.strategy": strategy, "federation.rounds": budget}
+            if number:
+                changes |= {"seed": base.seed + number, "data.seed": base.data_seed}
+            config = _changed(base, changes)
+            found.append(Job(config, RunFolder(folder / config.arm_label / str(config.seed))))
+    return found
+
+
+def prepare(wanted: Sequence[Job], store: Store) -> None:
+    """Deal the images, once for all, and make the run folders that are not there yet.
+
+    Raises:
+        UsageError: a run folder is there and was made with other settings or another deal.
+    """
+    partition = deal(store.records, wanted[0].config)
+    for job in wanted:
+        if not (job.run.path / "config.toml").exists():
+            runs.create(job.run.path, job.config, partition, store.path)
+            continue
+        if different := _differences(job.run.config(), job.config):
+            raise UsageError(
+                f"{job.run.path} was made with other settings ({different}); give those again or choose another --out"
+            )
+        if job.run.partition() != partition:
+            raise UsageError(f"{job.run.path} was made with another deal of the images; choose another --out")
+
+
+def runs_in(folder: Path) -> list[RunFolder]:
+    """The run folders of the comparison in `folder`: by arm (pooled, local, then the strategies), then by seed.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found = [RunFolder(path.parent) for path in folder.glob("*/*/config.toml")]
+    if not found:
+        raise UsageError(f"{folder} holds no comparison: there is no {folder}/<arm>/<seed>/config.toml")
+    order = {arm: place for place, arm in enumerate(("pooled", "local", *STRATEGIES))}
+    return sorted(found, key=lambda run: (order.get(run.path.parent.name, len(order)), run.path.parent, _seed(run)))
+
+
+def parse_rounds(text: str) -> dict[str, int]:
+    """Rounds by arm out of '40' (for all) or 'pooled=40,federated=120'.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    budgets = {}
+    for part in text.split(","):
+        name, _, number = part.rpartition("=")
+        if not number.strip().isdigit() or int(number) < 1:
+            raise UsageError(f"--rounds must be a number from 1 on, or like pooled=40,federated=120; got '{text}'")
+        for arm in [name.strip()] if name else ARMS:
+            budgets[arm] = int(number)
+    return budgets
+
+
+def _seed(run: RunFolder) -> int:
+    return int(run.name) if run.name.isdigit() else -1
+
+
+def _check(option: str, given: Sequence[str], allowed: Sequence[str], may_be_empty: bool = False) -> None:
+    unknown = [name for name in given if name not in allowed]
+    if unknown or not (given or may_be_empty) or len(set(given)) < len(given):
+        got = ",".join(given) or "nothing"
+        raise UsageError(f"{option} takes any of {', '.join(allowed)}, each once; got {got}")
+
+
+def _changed(base: Config, changes: Mapping[str, object]) -> Config:
+    plain = base.model_dump(exclude_defaults=True)
+    flat = {name: value for name, value in plain.items() if not isinstance(value, dict)}
+    flat |= {f"{section}.{name}": v for section, t in plain.items() if isinstance(t, dict) for name, v in t.items()}
+    return load(overrides=flat | dict(changes))
+
+
+def _differences(there: Config, here: Config) -> str:
+    """What decides the bits and differs, as 'training.batch_size 4 there, 8 here'."""
+    if there.fingerprint() == here.fingerprint():
+        return ""
+    before, now = (_settings(config) for config in (there, here))
+    return "; ".join(f"{name} {before[name]} there, {now[name]} here" for name in now if before[name] != now[name])
+
+
+def _settings(config: Config) -> dict[str, object]:
+    plain = config.model_dump(mode="json", exclude={"runtime"})
+    settings: dict[str, object] = {}
+    for name, value in plain.items():
+        settings |= {f"{name}.{member}": v for member, v in value.items()} if isinstance(value, dict) else {name: value}
+    return settings
