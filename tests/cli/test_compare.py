@@ -1,0 +1,100 @@
+"""`fedpolyp compare`, as a user starts it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedpolyp import checkpoints
+from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.runs import RunFolder
+
+ROOT = Path(__file__).parents[2]
+TINY = "--image-size 32 --phantom-images 60 --hospitals 3 --base-filters 4 --batch-size 4 --learning-rate 0.01".split()
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "fedpolyp", "compare", *TINY, *arguments]
+
+
+def compare(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    return subprocess.run(command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def weights(run: Path, round: int) -> Arrays:
+    folder = RunFolder(run)
+    return checkpoints.load(folder.checkpoints, round, folder.config().fingerprint()).arrays
+
+
+def test_compare_trains_every_arm_and_given_again_trains_nothing(tmp_path: Path) -> None:
+    done = compare("--rounds", "1", "--out", "c", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for arm in ("pooled", "local", "fedavg"):
+        assert RunFolder(tmp_path / "c" / arm / "0").finished
+        assert f"{arm}/0  round 1/1  held-out Dice" in done.stdout
+    assert (tmp_path / "c" / "command.txt").read_text().endswith("--rounds 1 --out c\n")
+    before = (tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl").stat().st_mtime_ns
+    again = compare("--rounds", "1", "--out", "c", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "3 of 3 runs are finished already" in again.stdout and "round 1/1" not in again.stdout
+    assert (tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
+    assert compare("--rounds", "1", "--arms", "pooled", "--out", "c", cwd=tmp_path).returncode == 0
+    (tmp_path / "c" / "pooled" / "0" / "curves.png").unlink()
+    for checkpoint in (tmp_path / "c" / "pooled" / "0" / "checkpoints").iterdir():
+        checkpoint.write_bytes(b"damaged")
+    done = compare("--rounds", "1", "--arms", "pooled,local", "--out", "c", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 of 2 runs failed" in done.stderr and "pooled/0: no checkpoint in" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert RunFolder(tmp_path / "c" / "local" / "0").finished
+
+
+@pytest.mark.slow
+def test_a_killed_compare_leaves_nobody_at_work_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    arguments = ["--rounds", "6", "--local-epochs", "4", "--out", "c"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    assert compare(*arguments, cwd=whole).returncode == 0
+    for arm in ("local", "fedavg"):  # what is waited for before the kill
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=broken,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        rounds = broken / "c" / arm / "0" / "rounds.jsonl"
+        while not (rounds.exists() and rounds.read_text().count("\n") >= 3):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 60
+        while at_work(broken) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert at_work(broken) == []
+    done = compare(*arguments, cwd=broken)
+    assert done.returncode == 0, done.stderr
+    for arm in ("pooled", "fedavg"):
+        assert equal(weights(whole / "c" / arm / "0", 6), weights(broken / "c" / arm / "0", 6))
+
+
+def at_work(folder: Path) -> list[int]:
+    """The processes whose working directory is `folder`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").readlink() == folder:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
