@@ -21,7 +21,7 @@ PHANTOM = "phantom"
 class Section(BaseModel):
     """A table of the TOML file; unknown keys and later changes are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -61,7 +61,9 @@ class ModelConfig(Section):
     base_filters: int = Field(16, ge=1, le=256, description="filters of the first encoder block, doubled at each level")
     normalization: Literal["batch", "group", "none"] = Field("batch", description="after each convolution")
     dropout: tuple[float, float] = Field(
-        (0.0, 0.0), description="dropout rate of the first encoder block and of the bridge; linear in between"
+        (0.0, 0.0),
+        strict=False,
+        description="dropout rate of the first encoder block and of the bridge; linear in between",
     )
 
     @model_validator(mode="after")
@@ -91,7 +93,7 @@ class TrainingConfig(Section):
 class FederationConfig(Section):
     """Who trains in a round, and how their weights become one model."""
 
-    rounds: int = Field(40, ge=1, le=100_000, description="rounds of federation")
+    rounds: int = Field(120, ge=1, le=100_000, description="rounds of federation")
     strategy: Literal["fedavg", "fedprox"] = Field("fedavg", description="how the server combines weights")
     fraction: float = Field(1.0, gt=0, le=1, description="fraction of the hospitals sampled in each round")
     min_replies: float = Field(
@@ -224,7 +226,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat |= _flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
@@ -239,7 +241,10 @@ def _merge(tree: dict[str, Any], flat: Mapping[str, Any]) -> None:
             table = table.setdefault(section, {})
             if not isinstance(table, dict):
                 raise UsageError(f"'{dotted}' is not a setting: '{section}' is a value, not a table")
-        table[name] = value
+        if value == {}:  # an empty table says nothing, but its name is checked
+            table.setdefault(name, value)
+        else:
+            table[name] = value
 
 
 def _sentence(error: ValidationError) -> str:

@@ -107,6 +107,8 @@ class RunFolder:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise FedpolypError(f"another process is at work on {self.path}") from None
+            for half in self.path.rglob(".*.part"):  # of a process that was killed while it wrote
+                half.unlink(missing_ok=True)
             yield
 
     def config(self) -> Config:
@@ -124,9 +126,12 @@ class RunFolder:
         records = []
         for line in self.rounds_file.read_text(encoding="utf-8").splitlines():
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
             except json.JSONDecodeError:
                 break
+            if not isinstance(record, dict) or "round" not in record:
+                break
+            records.append(record)
         return records
 
     def append_round(self, record: dict[str, Any]) -> None:

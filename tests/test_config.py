@@ -123,7 +123,9 @@ def test_nothing_given_gives_the_defaults() -> None:
         ({"data.image_size": 100}, "data.image_size must be a multiple of 16; got 100"),
         ({"data.held_out": 0.9}, "data.held_out must be less than 0.9; got 0.9"),
         ({"training.learning_rate": math.nan}, "training.learning_rate must be a finite number; got nan"),
-        ({"seed": "one"}, "seed must be a valid integer, unable to parse string as an integer; got 'one'"),
+        ({"seed": "1"}, "seed must be a valid integer; got '1'"),
+        ({"seed": True}, "seed must be a valid integer; got True"),
+        ({"training.augment": 1}, "training.augment must be a valid boolean; got 1"),
         ({"training.loss": "dice"}, "training.loss must be 'bce' or 'bce+dice'; got 'dice'"),
         ({"model.dropout": (0.1, 1.0)}, "model.dropout rates must be in [0, 1); got [0.1, 1.0]"),
         ({"model.dropout": (0.1,)}, "model.dropout.1 Field required; got (0.1,)"),
@@ -203,3 +205,16 @@ def test_a_config_is_never_changed() -> None:
         config.seed = 1  # type: ignore[misc]
     with pytest.raises(ValueError, match="frozen"):
         config.training.batch_size = 1  # type: ignore[misc]
+
+
+def test_an_empty_table_is_nothing_more_than_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text("[data]\n")
+    assert load(file, "paper") == load(None, "paper")
+    file.write_text("[dta]\n")
+    with pytest.raises(UsageError, match="^dta is not a setting"):
+        load(file)
+
+
+def test_settings_at_their_default_do_not_count_in_the_fingerprint() -> None:
+    assert load(overrides={"training.batch_size": 8, "data.source": "phantom"}).fingerprint() == Config().fingerprint()

@@ -100,6 +100,22 @@ def test_a_half_written_last_line_is_ignored_wherever_it_ends(tmp_path: Path) ->
         assert [record["round"] for record in run.rounds()] == [0, 1]
 
 
+@pytest.mark.parametrize("line", ["null", "3", "[]", "{}", '"round"'])
+def test_a_line_that_is_no_record_ends_the_records(tmp_path: Path, line: str) -> None:
+    run = with_rounds(tmp_path, [0, 1])
+    with run.rounds_file.open("a") as stream:
+        stream.write(line + "\n")
+    assert [record["round"] for record in run.rounds()] == [0, 1]
+
+
+def test_whoever_goes_on_with_a_run_clears_away_what_a_killed_process_left_half_written(tmp_path: Path) -> None:
+    run = runs.create(tmp_path / "run", config(), PARTITION)
+    (run.checkpoints / ".round-000001.npz.abc.part").write_bytes(b"half")
+    whole = {file for file in run.path.rglob("*") if not file.name.endswith(".part")}
+    with run.locked():
+        assert set(run.path.rglob("*")) == whole | {run.path / ".lock"}
+
+
 def test_rewind_drops_later_and_half_written_records_and_can_be_written_on(tmp_path: Path) -> None:
     run = with_rounds(tmp_path, [0, 1, 2, 3])
     with run.rounds_file.open("a") as stream:
