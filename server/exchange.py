@@ -1,5 +1,6 @@
 """One exchange of messages with hospitals: send orders, take the replies in hospital order, refuse the bad ones."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,9 @@ from clients.messages import Order, content_of
 from fedpolyp.errors import FedpolypError
 
 _POLL_SECONDS = 0.05
+# Orders at a time: Flower looks through all of them whenever it is asked for replies, and replies ahead of their turn
+# take memory.
+_UNDER_WAY = 64
 
 
 class Interrupted(FedpolypError):
@@ -78,12 +82,17 @@ class Seats:
         Raises:
             Interrupted: (the iterator) `stop` was set.
         """
-        messages = [
-            Message(content_of(order, arrays, optimizer), self.nodes[seat % len(self.nodes)], kind)
+        messages = (
+            (order, Message(content_of(order, arrays, optimizer), self.nodes[seat % len(self.nodes)], kind))
             for seat, order in enumerate(orders)
-        ]
-        waiting = dict(zip(self.grid.push_messages(messages), orders, strict=True))
-        return self._gather(orders, waiting, arrived)
+        )
+        return self._gather(orders, messages, self._push(messages, _UNDER_WAY), arrived)
+
+    def _push(self, messages: Iterator[tuple[Order, Message]], most: int) -> dict[str, Order]:
+        """Send up to `most` of the messages that are left; their orders by the messages' ids."""
+        batch = list(itertools.islice(messages, max(0, most)))
+        ids = self.grid.push_messages([message for _, message in batch]) if batch else []
+        return dict(zip(ids, (order for order, _ in batch), strict=True))
 
     def replacement(self, reply: Reply) -> int | None:
         """The process that sent `reply`, if it stands in for one of the `actors` that has died."""
@@ -96,7 +105,11 @@ class Seats:
         return process if new and len(self.processes) > self.actors else None
 
     def _gather(
-        self, orders: Sequence[Order], waiting: dict[str, Order], arrived: Callable[[Reply], None]
+        self,
+        orders: Sequence[Order],
+        messages: Iterator[tuple[Order, Message]],
+        waiting: dict[str, Order],
+        arrived: Callable[[Reply], None],
     ) -> Iterator[Reply]:
         held: dict[str, Reply] = {}
         deadline = time.monotonic() + self.timeout
@@ -106,6 +119,7 @@ class Seats:
                     reply = _reply(waiting.pop(message.metadata.reply_to_message_id).hospital, message)
                     held[reply.hospital] = reply
                     arrived(reply)
+                waiting |= self._push(messages, _UNDER_WAY - len(waiting) - len(held))
                 if order.hospital in held:
                     break
                 if self.stop.is_set():

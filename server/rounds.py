@@ -90,6 +90,14 @@ class Rounds:
         """The experiment's config."""
         return self.federation.config
 
+    @property
+    def panel(self) -> list[str]:
+        """The hospitals that validate each round's model: as many as train in a round, the same all along.
+
+        So rounds can be compared, and what a round costs does not grow with the number of hospitals.
+        """
+        return sample(self.everyone, self.config, 0)
+
     def initial(self) -> Checkpoint:
         """Round 0: the initial weights, scored and saved."""
         trainer = shared_trainer(self.config)
@@ -143,7 +151,7 @@ class Rounds:
         """
         best = checkpoints.load(self.federation.run.checkpoints, last.best_round, self.config.fingerprint())
         for name, model in (("last", last), ("best", best)):
-            replies = self._ask_scores(model, "test", distances=True)
+            replies = self._ask_scores(model, "test", self.everyone, distances=True)
             about = (self.config.arm_label, self.config.seed, name, model.round)
             seen = self.heldout.predict(model.arrays)
             if model is last:
@@ -160,15 +168,15 @@ class Rounds:
 
     def _score_and_save(self, model: Checkpoint, record: RoundRecord) -> Checkpoint:
         """Score the model here and at the hospitals; write the record, then the checkpoint."""
-        replies = self._ask_scores(model, "val")
+        replies = self._ask_scores(model, "val", self.panel)
         record.scores = self.heldout.score(model.arrays)  # while the hospitals score theirs
         dices = self._dices(replies, record)
         for name, values in dices.items():
             record.hospital(name)["val_dice"] = _mean(values)
         if model.round == self.config.federation.rounds:
-            for name, values in self._dices(self._ask_scores(model, "test"), record).items():
+            for name, values in self._dices(self._ask_scores(model, "test", self.everyone), record).items():
                 record.hospital(name)["test_dice"] = _mean(values)
-        record.bytes_down += _bytes(model.arrays) * len(self.everyone)
+        record.bytes_down += _bytes(model.arrays) * len(self.panel)
         record.val_dice = _mean(np.concatenate([np.zeros(0), *dices.values()]))
         if record.val_dice is not None and record.val_dice > model.best_val_dice:
             model = replace(model, best_round=model.round, best_val_dice=record.val_dice)
@@ -177,8 +185,10 @@ class Rounds:
         self.federation.watcher.finished_round(record.to_plain())
         return model
 
-    def _ask_scores(self, model: Checkpoint, score_set: str, distances: bool = False) -> Iterator[Reply]:
-        orders = [self._order(name, model.round, score_set=score_set, distances=distances) for name in self.everyone]
+    def _ask_scores(
+        self, model: Checkpoint, score_set: str, hospitals: list[str], distances: bool = False
+    ) -> Iterator[Reply]:
+        orders = [self._order(name, model.round, score_set=score_set, distances=distances) for name in hospitals]
         return self._send("evaluate", score_set, orders, model.arrays)
 
     def _dices(self, replies: Iterator[Reply], record: RoundRecord) -> dict[str, NDArray[np.float64]]:
@@ -252,7 +262,7 @@ class Update:
 
 
 def sample(everyone: list[str], config: Config, number: int) -> list[str]:
-    """The hospitals that train in round `number`, by name: `federation.fraction` of them, drawn without replacement."""
+    """The hospitals of round `number`, by name: `federation.fraction` of them, drawn without replacement."""
     size = max(1, round(config.federation.fraction * len(everyone)))
     rng = np.random.default_rng([config.seed, _SAMPLING, number])
     return [everyone[position] for position in sorted(rng.choice(len(everyone), size, replace=False))]

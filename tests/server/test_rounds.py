@@ -312,3 +312,40 @@ def test_a_hospital_without_validation_images_is_left_out_of_the_mean(tmp_path: 
     federate(run, config)
     assert [record["val_dice"] for record in run.rounds()] == [None, None]
     assert final(run, config).best_round == 0
+
+
+def test_only_so_many_orders_are_under_way_and_the_bits_do_not_show_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(federation__rounds=2, hospitals__count=7)
+    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
+    federate(one, config)
+
+    class Counting(SerialGrid):
+        most = 0
+
+        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+            self.most = max(self.most, len(list(message_ids)))
+            return super().pull_messages(list(message_ids)[-1:])
+
+    monkeypatch.setattr("server.exchange._UNDER_WAY", 3)
+    plain = serial_grid()
+    counting = Counting(plain.client_app, 3)
+    federate(two, config, counting)
+    assert counting.most == 3
+    assert equal(final(one, config).arrays, final(two, config).arrays)
+
+
+def test_what_a_round_asks_does_not_grow_with_the_number_of_hospitals(tmp_path: Path) -> None:
+    asked = []
+    for count, fraction in ((4, 1.0), (8, 0.5)):
+        config = tiny_config(hospitals__count=count, federation__fraction=fraction, federation__rounds=2)
+        grid = serial_grid(nodes=4)
+        run = tiny_run(tmp_path / str(count), config)
+        federate(run, config, grid)
+        orders = [order_of(message.content) for message in grid.asked]
+        asked.append([sum(order.round == number and order.score_set == "val" for order in orders) for number in (0, 1)])
+        panels = [{name for name, own in record["hospitals"].items() if "val_dice" in own} for record in run.rounds()]
+        assert panels[0] == panels[1] == panels[2] and len(panels[0]) == 4
+        assert sum("test_dice" in own for own in run.rounds()[-1]["hospitals"].values()) == count
+    assert asked[0] == asked[1] == [4, 8]
