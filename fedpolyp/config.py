@@ -106,9 +106,14 @@ class FederationConfig(Section):
 class RuntimeConfig(Section):
     """How the run is carried out on this machine: changes its speed, never its bits."""
 
-    actors: int = Field(2, ge=1, le=1024, description="hospitals trained at the same time, one process each")
+    actors: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="hospitals trained at the same time, one process each; unset: as cores, memory and GPUs allow",
+    )
     gpus_per_client: float | None = Field(
-        None, ge=0, le=1, description="share of a GPU for each actor; unset: 1/actors where there is a GPU"
+        None, ge=0, le=1, description="share of a GPU for each actor; unset: equal shares of what GPUs there are"
     )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept, besides the best on validation")
 

@@ -31,6 +31,7 @@ from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
+from fedpolyp.planning import planned, this_machine
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted
@@ -50,7 +51,7 @@ def run(
     """
     stop = threading.Event()
     seats = len(sample(sorted(partition.hospitals), config, 1))
-    actors = min(config.runtime.actors, len(partition.hospitals))
+    actors = min(planned(config, this_machine())[0].runtime.actors or 1, len(partition.hospitals))
     federation = Federation(config, run, store, partition, watcher, stop)
     failure: list[BaseException] = []
     server_app = ServerApp()
@@ -81,7 +82,7 @@ def run(
 def _backend(config: Config, actors: int, verbose: bool) -> dict[str, Any]:
     share = config.runtime.gpus_per_client
     if share is None:
-        share = 1 / actors if _has_gpu() else 0.0
+        share = min(1.0, _gpus() / actors)
     return {
         "init_args": {
             "num_cpus": actors,
@@ -106,10 +107,10 @@ def _end_trainings() -> None:
             ray.kill(thing)
 
 
-def _has_gpu() -> bool:
+def _gpus() -> int:
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    return len(tf.config.list_physical_devices("GPU"))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment.comparison import ARMS, Job, jobs, parse_rounds, prepare, runs_in
+from fedpolyp.planning import planned, this_machine
 
 if TYPE_CHECKING:
     from fedpolyp.cli.screen import ComparisonScreen
@@ -42,7 +43,8 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last lines")] = False,
 ) -> None:
     """Compare federated with pooled and local-only training: same images, same hospitals, same initial weights."""
-    base = Given(given.file, given.preset, {**given.overrides, **({} if seed is None else {"seed": seed})}).config()
+    overrides = {**given.overrides, **({} if seed is None else {"seed": seed})}
+    base, plan = planned(Given(given.file, given.preset, overrides).config(), this_machine())
     wanted = jobs(
         out,
         base,
@@ -63,6 +65,8 @@ def compare(
     write_text(out / "command.txt", command + "\n")
     left = [job for job in wanted if not job.finished]
     with comparison_screen(console, quiet) as screen:
+        if plan:
+            screen.note(plan)
         if len(left) < len(wanted):
             screen.note(f"{len(wanted) - len(left)} of {len(wanted)} runs are finished already")
         failures = carry_out(left, base, screen)
@@ -84,7 +88,7 @@ def carry_out(left: list[Job], base: Config, screen: "ComparisonScreen") -> list
     failures = []
     try:
         while waiting or running:
-            while waiting and _fits(waiting[0], running, base.runtime.actors):
+            while waiting and _fits(waiting[0], running, base.runtime.actors or 1):
                 running.append(_Running.start(waiting.pop(0), base, screen))
             time.sleep(_POLL_SECONDS)
             for one in list(running):

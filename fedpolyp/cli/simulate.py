@@ -8,6 +8,7 @@ import typer
 from fedpolyp import runs
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.planning import planned, this_machine
 
 
 @with_settings()
@@ -22,12 +23,12 @@ def simulate(
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in the run's own folder, so --out cannot be given with it")
     if resume is None:
-        config = given.config()
+        config, plan = planned(given.config(), this_machine())
         path = out or runs.DEFAULT_ROOT / runs.new_name(config)
         runs.refuse_taken(path)
     else:
         run = runs.find(resume)
-        config = given.resumed(run.config())
+        config, plan = planned(given.resumed(run.config()), this_machine())
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp import simulation
@@ -44,6 +45,8 @@ def simulate(
     store = open_source(config.data, config.data_seed)
     if store.report.rejected and not quiet:
         console.print(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
+    if plan and not quiet and config.arm == "federated":
+        console.print(plan, highlight=False)
     if resume is None:
         partition = deal(store.records, config)
         run = runs.create(path, config, partition, store.path)
