@@ -1,0 +1,150 @@
+"""`scripts/benchmark`: measures what fedpolyp promises about its speed, prints one table and saves it as JSON."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fedpolyp.files import write_text
+from scripts.benchmarks.bare import loops
+from scripts.benchmarks.job import Job, Simulated, machine, median, simulate
+
+
+def main() -> int:
+    """Measure; 1 when a goal was missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only the first row, on a small job")
+    parser.add_argument("--data", help="folder of images; the phantom without it")
+    parser.add_argument("--rounds", type=int, help="rounds of the job  [20; --quick: 8]")
+    parser.add_argument("--hospitals", type=int, default=1000, help="how many for the row about many  [1000]")
+    parser.add_argument("--save", type=Path, help="JSON file to write")
+    given = parser.parse_args()
+    console = Console(highlight=False)
+    console.print(f"{machine()}, {date.today()}")
+    size = "64" if given.quick else "128"
+    options = ("--image-size", size, "--hospitals", "5", "--actors", "2")
+    options += ("--data", given.data) if given.data else ("--phantom-images", "998")
+    rounds = given.rounds or (8 if given.quick else 20)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measured(Job(options, rounds), Path(folder), given.quick, given.hospitals, console)
+    table = Table("what", "measured", "against", "ratio", "goal", "", box=None, title_justify="left")
+    for row in rows:
+        table.add_row(*[str(row[name]) for name in ("what", "measured", "against", "ratio", "goal")], verdict(row))
+    console.print(table)
+    if given.save:
+        saved = {"machine": machine(), "date": str(date.today()), "command": " ".join(sys.argv[1:]), "rows": rows}
+        write_text(given.save, json.dumps(saved, indent=1) + "\n")
+    missed = [row["what"] for row in rows if row["met"] is False]
+    print("all goals met" if not missed else f"missed: {'; '.join(missed)}")
+    return 1 if missed else 0
+
+
+def measured(job: Job, folder: Path, quick: bool, hospitals: int, console: Console) -> list[dict[str, Any]]:
+    """The table's rows."""
+    # Before, between and after: what the machine does besides is shared by both sides.
+    runs, bare = [], []
+    halves = 1 if quick else 2
+    for half in range(halves):
+        console.print(f"simulate, {half + 1} of {halves}")
+        runs.append(simulate(job, folder / f"simulate-{half}"))
+        console.print(f"bare loops, {half + 1} of {halves}")
+        bare += loops(runs[0].run.path, job.rounds // halves)
+    one = median([second for run in runs for second in run.seconds()])
+    alone = median(bare)
+    rows = [
+        row("a round of simulate, seconds", one, alone, 1.07, "bare loops in two processes"),
+    ]
+    if quick:
+        return rows
+    start = median([run.start for run in runs])
+    rows.append(row("seconds to the first training step", start, None, 10.0, ""))
+    whole = median([run.whole for run in runs])
+    for label, cpus, goal in (("its default resources", 2, 6.0), ("two actors", 1, 4.0)):
+        console.print(f"the pattern of Flower's Keras example, {label}")
+        seconds, dice = keras_example(runs[0].run.path, 3, cpus)
+        theirs = median(seconds) * job.rounds
+        rows.append(
+            row(
+                f"Flower's Keras pattern, {label}: seconds of the whole job (computed from {len(seconds)} rounds; "
+                f"Dice {dice:.3f} after 3)",
+                theirs,
+                whole,
+                goal,
+                f"simulate, Dice {runs[0].dice:.3f}",
+                at_least=True,
+            )
+        )
+    console.print(f"{hospitals} hospitals, 20 a round")
+    rows += many(hospitals, folder)
+    console.print("memory over 100 rounds")
+    tiny = ("--image-size", "32", "--phantom-images", "60", "--hospitals", "3", "--base-filters", "4", "--actors", "2")
+    long = simulate(Job(tiny, 100), folder / "long")
+    for who in ("driver", "actor"):
+        what = f"memory of the {who} after 99 rounds, MB"
+        rows.append(row(what, long.memory[99][who] / 1e6, long.memory[5][who] / 1e6, 1.03, "after 5"))
+    return rows
+
+
+def many(hospitals: int, folder: Path) -> list[dict[str, Any]]:
+    """Many hospitals of which 20 take part in a round, against 20 with as many images each."""
+    each = 8
+    both: list[Simulated] = []
+    for count, fraction in ((20, 1.0), (hospitals, 20 / hospitals)):
+        options = ("--image-size", "64", "--base-filters", "8", "--hospitals", str(count), "--fraction", str(fraction))
+        options += ("--phantom-images", str(round(count * each + 120)), "--held-out", str(120 / (count * each + 120)))
+        both.append(simulate(Job((*options, "--actors", "2"), 8), folder / f"many-{count}"))
+    few, lots = both
+    memory = [run.memory[7]["all"] / 1e6 for run in both]
+    return [
+        row(
+            f"a round of 20 of {hospitals} hospitals, seconds", median(lots.seconds()), median(few.seconds()), 1.1, "20"
+        ),
+        row("its memory, driver and actors, MB", memory[1], memory[0], 1.2, "20"),
+    ]
+
+
+def keras_example(run: Path, rounds: int, cpus: int) -> tuple[list[float], float]:
+    """Seconds of each round, and the last Dice."""
+    program = Path(__file__).with_name("keras_example.py")
+    done = subprocess.run(
+        [sys.executable, str(program), str(run), str(rounds), str(cpus)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+    )
+    if done.returncode:
+        raise RuntimeError(f"{program.name} failed:\n{done.stderr[-3000:]}")
+    said = json.loads(done.stdout.splitlines()[-1])
+    return said["seconds"], said["dice"]
+
+
+def row(
+    what: str, value: float, against: float | None, goal: float, other: str, at_least: bool = False
+) -> dict[str, Any]:
+    """One row; the ratio is `value` over `against`, or `value` itself where there is nothing to compare with."""
+    ratio = value if against is None else value / against
+    return {
+        "what": what,
+        "measured": round(value, 2),
+        "against": "" if against is None else f"{against:.2f} {other}",
+        "ratio": round(ratio, 3),
+        "goal": f"{'≥' if at_least else '≤'} {goal:g}",
+        "met": ratio >= goal if at_least else ratio <= goal,
+    }
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """The row's last column."""
+    return "met" if row["met"] else "missed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
