@@ -3,7 +3,9 @@
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from fedpolyp.report.rounds import best_on_validation
 
@@ -22,7 +24,7 @@ def plain_table(title: str | None, *headings: str, numbers_from: int = 1) -> Tab
     return table
 
 
-def round_table(records: list[dict[str, Any]]) -> Table:
+def round_table(records: list[dict[str, Any]]) -> Group:
     """A row a round: loss, Dice on the held-out set and on validation, Dice at up to 8 hospitals, time.
 
     Of a long run about 25 rows stay, always the first, the last and the best on validation, which has a star.
@@ -31,8 +33,8 @@ def round_table(records: list[dict[str, Any]]) -> Table:
     shown = names if len(names) <= _HOSPITALS_SHOWN else []
     # Eight hospitals have to fit 80 columns.
     headings = [name.removeprefix("hospital-") for name in shown]
-    title = "Dice of the global model" + (", and on each hospital's own validation images" if shown else "")
-    table = plain_table(title, "round", "loss", "held-out", "valid.", *headings, "sec.", numbers_from=0)
+    title = "Dice on the held-out set" + (", and on each hospital's own validation images" if shown else "")
+    table = plain_table(None, "round", "loss", "held-out", "valid.", *headings, "sec.", numbers_from=0)
     table.padding = (0, 0) if len(shown) > _HOSPITALS_SPACED else (0, 1)
     best = best_on_validation(records)
     always = {record["round"] for record in (records[0], records[-1], best) if record is not None}
@@ -47,7 +49,7 @@ def round_table(records: list[dict[str, Any]]) -> Table:
         table.add_row(f"{record['round']}{star}", *scores, *hospitals, f"{record['seconds']:.1f}", style=style)
     if best is not None:
         table.caption, table.caption_justify = "* best on validation", "left"
-    return table
+    return Group(Text(title, style="bold"), table)  # a table's own title would be cut to its width
 
 
 def _score(value: float | None, digits: int = 3) -> str:
