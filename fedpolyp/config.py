@@ -115,6 +115,11 @@ class RuntimeConfig(Section):
     gpus_per_client: float | None = Field(
         None, ge=0, le=1, description="share of a GPU for each actor; unset: equal shares of what GPUs there are"
     )
+    ray_address: str | None = Field(
+        None,
+        description="Ray cluster to run on, host:port or auto; its machines must share the run folder and the stores; "
+        "unset: this machine",
+    )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept, besides the best on validation")
 
 

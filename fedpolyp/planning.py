@@ -43,7 +43,7 @@ def planned(config: Config, machine: Machine) -> tuple[Config, str]:
     As many as there are hospitals in a round and as cores (at `training.threads` each) and memory allow; two to a GPU
     where there is one.
     """
-    if config.runtime.actors is not None:
+    if config.runtime.actors is not None or config.runtime.ray_address is not None:
         return config, ""
     training = config.training
     batch = config.data.image_size**2 * config.model.base_filters * training.batch_size

@@ -51,7 +51,9 @@ def run(
     """
     stop = threading.Event()
     seats = len(sample(sorted(partition.hospitals), config, 1))
-    actors = min(planned(config, this_machine())[0].runtime.actors or 1, len(partition.hospitals))
+    actors: int | None = None  # a cluster has as many as fit on it
+    if config.runtime.ray_address is None:
+        actors = min(planned(config, this_machine())[0].runtime.actors or 1, len(partition.hospitals))
     federation = Federation(config, run, store, partition, watcher, stop)
     failure: list[BaseException] = []
     server_app = ServerApp()
@@ -79,17 +81,15 @@ def run(
         raise FedpolypError(f"the simulation failed: {type(first).__name__}: {first}") from first
 
 
-def _backend(config: Config, actors: int, verbose: bool) -> dict[str, Any]:
+def _backend(config: Config, actors: int | None, verbose: bool) -> dict[str, Any]:
     share = config.runtime.gpus_per_client
     if share is None:
-        share = min(1.0, _gpus() / actors)
+        share = 0.0 if actors is None else min(1.0, _gpus() / actors)
+    where: dict[str, Any] = {"num_cpus": actors}
+    if actors is None:
+        where = {"address": config.runtime.ray_address}
     return {
-        "init_args": {
-            "num_cpus": actors,
-            "include_dashboard": False,
-            "log_to_driver": verbose,
-            "logging_level": "ERROR",
-        },
+        "init_args": {**where, "include_dashboard": False, "log_to_driver": verbose, "logging_level": "ERROR"},
         # A dead actor is replaced without end, and what it was doing is tried three times in all: the message is
         # repeated with the same bits, because a hospital's training depends on nothing that the dead process held.
         "client_resources": {"num_cpus": 1, "num_gpus": share, "max_restarts": -1, "max_task_retries": 2},

@@ -44,6 +44,35 @@ def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(
     assert ray_processes() == {}
 
 
+@pytest.mark.slow
+def test_a_cluster_of_two_ray_nodes_gives_the_bits_of_one_machine(
+    tmp_path: Path, ray_processes: Callable[[], dict[int, str]]
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    class Nodes(Watcher):
+        seen: set[int]
+
+        def finished_round(self, record: dict[str, Any]) -> None:
+            actors = [process for process, command in ray_processes().items() if "ClientAppActor" in command]
+            stats = [Path(f"/proc/{process}/stat").read_text() for process in actors]
+            self.seen = {int(stat.rpartition(")")[2].split()[1]) for stat in stats}  # a raylet a node
+
+    local = tiny_config()
+    runs = [tiny_run(tmp_path / name, local) for name in ("local", "cluster")]
+    federate(runs[0], local)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        config = tiny_config(runtime__ray_address=cluster.address)
+        nodes = Nodes()
+        simulate(runs[1], config, nodes)
+    finally:
+        cluster.shutdown()
+    assert len(nodes.seen) == 2
+    assert equal(final(runs[0], local).arrays, final(runs[1], config).arrays)
+
+
 class Killer(Watcher):
     """Kills the actor that is at work in a round, a given number of times."""
 
