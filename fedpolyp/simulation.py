@@ -74,18 +74,21 @@ def run(
             )
         except Exception as error:
             failure.append(error)  # after the federation's own failure, which tells more
+            stop.set()  # or the federation would go on waiting for an engine that is gone
     if failure:
         first = failure[0]
         if isinstance(first, FedpolypError):
             raise first
-        raise FedpolypError(f"the simulation failed: {type(first).__name__}: {first}") from first
+        cause = _root(first)
+        raise FedpolypError(f"the simulation failed: {type(cause).__name__}: {cause}") from first
 
 
 def _backend(config: Config, actors: int | None, verbose: bool) -> dict[str, Any]:
     share = config.runtime.gpus_per_client
     if share is None:
         share = 0.0 if actors is None else min(1.0, _gpus() / actors)
-    where: dict[str, Any] = {"num_cpus": actors}
+    # "local": without an address Ray would join whatever cluster somebody has started on this machine.
+    where: dict[str, Any] = {"address": "local", "num_cpus": actors}
     if actors is None:
         where = {"address": config.runtime.ray_address}
     return {
@@ -94,6 +97,13 @@ def _backend(config: Config, actors: int | None, verbose: bool) -> dict[str, Any
         # repeated with the same bits, because a hospital's training depends on nothing that the dead process held.
         "client_resources": {"num_cpus": 1, "num_gpus": share, "max_restarts": -1, "max_task_retries": 2},
     }
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an exception goes back to: Flower wraps it twice."""
+    while before := error.__cause__ or error.__context__:
+        error = before
+    return error
 
 
 def _end_trainings() -> None:

@@ -67,6 +67,7 @@ def test_a_cluster_of_two_ray_nodes_gives_the_bits_of_one_machine(
         config = tiny_config(runtime__ray_address=cluster.address)
         nodes = Nodes()
         simulate(runs[1], config, nodes)
+        simulate(tiny_run(tmp_path / "beside", local), local)  # which has nothing to do with the cluster
     finally:
         cluster.shutdown()
     assert len(nodes.seen) == 2
@@ -127,6 +128,20 @@ def test_three_deaths_on_one_message_are_a_named_failure(
     with pytest.raises(FedpolypError, match=r"round 2 stopped: 0 of 1 .*hospital-1: its process died each time"):
         simulate(run, config, killer)
     assert [record["round"] for record in run.rounds()] == [0, 1]
+
+
+def test_an_engine_that_breaks_down_is_a_failure_with_its_cause_and_nothing_goes_on_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    run = tiny_run(tmp_path / "run", config)
+    monkeypatch.setattr(simulation, "_backend", lambda *_: {"init_args": {"address": "127.0.0.1:1", "num_cpus": 2}})
+    before = set(threading.enumerate())
+    with pytest.raises(FedpolypError, match="the simulation failed: ValueError: .*num_cpus"):
+        simulate(run, config)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 failing_app = ClientApp()

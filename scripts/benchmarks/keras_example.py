@@ -38,7 +38,9 @@ def compiled(config: Any, rate: float) -> keras.Model:
     model = keras.Model(whole.input, whole.get_layer(LOGITS).output)
 
     def loss(truth: Any, logits: Any) -> Any:
-        return segmentation_loss(config.training.loss, keras.ops.cast(truth, "float32"), logits[..., 0])
+        return segmentation_loss(
+            config.training.loss, keras.ops.cast(truth, "float32"), keras.ops.reshape(logits, truth.shape)
+        )
 
     model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
     return model
@@ -109,7 +111,7 @@ def main(run: RunFolder, rounds: int, cpus: int) -> None:
 
         strategy = FedAvg(min_train_nodes=hospitals, min_evaluate_nodes=hospitals, min_available_nodes=hospitals)
         told = ConfigRecord({"run": str(run.path.resolve())})
-        strategy.start(
+        result = strategy.start(
             grid=grid,
             initial_arrays=ArrayRecord(model.get_weights()),
             num_rounds=rounds,
@@ -117,6 +119,8 @@ def main(run: RunFolder, rounds: int, cpus: int) -> None:
             evaluate_config=told,
             evaluate_fn=score,
         )
+        if len(result.train_metrics_clientapp) < rounds or len(result.evaluate_metrics_clientapp) < rounds:
+            raise RuntimeError("a round had no replies")  # which Flower itself lets pass
 
     run_simulation(
         server_app,
