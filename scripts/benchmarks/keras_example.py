@@ -39,7 +39,7 @@ def compiled(config: Any, rate: float) -> keras.Model:
 
     def loss(truth: Any, logits: Any) -> Any:
         return segmentation_loss(
-            config.training.loss, keras.ops.cast(truth, "float32"), keras.ops.reshape(logits, truth.shape)
+            config.training.loss, keras.ops.cast(truth, "float32"), keras.ops.reshape(logits, keras.ops.shape(truth))
         )
 
     model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
