@@ -7,6 +7,7 @@ import typer
 from fedpolyp.cli import data, runs
 from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
+from fedpolyp.cli.report import report
 from fedpolyp.cli.simulate import simulate
 from fedpolyp.errors import FedpolypError, UsageError
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.command()(compare)
+app.command()(report)
 app.command()(config)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

@@ -1,0 +1,77 @@
+"""`fedpolyp report`: the page about finished runs, made again from their files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fedpolyp.cli.tables import plain_table
+from fedpolyp.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fedpolyp.experiment.analysis import Analysis
+    from fedpolyp.runs import RunFolder
+
+
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="run folders, or the folder of a comparison")],
+    out: Annotated[
+        Path | None, typer.Option(help="folder for report.html, figures/ and tables/  [dim]\\[the only RUN][/dim]")
+    ] = None,
+) -> None:
+    """Write report.html about finished runs: scores with intervals, differences, sites, cost, cases."""
+    if out is None and len(runs) > 1:
+        raise UsageError("--out must be given when the report is about more than one folder")
+    from fedpolyp.experiment.analysis import analyse
+    from fedpolyp.experiment.conclusions import answer
+    from fedpolyp.report.comparison import write_page
+
+    found = [_runs(run) for run in runs]
+    target = out or found[0][0]
+    analysis = analyse([folder for _, folders in found for folder in folders])
+    page = write_page(target, analysis, _command(runs))
+    console = Console(highlight=False, markup=False)
+    console.print(answer(analysis))
+    console.print(_table(analysis))
+    for sentence in analysis.missing:
+        console.print(sentence)
+    console.print(f"report: {page}", soft_wrap=True)
+
+
+def _runs(run: str) -> "tuple[Path, list[RunFolder]]":
+    """The folder that `run` names, and the run or runs in it."""
+    from fedpolyp import runs
+    from fedpolyp.experiment.comparison import runs_in
+
+    folder = Path(run)
+    if not (folder / "config.toml").exists() and any(folder.glob("*/*/config.toml")):
+        return folder, runs_in(folder)
+    single = runs.find(run)
+    return single.path, [single]
+
+
+def _command(runs: list[str]) -> str | None:
+    file = Path(runs[0]) / "command.txt"
+    return file.read_text(encoding="utf-8").strip() if len(runs) == 1 and file.is_file() else None
+
+
+def _table(analysis: "Analysis") -> "Table":
+    from fedpolyp.experiment.conclusions import name
+
+    table = plain_table(None, "arm", "seeds", "Dice", "95 % interval", "best", "IoU", "worst hospital")
+    table.caption, table.caption_justify = "held-out set, last round; best: the round best on validation", "left"
+    for arm in analysis.arms:
+        dice = arm.last["dice"]
+        table.add_row(
+            name(arm.label),
+            str(len(arm.seeds)),
+            f"{dice.value:.3f}",
+            f"{dice.low:.3f} to {dice.high:.3f}",
+            f"{arm.best['dice'].value:.3f}" if arm.best else "-",
+            f"{arm.last['iou'].value:.3f}",
+            f"{arm.worst[1]:.3f}" if arm.worst else "-",
+        )
+    return table

@@ -1,0 +1,355 @@
+"""All that a comparison's report says, computed from finished run folders."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.store import Store
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.experiment.scores import BEST, HELD_OUT, LAST, METRICS, Scores, read_scores
+from fedpolyp.experiment.statistics import Estimate, estimate, holm, signed_rank
+from fedpolyp.runs import RunFolder
+
+POOLED, LOCAL = "pooled", "local"
+
+# Near the quartiles of Kvasir-SEG's lesion areas (0.06, 0.11, 0.21 of the image), and fixed: reports can be compared.
+SIZE_BOUNDS = (0.05, 0.20)
+SIZES = ("small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How one run went, a value for each round from 0."""
+
+    seed: int
+    rounds: tuple[int, ...]
+    images: tuple[int, ...]  # training images seen since the start, repeats counted
+    dice: tuple[float, ...]  # held-out
+    hospitals: Mapping[str, tuple[tuple[int, float], ...]]  # each hospital's (round, Dice on its validation images)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of an arm took, the mean over its seeds."""
+
+    rounds: float
+    images: float  # training images seen, repeats counted, at all hospitals together
+    steps: float | None  # gradient steps, at all hospitals together; None where they were not recorded
+    bytes_up: float  # sent by a hospital, mean over hospitals
+    bytes_down: float  # received by a hospital, mean over hospitals
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm, over its seeds."""
+
+    label: str  # 'pooled', 'local' or a strategy's name
+    runs: tuple[RunFolder, ...]
+    seeds: tuple[int, ...]
+    last: Mapping[str, Estimate]  # by metric: on the held-out set, after the last round
+    best: Mapping[str, Estimate]  # in the round that was best on validation; empty without validation
+    best_rounds: tuple[int, ...]  # which those were, ascending
+    own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; local: by its own model
+    by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None where there are none
+    cost: Cost
+    curves: tuple[Curve, ...]
+
+    @property
+    def federated(self) -> bool:
+        """Whether it is neither of the arms that a federation is compared with."""
+        return self.label not in (POOLED, LOCAL)
+
+    @property
+    def worst(self) -> tuple[str, float] | None:
+        """The hospital with the lowest Dice on its own test images, and that Dice."""
+        scores = {name: score.value for name, score in self.own_tests.items()}
+        return min(scores.items(), key=lambda item: item[1], default=None)
+
+    @property
+    def spread(self) -> float | None:
+        """The highest less the lowest Dice of the hospitals on their own test images."""
+        values = [score.value for score in self.own_tests.values()]
+        return max(values) - min(values) if values else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The held-out Dice of one arm less that of another, on the same images and seeds."""
+
+    arm: str
+    other: str
+    seeds: tuple[int, ...]  # those that both arms have
+    last: Estimate
+    best: Estimate | None  # None without validation
+    p: float  # signed-rank test, last round
+    p_adjusted: float  # by Holm, over all differences of the report
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it is told from noise: the interval excludes 0 and the adjusted p is below 0.05."""
+        return self.last.excludes_zero and self.p_adjusted < 0.05
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """The mean Dice of one model, in the last round, on every test set and the held-out set."""
+
+    arm: str
+    hospital: str  # whose own model it is; '' where the arm has one for all
+    dice: Mapping[str, float]  # by set
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a report says."""
+
+    config: Config  # of the first run
+    partition: Partition
+    store: Store | None  # None when the images are gone
+    arms: tuple[Arm, ...]
+    differences: tuple[Difference, ...]
+    sites: tuple[SiteRow, ...]
+    size_counts: tuple[int, ...]  # held-out images with small, medium, large lesions
+    groups: int  # duplicate groups in the held-out set
+    missing: tuple[str, ...]  # a sentence for each thing a whole comparison would have
+    unequal: tuple[str, ...]  # settings other than arm, strategy, rounds and seed that are not the same in all runs
+
+
+def analyse(runs: Sequence[RunFolder]) -> Analysis:
+    """Read and compare `runs`: any arms, any seeds, one deal of the images. Runs without images.csv are left out.
+
+    Raises:
+        UsageError: no runs, runs of different deals, or two of one arm and seed.
+        FedpolypError: no run is finished, or a file is damaged.
+    """
+    if not runs:
+        raise UsageError("a report needs at least one run")
+    configs = [run.config() for run in runs]
+    partition = _common_deal(runs)
+    finished = [pair for pair in zip(runs, configs, strict=True) if pair[0].images_file.exists()]
+    if not finished:
+        raise FedpolypError(f"no run is finished yet: there is no {runs[0].images_file}")
+    if twice := [key for key, count in Counter((c.arm_label, c.seed) for _, c in finished).items() if count > 1]:
+        both = " and ".join(str(run.path) for run, c in finished if (c.arm_label, c.seed) == twice[0])
+        raise UsageError(f"{both} are the same arm with the same seed; give one of them")
+    store = _store(finished[0][0], partition)
+    evidence = _Evidence.of(read_scores(run for run, _ in finished), partition, store)
+    by_label: dict[str, list[tuple[RunFolder, Config]]] = {}
+    for run, config in finished:
+        by_label.setdefault(config.arm_label, []).append((run, config))
+    order = sorted(by_label, key=lambda label: (label != POOLED, label != LOCAL))  # then as given
+    arms = tuple(_arm(label, by_label[label], evidence) for label in order)
+    return Analysis(
+        config=finished[0][1],
+        partition=partition,
+        store=store,
+        arms=arms,
+        differences=_differences(arms, evidence),
+        sites=tuple(_sites(arms, evidence.scores)),
+        size_counts=tuple(int((evidence.sizes == size).sum()) for size in range(len(SIZES))),
+        groups=len(np.unique(evidence.groups(partition.heldout))),
+        missing=tuple(_missing(arms, list(zip(runs, configs, strict=True)))),
+        unequal=tuple(_unequal(finished)),
+    )
+
+
+def _common_deal(runs: Sequence[RunFolder]) -> Partition:
+    partition = runs[0].partition()
+    for run in runs[1:]:
+        if run.partition() != partition:
+            raise UsageError(f"{run.path} was made with another deal of the images than {runs[0].path}")
+    return partition
+
+
+def _store(run: RunFolder, partition: Partition) -> Store | None:
+    try:
+        path = json.loads((run.path / "environment.json").read_text(encoding="utf-8")).get("store")
+        store = Store.open(Path(path)) if path else None
+        if store is not None:
+            store.positions(partition.heldout)
+            store.positions([id for own in partition.hospitals.values() for id in (*own.train, *own.val, *own.test)])
+        return store
+    except (OSError, ValueError, AttributeError, FedpolypError):
+        return None
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What every number is computed from."""
+
+    scores: Scores
+    partition: Partition
+    group_of: Mapping[str, int]  # by image; empty without a store
+    sizes: NDArray[np.intp]  # (N,) of the lesion in each held-out image: a place in SIZES
+
+    @classmethod
+    def of(cls, scores: Scores, partition: Partition, store: Store | None) -> "_Evidence":
+        heldout = scores.where(set=HELD_OUT)
+        areas = dict(zip(heldout.id.tolist(), heldout.area.tolist(), strict=True))
+        shares = np.array([areas.get(id, 0.0) for id in partition.heldout])
+        sizes = np.asarray((shares >= SIZE_BOUNDS[0]).astype(np.intp) + (shares > SIZE_BOUNDS[1]))  # bounds are medium
+        groups = {} if store is None else {record.id: record.group for record in store.records}
+        return cls(scores, partition, groups, sizes)
+
+    def groups(self, ids: Sequence[str]) -> NDArray[np.intp]:
+        """The group of each image; without a store, every image is its own."""
+        return np.array([self.group_of[id] for id in ids] if self.group_of else range(len(ids)), np.intp)
+
+    def values(self, arm: str, seeds: Sequence[int], kind: str, metric: str = "dice") -> NDArray[np.float64]:
+        """A score by seed and held-out image, (S, N): the mean over the hospitals' models in the local arm."""
+        return self.on(self.partition.heldout, HELD_OUT, seeds, metric, arm=arm, kind=kind)
+
+    def on(
+        self, ids: Sequence[str], of: str, seeds: Sequence[int], metric: str = "dice", **wanted: str
+    ) -> NDArray[np.float64]:
+        """A score by seed and image, (S, N), in the set `of`."""
+        chosen = self.scores.where(set=of, **wanted)
+        try:
+            return np.stack([chosen.where(seed=seed).by_image(ids, metric) for seed in seeds])
+        except KeyError as error:
+            what = " ".join([*wanted.values(), of])
+            raise FedpolypError(f"an images.csv is incomplete: it has no row about image {error} ({what})") from None
+
+
+def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Evidence) -> Arm:
+    runs = sorted(runs, key=lambda pair: pair[1].seed)
+    seeds = tuple(config.seed for _, config in runs)
+    records = [run.rounds() for run, _ in runs]
+    if not all(records):
+        raise FedpolypError(f"{runs[records.index([])][0].rounds_file} holds no round")
+    hospitals, groups = evidence.partition.hospitals, evidence.groups(evidence.partition.heldout)
+
+    def held_out(kind: str) -> dict[str, Estimate]:
+        return {metric: estimate(evidence.values(label, seeds, kind, metric), groups) for metric in METRICS}
+
+    validated = all(any(record["val_dice"] is not None for record in run) for run in records)
+    best_rounds = evidence.scores.where(arm=label, kind=BEST).round
+    dice, chosen = evidence.values(label, seeds, LAST), [evidence.sizes == size for size in range(len(SIZES))]
+    own = {}
+    for name in sorted(hospitals):
+        if ids := hospitals[name].test:
+            trainer = {"trainer": name} if label == LOCAL else {}
+            tested = evidence.on(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
+            own[name] = estimate(tested, evidence.groups(ids))
+    return Arm(
+        label=label,
+        runs=tuple(run for run, _ in runs),
+        seeds=seeds,
+        last=held_out(LAST),
+        best=held_out(BEST) if validated else {},
+        best_rounds=tuple(np.unique(best_rounds).tolist()) if validated else (),
+        own_tests=own,
+        by_size=tuple(estimate(dice[:, rows], groups[rows]) if rows.any() else None for rows in chosen),
+        cost=_cost([config for _, config in runs], records, len(hospitals)),
+        curves=tuple(_curve(config, run) for (_, config), run in zip(runs, records, strict=True)),
+    )
+
+
+def _seen(record: Mapping[str, Any], config: Config) -> int:
+    return int(sum(own.get("images", 0) for own in record["hospitals"].values())) * config.training.local_epochs
+
+
+def _cost(configs: Sequence[Config], runs: Sequence[list[dict[str, Any]]], hospitals: int) -> Cost:
+    def mean(values: Iterable[float]) -> float:
+        return float(np.mean(list(values)))
+
+    counted = all("steps" in record for run in runs for record in run)
+    return Cost(
+        rounds=mean(run[-1]["round"] for run in runs),
+        images=mean(sum(_seen(record, c) for record in run) for c, run in zip(configs, runs, strict=True)),
+        steps=mean(sum(record["steps"] for record in run) for run in runs) if counted else None,
+        bytes_up=mean(sum(record["bytes_up"] for record in run) for run in runs) / hospitals,
+        bytes_down=mean(sum(record["bytes_down"] for record in run) for run in runs) / hospitals,
+        seconds=mean(sum(record["seconds"] for record in run) for run in runs),
+    )
+
+
+def _curve(config: Config, records: list[dict[str, Any]]) -> Curve:
+    hospitals: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        for name, own in record["hospitals"].items():
+            if "val_dice" in own:
+                hospitals.setdefault(name, []).append((record["round"], own["val_dice"]))
+    return Curve(
+        seed=config.seed,
+        rounds=tuple(record["round"] for record in records),
+        images=tuple(np.cumsum([_seen(record, config) for record in records]).tolist()),
+        dice=tuple(record["dice"] for record in records),
+        hospitals={name: tuple(points) for name, points in sorted(hospitals.items())},
+    )
+
+
+def _differences(arms: Sequence[Arm], evidence: _Evidence) -> tuple[Difference, ...]:
+    by_label = {arm.label: arm for arm in arms}
+    groups = evidence.groups(evidence.partition.heldout)
+
+    def paired(label: str, other: str, seeds: Sequence[int], kind: str) -> NDArray[np.float64]:
+        return np.asarray(evidence.values(label, seeds, kind) - evidence.values(other, seeds, kind))
+
+    pairs = [(arm.label, other) for arm in arms if arm.federated for other in (POOLED, LOCAL)] + [(LOCAL, POOLED)]
+    found: list[Difference] = []
+    for label, other in pairs:
+        if label not in by_label or other not in by_label:
+            continue
+        one, two = by_label[label], by_label[other]
+        if seeds := tuple(seed for seed in one.seeds if seed in two.seeds):
+            last = paired(label, other, seeds, LAST)
+            best = estimate(paired(label, other, seeds, BEST), groups) if one.best and two.best else None
+            p = signed_rank(last, groups)
+            found.append(Difference(label, other, seeds, estimate(last, groups), best, p, p))
+    adjusted = holm([difference.p for difference in found])
+    return tuple(replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True))
+
+
+def _sites(arms: Iterable[Arm], scores: Scores) -> Iterable[SiteRow]:
+    for arm in arms:
+        of_arm = scores.where(arm=arm.label, kind=LAST)
+        for trainer in np.unique(of_arm.trainer).tolist():
+            rows = of_arm.where(trainer=trainer)
+            dice, names = rows.score("dice"), np.unique(rows.set).tolist()
+            yield SiteRow(arm.label, trainer, {name: float(dice[rows.set == name].mean()) for name in names})
+
+
+def _missing(arms: Sequence[Arm], given: Sequence[tuple[RunFolder, Config]]) -> Iterable[str]:
+    if len(given) > 1:
+        for label, word in ((POOLED, "pooled"), (LOCAL, "local")):
+            if label not in [arm.label for arm in arms]:
+                yield f"There is no finished {word} run."
+        if not any(arm.federated for arm in arms):
+            yield "There is no finished federated run."
+    for run, config in given:
+        if not run.images_file.exists():
+            done = max(0, len(run.rounds()) - 1)
+            name, rounds = f"{config.arm_label}, seed {config.seed}", config.federation.rounds
+            yield f"One run is left out because it is not finished: {name}, after {done} of {rounds} rounds."
+    seeds = sorted({seed for arm in arms for seed in arm.seeds})
+    for arm in arms:
+        if absent := [str(seed) for seed in seeds if seed not in arm.seeds]:
+            yield f"The {arm.label} arm has no finished run with seed {', '.join(absent)}, which other arms have."
+
+
+def _unequal(finished: Sequence[tuple[RunFolder, Config]]) -> Iterable[str]:
+    all_settings = [_settings(config) for _, config in finished]
+    for name in all_settings[0]:
+        if any(before[name] != after[name] for before, after in pairwise(all_settings)):
+            told: dict[str, str] = {}
+            for (_, config), settings in zip(finished, all_settings, strict=True):
+                told.setdefault(str(settings[name]), f"{config.arm_label}/{config.seed}")
+            yield f"{name} is " + ", but ".join(f"{value} in {where}" for value, where in told.items())
+
+
+def _settings(config: Config) -> dict[str, object]:
+    """What all runs of a comparison should share, by dotted name."""
+    plain = config.model_dump(exclude={"runtime": True, "seed": True, "arm": True, "data": {"seed"}})
+    flat = {f"{section}.{name}": value for section, values in plain.items() for name, value in values.items()}
+    return {name: v for name, v in flat.items() if name not in ("federation.rounds", "federation.strategy")}

@@ -1,0 +1,118 @@
+"""The scored images of many runs as one table of columns."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpolyp import metrics
+from fedpolyp.errors import FedpolypError
+from fedpolyp.runs import RunFolder
+
+HELD_OUT = "heldout"
+LAST, BEST = "last", "best"
+METRICS = ("dice", "iou", "precision", "recall", "hd95")
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One row a scored image and model; every column has the same length N."""
+
+    arm: NDArray[np.str_]  # 'pooled', 'local' or the federation's strategy
+    seed: NDArray[np.int64]
+    kind: NDArray[np.str_]  # 'last' or 'best'
+    trainer: NDArray[np.str_]  # the hospital whose own model it is, in the local arm; '' elsewhere
+    round: NDArray[np.int64]
+    set: NDArray[np.str_]  # 'heldout' or 'test:<hospital>'
+    id: NDArray[np.str_]
+    counts: NDArray[np.int64]  # (N, 4): tp, fp, fn, tn
+    hd95: NDArray[np.float64]  # fraction of the image diagonal
+
+    def where(self, **wanted: str | int) -> Self:
+        """The rows whose columns have these values: `where(arm="pooled", set="heldout")`."""
+        rows = np.ones(len(self.id), bool)
+        for column, value in wanted.items():
+            rows &= getattr(self, column) == value
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def score(self, metric: str) -> NDArray[np.float64]:
+        """One of `METRICS` for every row, (N,) in [0, 1]."""
+        return self._scores[metric]
+
+    @cached_property
+    def _scores(self) -> dict[str, NDArray[np.float64]]:
+        overlaps = {score.__name__: score for score in (metrics.dice, metrics.iou, metrics.precision, metrics.recall)}
+        return {name: score(self.counts) for name, score in overlaps.items()} | {"hd95": self.hd95}
+
+    @property
+    def area(self) -> NDArray[np.float64]:
+        """The lesion's share of each image in truth, (N,) in [0, 1]."""
+        return np.asarray((self.counts[:, 0] + self.counts[:, 2]) / self.counts.sum(axis=1))
+
+    def by_image(self, ids: Iterable[str], metric: str = "dice") -> NDArray[np.float64]:
+        """A score of each image, (len(ids),), the mean over all rows that are about it.
+
+        Raises:
+            KeyError: an image is in no row.
+        """
+        names, rows = np.unique(self.id, return_inverse=True)
+        means = np.bincount(rows, self.score(metric)) / np.bincount(rows)
+        place = {str(name): row for row, name in enumerate(names)}
+        return np.array([means[place[id]] for id in ids])
+
+
+def read_scores(runs: Iterable[RunFolder]) -> Scores:
+    """The images.csv of all `runs`, one after the other.
+
+    An arm is named after the config: what old federated runs call 'federated' gets its strategy's name.
+
+    Raises:
+        FedpolypError: a file is missing, damaged or without rows.
+    """
+    tables = [_read(run) for run in runs]
+    return Scores(**{field.name: np.concatenate([getattr(t, field.name) for t in tables]) for field in fields(Scores)})
+
+
+def _read(run: RunFolder) -> Scores:
+    path, label = run.images_file, run.config().arm_label
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            columns: dict[str, list[str]] = {name: [] for name in reader.fieldnames or ()}
+            for row in reader:
+                for name, values in columns.items():
+                    values.append(row[name])
+        return _table(columns, label)
+    except OSError as error:
+        raise FedpolypError(f"cannot read {path}: {error.strerror}") from None
+    except KeyError as error:
+        raise FedpolypError(f"{path} is damaged: it has no column {error}") from None
+    except (ValueError, TypeError, csv.Error) as error:
+        raise FedpolypError(f"{path} is damaged: {error}") from None
+
+
+def _table(columns: dict[str, list[str]], label: str) -> Scores:
+    counts = np.array([[int(n) for n in columns[name]] for name in ("tp", "fp", "fn", "tn")], np.int64).T
+    distances = np.array([float(text) for text in columns["hd95"]])
+    models = [model.partition(":") for model in columns["model"]]
+    if not models:
+        raise ValueError("it has no rows")
+    if strange := {kind for kind, _, _ in models} - {LAST, BEST}:
+        raise ValueError(f"its models must be last or best, with or without a hospital; got '{min(strange)}'")
+    if (counts < 0).any() or not counts.sum(axis=1).all() or not np.isfinite(distances).all():
+        raise ValueError("a row counts no pixel, fewer than none, or has no finite distance")
+    return Scores(
+        arm=np.full(len(models), label),
+        seed=np.array([int(seed) for seed in columns["seed"]], np.int64),
+        kind=np.array([kind for kind, _, _ in models]),
+        trainer=np.array([hospital for _, _, hospital in models]),
+        round=np.array([int(round) for round in columns["round"]], np.int64),
+        set=np.array(columns["set"]),
+        id=np.array(columns["id"]),
+        counts=counts,
+        hd95=distances,
+    )

@@ -1,0 +1,243 @@
+"""The figures of a comparison: narrow enough to be read on a phone, and the same in the page and as PNG."""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedpolyp.experiment.analysis import SIZES, Analysis, Arm, Curve
+from fedpolyp.experiment.conclusions import name
+from fedpolyp.experiment.statistics import Estimate
+from fedpolyp.report.style import arm_colour, arm_marker
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HOSPITALS_DRAWN = 12
+
+_WIDTH = 5.2  # inches; a phone shows this at about its own size
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": "#333333",
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    # Text stays text: the reader's own fonts, to be searched and copied. Equal figures get equal bytes.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fedpolyp",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure: its file's name, what it is, in words what it shows, and itself."""
+
+    file: str
+    title: str
+    description: str
+    svg: str  # an <svg> element
+    png: bytes
+
+
+def draw_charts(analysis: Analysis) -> dict[str, Chart]:
+    """Every figure of the report by its file's name, without suffix."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        return {chart.file: chart for chart in _charts(analysis)}
+
+
+def _charts(analysis: Analysis) -> Iterator[Chart]:
+    arms = analysis.arms
+    yield _dice_by_arm(arms)
+    title = "Held-out Dice by round"
+    told = "; ".join(f"{name(arm.label)} ends at {np.mean([c.dice[-1] for c in arm.curves]):.3f}" for arm in arms)
+    yield _curves("rounds", title, told, arms, "round", lambda curve: curve.rounds)
+    if budgets_differ(analysis):
+        yield _curves("images-seen", f"{title[:-5]}images seen", told, arms, "images seen", lambda curve: curve.images)
+    hospitals = sorted(analysis.partition.hospitals)
+    if len(hospitals) <= HOSPITALS_DRAWN:
+        for hospital in hospitals:
+            if any(hospital in curve.hospitals for arm in arms for curve in arm.curves):
+                yield _hospital(hospital, arms)
+    if any(arm.own_tests for arm in arms):
+        yield _own_tests(arms)
+    yield _by_size(analysis)
+
+
+def budgets_differ(analysis: Analysis) -> bool:
+    """Whether some arm saw more training images than another."""
+    seen = [arm.cost.images for arm in analysis.arms]
+    return max(seen) > 1.01 * min(seen)
+
+
+def _dice_by_arm(arms: Sequence[Arm]) -> Chart:
+    figure, axes = _figure(0.75 + 0.5 * len(arms))
+    for row, arm in enumerate(arms):
+        _interval(axes, row - (0.12 if arm.best else 0), arm.last["dice"], arm.label, True)
+        if arm.best:
+            _interval(axes, row + 0.16, arm.best["dice"], arm.label, False)
+        axes.annotate(
+            f"{arm.last['dice'].value:.3f}",
+            (1.02, row),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=11,
+            fontweight="bold",
+            color=arm_colour(arm.label),
+            annotation_clip=False,
+        )
+    axes.set(ylim=(len(arms) - 0.5, -0.5), yticks=range(len(arms)), xlabel="Dice on the held-out images")
+    axes.set_yticklabels([name(arm.label) for arm in arms], fontsize=11, color="#222222")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    told = "; ".join(f"{name(arm.label)} {_told(arm.last['dice'])}" for arm in arms)
+    return _chart(figure, "arms", "Held-out Dice of each arm with 95 % intervals", told)
+
+
+def _interval(axes: "Axes", y: float, found: Estimate, label: str, filled: bool) -> None:
+    colour = arm_colour(label)
+    axes.plot([found.low, found.high], [y, y], color=colour, linewidth=2.4 if filled else 1.0, solid_capstyle="round")
+    face = colour if filled else "white"
+    axes.plot(found.value, y, arm_marker(label), color=colour, markerfacecolor=face, markersize=8 if filled else 5)
+
+
+def _curves(file: str, title: str, told: str, arms: Sequence[Arm], unit: str, place: Callable[[Curve], Sequence[float]]) -> Chart:
+    figure, axes = _figure(3.1)
+    for arm in arms:
+        if len(arm.curves) > 1:
+            for curve in arm.curves:
+                axes.plot(place(curve), curve.dice, color=arm_colour(arm.label), linewidth=0.6, alpha=0.45)
+        along, values = _mean_curve([(place(curve), curve.dice) for curve in arm.curves])
+        _line(axes, along, values, arm.label)
+    axes.set(xlabel=unit, ylabel="Dice", xlim=(0, None))
+    _finish(axes, unit)
+    return _chart(figure, file, title, told)
+
+
+def _hospital(hospital: str, arms: Sequence[Arm]) -> Chart:
+    figure, axes = _figure(2.3, 3.4)
+    told = []
+    for arm in arms:
+        curves = [
+            tuple(zip(*curve.hospitals[hospital], strict=True)) for curve in arm.curves if hospital in curve.hospitals
+        ]
+        if curves:
+            along, values = _mean_curve([(points[0], points[1]) for points in curves])
+            _line(axes, along, values, arm.label)
+            told.append(f"{name(arm.label)} ends at {values[-1]:.3f}")
+    axes.set(xlabel="round", title=hospital, xlim=(0, None), ylim=(0, 1))
+    _finish(axes, "round")
+    return _chart(figure, f"validation-{hospital}", f"Validation Dice by round at {hospital}", "; ".join(told))
+
+
+def _line(axes: "Axes", along: Sequence[float], values: Sequence[float], label: str) -> None:
+    often = max(1, len(along) // 6)
+    look = {"color": arm_colour(label), "marker": arm_marker(label), "markevery": often, "markersize": 4}
+    axes.plot(along, values, label=name(label), linewidth=1.6, **look)  # type: ignore[arg-type]
+
+
+def _mean_curve(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[list[float], list[float]]:
+    """The mean over seeds, as far as all of them go."""
+    length = min(len(along) for along, _ in curves)
+    return list(curves[0][0][:length]), np.mean([values[:length] for _, values in curves], axis=0).tolist()
+
+
+def _own_tests(arms: Sequence[Arm]) -> Chart:
+    hospitals = sorted({hospital for arm in arms for hospital in arm.own_tests})[:HOSPITALS_DRAWN]
+    figure, axes = _figure(3.0)
+    width = 0.8 / len(arms)
+    for place, arm in enumerate(arms):
+        found = [arm.own_tests[hospital] for hospital in hospitals]
+        values = np.array([own.value for own in found])
+        at = np.arange(len(hospitals)) + (place - (len(arms) - 1) / 2) * width
+        axes.bar(at, values, width * 0.9, color=arm_colour(arm.label), label=name(arm.label))
+        axes.vlines(at, [own.low for own in found], [own.high for own in found], color="#222222", linewidth=0.9)
+    short = [hospital.removeprefix("hospital-") for hospital in hospitals]
+    axes.set(xticks=range(len(hospitals)), xticklabels=short, xlabel="hospital", ylabel="Dice", ylim=(0, 1))
+    axes.tick_params(axis="x", length=0)
+    _finish(axes, "")
+    told = "; ".join(
+        f"{name(arm.label)}: " + ", ".join(f"{hospital} {arm.own_tests[hospital].value:.3f}" for hospital in hospitals)
+        for arm in arms
+    )
+    return _chart(figure, "own-tests", "Dice on each hospital's own test images with 95 % intervals", told)
+
+
+def _by_size(analysis: Analysis) -> Chart:
+    figure, axes = _figure(2.8)
+    arms = analysis.arms
+    for place, arm in enumerate(arms):
+        shown = [(size, found) for size, found in enumerate(arm.by_size) if found is not None]
+        at = [size + (place - (len(arms) - 1) / 2) * 0.16 for size, _ in shown]
+        axes.vlines(at, [f.low for _, f in shown], [f.high for _, f in shown], color=arm_colour(arm.label), linewidth=2)
+        look = {"color": arm_colour(arm.label), "marker": arm_marker(arm.label), "linestyle": "none"}
+        axes.plot(at, [found.value for _, found in shown], label=name(arm.label), **look)  # type: ignore[arg-type]
+    labels = [f"{size}\n{count} images" for size, count in zip(SIZES, analysis.size_counts, strict=True)]
+    axes.set(xticks=range(len(SIZES)), xticklabels=labels, ylabel="Dice", ylim=(0, 1), xlim=(-0.5, len(SIZES) - 0.5))
+    axes.tick_params(axis="x", length=0)
+    _finish(axes, "")
+    told = "; ".join(
+        f"{name(arm.label)}: "
+        + ", ".join(f"{size} {found.value:.3f}" for size, found in zip(SIZES, arm.by_size, strict=True) if found)
+        for arm in arms
+    )
+    return _chart(figure, "lesion-size", "Held-out Dice by lesion size with 95 % intervals", told)
+
+
+def _figure(height: float, width: float = _WIDTH) -> tuple["Figure", "Axes"]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _finish(axes: "Axes", unit: str) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    if unit:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.grid(axis="y")
+    lines, labels = axes.get_legend_handles_labels()
+    box = axes.get_figure()
+    assert box is not None
+    box.legend(lines, labels, loc="outside upper left", ncols=max(1, len(labels)), handlelength=1.6, columnspacing=1.4)  # type: ignore[union-attr]
+
+
+def _told(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def _chart(figure: "Figure", file: str, title: str, description: str) -> Chart:
+    vector, pixels = io.StringIO(), io.BytesIO()
+    figure.savefig(vector, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(pixels, format="png", dpi=200, metadata={"Software": None})
+    return Chart(file, title, description, _inline(vector.getvalue(), file, title, description), pixels.getvalue())
+
+
+def _inline(svg: str, prefix: str, title: str, description: str) -> str:
+    """The <svg> element alone, as wide as its place, named for screen readers; its ids are its own on the page."""
+    from markupsafe import escape
+
+    drawn = svg[svg.index("<svg") :]
+    box = re.search(r'viewBox="[^"]*"', drawn)
+    assert box is not None
+    body = drawn[drawn.index(">") + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S)
+    body = re.sub(r'(?<=\bid=")|(?<=url\(#)|(?<=href="#)', f"{prefix}-", body)
+    body = re.sub(r"(font: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1system-ui, sans-serif", body)
+    opening = f'<svg {box[0]} role="img" xmlns:xlink="http://www.w3.org/1999/xlink" aria-labelledby="{prefix}-title">'
+    return f'{opening}<title id="{prefix}-title">{escape(title)}: {escape(description)}</title>{body.strip()}'

@@ -1,0 +1,153 @@
+"""report.html: a comparison on one page that needs no other file; its figures as PNG and tables as CSV beside it."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+from fedpolyp import __version__
+from fedpolyp.config import to_toml
+from fedpolyp.errors import UsageError
+from fedpolyp.experiment import conclusions
+from fedpolyp.experiment.analysis import LOCAL, SIZE_BOUNDS, SIZES, Analysis, SiteRow, analyse
+from fedpolyp.experiment.scores import HELD_OUT
+from fedpolyp.experiment.statistics import DRAWS
+from fedpolyp.files import replacing, write_text
+from fedpolyp.report.charts import HOSPITALS_DRAWN, draw_charts
+from fedpolyp.report.gallery import make_gallery, thumbnails
+from fedpolyp.report.style import arm_colour
+from fedpolyp.report.tables import tables
+from fedpolyp.runs import RunFolder
+
+PAGE = "report.html"
+_HOSPITALS_LISTED = 20
+
+
+def write_report(folder: Path, runs: Sequence[RunFolder], command: str | None = None) -> Path:
+    """Analyse `runs` and write the report into `folder`; the page's path. `command` is what made the runs.
+
+    Raises:
+        UsageError: the runs do not belong together, or `folder` cannot be written.
+        FedpolypError: no run is finished, or a file is damaged.
+    """
+    return write_page(folder, analyse(runs), command)
+
+
+def write_page(folder: Path, analysis: Analysis, command: str | None = None) -> Path:
+    """Write figures/*.png, tables/*.csv and, last, report.html; the page's path.
+
+    Raises:
+        UsageError: `folder` cannot be written.
+    """
+    charts = draw_charts(analysis)
+    try:
+        for file, chart in charts.items():
+            with replacing(folder / "figures" / f"{file}.png") as stream:
+                stream.write(chart.png)
+        for file, text in tables(analysis).items():
+            write_text(folder / "tables" / f"{file}.csv", text)
+        write_text(folder / PAGE, _page(analysis, charts, command))
+    except OSError as error:
+        raise UsageError(f"cannot write the report into {folder}: {error.strerror or error}") from None
+    return folder / PAGE
+
+
+def _page(analysis: Analysis, charts: dict[str, Any], command: str | None) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(
+        name=conclusions.name,
+        colour=arm_colour,
+        signed=conclusions.signed,
+        p_value=conclusions.p_value,
+        megabytes=lambda count: f"{count / 1e6:,.1f} MB" if count else "0",
+        duration=_duration,
+    )
+    template = environment.from_string(package_files("fedpolyp.report").joinpath("page.html").read_text("utf-8"))
+    made = [_environment(run) for arm in analysis.arms for run in arm.runs]
+    return template.render(
+        analysis=analysis,
+        answer=conclusions.answer(analysis),
+        remarks=[*analysis.missing, *conclusions.remarks(analysis)],
+        sentences=[conclusions.sentence(one) for one in analysis.differences],
+        best_round=conclusions.best_round,
+        charts=charts,
+        panels=[chart for file, chart in charts.items() if file.startswith("validation-")],
+        hospitals_drawn=HOSPITALS_DRAWN,
+        gallery=make_gallery(analysis),
+        sites=_Sites.of(analysis),
+        hospitals=_hospitals(analysis),
+        size_bounds=SIZE_BOUNDS,
+        sizes=SIZES,
+        draws=DRAWS,
+        source=Path(analysis.config.data.source).name,
+        command=command or next((shlex.join(one["command"]) for one in made if one.get("command")), None),
+        started=min((str(one["started"]) for one in made if one.get("started")), default=None),
+        machine=made[0],
+        configs=[(arm.label, arm.seeds, to_toml(arm.runs[0].config())) for arm in analysis.arms],
+        version=__version__,
+    )
+
+
+def _environment(run: RunFolder) -> dict[str, Any]:
+    """environment.json, or what is left of it."""
+    try:
+        return dict(json.loads((run.path / "environment.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else _hours(seconds)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h"
+
+
+class _Sites:
+    """The table of models by test sets, with a colour for each cell."""
+
+    def __init__(self, rows: Sequence[SiteRow], sets: Sequence[str], left_out: int) -> None:
+        self.rows, self.sets, self.left_out = rows, sets, left_out
+        values = [row.dice[of] for row in rows for of in sets if of in row.dice]
+        self.low, self.high = min(values), max(values)
+
+    @classmethod
+    def of(cls, analysis: Analysis) -> "_Sites":
+        hospitals = sorted(analysis.partition.hospitals)
+        listed = set(hospitals[:_HOSPITALS_LISTED])
+        rows = [row for row in analysis.sites if not row.hospital or row.hospital in listed]
+        named = {of for row in rows for of in row.dice}
+        tests = [f"test:{name}" for name in hospitals if name in listed and f"test:{name}" in named]
+        return cls(rows, [*tests, HELD_OUT], len(hospitals) - len(listed))
+
+    def heading(self, of: str) -> str:
+        """A column's heading."""
+        return "held-out" if of == HELD_OUT else of.removeprefix("test:")
+
+    def label(self, row: SiteRow) -> str:
+        """A row's heading."""
+        return f"{row.hospital} alone" if row.arm == LOCAL else conclusions.name(row.arm)
+
+    def style(self, dice: float) -> str:
+        """Background from white (the table's lowest) to blue (its highest), and a text colour to be read on it."""
+        share = (dice - self.low) / (self.high - self.low) if self.high > self.low else 0.0
+        colour = ",".join(str(round(255 + share * (deep - 255))) for deep in (0, 84, 147))
+        return f"background:rgb({colour});color:{'#fff' if share > 0.55 else '#1a1a1a'}"
+
+
+def _hospitals(analysis: Analysis) -> list[dict[str, Any]]:
+    """A row for each of the first hospitals: its images, how large their lesions are, a few of them."""
+    listed = []
+    for name, own in sorted(analysis.partition.hospitals.items())[:_HOSPITALS_LISTED]:
+        row: dict[str, Any] = {"name": name, "train": len(own.train), "val": len(own.val), "test": len(own.test)}
+        if analysis.store is not None:
+            positions = analysis.store.positions(own.train)
+            areas = [analysis.store.records[position].lesion_fraction for position in positions]
+            row |= {"area": sum(areas) / len(areas), "thumbnails": thumbnails(analysis.store, own.train)}
+        listed.append(row)
+    return listed

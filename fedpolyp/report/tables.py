@@ -1,0 +1,88 @@
+"""The numbers of a comparison as CSV tables."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from fedpolyp.experiment.analysis import SIZES, Analysis
+from fedpolyp.experiment.scores import BEST, LAST, METRICS
+from fedpolyp.experiment.statistics import Estimate
+
+Row = Sequence[str | float | None]
+
+
+def tables(analysis: Analysis) -> dict[str, str]:
+    """Every table as CSV text, by its file's name without suffix."""
+    return {
+        "arms": _csv(("arm", "seeds", "model", "score", "value", "low", "high"), _arms(analysis)),
+        "differences": _csv(
+            ("arm", "other", "seeds", "model", "difference", "low", "high", "p", "p_holm"), _differences(analysis)
+        ),
+        "sites": _csv(("arm", "trained_at", "set", "dice"), _sites(analysis)),
+        "own-tests": _csv(("arm", "hospital", "dice", "low", "high"), _own_tests(analysis)),
+        "lesion-size": _csv(("arm", "lesions", "images", "dice", "low", "high"), _sizes(analysis)),
+        "curves": _csv(("arm", "seed", "round", "images_seen", "dice"), _curves(analysis)),
+        "cost": _csv(
+            ("arm", "rounds", "images_seen", "steps", "bytes_up_a_hospital", "bytes_down_a_hospital", "seconds"),
+            _cost(analysis),
+        ),
+    }
+
+
+def _csv(headings: Sequence[str], rows: Iterable[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows([round(cell, 6) if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _of(found: Estimate) -> tuple[float, float, float]:
+    return found.value, found.low, found.high
+
+
+def _arms(analysis: Analysis) -> Iterable[Row]:
+    for arm in analysis.arms:
+        for model, scores in ((LAST, arm.last), (BEST, arm.best)):
+            for metric in METRICS:
+                if metric in scores:
+                    yield arm.label, len(arm.seeds), model, metric, *_of(scores[metric])
+
+
+def _differences(analysis: Analysis) -> Iterable[Row]:
+    for one in analysis.differences:
+        yield one.arm, one.other, len(one.seeds), LAST, *_of(one.last), one.p, one.p_adjusted
+        if one.best is not None:
+            yield one.arm, one.other, len(one.seeds), BEST, *_of(one.best), None, None
+
+
+def _sites(analysis: Analysis) -> Iterable[Row]:
+    for row in analysis.sites:
+        for of, dice in row.dice.items():
+            yield row.arm, row.hospital or "everywhere", of, dice
+
+
+def _own_tests(analysis: Analysis) -> Iterable[Row]:
+    for arm in analysis.arms:
+        for hospital, found in arm.own_tests.items():
+            yield arm.label, hospital, *_of(found)
+
+
+def _sizes(analysis: Analysis) -> Iterable[Row]:
+    for arm in analysis.arms:
+        for size, count, found in zip(SIZES, analysis.size_counts, arm.by_size, strict=True):
+            if found is not None:
+                yield arm.label, size, count, *_of(found)
+
+
+def _curves(analysis: Analysis) -> Iterable[Row]:
+    for arm in analysis.arms:
+        for curve in arm.curves:
+            for number, images, dice in zip(curve.rounds, curve.images, curve.dice, strict=True):
+                yield arm.label, curve.seed, number, images, dice
+
+
+def _cost(analysis: Analysis) -> Iterable[Row]:
+    for arm in analysis.arms:
+        cost = arm.cost
+        yield arm.label, cost.rounds, cost.images, cost.steps, cost.bytes_up, cost.bytes_down, cost.seconds

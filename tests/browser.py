@@ -1,0 +1,120 @@
+"""A headless Chromium, driven through the DevTools protocol."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+
+class Browser:
+    """One tab; every event it sends is kept."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._numbers = count(1)
+        self._session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        tab = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command and wait for its result."""
+        number = next(self._numbers)
+        request: dict[str, Any] = {"id": number, "method": method, "params": parameters}
+        if self._session is not None:
+            request["sessionId"] = self._session
+        self._socket.send(json.dumps(request))
+        while True:
+            reply = json.loads(self._socket.recv(timeout=120))
+            if reply.get("id") == number:
+                assert "error" not in reply, reply
+                return dict(reply["result"])
+            self.events.append(reply)
+
+    def open(self, page: Path, width: int, height: int = 900) -> None:
+        """Load `page` in a window of this size and wait until all of it is there."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.events.clear()
+        self.call("Page.navigate", url=page.resolve().as_uri())
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(json.loads(self._socket.recv(timeout=120)))
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def click(self, expression: str) -> None:
+        """Click with the mouse on the middle of the element that the expression gives."""
+        place = self.evaluate(
+            f"(() => {{ const e = {expression}; e.scrollIntoView({{block: 'center'}});"
+            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            at = {"x": place[0], "y": place[1], "button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, **at)
+
+    def press(self, key: str, code: int) -> None:
+        """Press a key and let it go."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def screenshot(self, path: Path) -> None:
+        """Write the whole page, not only what the window shows, as PNG."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        path.write_bytes(base64.b64decode(shot))
+
+    def print(self, path: Path) -> None:
+        """Write the page as PDF."""
+        path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=False)["data"]))
+
+
+def chromium() -> str | None:
+    """The path of Chromium; installed through apt where that works, None where it does not."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"],
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+            check=False,
+        )
+        found = shutil.which("chromium")
+    return found
+
+
+@contextmanager
+def browser(program: str, profile: Path) -> Iterator[Browser]:
+    """Start Chromium with an empty profile and end it with all its processes."""
+    arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    arguments += ["--disable-background-networking", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
+    process = subprocess.Popen(
+        [program, *arguments, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
+    )
+    try:
+        assert process.stderr is not None
+        said = (re.search(rb"DevTools listening on (ws://\S+)", line) for line in process.stderr)
+        address = next(found[1].decode() for found in said if found)
+        with connect(address, max_size=None, proxy=None, open_timeout=120) as socket:
+            yield Browser(socket)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()

@@ -1,0 +1,194 @@
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.experiment import conclusions
+from fedpolyp.experiment.analysis import Analysis, analyse
+from fedpolyp.experiment.comparison import runs_in
+from tests.fake_comparison import rewrite_rounds, write_comparison
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("comparison")
+    write_comparison(path, ("pooled", "local", "fedavg", "fedprox"), seeds=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Analysis:
+    return analyse(runs_in(folder))
+
+
+def dices(folder: Path, arm: str, kind: str, of: str) -> list[tuple[str, str, float]]:
+    """(model, id, Dice) straight from the files of both seeds, without any of our code."""
+    found = []
+    for seed in (0, 1):
+        with (folder / arm / str(seed) / "images.csv").open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                if row["model"].split(":")[0] == kind and row["set"] == of:
+                    tp, fp, fn = int(row["tp"]), int(row["fp"]), int(row["fn"])
+                    found.append((row["model"], row["id"], 2 * tp / (2 * tp + fp + fn)))
+    return found
+
+
+@pytest.mark.parametrize("arm", ["pooled", "local", "fedavg"])
+@pytest.mark.parametrize("kind", ["last", "best"])
+def test_the_headline_is_the_mean_of_the_files_own_rows(folder: Path, whole: Analysis, arm: str, kind: str) -> None:
+    rows = [dice for _, _, dice in dices(folder, arm, kind, "heldout")]
+    (found,) = [one for one in whole.arms if one.label == arm]
+    estimate = (found.last if kind == "last" else found.best)["dice"]
+    assert estimate.value == pytest.approx(sum(rows) / len(rows))
+    assert estimate.low < estimate.value < estimate.high
+
+
+def test_each_hospital_is_scored_on_its_own_test_images_by_its_own_model(folder: Path, whole: Analysis) -> None:
+    local = whole.arms[1]
+    for hospital, estimate in local.own_tests.items():
+        rows = dices(folder, "local", "last", f"test:{hospital}")
+        own = [dice for model, _, dice in rows if model == f"last:{hospital}"]
+        assert estimate.value == pytest.approx(sum(own) / len(own))
+    values = {name: score.value for name, score in local.own_tests.items()}
+    assert local.worst == min(values.items(), key=lambda item: item[1])
+    assert local.spread == pytest.approx(max(values.values()) - min(values.values()))
+
+
+def test_the_site_table_has_a_row_for_each_model_and_a_column_for_each_set(folder: Path, whole: Analysis) -> None:
+    names = ["hospital-1", "hospital-2", "hospital-3"]
+    rows = {(row.arm, row.hospital): row.dice for row in whole.sites}
+    assert list(rows) == [("pooled", ""), *(("local", name) for name in names), ("fedavg", ""), ("fedprox", "")]
+    cell = [d for m, _, d in dices(folder, "local", "last", "test:hospital-1") if m == "last:hospital-3"]
+    assert rows["local", "hospital-3"]["test:hospital-1"] == pytest.approx(sum(cell) / len(cell))
+    assert all(set(row) == {"heldout", *(f"test:{name}" for name in names)} for row in rows.values())
+
+
+def test_lesion_sizes_part_the_held_out_images(whole: Analysis) -> None:
+    assert whole.store is not None
+    areas = whole.store.masks[whole.store.positions(whole.partition.heldout)].mean(axis=(1, 2))
+    expected = ((areas < 0.05).sum(), ((areas >= 0.05) & (areas <= 0.2)).sum(), (areas > 0.2).sum())
+    assert whole.size_counts == expected
+    for arm in whole.arms:
+        parts = [(n, e.value) for n, e in zip(whole.size_counts, arm.by_size, strict=True) if e is not None]
+        assert sum(n * dice for n, dice in parts) / sum(whole.size_counts) == pytest.approx(arm.last["dice"].value)
+
+
+def test_cost_adds_up_the_rounds_and_counts_passes(folder: Path, whole: Analysis) -> None:
+    fedavg = next(arm for arm in whole.arms if arm.label == "fedavg")
+    images = sum(len(own.train) for own in whole.partition.hospitals.values())
+    cost = fedavg.cost
+    assert (cost.rounds, cost.images, cost.steps) == (12, 12 * images, 360)
+    assert (cost.bytes_up, cost.seconds) == (12 * 7_800_000, 13 * 8.5)
+    assert fedavg.curves[0].images[-1] == 12 * images
+    assert whole.arms[0].cost.images == 12 * images  # the pooled arm's pseudo-hospital
+
+
+def test_clear_differences_are_claimed_and_small_ones_are_not(whole: Analysis) -> None:
+    found = {(one.arm, one.other): one for one in whole.differences}
+    assert list(found) == [
+        ("fedavg", "pooled"),
+        ("fedavg", "local"),
+        ("fedprox", "pooled"),
+        ("fedprox", "local"),
+        ("local", "pooled"),
+    ]
+    assert found["local", "pooled"].claimed and found["local", "pooled"].last.value < 0
+    assert found["fedavg", "local"].claimed and found["fedavg", "local"].last.value > 0
+    assert all(one.p <= one.p_adjusted <= 5 * one.p + 1e-12 for one in found.values())
+    assert "Local is worse than Pooled" in conclusions.sentence(found["local", "pooled"])
+
+
+def test_the_answer_says_what_was_found_and_nothing_more(folder: Path, tmp_path: Path) -> None:
+    analysis = analyse([run for run in runs_in(folder) if run.path.parent.name in ("fedavg", "pooled", "local")])
+    pooled, local, fedavg = (arm.last["dice"].value for arm in analysis.arms)
+    assert conclusions.answer(analysis) == (
+        f"FedAvg reaches a mean Dice of {fedavg:.3f} on 30 images that no hospital has seen: "
+        f"{pooled - fedavg:.3f} less than pooled training ({pooled:.3f}), and {fedavg - local:.3f} more than training at each hospital alone "
+        f"({local:.3f})."
+    )
+    write_comparison(tmp_path, ("pooled", "fedavg"))
+    shutil.copy(tmp_path / "pooled" / "0" / "images.csv", tmp_path / "fedavg" / "0" / "images.csv")
+    same = analyse(runs_in(tmp_path))
+    assert ": not to be told apart from pooled training (" in conclusions.answer(same)
+    assert "cannot be told apart" in conclusions.sentence(same.differences[0])
+
+
+def test_few_seeds_are_remarked_on_and_three_are_not(folder: Path, whole: Analysis) -> None:
+    assert any(remark.startswith("With 2 seeds the intervals cover") for remark in conclusions.remarks(whole))
+    one = analyse(runs_in(folder)[:1])
+    assert any(remark.startswith("With one seed") for remark in conclusions.remarks(one))
+
+
+def test_an_unfinished_comparison_is_analysed_and_what_is_missing_is_said(tmp_path: Path) -> None:
+    write_comparison(tmp_path, seeds=2)
+    shutil.rmtree(tmp_path / "pooled")
+    (tmp_path / "fedavg" / "1" / "images.csv").unlink()
+    analysis = analyse(runs_in(tmp_path))
+    assert [(arm.label, arm.seeds) for arm in analysis.arms] == [("local", (0, 1)), ("fedavg", (0,))]
+    assert analysis.missing == (
+        "There is no finished pooled run.",
+        "One run is left out because it is not finished: fedavg, seed 1, after 12 of 12 rounds.",
+        "The fedavg arm has no finished run with seed 1, which other arms have.",
+    )
+    assert [(one.arm, one.other, one.seeds) for one in analysis.differences] == [("fedavg", "local", (0,))]
+
+
+def test_a_single_run_is_analysed_without_complaint(folder: Path) -> None:
+    analysis = analyse(runs_in(folder)[:1])
+    assert analysis.missing == () and analysis.differences == ()
+    assert conclusions.answer(analysis).startswith("Pooled reaches a mean Dice of ")
+    assert "95 % interval" in conclusions.answer(analysis)
+
+
+def test_old_runs_without_steps_and_runs_without_validation_are_read(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    rewrite_rounds(run, steps=None)
+    assert analyse([run]).arms[0].cost.steps is None
+    run.rounds_file.write_text("".join(json.dumps(record | {"val_dice": None}) + "\n" for record in run.rounds()))
+    arm = analyse([run]).arms[0]
+    assert (arm.best, arm.best_rounds) == ({}, ())
+
+
+def test_without_the_store_every_image_is_its_own_group(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    environment = run.path / "environment.json"
+    environment.write_text(json.dumps({**json.loads(environment.read_text()), "store": str(tmp_path / "gone")}))
+    analysis = analyse([run])
+    assert analysis.store is None and analysis.groups == len(analysis.partition.heldout)
+    assert any("images are gone" in remark for remark in conclusions.remarks(analysis))
+
+
+def test_another_deal_and_the_same_arm_twice_are_refused_by_name(tmp_path: Path) -> None:
+    first, second = write_comparison(tmp_path, ("pooled", "fedavg"))
+    with pytest.raises(UsageError, match=f"{first.path} and {first.path} are the same arm with the same seed"):
+        analyse([first, first])
+    partition = json.loads(second.partition_file.read_text())
+    partition["heldout"] = partition["heldout"][1:]
+    second.partition_file.write_text(json.dumps(partition))
+    with pytest.raises(UsageError, match=f"^{second.path} was made with another deal .* than {first.path}$"):
+        analyse([first, second])
+
+
+def test_other_settings_than_arm_and_rounds_are_pointed_out(tmp_path: Path) -> None:
+    first, second = write_comparison(tmp_path, ("pooled", "fedavg"))
+    text = (second.path / "config.toml").read_text()
+    (second.path / "config.toml").write_text(text.replace("learning_rate = 0.003", "learning_rate = 0.001"))
+    assert analyse([first, second]).unequal == ("training.learning_rate is 0.003 in pooled/0, but 0.001 in fedavg/0",)
+
+
+def test_nothing_finished_and_missing_rows_are_errors(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    lines = run.images_file.read_text().splitlines(keepends=True)
+    run.images_file.write_text("".join(line for number, line in enumerate(lines) if number != 1))
+    with pytest.raises(
+        FedpolypError, match=r"incomplete: it has no row about image 'phantom-\d+' \(fedavg last heldout"
+    ):
+        analyse([run])
+    run.images_file.unlink()
+    with pytest.raises(FedpolypError, match="no run is finished yet"):
+        analyse([run])
+    with pytest.raises(UsageError, match="at least one run"):
+        analyse([])

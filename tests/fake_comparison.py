@@ -1,0 +1,113 @@
+"""A finished comparison on phantom frames without any training: masks of known quality stand in for predictions."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpolyp import metrics, runs
+from fedpolyp.config import Config, load
+from fedpolyp.data.hospitals import Partition, deal
+from fedpolyp.data.source import open_source
+from fedpolyp.data.store import Store
+from fedpolyp.runs import RoundRecord, RunFolder, model_name, scored_images
+
+Masks = NDArray[np.uint8]
+
+# By how many percent of the image's side each arm's masks are off.
+ERRORS = {"pooled": 2.0, "local": 8.0, "fedavg": 4.0, "fedprox": 4.1}
+
+
+def fake_config(label: str, seed: int, rounds: int = 12, hospitals: int = 3) -> Config:
+    """The config of one run; all of them share the deal."""
+    arm = label if label in ("pooled", "local") else "federated"
+    chosen = {"arm": arm, "seed": seed, "data.seed": 0, "federation.rounds": rounds, "hospitals.count": hospitals}
+    if arm == "federated":
+        chosen["federation.strategy"] = label
+    small = {"data.image_size": 64, "data.phantom_images": 150, "data.held_out": 0.2, "hospitals.test": 0.15}
+    return load(overrides=chosen | small)
+
+
+def write_comparison(
+    folder: Path, arms: Sequence[str] = ("pooled", "local", "fedavg"), seeds: int = 1, hospitals: int = 3
+) -> list[RunFolder]:
+    """The run folders of a comparison, as the arms themselves leave them."""
+    base = fake_config(arms[0], 0, hospitals=hospitals)
+    store = open_source(base.data, base.data_seed)
+    partition = deal(store.records, base)
+    (folder).mkdir(parents=True, exist_ok=True)
+    (folder / "command.txt").write_text("fedpolyp compare --out somewhere\n")
+    return [
+        write_run(folder / arm / str(seed), fake_config(arm, seed, hospitals=hospitals), store, partition)
+        for arm in arms
+        for seed in range(seeds)
+    ]
+
+
+def write_run(path: Path, config: Config, store: Store, partition: Partition) -> RunFolder:
+    """One run folder with everything that a report reads."""
+    run = runs.create(path, config, partition, store.path)
+    _write_rounds(run, config, partition)
+    _write_scores(run, config, store, partition)
+    return run
+
+
+def _write_rounds(run: RunFolder, config: Config, partition: Partition) -> None:
+    random = np.random.default_rng([config.seed, len(config.arm_label)])
+    top = 0.95 - ERRORS[config.arm_label] / 30
+    for number in range(config.federation.rounds + 1):
+        dice = top * (1 - 0.9 * np.exp(-number / 4)) + random.normal(0, 0.01)
+        record = RoundRecord(number, {"dice": dice, "iou": dice / (2 - dice), "loss": 1.5 - dice}, dice - 0.02)
+        for place, (name, own) in enumerate(sorted(partition.hospitals.items())):
+            record.hospital(name)["val_dice"] = dice - 0.03 * place + random.normal(0, 0.02)
+            if number and config.arm != "pooled":
+                record.hospital(name).update(images=len(own.train), train_loss=1.4 - dice)
+        if number:
+            record.steps = 30
+            if config.arm == "pooled":
+                every = sum(len(own.train) for own in partition.hospitals.values())
+                record.hospital("pooled").update(images=every, train_loss=1.4 - dice)
+            elif config.arm == "federated":
+                record.bytes_up = record.bytes_down = 7_800_000 * len(partition.hospitals)
+        run.append_round(record.to_plain() | {"seconds": 8.5})
+
+
+def _write_scores(run: RunFolder, config: Config, store: Store, partition: Partition) -> None:
+    sets = {"heldout": partition.heldout} | {f"test:{name}": own.test for name, own in partition.hospitals.items()}
+    rows, predicted = [], {}
+    for place, owner in enumerate(sorted(partition.hospitals) if config.arm == "local" else [""]):
+        for kind, number in (("last", config.federation.rounds), ("best", config.federation.rounds - 2)):
+            model = model_name(kind, owner)
+            for label, ids in sets.items():
+                positions = store.positions(ids)
+                error = ERRORS[config.arm_label] * (1 + 0.2 * place) * (0.6 if label == f"test:{owner}" else 1)
+                masks = _off(store.masks[positions], positions, error, config.seed + (kind == "best"))
+                counts = metrics.count_pixels(masks, store.masks[positions])
+                distances = metrics.hd95(masks, store.masks[positions])
+                rows += scored_images(config.arm_label, config.seed, model, number, label, ids, counts, distances)
+                if (kind, label) == ("last", "heldout"):
+                    predicted[model] = masks
+    run.write_predictions(predicted)
+    run.write_images(rows)
+
+
+def _off(truths: Masks, positions: NDArray[np.intp], percent: float, seed: int) -> Masks:
+    """`truths` (N, S, S), each moved somewhere by about `percent` of the side."""
+    moved = []
+    for truth, position in zip(truths, positions.tolist(), strict=True):
+        random = np.random.default_rng([seed, position])
+        angle, length = random.uniform(0, 2 * np.pi), percent / 100 * truth.shape[0] * random.gamma(3, 1 / 3)
+        way = round(length * np.sin(angle)), round(length * np.cos(angle))
+        moved.append(np.roll(truth, way, axis=(0, 1)))
+    return np.stack(moved)
+
+
+def rewrite_rounds(run: RunFolder, **changes: object) -> None:
+    """Give every record of rounds.jsonl these values; None drops the field."""
+    lines = []
+    for record in run.rounds():
+        kept = {name: value for name, value in (record | changes).items() if name not in changes or value is not None}
+        lines.append(json.dumps(kept) + "\n")
+    run.rounds_file.write_text("".join(lines))
