@@ -54,6 +54,7 @@ def compare(
         rounds=parse_rounds(rounds) if rounds else None,
     )
 
+    from fedpolyp.cli.report import show_report
     from fedpolyp.cli.screen import comparison_screen, console_of_its_own
     from fedpolyp.data.source import open_source
     from fedpolyp.files import write_text
@@ -70,9 +71,8 @@ def compare(
         if len(left) < len(wanted):
             screen.note(f"{len(wanted) - len(left)} of {len(wanted)} runs are finished already")
         failures = carry_out(left, base, screen)
-    for run in runs_in(out):
-        if records := run.rounds():
-            console.print(f"{run.path}: Dice {records[-1]['dice']:.3f}")
+    if any(job.run.images_file.exists() for job in wanted):
+        show_report(out, runs_in(out), command, console)
     if failures:
         raise FedpolypError(f"{len(failures)} of {len(wanted)} runs failed; the same command goes on: {failures[0]}")
 

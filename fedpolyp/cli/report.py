@@ -25,20 +25,23 @@ def report(
     """Write report.html about finished runs: scores with intervals, differences, sites, cost, cases."""
     if out is None and len(runs) > 1:
         raise UsageError("--out must be given when the report is about more than one folder")
+    found = [_runs(run) for run in runs]
+    show_report(out or found[0][0], [folder for _, folders in found for folder in folders], _command(runs), Console())
+
+
+def show_report(folder: Path, runs: "list[RunFolder]", command: str | None, console: Console) -> None:
+    """Write the report about `runs` into `folder`, and print what it says in short."""
     from fedpolyp.experiment.analysis import analyse
     from fedpolyp.experiment.conclusions import answer
     from fedpolyp.report.comparison import write_page
 
-    found = [_runs(run) for run in runs]
-    target = out or found[0][0]
-    analysis = analyse([folder for _, folders in found for folder in folders])
-    page = write_page(target, analysis, _command(runs))
-    console = Console(highlight=False, markup=False)
-    console.print(answer(analysis))
+    analysis = analyse(runs)
+    page = write_page(folder, analysis, command)
+    console.print(answer(analysis), highlight=False, markup=False)
     console.print(_table(analysis))
     for sentence in analysis.missing:
-        console.print(sentence)
-    console.print(f"report: {page}", soft_wrap=True)
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _runs(run: str) -> "tuple[Path, list[RunFolder]]":

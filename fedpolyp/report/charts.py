@@ -114,7 +114,9 @@ def _interval(axes: "Axes", y: float, found: Estimate, label: str, filled: bool)
     axes.plot(found.value, y, arm_marker(label), color=colour, markerfacecolor=face, markersize=8 if filled else 5)
 
 
-def _curves(file: str, title: str, told: str, arms: Sequence[Arm], unit: str, place: Callable[[Curve], Sequence[float]]) -> Chart:
+def _curves(
+    file: str, title: str, told: str, arms: Sequence[Arm], unit: str, place: Callable[[Curve], Sequence[float]]
+) -> Chart:
     figure, axes = _figure(3.1)
     for arm in arms:
         if len(arm.curves) > 1:

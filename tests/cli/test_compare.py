@@ -37,6 +37,9 @@ def test_compare_trains_every_arm_and_given_again_trains_nothing(tmp_path: Path)
     for arm in ("pooled", "local", "fedavg"):
         assert RunFolder(tmp_path / "c" / arm / "0").finished
         assert f"{arm}/0  round 1/1  held-out Dice" in done.stdout
+    page = (tmp_path / "c" / "report.html").read_text()
+    assert "FedAvg" in page and "--rounds 1 --out c" in page
+    assert done.stdout.rstrip().endswith("report: c/report.html")
     assert (tmp_path / "c" / "command.txt").read_text().endswith("--rounds 1 --out c\n")
     before = (tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl").stat().st_mtime_ns
     again = compare("--rounds", "1", "--out", "c", cwd=tmp_path)
