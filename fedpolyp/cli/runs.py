@@ -29,7 +29,8 @@ def list_runs(
     if root != runs.DEFAULT_ROOT and not root.is_dir():
         raise UsageError(f"there is no folder {root}; --root takes a folder of run folders")
     console = Console(highlight=False, markup=False)
-    folders = sorted(path.parent for path in root.glob("*/config.toml"))
+    # A comparison's runs lie two folders deeper: <comparison>/<arm>/<seed>.
+    folders = sorted(path.parent for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/config.toml"))
     if not folders:
         console.print(f"no runs in {root}; 'fedpolyp simulate' makes one", soft_wrap=True)
         return
@@ -37,7 +38,7 @@ def list_runs(
     table = plain_table(None, *headings, numbers_from=3)
     table.caption, table.caption_justify = "held-out Dice in the last round and in the one best on validation", "left"
     for folder in folders:
-        table.add_row(folder.name, *_summary(RunFolder(folder)))
+        table.add_row(str(folder.relative_to(root)), *_summary(RunFolder(folder)))
     console.print(table)
 
 

@@ -62,6 +62,17 @@ def test_the_list_tells_how_far_each_run_came_and_what_it_scored(
     assert "no-run" not in listed
 
 
+def test_the_runs_of_a_comparison_are_listed_by_arm_and_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path / "skewed" / "pooled" / "0", [record(0, 0.1, 0.1)])
+    for root, name in ((tmp_path, "skewed/pooled/0"), (tmp_path / "skewed", "pooled/0")):
+        assert called(monkeypatch, "--root", str(root)) == 0
+        assert cells(capsys.readouterr().out, name)[1:3] == ["polyps", "unfinished"]
+        assert called(monkeypatch, "show", name, "--root", str(root)) == 0
+        capsys.readouterr()
+
+
 def test_a_long_name_is_printed_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
