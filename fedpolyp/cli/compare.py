@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedpolyp.cli.options import Given, with_settings
-from fedpolyp.config import Config
+from fedpolyp.config import Config, FederationConfig
 from fedpolyp.errors import FedpolypError
-from fedpolyp.experiment.comparison import ARMS, Job, jobs, parse_rounds, prepare, runs_in
+from fedpolyp.experiment.comparison import ARMS, STRATEGIES, Job, jobs, parse_rounds, prepare, runs_in
 from fedpolyp.planning import planned, this_machine
 
 if TYPE_CHECKING:
@@ -27,18 +27,30 @@ _GRACE_SECONDS = 30.0
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
 
 
+_ROUNDS = FederationConfig.model_fields["rounds"].default
+
+
+def _shown(default: object) -> str:
+    return f"[dim]\\[{default}][/dim]"
+
+
 @with_settings(without=("seed", "arm", "federation.rounds", "federation.strategy"))
 def compare(
     given: Given,
     out: Annotated[Path, typer.Option(help="folder of the comparison; the same command goes on in it")],
     rounds: Annotated[
-        str | None, typer.Option(help="rounds of every arm, or by arm: pooled=40,federated=120  [dim]\\[40][/dim]")
+        str | None, typer.Option(help=f"rounds of every arm, or by arm: pooled=40,federated=120  {_shown(_ROUNDS)}")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="how many times everything is trained, each with a seed of its own")] = 1,
-    seed: Annotated[int | None, typer.Option(help="the first seed; also fixes the deal  [dim]\\[0][/dim]")] = None,
-    arms: Annotated[str, typer.Option(help="which arms to train")] = ",".join(ARMS),
+    seeds: Annotated[
+        int,
+        typer.Option(help=f"how often everything is trained, with another seed each  {_shown(1)}", show_default=False),
+    ] = 1,
+    seed: Annotated[int | None, typer.Option(help=f"the first seed; also fixes the deal  {_shown(0)}")] = None,
+    arms: Annotated[
+        str, typer.Option(help=f"which arms to train  {_shown(','.join(ARMS))}", show_default=False)
+    ] = ",".join(ARMS),
     strategies: Annotated[
-        str | None, typer.Option(help="a federated arm for each: fedavg, fedprox  [dim]\\[fedavg][/dim]")
+        str | None, typer.Option(help=f"a federated arm for each: {', '.join(STRATEGIES)}  {_shown('fedavg')}")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last lines")] = False,
 ) -> None:
