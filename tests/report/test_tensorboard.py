@@ -1,0 +1,44 @@
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
+
+from fedpolyp.report.tensorboard import EventWriter
+from fedpolyp.runs import RunFolder
+
+
+def record(round: int, dice: float, val_dice: float | None) -> dict[str, Any]:
+    own = {"images": 3, "train_loss": 1.5} | ({} if val_dice is None else {"val_dice": val_dice})
+    scores = {"round": round, "dice": dice, "iou": 0.25, "loss": 2.0, "val_dice": val_dice}
+    return scores | {"hospitals": {"hospital-1": own}}
+
+
+def scalars(run: RunFolder) -> dict[str, list[tuple[int, float]]]:
+    read = EventAccumulator(str(run.events))
+    read.Reload()
+    return {
+        tag: [(event.step, float(make_ndarray(event.tensor_proto))) for event in read.Tensors(tag)]
+        for tag in read.Tags()["tensors"]
+    }
+
+
+def test_tensorboard_reads_every_rounds_scores_and_those_of_the_hospitals(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    writer = EventWriter(run)
+    writer.finished_round(record(0, 0.5, 0.75))
+    writer.finished_round(record(1, 0.625, 0.5))
+    assert scalars(run) == {
+        "held-out/Dice": [(0, 0.5), (1, 0.625)],
+        "held-out/IoU": [(0, 0.25), (1, 0.25)],
+        "held-out/loss": [(0, 2.0), (1, 2.0)],
+        "validation/Dice": [(0, 0.75), (1, 0.5)],
+        "hospital-1/train_loss": [(0, 1.5), (1, 1.5)],
+        "hospital-1/val_dice": [(0, 0.75), (1, 0.5)],
+    }
+
+
+def test_what_was_not_scored_is_not_written(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    EventWriter(run).finished_round(record(0, 0.5, None))
+    assert scalars(run).keys() == {"held-out/Dice", "held-out/IoU", "held-out/loss", "hospital-1/train_loss"}
