@@ -14,9 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedpolyp.cli.options import Given, with_settings
-from fedpolyp.config import Config, FederationConfig
+from fedpolyp.config import Config, FederationConfig, TrainingConfig
 from fedpolyp.errors import FedpolypError
-from fedpolyp.experiment.comparison import ARMS, STRATEGIES, Job, jobs, parse_rounds, prepare, runs_in
+from fedpolyp.experiment.comparison import (
+    ARMS,
+    STRATEGIES,
+    Job,
+    jobs,
+    parse_learning_rates,
+    parse_rounds,
+    prepare,
+    runs_in,
+)
 from fedpolyp.planning import planned, this_machine
 
 if TYPE_CHECKING:
@@ -28,18 +37,25 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
 
 
 _ROUNDS = FederationConfig.model_fields["rounds"].default
+_RATE = TrainingConfig.model_fields["learning_rate"].default
 
 
 def _shown(default: object) -> str:
     return f"[dim]\\[{default}][/dim]"
 
 
-@with_settings(without=("seed", "arm", "federation.rounds", "federation.strategy"))
+@with_settings(without=("seed", "arm", "federation.rounds", "federation.strategy", "training.learning_rate"))
 def compare(
     given: Given,
     out: Annotated[Path, typer.Option(help="folder of the comparison; the same command goes on in it")],
     rounds: Annotated[
         str | None, typer.Option(help=f"rounds of every arm, or by arm: pooled=40,federated=120  {_shown(_ROUNDS)}")
+    ] = None,
+    learning_rate: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Adam's in the first round, of every arm or by arm: pooled=0.001,federated=0.003  {_shown(_RATE)}"
+        ),
     ] = None,
     seeds: Annotated[
         int,
@@ -63,7 +79,8 @@ def compare(
         arms=_names(arms),
         strategies=_names(strategies or ""),
         seeds=seeds,
-        rounds=parse_rounds(rounds) if rounds else None,
+        rounds=None if rounds is None else parse_rounds(rounds),
+        learning_rates=None if learning_rate is None else parse_learning_rates(learning_rate),
     )
 
     from fedpolyp.cli.report import show_report

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from fedpolyp import runs
 from fedpolyp.config import Config, FederationConfig, load
@@ -11,6 +11,8 @@ from fedpolyp.data.hospitals import deal
 from fedpolyp.data.store import Store
 from fedpolyp.errors import UsageError
 from fedpolyp.runs import RunFolder
+
+Number = TypeVar("Number", int, float)
 
 ARMS = ("pooled", "local", "federated")
 STRATEGIES: tuple[str, ...] = get_args(FederationConfig.model_fields["strategy"].annotation)
@@ -47,11 +49,12 @@ def jobs(
     strategies: Sequence[str] = (),
     seeds: int = 1,
     rounds: Mapping[str, int] | None = None,
+    learning_rates: Mapping[str, float] | None = None,
 ) -> list[Job]:
     """The runs of a comparison in `folder`, seed by seed.
 
-    Every arm has the settings of `base` but for its rounds. Seeds count up from the base's; they change the initial
-    weights and the random draws, never the images' deal, which all runs share.
+    Every arm has the settings of `base` but for its rounds and learning rate. Seeds count up from the base's; they
+    change the initial weights and the random draws, never the images' deal, which all runs share.
 
     Args:
         folder: `<arm>/<seed>` lies below it.
@@ -60,6 +63,7 @@ def jobs(
         strategies: a federated arm for each; none for the base's own.
         seeds: at least 1.
         rounds: by arm ('federated' for every strategy) or by strategy; the base's where nothing is said.
+        learning_rates: likewise.
 
     Raises:
         UsageError: an arm, a strategy or a number is none that is allowed.
@@ -69,8 +73,8 @@ def jobs(
     _check("--strategies", strategies, STRATEGIES)
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {seeds}")
-    budgets = dict(rounds or {})
-    _check("--rounds", tuple(budgets), (*ARMS, *STRATEGIES), may_be_empty=True)
+    for option, values in (("--rounds", rounds), ("--learning-rate", learning_rates)):
+        _check(option, tuple(values or ()), (*ARMS, *STRATEGIES), may_be_empty=True)
     labels: list[tuple[str, str]] = [
         (arm, base.federation.strategy) for arm in ARMS if arm in arms and arm != "federated"
     ]
@@ -78,8 +82,10 @@ def jobs(
     found = []
     for number in range(seeds):
         for arm, strategy in labels:
-            budget = budgets.get(strategy if arm == "federated" else arm, budgets.get(arm, base.federation.rounds))
-            changes = {"arm": arm, "federation.strategy": strategy, "federation.rounds": budget}
+            names = (strategy, arm) if arm == "federated" else (arm,)
+            changes: dict[str, object] = {"arm": arm, "federation.strategy": strategy}
+            changes["federation.rounds"] = _first(names, rounds, base.federation.rounds)
+            changes["training.learning_rate"] = _first(names, learning_rates, base.training.learning_rate)
             if number:
                 changes |= {"seed": base.seed + number, "data.seed": base.data_seed}
             config = _changed(base, changes)
@@ -125,14 +131,40 @@ def parse_rounds(text: str) -> dict[str, int]:
     Raises:
         UsageError: it is neither.
     """
-    budgets = {}
+    rounds = _by_arm(text, int)
+    if not rounds or min(rounds.values()) < 1:
+        raise UsageError(f"--rounds must be a number from 1 on, or like pooled=40,federated=120; got '{text}'")
+    return rounds
+
+
+def parse_learning_rates(text: str) -> dict[str, float]:
+    """Learning rates by arm out of '0.001' (for all) or 'pooled=0.001,federated=0.003'.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    rates = _by_arm(text, float)
+    if not all(0 < rate <= 1 for rate in rates.values()) or not rates:
+        raise UsageError(
+            f"--learning-rate must be a number above 0 and up to 1, or like pooled=0.001,federated=0.003; got '{text}'"
+        )
+    return rates
+
+
+def _by_arm(text: str, kind: type[Number]) -> dict[str, Number]:
+    """What `text` gives to each arm, a number without a name to all of them; empty when it cannot be read."""
+    found: dict[str, Number] = {}
     for part in text.split(","):
         name, _, number = part.rpartition("=")
-        if not number.strip().isdigit() or int(number) < 1:
-            raise UsageError(f"--rounds must be a number from 1 on, or like pooled=40,federated=120; got '{text}'")
-        for arm in [name.strip()] if name else ARMS:
-            budgets[arm] = int(number)
-    return budgets
+        try:
+            found |= dict.fromkeys([name.strip()] if name else ARMS, kind(number))
+        except ValueError:
+            return {}
+    return found
+
+
+def _first(names: Sequence[str], given: Mapping[str, Number] | None, otherwise: Number) -> Number:
+    return next((given[name] for name in names if given and name in given), otherwise)
 
 
 def _seed(run: RunFolder) -> int:

@@ -5,7 +5,7 @@ import pytest
 from fedpolyp.config import load
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
-from fedpolyp.experiment.comparison import jobs, parse_rounds, prepare, runs_in
+from fedpolyp.experiment.comparison import jobs, parse_learning_rates, parse_rounds, prepare, runs_in
 from tests.tiny import tiny_config
 
 
@@ -91,6 +91,24 @@ def test_rounds_are_read_for_all_or_by_arm(text: str, rounds: dict[str, int]) ->
 def test_rounds_that_are_no_numbers_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--rounds must be a number from 1 on"):
         parse_rounds(text)
+
+
+def test_learning_rates_are_read_for_all_or_by_arm() -> None:
+    assert parse_learning_rates("0.01") == {"pooled": 0.01, "local": 0.01, "federated": 0.01}
+    rates = parse_learning_rates("pooled=1e-3, fedprox=0.002")
+    found = jobs(Path("out"), tiny_config(), strategies=["fedavg", "fedprox"], learning_rates=rates)
+    assert {job.config.arm_label: job.config.training.learning_rate for job in found} == {
+        "pooled": 0.001,
+        "local": 0.01,
+        "fedavg": 0.01,
+        "fedprox": 0.002,
+    }
+
+
+@pytest.mark.parametrize("text", ["", "0", "fast", "pooled=", "1.5", "nan", "pooled=0.1,federated=-1"])
+def test_learning_rates_that_are_no_rates_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--learning-rate must be a number above 0 and up to 1"):
+        parse_learning_rates(text)
 
 
 @pytest.mark.parametrize(
