@@ -97,6 +97,11 @@ def compare(
     with comparison_screen(console, quiet) as screen:
         if plan:
             screen.note(plan)
+        if learning_rate is None and base.training.learning_rate == _RATE:
+            screen.note(
+                f"every arm trains at learning rate {_RATE}, which was chosen for FedAvg; pooled training may do better "
+                "at a lower one: --learning-rate pooled=0.001"
+            )
         if len(left) < len(wanted):
             screen.note(f"{len(wanted) - len(left)} of {len(wanted)} runs are finished already")
         failures = carry_out(left, base, screen)
