@@ -99,7 +99,7 @@ def compare(
             screen.note(plan)
         if learning_rate is None and base.training.learning_rate == _RATE:
             screen.note(
-                f"every arm trains at learning rate {_RATE}, which was chosen for FedAvg; pooled training may do better "
+                f"every arm trains at learning rate {_RATE}, chosen for FedAvg; pooled training may do better "
                 "at a lower one: --learning-rate pooled=0.001"
             )
         if len(left) < len(wanted):
