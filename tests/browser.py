@@ -53,6 +53,13 @@ class Browser:
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(json.loads(self._socket.recv(timeout=120)))
 
+    def problems(self) -> list[dict[str, Any]]:
+        """What the page wrote to the console, threw, or asked the network for since it was opened."""
+        bad = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Network.loadingFailed")
+        asked = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        outside = [one for one in asked if not one["params"]["request"]["url"].startswith(("file:", "data:"))]
+        return [event for event in self.events if event.get("method") in bad] + outside
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)

@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HOSPITALS_DRAWN = 12
 
 _WIDTH = 5.2  # inches; a phone shows this at about its own size
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -61,11 +61,11 @@ def draw_charts(analysis: Analysis) -> dict[str, Chart]:
 def _charts(analysis: Analysis) -> Iterator[Chart]:
     arms = analysis.arms
     yield _dice_by_arm(arms)
-    title = "Held-out Dice by round"
     told = "; ".join(f"{name(arm.label)} ends at {np.mean([c.dice[-1] for c in arm.curves]):.3f}" for arm in arms)
-    yield _curves("rounds", title, told, arms, "round", lambda curve: curve.rounds)
+    yield _curves("rounds", "Held-out Dice by round", told, arms, "round", lambda curve: curve.rounds)
     if budgets_differ(analysis):
-        yield _curves("images-seen", f"{title[:-5]}images seen", told, arms, "images seen", lambda curve: curve.images)
+        title = "Held-out Dice by training images seen"
+        yield _curves("images-seen", title, told, arms, "images seen", lambda curve: curve.images)
     hospitals = sorted(analysis.partition.hospitals)
     if len(hospitals) <= HOSPITALS_DRAWN:
         for hospital in hospitals:
@@ -141,8 +141,14 @@ def _hospital(hospital: str, arms: Sequence[Arm]) -> Chart:
             _line(axes, along, values, arm.label)
             told.append(f"{name(arm.label)} ends at {values[-1]:.3f}")
     axes.set(xlabel="round", title=hospital, xlim=(0, None), ylim=(0, 1))
-    _finish(axes, "round")
-    return _chart(figure, f"validation-{hospital}", f"Validation Dice by round at {hospital}", "; ".join(told))
+    _finish(axes, "round", legend=False)  # the page has one for all of these panels
+    return _chart(
+        figure,
+        f"validation-{hospital}",
+        f"Validation Dice by round at {hospital}",
+        "; ".join(told),
+        only_png=lambda: _legend(axes, 2),
+    )
 
 
 def _line(axes: "Axes", along: Sequence[float], values: Sequence[float], label: str) -> None:
@@ -206,26 +212,34 @@ def _figure(height: float, width: float = _WIDTH) -> tuple["Figure", "Axes"]:
     return figure, figure.subplots()
 
 
-def _finish(axes: "Axes", unit: str) -> None:
+def _finish(axes: "Axes", unit: str, legend: bool = True) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if unit:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.grid(axis="y")
+    if legend:
+        _legend(axes, 4)
+
+
+def _legend(axes: "Axes", columns: int) -> None:
     lines, labels = axes.get_legend_handles_labels()
-    box = axes.get_figure()
-    assert box is not None
-    box.legend(lines, labels, loc="outside upper left", ncols=max(1, len(labels)), handlelength=1.6, columnspacing=1.4)  # type: ignore[union-attr]
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.legend(lines, labels, loc="outside upper left", ncols=columns, handlelength=1.6, columnspacing=1.4)
 
 
 def _told(found: Estimate) -> str:
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def _chart(figure: "Figure", file: str, title: str, description: str) -> Chart:
+def _chart(
+    figure: "Figure", file: str, title: str, description: str, only_png: Callable[[], None] = lambda: None
+) -> Chart:
     vector, pixels = io.StringIO(), io.BytesIO()
     figure.savefig(vector, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    only_png()
     figure.savefig(pixels, format="png", dpi=200, metadata={"Software": None})
     return Chart(file, title, description, _inline(vector.getvalue(), file, title, description), pixels.getvalue())
 

@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fedpolyp.experiment.analysis import LOCAL, SIZE_BOUNDS, SIZES, Analysis, Si
 from fedpolyp.experiment.scores import HELD_OUT
 from fedpolyp.experiment.statistics import DRAWS
 from fedpolyp.files import replacing, write_text
-from fedpolyp.report.charts import HOSPITALS_DRAWN, draw_charts
+from fedpolyp.report.charts import HOSPITALS_DRAWN, Chart, draw_charts
 from fedpolyp.report.gallery import make_gallery, thumbnails
 from fedpolyp.report.style import arm_colour
 from fedpolyp.report.tables import tables
@@ -54,7 +55,7 @@ def write_page(folder: Path, analysis: Analysis, command: str | None = None) -> 
     return folder / PAGE
 
 
-def _page(analysis: Analysis, charts: dict[str, Any], command: str | None) -> str:
+def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -78,6 +79,7 @@ def _page(analysis: Analysis, charts: dict[str, Any], command: str | None) -> st
         panels=[chart for file, chart in charts.items() if file.startswith("validation-")],
         hospitals_drawn=HOSPITALS_DRAWN,
         gallery=make_gallery(analysis),
+        shown=next((place for place, arm in enumerate(analysis.arms) if arm.federated), 0),  # in the gallery, at first
         sites=_Sites.of(analysis),
         hospitals=_hospitals(analysis),
         size_bounds=SIZE_BOUNDS,
@@ -101,20 +103,20 @@ def _environment(run: RunFolder) -> dict[str, Any]:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else _hours(seconds)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h"
-
-
+@dataclass(frozen=True)
 class _Sites:
     """The table of models by test sets, with a colour for each cell."""
 
-    def __init__(self, rows: Sequence[SiteRow], sets: Sequence[str], left_out: int) -> None:
-        self.rows, self.sets, self.left_out = rows, sets, left_out
-        values = [row.dice[of] for row in rows for of in sets if of in row.dice]
-        self.low, self.high = min(values), max(values)
+    rows: Sequence[SiteRow]
+    sets: Sequence[str]
+    left_out: int  # hospitals
+    low: float
+    high: float
 
     @classmethod
     def of(cls, analysis: Analysis) -> "_Sites":
@@ -123,7 +125,8 @@ class _Sites:
         rows = [row for row in analysis.sites if not row.hospital or row.hospital in listed]
         named = {of for row in rows for of in row.dice}
         tests = [f"test:{name}" for name in hospitals if name in listed and f"test:{name}" in named]
-        return cls(rows, [*tests, HELD_OUT], len(hospitals) - len(listed))
+        values = [row.dice[of] for row in rows for of in (*tests, HELD_OUT)]
+        return cls(rows, [*tests, HELD_OUT], len(hospitals) - len(listed), min(values), max(values))
 
     def heading(self, of: str) -> str:
         """A column's heading."""

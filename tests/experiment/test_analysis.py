@@ -106,8 +106,8 @@ def test_the_answer_says_what_was_found_and_nothing_more(folder: Path, tmp_path:
     pooled, local, fedavg = (arm.last["dice"].value for arm in analysis.arms)
     assert conclusions.answer(analysis) == (
         f"FedAvg reaches a mean Dice of {fedavg:.3f} on 30 images that no hospital has seen: "
-        f"{pooled - fedavg:.3f} less than pooled training ({pooled:.3f}), and {fedavg - local:.3f} more than training at each hospital alone "
-        f"({local:.3f})."
+        f"{pooled - fedavg:.3f} less than pooled training ({pooled:.3f}), "
+        f"and {fedavg - local:.3f} more than training at each hospital alone ({local:.3f})."
     )
     write_comparison(tmp_path, ("pooled", "fedavg"))
     shutil.copy(tmp_path / "pooled" / "0" / "images.csv", tmp_path / "fedavg" / "0" / "images.csv")

@@ -1,0 +1,69 @@
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedpolyp import cli
+from tests.fake_comparison import write_comparison
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("comparison")
+    write_comparison(folder, ("pooled", "fedavg"))
+    return folder
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["fedpolyp", "report", *arguments])
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_a_comparison_is_reported_in_its_own_folder(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(monkeypatch, str(made)) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("FedAvg reaches a mean Dice of ")
+    assert [line.split()[0] for line in said.splitlines() if " to 0." in line] == ["Pooled", "FedAvg"]
+    assert "There is no finished local run." in said
+    assert said.endswith(f"report: {made / 'report.html'}\n")
+    assert "fedpolyp compare --out somewhere" in (made / "report.html").read_text()
+
+
+def test_runs_from_anywhere_are_reported_where_out_says(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = tmp_path / "single"
+    shutil.copytree(made / "pooled" / "0", single)
+    assert called(monkeypatch, str(single)) == 0
+    assert (single / "report.html").exists()
+    assert called(monkeypatch, str(single), str(made / "fedavg" / "0"), "--out", str(tmp_path / "both")) == 0
+    assert "FedAvg less Pooled" in (tmp_path / "both" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["{made}", "{made}/pooled/0"], 2, "--out must be given when the report is about more than one folder"),
+        (["{made}", "{made}/pooled/0", "--out", "{tmp}"], 2, "are the same arm with the same seed"),
+        (["{tmp}/nothing"], 2, "there is no run '{tmp}/nothing'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str],
+    code: int,
+    sentence: str,
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"made": str(made), "tmp": str(tmp_path)}
+    assert called(monkeypatch, *(argument.format(**names) for argument in arguments)) == code
+    said = capsys.readouterr().err
+    assert sentence.format(**names) in said and said.count("\n") == 1

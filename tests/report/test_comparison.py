@@ -1,0 +1,189 @@
+import csv
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.errors import UsageError
+from fedpolyp.experiment.comparison import runs_in
+from fedpolyp.report.comparison import write_report
+from fedpolyp.report.gallery import outline
+from tests.browser import browser, chromium
+from tests.fake_comparison import write_comparison
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("comparison")
+    runs = write_comparison(path)
+    write_report(path, runs, "fedpolyp compare --out <somewhere>")
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Text(HTMLParser):
+    """The text of each element of one kind, and every address that the page asks for."""
+
+    def __init__(self, kind: str, page: str) -> None:
+        super().__init__()
+        self.kind, self.found, self._inside = kind, [""], 0
+        self.addresses: list[str | None] = []
+        self.feed(page)
+        self.found = [" ".join(text.split()) for text in self.found if text.strip()]
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
+        if tag == self.kind:
+            self._inside += 1
+            self.found.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside -= tag == self.kind
+        self.handle_data(" ")  # the cells of a row are words of their own
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.found[-1] += data
+
+
+def headline(folder: Path, arm: str) -> float:
+    """The arm's Dice by csv and arithmetic alone."""
+    dices = []
+    with (folder / arm / "0" / "images.csv").open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            if row["set"] == "heldout" and row["model"].startswith("last"):
+                tp, fp, fn = int(row["tp"]), int(row["fp"]), int(row["fn"])
+                dices.append(2 * tp / (2 * tp + fp + fn))
+    return sum(dices) / len(dices)
+
+
+def test_the_headline_follows_from_the_scored_images_alone(folder: Path, page: str) -> None:
+    pooled, local, fedavg = (headline(folder, arm) for arm in ("pooled", "local", "fedavg"))
+    (answer,) = Text("h1", page).found
+    assert answer == (
+        f"FedAvg reaches a mean Dice of {fedavg:.3f} on 30 images that no hospital has seen: {pooled - fedavg:.3f} less"
+        f" than pooled training ({pooled:.3f}), and {fedavg - local:.3f} more than training at each hospital alone "
+        f"({local:.3f})."
+    )
+
+
+def test_the_page_asks_for_nothing_outside_itself_and_is_small(folder: Path, page: str) -> None:
+    assert all(address and address.startswith(("data:", "#")) for address in Text("h1", page).addresses)
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", page) and "@import" not in page
+    assert "<script" not in page
+    assert (folder / "report.html").stat().st_size < 5e6
+
+
+def test_the_page_tells_the_command_the_deal_and_every_section(folder: Path, page: str) -> None:
+    assert "--out &lt;somewhere&gt;" in page
+    sections = Text("h2", page).found
+    assert len(sections) == 8 and sections[-1] == "How it was made"
+    cells = Text("tr", page).found
+    own = Partition.load(folder / "fedavg" / "0" / "partition.json").hospitals["hospital-3"]
+    assert any(cell.startswith(f"hospital-3 {len(own.train)} {len(own.val)} {len(own.test)}") for cell in cells)
+    assert any(cell.startswith("FedAvg less Pooled") for cell in cells)
+
+
+def test_every_picture_is_named_and_no_two_things_have_one_id(page: str) -> None:
+    pictures = re.findall(r"<svg[^>]*>", page)
+    assert len(pictures) > 10
+    assert all('role="img"' in one and ("aria-label=" in one or "aria-labelledby=" in one) for one in pictures)
+    assert all(re.search(r'alt="[^"]+"', one) for one in re.findall(r"<img[^>]*>", page))
+    ids = re.findall(r'\sid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    for used in re.findall(r'(?:url\(#|href="#|aria-labelledby=")([^)"]+)', page):
+        assert used in ids
+
+
+def test_figures_and_tables_lie_beside_the_page_and_agree_with_it(folder: Path) -> None:
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    names = {"arms", "rounds", "own-tests", "lesion-size", *(f"validation-hospital-{n}" for n in (1, 2, 3))}
+    assert figures == names
+    assert all(cv2.imread(str(path)) is not None for path in (folder / "figures").iterdir())
+    with (folder / "tables" / "arms.csv").open(newline="") as stream:
+        rows = {(row["arm"], row["model"], row["score"]): float(row["value"]) for row in csv.DictReader(stream)}
+    assert rows["local", "last", "dice"] == pytest.approx(headline(folder, "local"), abs=1e-6)
+    for name in ("differences", "sites", "own-tests", "lesion-size", "curves", "cost"):
+        assert (folder / "tables" / f"{name}.csv").read_text().count("\n") > 1
+
+
+def test_the_same_runs_give_the_same_page_and_figures(folder: Path, tmp_path: Path, page: str) -> None:
+    write_report(tmp_path, runs_in(folder), "fedpolyp compare --out <somewhere>")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+    for figure in (folder / "figures").iterdir():
+        assert (tmp_path / "figures" / figure.name).read_bytes() == figure.read_bytes()
+
+
+def test_without_images_or_predictions_the_page_says_why_there_are_no_pictures(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    run.predictions_file.unlink()
+    write_report(tmp_path, [run])
+    assert (
+        "There are no pictures: predictions.npz of fedavg/0 cannot be used." in (tmp_path / "report.html").read_text()
+    )
+    run.predictions_file.write_bytes(b"no archive")
+    (run.path / "environment.json").write_text("{}")
+    write_report(tmp_path, [run])
+    page = (tmp_path / "report.html").read_text()
+    assert "There are no pictures: the store that the images came from is gone." in page
+    assert "data:image" not in page
+
+
+def test_other_budgets_get_a_figure_by_images_seen(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "pooled", tmp_path / "pooled")
+    shutil.copytree(folder / "fedavg", tmp_path / "fedavg")
+    pooled, fedavg = runs_in(tmp_path)
+    fedavg.rewind(6)
+    write_report(tmp_path, [pooled, fedavg])
+    assert (tmp_path / "figures" / "images-seen.png").exists()
+    assert "The arms did not see equally many training images" in (tmp_path / "report.html").read_text()
+
+
+def test_an_outline_lies_on_the_border_of_its_mask() -> None:
+    mask = np.zeros((32, 32), np.uint8)
+    assert outline(mask) == ""
+    mask[8:24, 8:16] = 1
+    points = [tuple(map(float, point.split())) for point in re.findall(r"[\d.]+ [\d.]+", outline(mask))]
+    x, y = zip(*points, strict=True)
+    assert (min(x), max(x), min(y), max(y)) == pytest.approx((25, 50, 25, 75), abs=1.0)
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=f"cannot write the report into {tmp_path / 'file'}"):
+        write_report(tmp_path / "file", runs_in(folder)[:1])
+
+
+@pytest.mark.slow
+def test_in_chromium_the_page_has_no_errors_fits_a_phone_and_switches_arms(folder: Path, tmp_path: Path) -> None:
+    program = chromium()
+    if program is None:
+        pytest.skip("there is no Chromium here, and apt cannot install it")
+    chosen = "document.querySelector('input[name=arm]:checked').nextElementSibling.textContent"
+    seen = "[...document.querySelectorAll('.cases g.arm')].filter(e => getComputedStyle(e).display != 'none')"
+    classes = f"[...new Set({seen}.map(e => e.classList[1]))].join()"
+    with browser(program, tmp_path / "profile") as tab:
+        tab.open(folder / "report.html", width=1280)
+        assert (tab.evaluate(chosen), tab.evaluate(classes)) == ("FedAvg", "arm-3")
+        tab.click("document.querySelectorAll('fieldset label')[0]")
+        assert (tab.evaluate(chosen), tab.evaluate(classes)) == ("Pooled", "arm-1")
+        assert tab.evaluate(f"{seen}.length") == 9
+        tab.press("ArrowRight", 39)
+        assert (tab.evaluate(chosen), tab.evaluate(classes)) == ("Local", "arm-2")
+        troubles = [tab.problems()]
+        tab.open(folder / "report.html", width=400)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 400
+        outside = "!e.closest('.scroll, pre') && e.getBoundingClientRect().right > innerWidth + 0.5"
+        assert tab.evaluate(f"[...document.querySelectorAll('body *')].filter(e => {outside}).length") == 0
+        assert tab.evaluate("document.querySelector('.scroll').scrollWidth") > 368  # the wide table scrolls by itself
+        troubles.append(tab.problems())
+    assert troubles == [[], []]
