@@ -95,7 +95,7 @@ def _dice_by_arm(arms: Sequence[Arm]) -> Chart:
             va="center",
             fontsize=11,
             fontweight="bold",
-            color=arm_colour(arm.label),
+            color="#222222",
             annotation_clip=False,
         )
     axes.set(ylim=(len(arms) - 0.5, -0.5), yticks=range(len(arms)), xlabel="Dice on the held-out images")

@@ -140,7 +140,7 @@ class _Sites:
         """Background from white (the table's lowest) to blue (its highest), and a text colour to be read on it."""
         share = (dice - self.low) / (self.high - self.low) if self.high > self.low else 0.0
         colour = ",".join(str(round(255 + share * (deep - 255))) for deep in (0, 84, 147))
-        return f"background:rgb({colour});color:{'#fff' if share > 0.55 else '#1a1a1a'}"
+        return f"background:rgb({colour});color:{'#fff' if share > 0.75 else '#111'}"
 
 
 def _hospitals(analysis: Analysis) -> list[dict[str, Any]]:
