@@ -30,18 +30,14 @@ class Hospital:
         return self.store.images[positions], self.store.masks[positions]
 
 
-def hospital_of(order: Order, node_config: Mapping[str, Any]) -> Hospital:
-    """The hospital that this node plays for `order`.
-
-    In a simulation a node is a seat and plays whichever hospital the order names. A node whose own config names a
-    hospital is that hospital alone.
+def hospital_in_simulation(order: Order, node_config: Mapping[str, Any]) -> Hospital:
+    """The hospital that `order` names: a node of a simulation is a seat, and plays whichever it is asked to.
 
     Raises:
-        ValueError: the order names another hospital than this node's, or one that is not in the deal.
+        ValueError: this node is no seat of a simulation, or there is no such hospital in the deal.
     """
-    own = node_config.get("hospital")
-    if own is not None and own != order.hospital:
-        raise ValueError(f"this node is {own}; an order for {order.hospital} is refused")
+    if "partition-id" not in node_config:
+        raise ValueError("this node is neither a seat of a simulation nor a site: its config names no site.toml")
     run = RunFolder(Path(order.run_folder))
     hospitals = _partition(run.partition_file).hospitals
     if order.hospital not in hospitals:

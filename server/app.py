@@ -1,5 +1,6 @@
 """The ServerApp that `flwr run` starts: the same federation, with its settings out of Flower's run config."""
 
+import hashlib
 import logging
 import threading
 import tomllib
@@ -13,6 +14,9 @@ from fedpolyp import runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import Partition, deal
 from fedpolyp.data.source import open_source
+from fedpolyp.errors import FedpolypError
+from fedpolyp.runs import RunFolder
+from fedpolyp.sites.progress import FileWatcher, progress_file
 from fedpolyp.watcher import Watcher
 from server.rounds import Federation
 
@@ -25,8 +29,12 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment of the run config: `config` (a TOML file), `out` (a folder), `overrides`; '' for the defaults.
 
-    `overrides` are single settings that win over the file: 'federation.rounds=3 training.loss="bce"'.
+    `overrides` are single settings that win over the file: 'federation.rounds=3 training.loss="bce"'. With `sites`, the
+    nodes are real hospitals, and the run is the one whose folder `sites` names.
     """
+    if real := str(context.run_config.get("sites", "")):
+        at_sites(grid, RunFolder(Path(real)))
+        return
     settings = {name: str(context.run_config.get(name, "")) for name in ("config", "out", "overrides")}
     config = load(
         Path(settings["config"]) if settings["config"] else None,
@@ -39,6 +47,30 @@ def main(grid: Grid, context: Context) -> None:
     run = runs.create(folder.resolve(), config, partition, store.path)
     _log.info("the run folder is %s", run.path)
     Federation(config, run, store, partition, LogWatcher(), threading.Event()).run_on(grid)
+
+
+def at_sites(grid: Grid, run: RunFolder) -> None:
+    """Carry the run of a folder that 'fedpolyp site run' has made to its last round, at real hospitals.
+
+    What happens is told in a file of the folder, which that command follows.
+
+    Raises:
+        FedpolypError: the run cannot go on; its folder holds every complete round.
+    """
+    config, partition = run.config(), run.partition()
+    with run.locked():
+        watcher = FileWatcher(progress_file(run))
+        try:
+            store = open_source(config.data, config.data_seed) if partition.heldout else None
+            name = hashlib.sha256((run.path / "environment.json").read_bytes()).hexdigest()[:32]
+            Federation(config, run, store, partition, watcher, threading.Event(), name).run_on(grid)
+        except FedpolypError as error:
+            watcher.tell("failed", reason=str(error))
+            raise
+        except Exception as error:
+            watcher.tell("failed", reason=f"{type(error).__name__}: {error}")
+            raise
+        watcher.tell("finished")
 
 
 def _value(text: str) -> Any:

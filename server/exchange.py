@@ -1,6 +1,7 @@
 """One exchange of messages with hospitals: send orders, take the replies in hospital order, refuse the bad ones."""
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,11 @@ from clients.messages import Order, content_of
 from fedpolyp.errors import FedpolypError
 
 _POLL_SECONDS = 0.05
+_SITES_POLL_SECONDS = 0.5
 # Orders at a time: Flower looks through all of them whenever it is asked for replies, and replies ahead of their turn
 # take memory.
 _UNDER_WAY = 64
+_WRAPPED = re.compile(r"^<class '[\w.]+'>:<'")
 
 
 class Interrupted(FedpolypError):
@@ -33,7 +36,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Seats:
-    """The nodes that play hospitals, and how long to wait for them."""
+    """The nodes that play hospitals, and how long to wait for them.
+
+    In a simulation any node plays any hospital. At real sites (`own_names`) a node is the hospital that it was
+    registered as, and who is connected may change from one exchange to the next.
+    """
 
     grid: Grid
     nodes: tuple[int, ...]
@@ -41,6 +48,7 @@ class Seats:
     timeout: float
     actors: int | None = None
     processes: set[int] = field(default_factory=set)  # that have replied so far
+    own_names: bool = False
 
     @classmethod
     def wait(
@@ -66,6 +74,32 @@ class Seats:
             time.sleep(_POLL_SECONDS)
         return cls(grid, nodes, stop, timeout, actors)
 
+    def connect(
+        self, hospitals: Sequence[str], at_least: int, patience: float, note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """At real sites, wait until all of `hospitals` are connected, or, after `patience` seconds, `at_least` of them.
+
+        Raises:
+            FedpolypError: fewer were connected for as long as a round may take.
+            Interrupted: `stop` was set.
+        """
+        began, told = time.monotonic(), False
+        while self.own_names and (missing := sorted(set(hospitals) - self._connected().keys())):
+            waited, enough = time.monotonic() - began, len(hospitals) - len(missing) >= at_least
+            if enough and waited >= patience:
+                return
+            if waited > self.timeout:
+                raise FedpolypError(f"not connected for {self.timeout:.0f} s: {', '.join(missing)}")
+            if self.stop.is_set():
+                raise Interrupted("interrupted while waiting for sites")
+            if not told:
+                note(f"waiting for {', '.join(missing)}")
+                told = True
+            self.stop.wait(_SITES_POLL_SECONDS)
+
+    def _connected(self) -> dict[str, int]:
+        return {node.name: node.node_id for node in self.grid.get_nodes()}
+
     def send(
         self,
         kind: str,
@@ -82,11 +116,18 @@ class Seats:
         Raises:
             Interrupted: (the iterator) `stop` was set.
         """
+        if self.own_names:
+            nodes = self._connected()
+        else:
+            nodes = {order.hospital: self.nodes[seat % len(self.nodes)] for seat, order in enumerate(orders)}
         messages = (
-            (order, Message(content_of(order, arrays, optimizer), self.nodes[seat % len(self.nodes)], kind))
-            for seat, order in enumerate(orders)
+            (order, Message(content_of(order, arrays, optimizer), nodes[order.hospital], kind))
+            for order in orders
+            if order.hospital in nodes
         )
-        return self._gather(orders, messages, self._push(messages, _UNDER_WAY), arrived)
+        waiting = self._push(messages, _UNDER_WAY)
+        absent = {order.hospital for order in orders} - nodes.keys()
+        return self._gather(orders, messages, waiting, absent, arrived)
 
     def _push(self, messages: Iterator[tuple[Order, Message]], most: int) -> dict[str, Order]:
         """Send up to `most` of the messages that are left; their orders by the messages' ids."""
@@ -109,11 +150,17 @@ class Seats:
         orders: Sequence[Order],
         messages: Iterator[tuple[Order, Message]],
         waiting: dict[str, Order],
+        absent: set[str],
         arrived: Callable[[Reply], None],
     ) -> Iterator[Reply]:
         held: dict[str, Reply] = {}
         deadline = time.monotonic() + self.timeout
         for order in orders:
+            if order.hospital in absent:
+                reply = Reply(order.hospital, None, "it is not connected")
+                arrived(reply)
+                yield reply
+                continue
             while order.hospital not in held:
                 for message in self.grid.pull_messages(list(waiting)):
                     reply = _reply(waiting.pop(message.metadata.reply_to_message_id).hospital, message)
@@ -129,7 +176,7 @@ class Seats:
                     held[order.hospital] = late
                     arrived(late)
                 else:
-                    self.stop.wait(_POLL_SECONDS)
+                    self.stop.wait(_SITES_POLL_SECONDS if self.own_names else _POLL_SECONDS)
             yield held.pop(order.hospital)
 
 
@@ -144,4 +191,4 @@ def _plain_reason(reason: str) -> str:
     if "ActorDiedError" in reason or "ActorUnavailableError" in reason:
         return "its process died each time it was given this round"
     lines = [line.strip() for line in reason.replace("\\n", "\n").splitlines() if line.strip(" '>\"")]
-    return lines[-1].removesuffix("'>") if lines else reason
+    return _WRAPPED.sub("", lines[-1]).removesuffix("'>") if lines else reason

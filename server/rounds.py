@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clients.messages import Order, from_record, to_record
 from fedpolyp import checkpoints, metrics
 from fedpolyp.checkpoints import Checkpoint
-from fedpolyp.config import Config
+from fedpolyp.config import Config, DataConfig
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
@@ -36,10 +36,11 @@ class Federation:
 
     config: Config
     run: RunFolder
-    store: Store
+    store: Store | None  # None where the coordinator has no images: then the hospitals' own test sets count
     partition: Partition
     watcher: Watcher
     stop: threading.Event
+    name_at_sites: str = ""  # by which real sites know this run; '' in a simulation
 
     def run_on(self, grid: Grid, seats: int = 1, actors: int | None = None) -> None:
         """Carry the run from its newest checkpoint, or from the start, to its last round.
@@ -56,8 +57,13 @@ class Federation:
         everyone = sorted(self.partition.hospitals)
         checkpoint = self._newest_checkpoint()
         self.watcher.started(self.config, self.partition, -1 if checkpoint is None else checkpoint.round)
-        heldout = HeldOut.of(self.store, self.partition.heldout, self.config)
-        table = Seats.wait(grid, seats, self.stop, _SEATS_TIMEOUT, self.config.federation.round_timeout, actors)
+        heldout = None if self.store is None else HeldOut.of(self.store, self.partition.heldout, self.config)
+        timeout = self.config.federation.round_timeout
+        if self.name_at_sites:
+            table = Seats(grid, (), self.stop, timeout, own_names=True)
+            table.connect(everyone, self.needed(len(everyone)), _SEATS_TIMEOUT, self.watcher.note)
+        else:
+            table = Seats.wait(grid, seats, self.stop, _SEATS_TIMEOUT, timeout, actors)
         rounds = Rounds(self, table, heldout, everyone)
         if checkpoint is None:
             checkpoint = rounds.initial()
@@ -66,6 +72,10 @@ class Federation:
                 raise Interrupted(f"interrupted after round {checkpoint.round}")
             checkpoint = rounds.next(checkpoint, sample(everyone, self.config, number))
         self.run.write_images(rounds.scored_images(checkpoint))
+
+    def needed(self, asked: int) -> int:
+        """How many of so many hospitals must reply usably for a round to count."""
+        return max(1, math.ceil(self.config.federation.min_replies * asked))
 
     def _newest_checkpoint(self) -> Checkpoint | None:
         checkpoint = checkpoints.latest(self.run.checkpoints, self.config.fingerprint(), self.watcher.note)
@@ -82,7 +92,7 @@ class Rounds:
 
     federation: Federation
     seats: Seats
-    heldout: HeldOut
+    heldout: HeldOut | None
     everyone: list[str]
 
     @property
@@ -114,6 +124,8 @@ class Rounds:
         record = RoundRecord(before.round + 1)
         rate = learning_rate(self.config, record.round)
         keep_from = checkpoints.oldest(self.federation.run.checkpoints)
+        needed = self.federation.needed(len(hospitals))
+        self.seats.connect(hospitals, needed, 0, self.federation.watcher.note)
         orders = [self._order(name, record.round, learning_rate=rate, keep_state_from=keep_from) for name in hospitals]
         record.bytes_down += (_bytes(before.arrays) + _bytes(before.strategy)) * len(orders)
         optimizer = to_record(before.strategy) if self._averages_moments else None
@@ -129,7 +141,6 @@ class Rounds:
             record.bytes_up += _bytes(update.arrays) + _bytes(update.moments)
             record.steps += update.steps
             record.hospital(reply.hospital).update(images=update.images, train_loss=update.loss)
-        needed = max(1, math.ceil(self.config.federation.min_replies * len(orders)))
         if len(record.hospitals) < needed:
             reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)
             raise FedpolypError(
@@ -153,31 +164,41 @@ class Rounds:
         for name, model in (("last", last), ("best", best)):
             replies = self._ask_scores(model, "test", self.everyone, distances=True)
             about = (self.config.arm_label, self.config.seed, name, model.round)
-            seen = self.heldout.predict(model.arrays)
-            if model is last:
-                self.federation.run.write_predictions({name: seen})
-            yield from scored_images(*about, "heldout", self.heldout.ids, *self.heldout.compare(seen))
+            if self.heldout is not None:
+                seen = self.heldout.predict(model.arrays)
+                if model is last:
+                    self.federation.run.write_predictions({name: seen})
+                yield from scored_images(*about, "heldout", self.heldout.ids, *self.heldout.compare(seen))
             for reply in replies:
                 try:
-                    scores = _scores(reply)
+                    scores = _scores(reply, "hd95")
                 except ValueError as error:
                     self.federation.watcher.note(f"the scores of {reply.hospital} are missing from images.csv: {error}")
                     continue
                 ids = self.federation.partition.hospitals[reply.hospital].test
+                if self.federation.name_at_sites:  # real sites tell no names: their images are numbered
+                    ids = tuple(f"{number:05d}" for number in range(len(scores["counts"])))
                 yield from scored_images(*about, f"test:{reply.hospital}", ids, scores["counts"], scores["hd95"])
 
     def _score_and_save(self, model: Checkpoint, record: RoundRecord) -> Checkpoint:
         """Score the model here and at the hospitals; write the record, then the checkpoint."""
-        replies = self._ask_scores(model, "val", self.panel)
-        record.scores = self.heldout.score(model.arrays)  # while the hospitals score theirs
-        dices = self._dices(replies, record)
-        for name, values in dices.items():
-            record.hospital(name)["val_dice"] = _mean(values)
-        if model.round == self.config.federation.rounds:
-            for name, values in self._dices(self._ask_scores(model, "test", self.everyone), record).items():
-                record.hospital(name)["test_dice"] = _mean(values)
+        last = model.round == self.config.federation.rounds
+        val_replies = self._ask_scores(model, "val", self.panel)
+        test_replies: Iterator[Reply] = iter(())
+        if last or self.heldout is None:
+            test_replies = self._ask_scores(model, "test", self.everyone if last else self.panel)
+        if self.heldout is not None:
+            record.scores = self.heldout.score(model.arrays)  # while the hospitals score theirs
+        val, test = self._scored(val_replies, record), self._scored(test_replies, record)
+        for name, scores in val.items():
+            record.hospital(name)["val_dice"] = _mean(metrics.dice(scores["counts"]))
+        for name, scores in test.items():
+            record.hospital(name)["test_dice"] = _mean(metrics.dice(scores["counts"]))
+        if self.heldout is None:
+            record.scores = _scores_of_all(test, record)
         record.bytes_down += _bytes(model.arrays) * len(self.panel)
-        record.val_dice = _mean(np.concatenate([np.zeros(0), *dices.values()]))
+        dices = [metrics.dice(scores["counts"]) for scores in val.values()]
+        record.val_dice = _mean(np.concatenate([np.zeros(0), *dices]))
         if record.val_dice is not None and record.val_dice > model.best_val_dice:
             model = replace(model, best_round=model.round, best_val_dice=record.val_dice)
         self.federation.run.append_round(record.to_plain())
@@ -191,14 +212,14 @@ class Rounds:
         orders = [self._order(name, model.round, score_set=score_set, distances=distances) for name in hospitals]
         return self._send("evaluate", score_set, orders, model.arrays)
 
-    def _dices(self, replies: Iterator[Reply], record: RoundRecord) -> dict[str, NDArray[np.float64]]:
-        dices = {}
+    def _scored(self, replies: Iterator[Reply], record: RoundRecord) -> dict[str, Arrays]:
+        scored = {}
         for reply in replies:
             try:
-                dices[reply.hospital] = metrics.dice(_scores(reply)["counts"])
+                scored[reply.hospital] = _scores(reply, "losses")
             except ValueError as error:
                 self._refuse(record, reply.hospital, str(error))
-        return dices
+        return scored
 
     def _send(
         self, kind: str, task: str, orders: list[Order], arrays: Arrays, optimizer: ArrayRecord | None = None
@@ -214,12 +235,25 @@ class Rounds:
         return self.seats.send(kind, orders, to_record(arrays), optimizer, arrived)
 
     def _order(self, hospital: str, number: int, **details: Any) -> Order:
+        if self.federation.name_at_sites or self.federation.store is None:
+            # What the coordinator's own folders are called is no business of the sites.
+            for_sites = Config(
+                seed=self.config.seed,
+                data=DataConfig(image_size=self.config.data.image_size),
+                model=self.config.model,
+                training=self.config.training,
+                federation=self.config.federation,
+            )
+            return Order(hospital, number, for_sites.model_dump_json(), run=self.federation.name_at_sites, **details)
         run, store = self.federation.run.path.resolve(), self.federation.store.path.resolve()
         config = self.config.model_dump_json()
         return Order(hospital, number, config, run_folder=str(run), store=str(store), **details)
 
     def _refuse(self, record: RoundRecord, hospital: str, reason: str) -> None:
-        record.refused.append({"hospital": hospital, "reason": reason})
+        refusal = {"hospital": hospital, "reason": reason}
+        if refusal in record.refused:  # a site that is not connected is so for every message of the round
+            return
+        record.refused.append(refusal)
         self.federation.watcher.note(f"round {record.round}: the reply of {hospital} does not count: {reason}")
 
     @property
@@ -274,11 +308,35 @@ def _content(reply: Reply) -> RecordDict:
     return reply.content
 
 
-def _scores(reply: Reply) -> Arrays:
+def _scores(reply: Reply, also: str) -> Arrays:
+    """The counts that a hospital sent, and `also` for each of them ('losses' or 'hd95')."""
     scores = from_record(_content(reply).array_records.get("scores", ArrayRecord()))
     if "counts" not in scores or scores["counts"].ndim != 2 or scores["counts"].shape[1] != 4:
         raise ValueError("its scores hold no counts of four columns")
+    if also not in scores or scores[also].shape != (len(scores["counts"]),) or not np.isfinite(scores[also]).all():
+        raise ValueError(f"its scores do not hold one of {also} for each image")
     return scores
+
+
+def _scores_of_all(test: dict[str, Arrays], record: RoundRecord) -> dict[str, float]:
+    """Mean per-image Dice, IoU and loss over all hospitals' test images, which stand in for a held-out set.
+
+    Raises:
+        FedpolypError: no hospital has scored any.
+    """
+    parts = [scores for scores in test.values() if len(scores["counts"])]
+    if not parts:
+        reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)
+        raise FedpolypError(
+            f"round {record.round}: no hospital has scored a test image ({reasons or 'they have none'})"
+        )
+    counts = np.concatenate([scores["counts"] for scores in parts])
+    losses = np.concatenate([scores["losses"] for scores in parts])
+    return {
+        "dice": float(metrics.dice(counts).mean()),
+        "iou": float(metrics.iou(counts).mean()),
+        "loss": float(losses.mean()),
+    }
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
+from typing import Any
 from uuid import uuid4
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -18,11 +19,13 @@ class SerialGrid(Grid):
         client_app: ClientApp,
         nodes: int,
         spoil: Callable[[Message, Message], Message] = lambda asked, reply: reply,
+        node_config: dict[str, Any] | None = None,
     ) -> None:
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
         self.client_app = client_app
         self.nodes = nodes
         self.spoil = spoil
+        self.node_config = {"partition-id": 0} if node_config is None else node_config
         self.asked: list[Message] = []
         self._replies: dict[str, Message] = {}
 
@@ -48,7 +51,7 @@ class SerialGrid(Grid):
             # All messages of an exchange share one content; a hospital that changed it would change the others'.
             asked = Message(copy.deepcopy(message.content), message.metadata.dst_node_id, message.metadata.message_type)
             asked.metadata.__dict__["_message_id"] = str(uuid4())
-            context = Context(1, message.metadata.dst_node_id, {}, RecordDict(), {})
+            context = Context(1, message.metadata.dst_node_id, self.node_config, RecordDict(), {})
             try:
                 reply = self.spoil(asked, self.client_app(asked, context))
             except Exception as error:

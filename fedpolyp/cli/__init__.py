@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from fedpolyp.cli import data, runs
+from fedpolyp.cli import data, runs, site
 from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
 from fedpolyp.cli.report import report
@@ -25,6 +25,7 @@ app.command()(report)
 app.command()(config)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
+app.add_typer(site.app, name="site")
 
 
 @app.callback()

@@ -19,23 +19,26 @@ class PlainScreen(Watcher):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.rounds = 0
+        self.scored_on = "held-out"
 
     def started(self, config: Config, partition: Partition, round: int) -> None:
         """Say what is trained on what."""
         self.rounds = config.federation.rounds
         images = sum(len(hospital.train) for hospital in partition.hospitals.values())
         again = "" if round < 0 else f", going on after round {round}"
-        self._say(
-            f"{len(partition.hospitals)} hospitals, {images} training images, {len(partition.heldout)} held out, "
-            f"{self.rounds} rounds{again}"
-        )
+        self.scored_on = "held-out" if partition.heldout else "test"
+        parts = [f"{len(partition.hospitals)} hospitals"]
+        if images:  # real sites do not tell
+            parts.append(f"{images} training images")
+        parts += [f"{len(partition.heldout)} held out", f"{self.rounds} rounds{again}"]
+        self._say(", ".join(parts))
 
     def finished_round(self, record: dict[str, Any]) -> None:
         """Say how the round's model scores."""
         val = record["val_dice"]
         self._say(
             f"round {record['round']:>{len(str(self.rounds))}}/{self.rounds}  loss {record['loss']:.3f}  "
-            f"held-out Dice {record['dice']:.3f}  validation Dice {'-' if val is None else f'{val:.3f}'}  "
+            f"{self.scored_on} Dice {record['dice']:.3f}  validation Dice {'-' if val is None else f'{val:.3f}'}  "
             f"{record['seconds']:.1f} s"
         )
 

@@ -165,6 +165,19 @@ def deal(records: Sequence["ImageRecord"], config: Config) -> Partition:
     )
 
 
+def split(records: Sequence["ImageRecord"], val: float, test: float, seed: int) -> HospitalImages:
+    """One hospital's own images in its three sets, where nobody deals them: at a real site.
+
+    Raises:
+        UsageError: there are not enough images for each set that should have some.
+    """
+    groups, wanted = Groups.of(records), 1 + (val > 0) + (test > 0)
+    if len(groups) < wanted:
+        raise UsageError(f"{len(records)} images in {len(groups)} groups are too few for {wanted} sets")
+    rows = np.random.default_rng([seed, _SPLIT]).permutation(len(groups))
+    return _split(groups, rows, val, test)
+
+
 def _rng(config: Config, stream: int) -> np.random.Generator:
     return np.random.default_rng([config.data_seed, stream])
 

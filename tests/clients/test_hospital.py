@@ -1,18 +1,18 @@
-"""A node plays the hospital it is asked to play, unless it is a hospital itself."""
+"""A seat of a simulation plays the hospital it is asked to play."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from clients.hospital import hospital_of
+from clients.hospital import hospital_in_simulation
 from clients.messages import Order
 from fedpolyp import runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.data.store import ImageRecord, IngestReport, write_store
 
+SEAT = {"partition-id": 0, "num-partitions": 2}
 IDS = ("a", "b", "c", "d", "e", "f", "g")
 PARTITION = Partition(
     ("g",),
@@ -40,31 +40,26 @@ def order(site: Path, hospital: str) -> Order:
 
 
 def test_a_seat_plays_whichever_hospital_the_order_names(site: Path) -> None:
-    seat = {"partition-id": 0, "num-partitions": 2}
     for name in ("hospital-1", "hospital-2", "hospital-1"):
-        hospital = hospital_of(order(site, name), seat)
+        hospital = hospital_in_simulation(order(site, name), SEAT)
         assert (hospital.name, hospital.config, hospital.ids) == (name, tiny(), PARTITION.hospitals[name])
         assert hospital.state == site / "run" / "state" / name
 
 
 @pytest.mark.parametrize(("set", "rows"), [("train", [2, 0]), ("val", [1]), ("test", [])], ids=["train", "val", "test"])
 def test_a_hospitals_images_are_its_own_in_the_order_of_its_ids(site: Path, set: str, rows: list[int]) -> None:
-    images, masks = hospital_of(order(site, "hospital-1"), {}).images(set)
+    images, masks = hospital_in_simulation(order(site, "hospital-1"), SEAT).images(set)
     assert images.shape == (len(rows), 32, 32, 3) and masks.shape == (len(rows), 32, 32)
     assert images[:, 0, 0, 0].tolist() == rows
     assert masks.sum(axis=(1, 2)).tolist() == rows
 
 
-def test_a_node_that_is_a_hospital_plays_no_other(site: Path) -> None:
-    own: dict[str, Any] = {"hospital": "hospital-2"}
-    assert hospital_of(order(site, "hospital-2"), own).name == "hospital-2"
-    with pytest.raises(ValueError, match="^this node is hospital-2; an order for hospital-1 is refused$"):
-        hospital_of(order(site, "hospital-1"), own)
-    with pytest.raises(ValueError, match="is refused$"):
-        hospital_of(order(site, "hospital-2"), {"hospital": ""})
+def test_a_node_that_is_no_seat_of_a_simulation_plays_none(site: Path) -> None:
+    with pytest.raises(ValueError, match="neither a seat of a simulation nor a site"):
+        hospital_in_simulation(order(site, "hospital-1"), {"hospital": "hospital-1"})
 
 
 @pytest.mark.parametrize("name", ["hospital-3", "", "../hospital-1", "heldout"])
 def test_a_hospital_that_is_not_in_the_deal_is_refused(site: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"^the order names {name}, which is not in the deal$"):
-        hospital_of(order(site, name), {})
+        hospital_in_simulation(order(site, name), SEAT)

@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.messages import SETS, Order, content_of, from_record, order_of, to_record
 from fedpolyp.model.arrays import equal
+from fedpolyp.sites.settings import Refusal
 
 ORDER = Order("hospital-1", 3, "{}", learning_rate=0.5, score_set="test", distances=True, keep_state_from=2)
 
@@ -22,6 +23,7 @@ orders = st.builds(
     score_set=st.sampled_from(SETS),
     distances=st.booleans(),
     keep_state_from=st.integers(0, 2**31),
+    run=st.text(),
     run_folder=st.text(),
     store=st.text(),
 )
@@ -85,3 +87,41 @@ def test_a_messages_content_gives_back_order_and_arrays() -> None:
     assert equal(from_record(content.array_records["arrays"]), weights)
     assert equal(from_record(content.array_records["optimizer"]), moments)
     assert "optimizer" not in content_of(ORDER, to_record(weights))
+
+
+def test_a_message_without_an_order_is_refused() -> None:
+    with pytest.raises(Refusal, match="^the message holds no order$"):
+        order_of(RecordDict({"arrays": to_record({})}))
+
+
+def packed(content: bytes) -> ArrayRecord:
+    return ArrayRecord({"packed": Array(np.frombuffer(content, np.uint8))})
+
+
+def index(text: str, rest: bytes = b"") -> bytes:
+    return len(text).to_bytes(8, "little") + text.encode() + rest
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        ArrayRecord({"w": Array(np.zeros(3))}),
+        ArrayRecord({"packed": Array(np.zeros(3))}),
+        packed(b""),
+        packed(index("not json")),
+        packed(index('[["w", "|O", [1]]]', bytes(8))),
+        packed(index('[["w", "<f4", [-1]]]', bytes(4))),
+        packed(index('[["w", "<f4", [2]]]', bytes(4))),
+        packed(index('[["w", "<f4", [1]]]', bytes(5))),
+        packed(index('[["w", "<f4"]]', bytes(4))),
+        packed(index("7")),
+        packed((2**60).to_bytes(8, "little")),
+    ],
+)
+def test_what_is_no_packed_arrays_is_told_in_words(record: ArrayRecord) -> None:
+    with pytest.raises(ValueError):
+        from_record(record)
+
+
+def test_many_arrays_travel_as_one() -> None:
+    assert len(to_record({f"w{number}": np.zeros(3) for number in range(240)})) == 1

@@ -1,0 +1,87 @@
+"""A ClientApp that keeps a site's audit log, and lets nothing of the site out in the reason of a failure."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients.site import is_site, settings_of
+from fedpolyp.errors import UsageError
+from fedpolyp.sites import audit
+from fedpolyp.sites.settings import Refusal
+
+KINDS = ("train", "evaluate")
+_log = logging.getLogger("flwr")
+
+
+class AuditedApp(ClientApp):
+    """Writes what a site was asked before it is done, and what it sends before it is sent.
+
+    Without a log nothing is done. In a simulation there is no site and no log.
+    """
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer `message`, as `ClientApp` does.
+
+        Raises:
+            Refusal: the site does not carry the order out; the reason may be sent.
+            RuntimeError: the site tried and failed; the reason names no file and no folder of it.
+        """
+        if not is_site(context.node_config):
+            return super().__call__(message, context)
+        try:
+            return self._answer(message, context, settings_of(context.node_config).audit)
+        except Refusal:
+            raise
+        except Exception as error:
+            _log.exception("the order failed")  # this stays here
+            raise RuntimeError(_sayable(error)) from None
+
+    def _answer(self, message: Message, context: Context, log: Path) -> Message:
+        about, began = _about(message), time.monotonic()
+        audit.append(log, "asked", about | _weight(message.content))
+        try:
+            if message.metadata.message_type not in KINDS:
+                raise Refusal(f"a site takes the messages {' and '.join(KINDS)}; got {about['message']}")
+            reply = super().__call__(message, context)
+        except Exception as error:
+            event = "refused" if isinstance(error, Refusal) else "failed"
+            audit.append(log, event, about | {"reason": f"{type(error).__name__}: {error}"[:500]})
+            raise
+        seconds = {"seconds": round(time.monotonic() - began, 3)}
+        audit.append(log, "sent", about | seconds | _weight(reply.content))
+        return reply
+
+
+def _about(message: Message) -> dict[str, Any]:
+    """Which run and message this is, and the order's round and set, as far as they can be read."""
+    kind = message.metadata.message_type
+    order: Mapping[str, Any] = message.content.config_records.get("order", {})
+    about: dict[str, Any] = {"run": str(order.get("run", ""))[:32], "message": str(kind)[:100]}
+    if kind == "evaluate":
+        about["set"] = str(order.get("score_set", ""))[:20]
+    return about | {"round": order.get("round") if isinstance(order.get("round"), int) else None}
+
+
+def _weight(content: RecordDict) -> dict[str, Any]:
+    """Bytes of all arrays, and their SHA-256: over each record's name and the bytes that Flower carries for it."""
+    digest, size = hashlib.sha256(), 0
+    for name, record in sorted(content.array_records.items()):
+        for key, array in record.items():
+            digest.update(f"{name}/{key}:".encode())
+            digest.update(array.data)
+            size += len(array.data)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _sayable(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"it cannot work with its disk: {error.strerror or type(error).__name__}"
+    if isinstance(error, UsageError):
+        return "its settings or images cannot be used: its own log says why"
+    return f"it failed ({type(error).__name__}): its own log says why"

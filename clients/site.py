@@ -1,0 +1,53 @@
+"""A hospital at a real site: its images are where the site says, and orders are bound by the site's limits."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from clients.hospital import Hospital
+from clients.messages import Order
+from fedpolyp.config import Config
+from fedpolyp.sites.images import images_of
+from fedpolyp.sites.settings import Refusal, SiteSettings
+
+_RUN = re.compile(r"[0-9a-f]{32}")
+
+
+def is_site(node_config: Mapping[str, Any]) -> bool:
+    """Whether this node is a site: its own config names a site.toml."""
+    return "site" in node_config
+
+
+def settings_of(node_config: Mapping[str, Any]) -> SiteSettings:
+    """The settings of the site that this node's own config names.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+    return SiteSettings.load(Path(str(node_config["site"])), str(node_config.get("data", "")))
+
+
+def hospital_at(settings: SiteSettings, order: Order) -> Hospital:
+    """The hospital of this site, for an order that it accepts.
+
+    Raises:
+        Refusal: the order is for another hospital, names a place, or asks for more than the site allows.
+        FedpolypError: the site's own images or settings cannot be used.
+    """
+    if order.hospital != settings.name:
+        raise Refusal(f"this site is {settings.name}; an order for {order.hospital} is refused")
+    if order.run_folder or order.store:
+        raise Refusal("an order must not name a folder: a site's images are where the site says")
+    if not _RUN.fullmatch(order.run):
+        raise Refusal("an order to a site names its run by 32 hexadecimal digits")
+    try:
+        config = Config.model_validate_json(order.config)
+    except ValidationError:
+        raise Refusal("the order's config is not one") from None
+    settings.limits.check(config)
+    store, ids = images_of(settings, config.data.image_size)
+    settings.limits.check_steps(len(ids.train), config)
+    return Hospital(settings.name, config, store, ids, settings.state / order.run)

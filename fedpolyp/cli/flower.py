@@ -1,0 +1,149 @@
+"""Flower's own programs: which are started, with what arguments and in what environment."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedpolyp.errors import FedpolypError
+from fedpolyp.files import write_text
+from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
+
+CONNECTION = "coordinator"  # what Flower's config calls the coordinator's own SuperLink
+# Flower asks itself once a second whether there is work; that would be lost at every message.
+_POLL_SECONDS = "0.3"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program with its arguments, and what it needs in its environment beside what is there."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def shown(self) -> str:
+        """The command as one would type it."""
+        settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*settings, shlex.join(self.arguments)])
+
+    def start(self, **options: Any) -> "subprocess.Popen[bytes]":
+        """Start it; its programs are found beside this Python.
+
+        Raises:
+            FedpolypError: there is no such program.
+        """
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        program = shutil.which(self.arguments[0], path=path)
+        if program is None:
+            raise FedpolypError(f"there is no program '{self.arguments[0]}' on PATH")
+        environment = os.environ | dict(self.environment) | {"PATH": path}
+        return subprocess.Popen([program, *self.arguments[1:]], env=environment, **options)
+
+    def answer(self) -> Any:
+        """Run it and return the JSON object it prints.
+
+        Raises:
+            FedpolypError: it failed; the message has what it said.
+        """
+        process = self.start(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        said, complained = (part.decode(errors="replace") for part in process.communicate())
+        try:
+            plain = json.loads(said[said.index("{") :])
+        except ValueError:
+            plain = {"success": False, "error-message": (complained or said).strip()}
+        if process.returncode or not plain.get("success", False):
+            why = str(plain.get("error-message") or complained.strip() or "it did not say why")
+            raise FedpolypError(f"'{' '.join(self.arguments[:3])}' failed: {' '.join(why.split())}")
+        return plain
+
+
+def superlink(settings: CoordinatorSettings) -> Command:
+    """The SuperLink, on loopback: behind it, what sites may reach; its control API, which has no login, is not."""
+    return Command(
+        (
+            "flower-superlink",
+            "--host=127.0.0.1",
+            f"--port={settings.control_port}",
+            f"--ssl-ca-certfile={settings.authority}",
+            f"--ssl-certfile={settings.certificate}",
+            f"--ssl-keyfile={settings.key}",
+            "--enable-supernode-auth",
+            f"--database={settings.database}",
+            "--isolation=subprocess",
+            "--disable-runtime-dependency-installation",
+        ),
+        _environment(settings.flower),
+    )
+
+
+def supernode(settings: SiteSettings, site_file: Path, port: int) -> Command:
+    """The SuperNode of a site; what it passes on to the ClientApp is where site.toml and the images are."""
+    named = f'site="{site_file.resolve()}" data="{settings.images.resolve()}"'
+    return Command(
+        (
+            "flower-supernode",
+            f"--superlink={settings.coordinator}",
+            f"--root-certificates={settings.authority}",
+            f"--auth-supernode-private-key={settings.key}",
+            "--host=127.0.0.1",
+            f"--port={port}",
+            f"--node-config={named}",
+        ),
+        _environment(settings.flower),
+    )
+
+
+def register(settings: CoordinatorSettings, site: str) -> Command:
+    """Make a site's public key known to the SuperLink."""
+    return control(
+        settings,
+        "supernode",
+        "register",
+        str(settings.public_key(site)),
+        CONNECTION,
+        "--name",
+        site,
+        "--format",
+        "json",
+    )
+
+
+def submit(settings: CoordinatorSettings, app: Path, run_config: Mapping[str, str]) -> Command:
+    """Start a run of the app in folder `app`."""
+    chosen = " ".join(f"{name}={json.dumps(value)}" for name, value in run_config.items())
+    return control(settings, "run", str(app), CONNECTION, "--run-config", chosen, "--format", "json")
+
+
+def control(settings: CoordinatorSettings, *arguments: str) -> Command:
+    """`flwr` with these arguments, which may name the connection `CONNECTION`."""
+    return Command(("flwr", *arguments), _environment(settings.flower))
+
+
+def write_connection(settings: CoordinatorSettings) -> None:
+    """Tell `flwr` where the coordinator's SuperLink is."""
+    write_text(
+        settings.flower / "config.toml",
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+        f'address = "127.0.0.1:{settings.control_port}"\nroot-certificates = {json.dumps(str(settings.authority))}\n',
+    )
+
+
+def quoted_safely(paths: Sequence[Path]) -> bool:
+    """Whether Flower can be told these paths: it takes settings apart at quotation marks."""
+    return not any(mark in str(path) for path in paths for mark in "\"'\\\n")
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": _POLL_SECONDS,
+    }

@@ -1,0 +1,383 @@
+"""`fedpolyp site`: the same federation at real hospitals, from certificates to the run."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fedpolyp.cli import flower
+from fedpolyp.cli.options import Given, with_settings
+from fedpolyp.cli.supervise import keep_running, serve_until_stopped, stop_signal
+from fedpolyp.cli.tables import plain_table, round_table
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
+
+if TYPE_CHECKING:
+    from fedpolyp.runs import RunFolder
+    from fedpolyp.watcher import Watcher
+
+app = typer.Typer(help="Take a federation to real hospitals: the same code at separate sites.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Option(help="the site's folder, with site.toml")]
+CoordinatorFolder = Annotated[Path, typer.Option(help="the coordinator's folder, with coordinator.toml")]
+PrintCommand = Annotated[bool, typer.Option("--print-command", help="print what would be run, and run nothing")]
+Data = Annotated[Path | None, typer.Option(help="folder of images, instead of the one in site.toml")]
+_STATUS_SECONDS, _POLL_SECONDS = 10.0, 0.5
+
+
+@app.command()
+def init(
+    coordinator: Annotated[str, typer.Option(help="host name or IP address by which sites reach the coordinator")],
+    sites: Annotated[str, typer.Option(help="the sites' names, separated by commas")],
+    out: Annotated[Path, typer.Option(help="folder to make")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="that sites reach")] = 9443,
+    keys: Annotated[bool, typer.Option(help="make the sites' keys here, too, instead of at the sites")] = True,
+) -> None:
+    """Make certificates, keys and a folder for each party."""
+    from fedpolyp.sites.folders import make_federation
+
+    names = [name.strip() for name in sites.split(",")]
+    make_federation(out, coordinator, port, names, keys)
+    console = _console()
+    console.print(f"{out / 'authority'}: keep it offline; it is needed again only to renew the certificate")
+    console.print(f"{out / 'coordinator'}: for the machine that {coordinator} names; fedpolyp site serve")
+    for name in names:
+        key = "give it to that hospital on a safe way, it holds a secret key" if keys else "fedpolyp site keygen there"
+        console.print(f"{out / name}: {key}")
+
+
+@app.command()
+def renew(out: Annotated[Path, typer.Option(help="the folder that 'site init' made")]) -> None:
+    """Give the coordinator a new certificate of the same authority; sites need not change anything."""
+    from fedpolyp.sites.folders import renew_certificate
+
+    renew_certificate(out)
+    _console().print(f"{out / 'coordinator'}: server.crt and server.key are new; restart 'fedpolyp site serve'")
+
+
+@app.command()
+def keygen(folder: Folder) -> None:
+    """Make a site's key at the site, so that only the public key ever travels."""
+    from fedpolyp.sites.certificates import write_site_key
+
+    settings = SiteSettings.load(folder / "site.toml")
+    public = write_site_key(settings.key, settings.name)
+    _console().print(f"send {public} to the coordinator, who registers it: fedpolyp site register {settings.name}")
+
+
+@app.command()
+def serve(
+    folder: CoordinatorFolder = Path("."),
+    listen: Annotated[str, typer.Option(help="address to listen on; all of this machine's when empty")] = "",
+    print_command: PrintCommand = False,
+) -> None:
+    """Serve the federation until stopped: Flower's SuperLink on loopback, and before it nginx, which sites reach."""
+    from fedpolyp.files import write_text
+    from fedpolyp.sites.proxy import nginx_config
+
+    settings = CoordinatorSettings.load(folder)
+    config = settings.folder / "proxy" / "nginx.conf"
+    link, proxy = flower.superlink(settings), flower.Command(("nginx", "-e", "stderr", "-c", str(config)))
+    if print_command:
+        _print(link, proxy)
+        return
+    write_text(config, nginx_config(settings, listen))
+    settings.flower.mkdir(mode=0o700, exist_ok=True)
+    flower.write_connection(settings)
+    _console().print(f"serving {', '.join(settings.sites)} on port {settings.port}; stop with Ctrl-C")
+    serve_until_stopped([link, proxy])
+
+
+@app.command()
+def register(
+    sites: Annotated[list[str] | None, typer.Argument(help="sites whose sites/NAME.pub is there; default: all")] = None,
+    folder: CoordinatorFolder = Path("."),
+    print_command: PrintCommand = False,
+) -> None:
+    """Let sites in, by the public keys in the coordinator's folder; the coordinator must be serving."""
+    import json
+
+    from fedpolyp.files import write_text
+    from fedpolyp.sites.certificates import read_public_key
+
+    settings = CoordinatorSettings.load(folder)
+    names = sites or list(settings.sites)
+    check_names(names)
+    known = _nodes(settings)
+    for name in names:
+        if name not in settings.sites:
+            raise UsageError(f"'{name}' is not among the sites in coordinator.toml: {', '.join(settings.sites)}")
+        read_public_key(settings.public_key(name))
+    if print_command:
+        _print(*(flower.register(settings, name) for name in names))
+        return
+    flower.write_connection(settings)
+    for name in names:
+        if name in known:
+            _console().print(f"{name} is registered already")
+            continue
+        known[name] = str(flower.register(settings, name).answer()["node-id"])
+        write_text(settings.nodes, json.dumps(known, indent=1) + "\n")
+        _console().print(f"{name} is registered")
+
+
+@app.command()
+def join(
+    folder: Folder = Path("."),
+    data: Data = None,
+    port: Annotated[int, typer.Option(help="on loopback, for Flower's own programs; one for each site here")] = 9094,
+    print_command: PrintCommand = False,
+) -> None:
+    """Join the federation and stay until stopped: Flower's SuperNode, started again whenever it ends."""
+    from fedpolyp.sites.connection import faults_of
+
+    settings = _site(folder, data)
+    node = flower.supernode(settings, folder / "site.toml", port)
+    if print_command:
+        _print(node)
+        return
+    settings.flower.mkdir(mode=0o700, exist_ok=True)
+    _console().print(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
+    keep_running(node, lambda: faults_of(settings), _console().print)
+
+
+@app.command()
+def check(folder: Folder = Path("."), data: Data = None) -> None:
+    """Before joining: try the images, one training step, the memory, the connection, the certificate, the clock."""
+    from fedpolyp.sites.check import checks
+
+    settings, console, bad = _site(folder, data), _console(), 0
+    for finding in checks(settings):
+        bad += not finding.good
+        console.print(f"{'ok  ' if finding.good else 'MEND'}  {finding.about}: {finding.text}")
+    if bad:
+        raise FedpolypError(f"{bad} thing{'s' * (bad > 1)} to mend before joining")
+
+
+@app.command()
+def log(
+    folder: Folder = Path("."),
+    last: Annotated[int, typer.Option(min=1, help="how many of the newest entries to show")] = 50,
+) -> None:
+    """Show what this site was asked and what it sent, and whether the log was changed afterwards."""
+    from fedpolyp.sites import audit
+
+    settings, console = SiteSettings.load(folder / "site.toml"), _console()
+    entries = list(audit.read(settings.audit))
+    table = plain_table(None, "time", "what", "message", "round", "bytes", "sha256 of the arrays", numbers_from=99)
+    for entry in entries[-last:]:
+        said = entry.content
+        what = f"CHANGED: {entry.fault}" if entry.fault else str(said.get("event", ""))
+        message = " ".join(str(said[name]) for name in ("message", "set") if said.get(name))
+        detail = str(said.get("reason") or str(said.get("sha256", ""))[:16])
+        cells = (said.get("time", "")[:19], what, message, said.get("round", ""), said.get("bytes", ""), detail)
+        table.add_row(*map(str, cells))
+    console.print(table)
+    faults = [entry for entry in entries if entry.fault]
+    if faults:
+        first = faults[0]
+        raise FedpolypError(f"{settings.audit} was changed: line {first.number} was {first.fault}")
+    if entries:
+        console.print(
+            f"{len(entries)} entries, none changed; the last is {entries[-1].content['hash']}", soft_wrap=True
+        )
+    else:
+        console.print("no entries yet")
+
+
+@app.command()
+def status(folder: CoordinatorFolder = Path("."), print_command: PrintCommand = False) -> None:
+    """Show which sites are connected, and what each did last."""
+    from fedpolyp.runs import RunFolder
+    from fedpolyp.sites.progress import last_doings
+
+    settings = CoordinatorSettings.load(folder)
+    command = flower.control(settings, "supernode", "list", flower.CONNECTION, "--format", "json")
+    if print_command:
+        _print(command)
+        return
+    flower.write_connection(settings)
+    listed = {node["node-id"]: node for node in command.answer()["nodes"]}
+    nodes = _nodes(settings)
+    folders = sorted(settings.runs_folder.glob("*/progress.jsonl"), key=lambda file: file.stat().st_mtime)
+    doings = dict(last_doings(RunFolder(folders[-1].parent), settings.sites)) if folders else {}
+    newest = f", last in {folders[-1].parent.name}" if folders else ""
+    table = plain_table(None, "site", "state", "since (UTC)", f"what it did{newest}", numbers_from=99)
+    for site in settings.sites:
+        node = listed.get(nodes.get(site, ""), {})
+        state = node.get("status", "not registered")
+        since = node.get({"online": "online-at", "offline": "offline-at"}.get(state, ""), "")
+        table.add_row(site, state, since[:19], doings.get(site, ""))
+    _console().print(table)
+
+
+@app.command("run")
+@with_settings(("", "model", "training", "federation", "runtime"))
+def run_(
+    given: Given,
+    folder: CoordinatorFolder = Path("."),
+    held_out: Annotated[Path | None, typer.Option(help="folder of images that no site has, to score on")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="run folder to make  [dim]\\[<coordinator>/runs/<time>][/dim]")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="go on with a run that was interrupted")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--app", help="checkout whose code the sites run  [dim]\\[the one in use][/dim]")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last line")] = False,
+    print_command: PrintCommand = False,
+) -> None:
+    """Train at the sites, on the coordinator's machine: submit the run, follow it, keep its folder."""
+    from fedpolyp import runs
+
+    settings = CoordinatorSettings.load(folder)
+    if resume is None:
+        run = _new_run(given, settings, held_out, out, dry=print_command)
+    elif out or held_out or given.overrides or given.file or given.preset:
+        raise UsageError("--resume goes on with the run as it is, so neither settings nor folders can be given with it")
+    else:
+        run = runs.find(resume, settings.runs_folder)
+    command = flower.submit(settings, _checkout(source), {"sites": str(run.path.resolve())})
+    if print_command:
+        _print(command)
+        return
+    flower.write_connection(settings)
+    try:
+        _follow(settings, run, str(command.answer()["run-id"]), quiet)
+    except FedpolypError as error:
+        if (done := len(run.rounds()) - 1) >= 0:
+            again = f"fedpolyp site run --folder {folder} --resume {run.path}"
+            error.add_note(f"{done} rounds are complete; go on with: {again}")
+        raise
+    _finish(run, quiet)
+
+
+def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None, out: Path | None, dry: bool) -> Any:
+    from fedpolyp import runs
+    from fedpolyp.config import DataConfig
+    from fedpolyp.data.hospitals import HospitalImages, Partition
+
+    config = given.config()
+    if config.arm != "federated":
+        raise UsageError(f"real sites are federated: --arm {config.arm} needs all images in one place")
+    path = out or settings.runs_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-sites"
+    runs.refuse_taken(path)
+    images = held_out or (settings.folder / settings.held_out if settings.held_out else None)
+    size = config.data.image_size
+    data = DataConfig(image_size=size) if images is None else DataConfig(image_size=size, source=str(images.resolve()))
+    hospitals = config.hospitals.model_copy(update={"count": len(settings.sites)})
+    config = config.model_copy(update={"data": data, "hospitals": hospitals})
+    ids: tuple[str, ...] = ()
+    store = None
+    if images is not None:
+        from fedpolyp.data.source import open_source
+
+        store = open_source(data, 0)
+        ids = tuple(sorted(record.id for record in store.records))
+    if dry:
+        return runs.RunFolder(path)
+    # What images the sites have is theirs to know.
+    partition = Partition(ids, {site: HospitalImages((), (), ()) for site in settings.sites})
+    return runs.create(path.resolve(), config, partition, None if store is None else store.path)
+
+
+def _follow(settings: CoordinatorSettings, run: "RunFolder", flower_id: str, quiet: bool) -> None:
+    """Show the run until it has ended.
+
+    Raises:
+        FedpolypError: it failed, was stopped, or the coordinator no longer answers.
+    """
+    from fedpolyp.cli.screen import console_of_its_own, screen
+    from fedpolyp.sites.progress import new_lines, progress_file
+
+    file = progress_file(run)
+    offset = file.stat().st_size if file.exists() else 0
+    asked = time.monotonic()
+    listing = flower.control(settings, "list", flower.CONNECTION, "--run-id", flower_id, "--format", "json")
+    with screen(console_of_its_own(), quiet) as watcher, stop_signal() as stop:
+        while not stop.is_set():
+            events, offset = new_lines(file, offset)
+            if _ended(events, run, watcher):
+                return
+            if time.monotonic() - asked > _STATUS_SECONDS:
+                state = listing.answer()["runs"][0]["status"]
+                asked = time.monotonic()
+                if state.startswith("finished"):
+                    if _ended(new_lines(file, offset)[0], run, watcher):
+                        return
+                    raise FedpolypError(f"the run has ended; Flower calls its state {state}")
+            stop.wait(_POLL_SECONDS)
+    flower.control(settings, "stop", flower_id, flower.CONNECTION, "--format", "json").answer()
+    raise FedpolypError("interrupted; the run was stopped")
+
+
+def _ended(events: list[dict[str, Any]], run: "RunFolder", watcher: "Watcher") -> bool:
+    from fedpolyp.sites.progress import retell
+
+    for event in events:
+        if event["event"] == "failed":
+            raise FedpolypError(event["reason"])
+        if event["event"] == "finished":
+            return True
+        retell(event, run, watcher)
+    return False
+
+
+def _finish(run: "RunFolder", quiet: bool) -> None:
+    from fedpolyp import checkpoints
+    from fedpolyp.data.source import open_source
+    from fedpolyp.report.curves import draw_curves
+    from fedpolyp.report.finish import finish
+    from fedpolyp.training import shared_trainer
+
+    config, rounds, console = run.config(), run.rounds(), _console()
+    scored_on = "held-out" if run.partition().heldout else "the sites' test"
+    if run.partition().heldout:
+        finish(run, open_source(config.data, config.data_seed))
+    else:
+        last = checkpoints.load(run.checkpoints, rounds[-1]["round"], config.fingerprint())
+        best = checkpoints.load(run.checkpoints, last.best_round, config.fingerprint())
+        shared_trainer(config).save(best.arrays, run.model_file())
+        draw_curves(run.curves, rounds)
+    if not quiet:
+        console.print(round_table(rounds))
+    console.print(f"{scored_on} Dice {rounds[-1]['dice']:.3f} after round {rounds[-1]['round']}")
+    console.print(f"run folder: {run.path}", soft_wrap=True)
+
+
+def _site(folder: Path, data: Path | None) -> SiteSettings:
+    file = folder / "site.toml"
+    settings = SiteSettings.load(file, "" if data is None else str(data.expanduser().resolve()))
+    if not settings.data:
+        raise UsageError(f"{file} names no folder of images: write it there as 'data', or give --data")
+    if not settings.key.exists():
+        raise UsageError(f"{settings.key} is missing: 'fedpolyp site keygen --folder {folder}' makes it")
+    if not flower.quoted_safely([file.resolve(), settings.images]):
+        raise UsageError(f"Flower cannot be told a path with quotation marks or backslashes: {settings.images}")
+    return settings
+
+
+def _checkout(chosen: Path | None) -> Path:
+    import fedpolyp
+
+    folder = (chosen or Path(fedpolyp.__file__).parents[1]).resolve()
+    if not (folder / "pyproject.toml").is_file() or not (folder / "clients").is_dir():
+        raise UsageError(f"{folder} is not a checkout of fedpolyp, whose code the sites would run; name one with --app")
+    return folder
+
+
+def _nodes(settings: CoordinatorSettings) -> dict[str, str]:
+    import json
+
+    return dict(json.loads(settings.nodes.read_text())) if settings.nodes.exists() else {}
+
+
+def _print(*commands: flower.Command) -> None:
+    for command in commands:
+        typer.echo(command.shown())
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True)

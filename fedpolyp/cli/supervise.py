@@ -1,0 +1,135 @@
+"""Keeps Flower's programs running: none is left behind, and one that ends is noticed."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedpolyp.cli.flower import Command
+from fedpolyp.errors import FedpolypError
+
+_PATIENCE = 120.0  # a site that was killed is let in again only when the coordinator has noticed, a minute later
+_LIVED = 60.0  # a SuperNode that ran so long had been let in
+_PAUSE, _GRACE = 10.0, 10.0
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def serve_until_stopped(commands: Sequence[Command]) -> None:
+    """Run all of `commands` until SIGINT or SIGTERM; when one ends by itself, end the others.
+
+    Raises:
+        FedpolypError: one has ended by itself.
+    """
+    with stop_signal() as stop:
+        running: list[subprocess.Popen[bytes]] = []
+        try:
+            for command in commands:
+                running.append(_start(command))
+            while not stop.is_set():
+                for command, process in zip(commands, running, strict=True):
+                    if process.poll() is not None:
+                        raise FedpolypError(f"{command.arguments[0]} has ended (exit code {process.returncode})")
+                stop.wait(0.5)
+        finally:
+            for process in running:
+                _end(process)
+
+
+def keep_running(command: Command, faults: Callable[[], Sequence[str]], say: Callable[[str], Any]) -> None:
+    """Run `command` until SIGINT or SIGTERM, and again whenever it ends; `faults` says what stands in its way.
+
+    Raises:
+        FedpolypError: something stood in its way, or it ended at once, for two minutes on end.
+    """
+    with stop_signal() as stop:
+        last_well = time.monotonic()
+        while not stop.is_set():
+            why = "; ".join(faults()) or _run_once(command, stop)
+            if stop.is_set():
+                return
+            if not why:
+                last_well, why = time.monotonic(), "the SuperNode has ended"
+            if time.monotonic() - last_well > _PATIENCE:
+                raise FedpolypError(f"gave up after {_PATIENCE:.0f} s: {why}")
+            say(f"{why}; trying again in {_PAUSE:.0f} s")
+            stop.wait(_PAUSE)
+
+
+def _run_once(command: Command, stop: threading.Event) -> str:
+    """Run it to its end; returns why it was not let in, '' when it was."""
+    began, process = time.monotonic(), _start(command)
+    try:
+        while process.poll() is None and not stop.is_set():
+            stop.wait(0.5)
+    finally:
+        _end(process)
+    if time.monotonic() - began > _LIVED:
+        return ""
+    return (
+        "the coordinator does not let this site in: its key is not registered, or the coordinator has not yet noticed "
+        "that an earlier start of this site has ended"
+    )
+
+
+def _start(command: Command) -> "subprocess.Popen[bytes]":
+    # Should this process be killed, the kernel ends what it started. Ctrl-C on the terminal is for this process alone.
+    return command.start(preexec_fn=_prepare, start_new_session=True)
+
+
+def _prepare() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Flower's programs end themselves by SIGINT, which a shell makes what it starts in the background ignore.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End `process` and all that it has started, some of which would outlive it in sessions of their own."""
+    everything = _descendants(process.pid) | {process.pid}
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
+    for number, kind in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+        deadline = time.monotonic() + kind
+        for known in everything:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(known, number)
+        while everything and time.monotonic() < deadline:
+            process.poll()
+            everything = {known for known in everything if _alive(known)}
+            time.sleep(0.1)
+
+
+def _descendants(parent: int) -> set[int]:
+    found: set[int] = set()
+    for children in Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                found |= {child} | _descendants(child)
+    return found
+
+
+def _alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, instead of breaking into what is going on."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

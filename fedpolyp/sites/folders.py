@@ -1,0 +1,106 @@
+"""The folders of a federation: one for each party, with what it needs and nothing that belongs to another."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedpolyp.errors import UsageError
+from fedpolyp.sites import certificates, recipes
+from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, write_secret
+from fedpolyp.sites.settings import CoordinatorSettings, Limits, Split, Table, check_host, check_names
+
+LOOPBACK = ("localhost", "127.0.0.1")
+
+
+def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_keys: bool = True) -> None:
+    """Make `out` with a folder for the authority, the coordinator and each site; with `make_keys` their keys, too.
+
+    Raises:
+        UsageError: `out` is there already, or a name is none.
+    """
+    check_host(host)
+    check_names(list(sites))
+    if out.exists():
+        raise UsageError(f"{out} exists already; choose another --out")
+    try:
+        out.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(f"cannot make {out}: {error.strerror}") from None
+    authority = Authority.new(f"fedpolyp authority of {host}")
+    _write_authority(out / "authority", authority)
+    _write_coordinator(out / "coordinator", authority, host, port, sites)
+    for site in sites:
+        folder = out / site
+        _write_site(folder, authority, host, port, site)
+        if make_keys:
+            public = certificates.write_site_key(folder / "site.key", site)
+            shutil.copyfile(public, CoordinatorSettings.load(out / "coordinator").public_key(site))
+
+
+def renew_certificate(out: Path) -> None:
+    """Give the coordinator of the federation in `out` a new key and certificate of the same authority and names.
+
+    Raises:
+        FedpolypError: the authority's folder is not there or not whole.
+    """
+    authority = Authority.load(out / "authority" / "ca.key", out / "authority" / "ca.crt")
+    settings = CoordinatorSettings.load(out / "coordinator")
+    settings.key.unlink(missing_ok=True)
+    _write_server(settings.folder, authority, settings.host)
+
+
+def _write_authority(folder: Path, authority: Authority) -> None:
+    folder.mkdir(mode=0o700)
+    write_secret(folder / "ca.key", key_pem(authority.key))
+    (folder / "ca.crt").write_bytes(certificate_pem(authority.certificate))
+
+
+def _write_coordinator(folder: Path, authority: Authority, host: str, port: int, sites: Sequence[str]) -> None:
+    (folder / "sites").mkdir(mode=0o700, parents=True)
+    folder.chmod(0o700)
+    (folder / "ca.crt").write_bytes(certificate_pem(authority.certificate))
+    _write_server(folder, authority, host)
+    names = ", ".join(f'"{site}"' for site in sites)
+    (folder / "coordinator.toml").write_text(
+        f'host = "{host}"\nport = {port}  # that the sites reach\nsites = [{names}]\n'
+        f"control_port = {CoordinatorSettings.model_fields['control_port'].default}  # on this machine only\n"
+        'held_out = ""  # a folder with images/ and masks/ that no site has; without it, the sites\' tests count\n'
+        'runs = "runs"  # where run folders are made\n',
+        encoding="utf-8",
+    )
+    for name, text in recipes.of_coordinator(port).items():
+        _write_recipe(folder / name, text)
+
+
+def _write_server(folder: Path, authority: Authority, host: str) -> None:
+    key, certificate = authority.server_certificate(list(dict.fromkeys([host, *LOOPBACK])))
+    write_secret(folder / "server.key", key_pem(key))
+    (folder / "server.crt").write_bytes(certificate_pem(certificate))
+
+
+def _write_site(folder: Path, authority: Authority, host: str, port: int, site: str) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "ca.crt").write_bytes(certificate_pem(authority.certificate))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    (folder / "site.toml").write_text(
+        f'name = "{site}"\ncoordinator = "{address}"\ndata = ""  # the folder with images/ and masks/\n'
+        f"\n# What the coordinator may ask for at most.\n[limits]\n{_explained(Limits())}"
+        f"\n# How the images are dealt; the same in every run.\n[split]\n{_explained(Split())}",
+        encoding="utf-8",
+    )
+    for name, text in recipes.of_site(site, host, port).items():
+        _write_recipe(folder / name, text)
+
+
+def _write_recipe(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755 if path.name == "start" else 0o644)
+
+
+def _explained(table: Table) -> str:
+    lines = []
+    for name, field in type(table).model_fields.items():
+        value = getattr(table, name)
+        shown = f'"{value}"' if isinstance(value, str) else value
+        lines.append(f"{f'{name} = {shown}':<24}# {field.description}\n")
+    return "".join(lines)

@@ -1,0 +1,38 @@
+"""A site's own images: ingested into its own folder, and dealt to its three sets."""
+
+import json
+
+from pydantic import TypeAdapter
+
+from fedpolyp.data.hospitals import HospitalImages, split
+from fedpolyp.data.ingest import ingest
+from fedpolyp.data.store import Store
+from fedpolyp.errors import UsageError
+from fedpolyp.sites.settings import SiteSettings
+
+_LISTS = TypeAdapter(HospitalImages)
+
+
+def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalImages]:
+    """The site's images at `image_size` pixels a side, and how they are dealt to its three sets.
+
+    Raises:
+        UsageError: there are no usable images, or the file that deals them does not fit.
+        FedpolypError: the store cannot be written.
+    """
+    if not settings.data:
+        raise UsageError("site.toml names no folder of images ('data')")
+    store = ingest(settings.images, image_size, settings.stores)
+    wanted = settings.split
+    if not wanted.file:
+        return store, split(store.records, wanted.val, wanted.test, wanted.seed)
+    file = settings.folder / wanted.file
+    try:
+        ids = _LISTS.validate_python(json.loads(file.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is not a JSON file with the lists train, val and test: {error}") from None
+    everything = [*ids.train, *ids.val, *ids.test]
+    if len(set(everything)) < len(everything):
+        raise UsageError(f"{file} names an image twice")
+    store.positions(everything)  # says which is missing
+    return store, ids

@@ -1,0 +1,86 @@
+"""How a run at real sites is followed: what its watcher hears goes to a file that another process reads."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.runs import RunFolder
+from fedpolyp.watcher import Watcher
+
+
+def progress_file(run: RunFolder) -> Path:
+    """Where a run at real sites tells what happens."""
+    return run.path / "progress.jsonl"
+
+
+class FileWatcher(Watcher):
+    """Writes what it hears to a file, one line each."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Write one line."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"event": event, **details}) + "\n")
+
+    def started(self, config: Config, partition: Partition, round: int) -> None:
+        """Write it."""
+        self.tell("started", round=round)
+
+    def asked(self, round: int, task: str, hospitals: Sequence[str]) -> None:
+        """Write it."""
+        self.tell("asked", round=round, task=task, hospitals=list(hospitals))
+
+    def replied(self, round: int, task: str, hospital: str, reason: str) -> None:
+        """Write it."""
+        self.tell("replied", round=round, task=task, hospital=hospital, reason=reason)
+
+    def finished_round(self, record: dict[str, Any]) -> None:
+        """Write it."""
+        self.tell("finished_round", record=record)
+
+    def note(self, text: str) -> None:
+        """Write it."""
+        self.tell("note", text=text)
+
+
+def new_lines(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """The events written to `file` after `offset` bytes, and the offset to ask with next time."""
+    if not file.exists():
+        return [], offset
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        text = stream.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+
+def retell(event: dict[str, Any], run: RunFolder, watcher: Watcher) -> None:
+    """Tell `watcher` what the run's own watcher heard."""
+    about = dict(event)
+    kind = about.pop("event")
+    if kind == "started":
+        watcher.started(run.config(), run.partition(), about["round"])
+    elif kind in ("asked", "replied", "finished_round", "note"):
+        getattr(watcher, kind)(**about)
+
+
+def last_doings(run: RunFolder, sites: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What each of `sites` last did in `run`, as far as the run knows."""
+    told = dict.fromkeys(sites, "")
+    for event in new_lines(progress_file(run), 0)[0]:
+        if event["event"] == "asked":
+            for site in event["hospitals"]:
+                told[site] = f"round {event['round']}: {_DOING[event['task']]}"
+        elif event["event"] == "replied":
+            done = event["reason"] or _DONE[event["task"]]
+            told[event["hospital"]] = f"round {event['round']}: {done}"
+    yield from ((site, told[site]) for site in sites)
+
+
+_DOING = {"train": "training", "val": "scoring its validation images", "test": "scoring its test images"}
+_DONE = {"train": "trained", "val": "scored its validation images", "test": "scored its test images"}

@@ -1,0 +1,199 @@
+"""What lies ready in a party's folder: how to start it, by hand, by systemd or in a container, and what to tell IT."""
+
+from string import Template
+
+# Where the systemd units and the container expect things; whoever installs them changes it there.
+INSTALLED = "/opt/fedpolyp"
+
+
+def of_site(site: str, host: str, port: int) -> dict[str, str]:
+    """The recipes of a site, by file name."""
+    known = {"site": site, "host": host, "port": port, "installed": INSTALLED}
+    return {
+        name: Template(text).substitute(known)
+        for name, text in {
+            "start": _SITE_START,
+            f"fedpolyp-{site}.service": _SITE_UNIT,
+            "Dockerfile": _DOCKERFILE,
+            "compose.yaml": _COMPOSE,
+            "relay.conf": _RELAY,
+            "IT.md": _IT,
+        }.items()
+    }
+
+
+def of_coordinator(port: int) -> dict[str, str]:
+    """The recipes of the coordinator, by file name."""
+    known = {"port": port, "installed": INSTALLED}
+    return {
+        name: Template(text).substitute(known)
+        for name, text in {"start": _COORDINATOR_START, "fedpolyp-coordinator.service": _COORDINATOR_UNIT}.items()
+    }
+
+
+_SITE_START = """#!/bin/sh
+# Joins the federation and stays until it is stopped. Needs fedpolyp on PATH; arguments go to 'site join'.
+exec fedpolyp site join --folder "$$(dirname -- "$$0")" "$$@"
+"""
+
+_COORDINATOR_START = """#!/bin/sh
+# Serves the federation on port $port and stays until it is stopped. Needs fedpolyp and nginx on PATH.
+exec fedpolyp site serve --folder "$$(dirname -- "$$0")" "$$@"
+"""
+
+_SITE_UNIT = """# Copy to /etc/systemd/system/. Expects this folder as $installed/$site, owned by the user 'fedpolyp',
+# and fedpolyp in $installed/venv. site.toml must name the folder of images, which that user only has to read.
+[Unit]
+Description=fedpolyp, the site $site of a federation
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+User=fedpolyp
+ExecStart=$installed/venv/bin/fedpolyp site join --folder $installed/$site
+Restart=always
+RestartSec=30
+NoNewPrivileges=true
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=true
+PrivateDevices=false
+ReadWritePaths=$installed/$site
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_COORDINATOR_UNIT = """# Copy to /etc/systemd/system/. Expects this folder as $installed/coordinator, owned by the user
+# 'fedpolyp', and fedpolyp installed in $installed/venv.
+[Unit]
+Description=fedpolyp, the coordinator of a federation
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+User=fedpolyp
+ExecStart=$installed/venv/bin/fedpolyp site serve --folder $installed/coordinator
+Restart=always
+RestartSec=10
+NoNewPrivileges=true
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=true
+ReadWritePaths=$installed/coordinator
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_DOCKERFILE = """# The build context is a checkout of fedpolyp, see compose.yaml.
+FROM python:3.11-slim
+RUN apt-get update \\
+    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \\
+    && rm -rf /var/lib/apt/lists/*
+COPY . /opt/fedpolyp
+RUN pip install --no-cache-dir --constraint /opt/fedpolyp/constraints.txt /opt/fedpolyp
+ENTRYPOINT ["fedpolyp", "site", "join", "--folder", "/site", "--data", "/images"]
+"""
+
+_COMPOSE = """# FEDPOLYP_SOURCE=<checkout of fedpolyp> FEDPOLYP_IMAGES=<folder of images> docker compose up -d
+#
+# The site's container has no network but 'inside', and there nothing but a relay that passes bytes on to
+# $host:$port: whatever code the coordinator ships, it can reach nothing else, and it can only read the images.
+services:
+  site:
+    build:
+      context: $${FEDPOLYP_SOURCE:?a checkout of fedpolyp}
+      dockerfile: $${PWD}/Dockerfile
+    restart: always
+    user: "$${FEDPOLYP_USER:-1000:1000}"
+    read_only: true
+    tmpfs: [/tmp]
+    environment: {HOME: /tmp}
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    volumes:
+      - .:/site
+      - $${FEDPOLYP_IMAGES:?the folder with images/ and masks/}:/images:ro
+    networks: [inside]
+    depends_on: [relay]
+  relay:
+    image: nginx:stable
+    restart: always
+    volumes: ["./relay.conf:/etc/nginx/nginx.conf:ro"]
+    networks:
+      inside: {aliases: ["$host"]}
+      outside: {}
+networks:
+  inside: {internal: true}
+  outside: {}
+"""
+
+_RELAY = """events {}
+stream {
+    server {
+        listen $port;
+        proxy_pass $host:$port;
+        proxy_timeout 1h;
+    }
+}
+"""
+
+_IT = """# Joining a federation as $site: what IT should know
+
+**What it is.** A program on a machine of the hospital trains a neural network that outlines polyps in colonoscopy
+images. Other hospitals do the same; a coordinator averages the networks. Images stay where they are.
+
+## Connections
+
+| from | to | what |
+|---|---|---|
+| this machine | **$host, TCP port $port** | HTTPS (TLS 1.2 or newer), opened from here, every few seconds |
+| this machine | itself (127.0.0.1, port 9094) | the program's own parts |
+
+Nothing connects *to* this machine, and nothing else is reached: no inbound rule, no other outbound rule. The
+coordinator is recognised by a certificate of the federation's own authority (`ca.crt` in this folder) and nothing else;
+this site is recognised by its key (`site.key`, made for it alone: keep it here, mode 0600).
+
+## What leaves the building
+
+- the network's weights after training here, and Adam's moments (running means of gradients) where the experiment
+  averages them
+- the number of training images, the mean training loss, the number of training steps, a process number
+- for each validation and test image: four pixel counts, its loss and a distance between outlines, in an order that
+  only this site can trace back
+- if an order is refused or fails: one line that says why, without names of files or folders
+- the site's name and public key, this machine's address on the network, and when it was connected
+
+**What never leaves:** images, masks, file names, paths, patient data of any kind. (Weights and per-image scores are
+made from images, and research has shown that something about single images can sometimes be inferred from them. They
+should be handled as derived from patient data, not as anonymous.)
+
+## What the coordinator may ask
+
+Two messages: *train* and *evaluate*. Both name the experiment's settings and no place: images come only from the
+folder that `site.toml` names, private state goes only into this folder, and an order for another hospital, of another
+kind, or beyond the `[limits]` in `site.toml` is refused. `audit.jsonl` keeps what was asked and what was sent, with
+sizes and SHA-256; `fedpolyp site log` shows it and whether it was changed afterwards.
+
+## What joining means for trust
+
+**Joining means running the coordinator's code.** The program that trains is sent by the coordinator with each run, and
+Flower, which carries it, has no supported way to pin which program that may be. The limits and the audit log are part
+of that program: they bind what orders may ask, and they prove that a log was not changed later, but they do not bind a
+coordinator who ships other code. If the coordinator is not trusted that far, use `compose.yaml`: a container that can
+only read the images, has no network but a relay to $host:$port, and writes only into this folder. What a hostile
+coordinator could still take is what its code reads and sends through that one connection.
+
+A compromised hospital cannot reach the others: sites reach only the part of the coordinator that hands out orders and
+takes replies, with their own key. It can send wrong weights; the coordinator checks names, shapes and finite values.
+
+## To join
+
+1. Install fedpolyp (see its README) and put this folder beside it, readable by its user alone.
+2. Write the folder of images (`images/` and `masks/` with files of the same stems) into `site.toml`.
+3. `fedpolyp site check --folder .` says what to mend.
+4. `./start`, or the systemd unit, or `compose.yaml`.
+
+To leave, stop it. Nothing else needs to be undone; the coordinator sees the site as offline.
+"""

@@ -1,0 +1,240 @@
+"""The settings of a site and of the coordinator: site.toml and coordinator.toml, and what a site allows."""
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedpolyp.config import PHANTOM, Config
+from fedpolyp.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+class Refusal(ValueError):
+    """An order that this site does not carry out; the reason names nothing of the site and may be sent."""
+
+
+class Table(BaseModel):
+    """A table of a TOML file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any], file: Path) -> Self:
+        """The table that `file` holds as `plain`.
+
+        Raises:
+            UsageError: a value is missing, unknown or out of bounds.
+        """
+        try:
+            return cls.model_validate(plain)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise UsageError(f"{file}: {where}: {problem['msg']}; got {problem['input']!r}") from None
+
+
+class Limits(Table):
+    """What the coordinator may ask for at most; one that asks for more is refused."""
+
+    local_epochs: int = Field(10, ge=1, description="passes over the training images in one round")
+    steps: int = Field(20_000, ge=1, description="training steps in one round")
+    batch_size: int = Field(64, ge=1, description="images in one step")
+    image_size: int = Field(512, ge=32, description="side of the images, pixels")
+    base_filters: int = Field(64, ge=1, description="filters of the U-Net's first block")
+
+    def check(self, config: Config) -> None:
+        """Refuse `config`, which came with an order, when it asks for more than is allowed or names a place.
+
+        Raises:
+            Refusal: it does.
+        """
+        if config.data.source != PHANTOM or config.data.lists is not None:
+            raise Refusal("an order must not name a folder: a site's images are where the site says")
+        asked = {
+            "local_epochs": config.training.local_epochs,
+            "batch_size": config.training.batch_size,
+            "image_size": config.data.image_size,
+            "base_filters": config.model.base_filters,
+        }
+        for name, value in asked.items():
+            if value > getattr(self, name):
+                raise Refusal(f"this site allows {name} up to {getattr(self, name)}; the order asks for {value}")
+
+    def check_steps(self, images: int, config: Config) -> None:
+        """Refuse a training on so many `images` that takes more steps than are allowed.
+
+        Raises:
+            Refusal: it does.
+        """
+        steps = -(-images // config.training.batch_size) * config.training.local_epochs
+        if steps > self.steps:
+            raise Refusal(f"this site allows {self.steps} steps in a round; the order asks for {steps}")
+
+
+class Split(Table):
+    """How the site's images are dealt to training, validation and test; it stays the same from run to run."""
+
+    val: float = Field(0.1, ge=0, lt=0.5, description="fraction of the images kept for validation")
+    test: float = Field(0.1, ge=0, lt=0.5, description="fraction of the images kept for the test")
+    seed: int = Field(0, ge=0, lt=2**31, description="fixes which")
+    file: str = Field("", description="a JSON file with the lists train, val and test of image names, to deal instead")
+
+
+class SiteSettings(Table):
+    """A site: who it is, where its images are, what it allows."""
+
+    folder: Path  # that site.toml lies in
+    name: str
+    coordinator: str  # host:port
+    data: str = ""  # the folder with images/ and masks/; '' until 'site join --data' names it
+    limits: Limits = Limits()
+    split: Split = Split()
+
+    @classmethod
+    def load(cls, file: Path, data: str = "") -> "SiteSettings":
+        """The settings in `file`; `data` wins over the folder of images that it names.
+
+        Raises:
+            UsageError: the file cannot be read or holds something else.
+        """
+        plain = _read(file) | ({"data": data} if data else {})
+        return cls.of(plain | {"folder": file.resolve().parent}, file)
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the federation's authority."""
+        return self.folder / "ca.crt"
+
+    @property
+    def key(self) -> Path:
+        """The site's private key."""
+        return self.folder / "site.key"
+
+    @property
+    def images(self) -> Path:
+        """The folder of images; a relative one lies in the site's folder."""
+        return self.folder / self.data
+
+    @property
+    def stores(self) -> Path:
+        """Where the ingested images are kept."""
+        return self.folder / "stores"
+
+    @property
+    def state(self) -> Path:
+        """Where what a hospital keeps between rounds lies, a folder a run."""
+        return self.folder / "state"
+
+    @property
+    def audit(self) -> Path:
+        """The log of what was asked and what was sent."""
+        return self.folder / "audit.jsonl"
+
+    @property
+    def flower(self) -> Path:
+        """Flower's own folder."""
+        return self.folder / "flower"
+
+
+class CoordinatorSettings(Table):
+    """The coordinator: how it is reached, who takes part, where its runs lie."""
+
+    folder: Path  # that coordinator.toml lies in
+    host: str
+    sites: tuple[str, ...]
+    port: int = Field(9443, ge=1, le=65535)  # that sites reach
+    control_port: int = Field(18080, ge=1, le=65535)  # of the SuperLink, on loopback only
+    held_out: str = ""  # a folder with images/ and masks/ that no site has; '' for none
+    runs: str = "runs"
+
+    @classmethod
+    def load(cls, folder: Path) -> "CoordinatorSettings":
+        """The settings in coordinator.toml in `folder`.
+
+        Raises:
+            UsageError: the file cannot be read or holds something else.
+        """
+        file = folder / "coordinator.toml"
+        return cls.of(_read(file) | {"folder": folder.resolve()}, file)
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the federation's authority."""
+        return self.folder / "ca.crt"
+
+    @property
+    def certificate(self) -> Path:
+        """The server's certificate."""
+        return self.folder / "server.crt"
+
+    @property
+    def key(self) -> Path:
+        """The server's private key."""
+        return self.folder / "server.key"
+
+    @property
+    def flower(self) -> Path:
+        """Flower's own folder."""
+        return self.folder / "flower"
+
+    @property
+    def database(self) -> Path:
+        """What the SuperLink remembers: registered sites and runs."""
+        return self.folder / "superlink.db"
+
+    @property
+    def nodes(self) -> Path:
+        """Which of Flower's nodes is which site."""
+        return self.folder / "nodes.json"
+
+    @property
+    def runs_folder(self) -> Path:
+        """The folder of run folders."""
+        return self.folder / self.runs
+
+    def public_key(self, site: str) -> Path:
+        """Where the public key of `site` lies."""
+        return self.folder / "sites" / f"{site}.pub"
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse names of sites that are no names, or are given twice.
+
+    Raises:
+        UsageError: one is.
+    """
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"a site's name has lower-case letters, digits and hyphens, 63 at most; got '{name}'")
+    if len(set(names)) < len(names) or not names:
+        raise UsageError(f"sites must be named once each; got '{','.join(names)}'")
+
+
+def check_host(host: str) -> None:
+    """Refuse what is neither a host name nor an IP address.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if _HOST.fullmatch(host):
+            return
+        raise UsageError(f"--coordinator takes a host name or an IP address without a port; got '{host}'") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not valid TOML: {error}") from None

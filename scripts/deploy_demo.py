@@ -1,0 +1,138 @@
+"""Plays a deployment on this machine: one coordinator, three hospitals, each a process with a folder of its own."""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+
+from fedpolyp.data import phantom
+from fedpolyp.data.ingest import FORMATS
+
+SITES = ("oslo", "bergen", "tromso")
+PARTIES = (*SITES, "held-out")
+FEDPOLYP = (sys.executable, "-m", "fedpolyp")
+SETTINGS = ("--base-filters", "8", "--batch-size", "8", "--local-epochs", "2", "--learning-rate", "0.01")
+
+
+def main() -> int:
+    """Make the folders, start everybody, run, end everybody."""
+    parser = argparse.ArgumentParser(prog="deploy-demo", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder with images/ and masks/ to share out, instead of drawn ones")
+    parser.add_argument("--images", type=int, default=40, help="drawn images for each hospital [40]")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of federation [3]")
+    parser.add_argument("--size", type=int, default=64, help="side of the images in training, pixels [64]")
+    parser.add_argument("--out", type=Path, help="folder to keep everything in [a temporary one, removed]")
+    chosen = parser.parse_args()
+    folder = chosen.out or Path(tempfile.mkdtemp(prefix="deploy-demo-"))
+    try:
+        (share_out if chosen.data else draw)(folder / "images", chosen)
+        return play(folder, chosen.rounds, chosen.size)
+    finally:
+        if chosen.out is None:
+            shutil.rmtree(folder)
+
+
+def play(folder: Path, rounds: int, size: int) -> int:
+    """Serve, register, join, run; returns the run's exit code."""
+    deploy, door, control = folder / "deploy", free_port(), free_port()
+    coordinator = deploy / "coordinator"
+    names = ",".join(SITES)
+    fedpolyp("site", "init", "--coordinator=localhost", f"--sites={names}", f"--out={deploy}", f"--port={door}")
+    settings = coordinator / "coordinator.toml"
+    settings.write_text(settings.read_text().replace("control_port = 18080", f"control_port = {control}"))
+    with contextlib.ExitStack() as started:
+        serve = ("site", "serve", f"--folder={coordinator}", "--listen=127.0.0.1")
+        started.enter_context(running(serve, folder / "serve.log"))
+        for port in (door, control):
+            wait_for(port)
+        fedpolyp("site", "register", f"--folder={coordinator}")
+        for site in SITES:
+            data, port = folder / "images" / site, free_port()
+            join = ("site", "join", f"--folder={deploy / site}", f"--data={data}", f"--port={port}")
+            started.enter_context(running(join, folder / f"{site}.log"))
+        heldout = folder / "images" / "held-out"
+        run = ("site", "run", f"--folder={coordinator}", f"--held-out={heldout}", f"--rounds={rounds}")
+        config = folder / "experiment.toml"
+        config.write_text(f"[data]\nimage_size = {size}\n")
+        began = time.monotonic()
+        code = subprocess.run([*FEDPOLYP, *run, f"--config={config}", *SETTINGS]).returncode
+        print(f"the run took {time.monotonic() - began:.0f} s and ended with exit code {code}", flush=True)
+        fedpolyp("site", "status", f"--folder={coordinator}")
+        fedpolyp("site", "log", f"--folder={deploy / SITES[0]}", "--last=6")
+    return code
+
+
+def fedpolyp(*arguments: str) -> None:
+    """Run a command that must succeed."""
+    print(f"$ fedpolyp {' '.join(arguments)}", flush=True)
+    subprocess.run([*FEDPOLYP, *arguments], check=True)
+
+
+@contextlib.contextmanager
+def running(arguments: Sequence[str], log: Path) -> Iterator[None]:
+    """Keep a command running in the background; end it, and wait until it has ended what it started."""
+    print(f"$ fedpolyp {' '.join(arguments)} &", flush=True)
+    with log.open("wb") as stream:
+        process = subprocess.Popen([*FEDPOLYP, *arguments], stdout=stream, stderr=stream, start_new_session=True)
+    try:
+        yield
+    finally:
+        if process.poll() is not None:
+            print(f"it ended too early ({process.returncode}):", *log.read_text().splitlines()[-5:], sep="\n  ")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, seconds: float = 120) -> None:
+    """Wait until somebody listens on `port`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"nobody listens on port {port} after {seconds:.0f} s") from None
+            time.sleep(0.2)
+
+
+def draw(folder: Path, chosen: argparse.Namespace) -> None:
+    """Draw frames with a look of their own for each party."""
+    images, masks, look = phantom.draw(chosen.images * len(PARTIES), 2 * chosen.size, len(PARTIES), seed=0)
+    for number, party in enumerate(PARTIES):
+        for part, pictures in (("images", images[..., ::-1]), ("masks", masks * 255)):
+            (folder / party / part).mkdir(parents=True)
+            for frame in (look == number).nonzero()[0]:
+                cv2.imwrite(str(folder / party / part / f"frame-{frame:04d}.png"), pictures[frame])
+
+
+def share_out(folder: Path, chosen: argparse.Namespace) -> None:
+    """Give each party every fourth image of a folder, by links."""
+    for part in ("images", "masks"):
+        files = sorted(file for file in (chosen.data / part).iterdir() if file.suffix.lower() in FORMATS)
+        for number, party in enumerate(PARTIES):
+            (folder / party / part).mkdir(parents=True)
+            for file in files[number :: len(PARTIES)]:
+                (folder / party / part / file.name).symlink_to(file.resolve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""`fedpolyp site`: what it makes, prints and refuses, without Flower's programs."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fedpolyp.cli import app
+from fedpolyp.errors import FedpolypError
+from fedpolyp.sites import audit
+
+
+def fedpolyp(*arguments: str) -> str:
+    """What the command prints; raises what it raises."""
+    outcome = CliRunner().invoke(app, ["site", *arguments])
+    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
+        raise outcome.exception
+    assert outcome.exit_code == 0, outcome.output
+    return outcome.output
+
+
+@pytest.fixture
+def deploy(tmp_path: Path) -> Path:
+    said = fedpolyp("init", "--coordinator", "localhost", "--sites", "oslo,bergen", "--out", str(tmp_path / "deploy"))
+    assert "keep it offline" in said
+    return tmp_path / "deploy"
+
+
+def test_serve_shows_the_superlink_on_loopback_with_node_authentication(deploy: Path) -> None:
+    said = fedpolyp("serve", "--folder", str(deploy / "coordinator"), "--print-command")
+    assert "flower-superlink --host=127.0.0.1" in said and "--enable-supernode-auth" in said
+    assert f"--database={deploy / 'coordinator' / 'superlink.db'}" in said and "nginx " in said
+    assert not (deploy / "coordinator" / "proxy").exists()
+
+
+def test_join_shows_the_supernode_with_the_sites_own_key_and_folder(deploy: Path, tmp_path: Path) -> None:
+    said = fedpolyp("join", "--folder", str(deploy / "oslo"), "--data", str(tmp_path / "pictures"), "--print-command")
+    assert f"--auth-supernode-private-key={deploy / 'oslo' / 'site.key'}" in said
+    assert f'site="{deploy / "oslo" / "site.toml"}" data="{tmp_path / "pictures"}"' in said
+
+
+def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Path) -> None:
+    folder = str(deploy / "coordinator")
+    assert "flwr supernode register" in fedpolyp("register", "--folder", folder, "--print-command")
+    assert "flwr run " in fedpolyp("run", "--folder", folder, "--rounds", "3", "--print-command")
+    assert "flwr supernode list" in fedpolyp("status", "--folder", folder, "--print-command")
+    assert not (deploy / "coordinator" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["join", "--folder", "{}/oslo"], "names no folder of images"),
+        (["join", "--folder", "{}/oslo", "--data", '{}/a"b'], "quotation marks"),
+        (["join", "--folder", "{}/nowhere"], "cannot read"),
+        (["register", "--folder", "{}/coordinator", "tromso"], "is not among the sites"),
+        (["run", "--folder", "{}/coordinator", "--arm", "pooled"], "real sites are federated"),
+        (["run", "--folder", "{}/coordinator", "--resume", "x", "--rounds", "3"], "goes on with the run as it is"),
+        (["run", "--folder", "{}/coordinator", "--app", "{}"], "is not a checkout"),
+        (["keygen", "--folder", "{}/oslo"], "never overwritten"),
+        (["log", "--folder", "{}/oslo"], "cannot read the audit log"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(deploy: Path, arguments: list[str], why: str) -> None:
+    with pytest.raises(FedpolypError, match=why):
+        fedpolyp(*(argument.replace("{}", str(deploy)) for argument in arguments))
+
+
+def test_a_key_made_at_the_site_is_the_one_it_joins_with(tmp_path: Path) -> None:
+    out = tmp_path / "deploy"
+    fedpolyp("init", "--coordinator", "localhost", "--sites", "oslo", "--out", str(out), "--no-keys")
+    with pytest.raises(FedpolypError, match="keygen"):
+        fedpolyp("join", "--folder", str(out / "oslo"), "--data", str(tmp_path))
+    assert "oslo.pub" in fedpolyp("keygen", "--folder", str(out / "oslo"))
+    assert (out / "oslo" / "site.key").exists() and (out / "oslo" / "oslo.pub").exists()
+
+
+def test_the_log_shows_its_entries_and_that_one_was_changed(deploy: Path) -> None:
+    log = deploy / "oslo" / "audit.jsonl"
+    for event in ("asked", "sent"):
+        audit.append(log, event, {"message": "evaluate", "set": "val", "round": 3, "bytes": 17, "sha256": "ab" * 32})
+    said = fedpolyp("log", "--folder", str(deploy / "oslo"))
+    assert "evaluate val" in said and "2 entries, none changed" in said
+    log.write_bytes(log.read_bytes().replace(b'"bytes": 17', b'"bytes": 18', 1))
+    with pytest.raises(FedpolypError, match="line 1 was changed after it was written"):
+        fedpolyp("log", "--folder", str(deploy / "oslo"))

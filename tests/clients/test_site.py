@@ -1,0 +1,182 @@
+"""A site does what its settings allow, with its own images, and nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import RecordDict
+
+from clients.messages import content_of, from_record, to_record
+from fedpolyp.model.arrays import equal
+from fedpolyp.sites import audit
+from fedpolyp.sites.settings import Refusal
+from fedpolyp.training import shared_trainer
+from tests.real_sites import RUN, deliver, make_sites, order, send, tiny
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sites(tmp_path_factory.mktemp("sites") / "deploy")
+
+
+@pytest.fixture
+def oslo(sites: Path) -> Path:
+    (sites / "oslo" / "audit.jsonl").unlink(missing_ok=True)
+    return sites / "oslo"
+
+
+def log_of(site: Path) -> list[dict[str, Any]]:
+    entries = list(audit.read(site / "audit.jsonl"))
+    assert not any(entry.fault for entry in entries)
+    return [entry.content for entry in entries]
+
+
+def limited(site: Path, **limits: int) -> None:
+    """Write other limits into site.toml."""
+    lines = (site / "site.toml").read_text().splitlines()
+    for name, value in limits.items():
+        lines = [f"{name} = {value}" if line.startswith(f"{name} =") else line for line in lines]
+    (site / "site.toml").write_text("\n".join(lines) + "\n")
+
+
+def test_a_site_trains_on_its_own_images_and_keeps_all_it_makes_in_its_own_folder(oslo: Path) -> None:
+    reply = send(oslo, order(config=tiny(training__optimizer_state="keep")))
+    assert reply.content.metric_records["metrics"]["images"] == 10  # of 12, one each for validation and test
+    assert not equal(from_record(reply.content.array_records["arrays"]), shared_trainer(tiny()).initial)
+    assert list((oslo / "state" / RUN).glob("*.npz")) and list((oslo / "stores").iterdir())
+
+
+def test_a_site_sends_counts_of_its_images_and_no_names(oslo: Path) -> None:
+    reply = send(oslo, order(score_set="test", distances=True), "evaluate")
+    scores = from_record(reply.content.array_records["scores"])
+    assert scores["counts"].shape == (1, 4) and scores["hd95"].shape == (1,)
+    assert "patient" not in str(reply.content)
+
+
+@pytest.mark.parametrize("field", ["run_folder", "store"])
+def test_an_order_that_names_a_folder_is_refused(oslo: Path, field: str) -> None:
+    with pytest.raises(Refusal, match="must not name a folder"):
+        send(oslo, order(**{field: "/etc"}))
+
+
+@pytest.mark.parametrize("setting", [{"data__source": "/etc"}, {"data__lists": "/etc"}])
+def test_an_order_whose_config_names_a_folder_is_refused(oslo: Path, setting: dict[str, str]) -> None:
+    with pytest.raises(Refusal, match="must not name a folder"):
+        send(oslo, order(config=tiny(**setting)))
+
+
+@pytest.mark.parametrize("run", ["", "../../etc", "/etc", "0" * 33, "G" * 32])
+def test_an_order_whose_run_could_be_a_path_is_refused(oslo: Path, run: str) -> None:
+    with pytest.raises(Refusal, match="32 hexadecimal digits"):
+        send(oslo, order(run=run))
+
+
+@pytest.mark.parametrize("name", ["bergen", "", "../bergen"])
+def test_an_order_for_another_hospital_is_refused(oslo: Path, name: str) -> None:
+    with pytest.raises(Refusal, match="^this site is oslo; an order for .* is refused$"):
+        send(oslo, order(name))
+
+
+@pytest.mark.parametrize(
+    ("limit", "setting"),
+    [
+        ("local_epochs", {"training__local_epochs": 11}),
+        ("batch_size", {"training__batch_size": 65}),
+        ("image_size", {"data__image_size": 528}),
+        ("base_filters", {"model__base_filters": 65}),
+    ],
+)
+def test_an_order_beyond_a_limit_is_refused(oslo: Path, limit: str, setting: dict[str, int]) -> None:
+    with pytest.raises(Refusal, match=f"^this site allows {limit} up to "):
+        send(oslo, order(config=tiny(**setting)))
+
+
+def test_an_order_with_more_steps_than_allowed_is_refused(tmp_path: Path) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    limited(site, steps=5)
+    with pytest.raises(Refusal, match="^this site allows 5 steps in a round; the order asks for 6$"):
+        send(site, order(config=tiny(training__local_epochs=2)))  # 10 images in batches of 4, twice
+
+
+@pytest.mark.parametrize("kind", ["query", "train.other", "evaluate.files", "system"])
+def test_a_message_of_another_kind_is_refused(oslo: Path, kind: str) -> None:
+    with pytest.raises(Refusal, match="^a site takes the messages train and evaluate; got "):
+        send(oslo, order(), kind)
+    assert [entry["event"] for entry in log_of(oslo)] == ["asked", "refused"]
+
+
+@pytest.mark.parametrize("score_set", ["train", "../val"])
+def test_scores_of_training_images_are_refused(oslo: Path, score_set: str) -> None:
+    with pytest.raises(Refusal, match="must be one of"):
+        send(oslo, order(score_set=score_set), "evaluate")
+
+
+@pytest.mark.parametrize("text", ["", "{}x", '{"seed": "high"}', '{"shell": "rm"}'])
+def test_an_order_whose_config_is_none_is_refused(oslo: Path, text: str) -> None:
+    asked = order()
+    with pytest.raises(Refusal, match="^the order's config is not one$"):
+        send(oslo, type(asked)(**{**asked.__dict__, "config": text}))
+
+
+def test_a_message_without_an_order_is_refused_and_logged(oslo: Path) -> None:
+    with pytest.raises(Refusal, match="holds no order"):
+        deliver(oslo, RecordDict({"arrays": to_record({"w": np.zeros(2)})}))
+    assert [entry["event"] for entry in log_of(oslo)] == ["asked", "refused"]
+
+
+def test_the_log_holds_what_was_asked_and_what_was_sent(oslo: Path) -> None:
+    reply = send(oslo, order(round=7))
+    asked, sent = log_of(oslo)
+    assert (asked["event"], sent["event"]) == ("asked", "sent")
+    assert asked["round"] == sent["round"] == 7 and asked["run"] == RUN
+    arrays = reply.content.array_records["arrays"]
+    assert sent["bytes"] == sum(len(array.data) for array in arrays.values()) and len(sent["sha256"]) == 64
+    again = send(oslo, order(round=7))
+    assert log_of(oslo)[-1]["sha256"] == sent["sha256"]
+    assert equal(from_record(again.content.array_records["arrays"]), from_record(arrays))
+
+
+def test_without_a_log_nothing_is_done(oslo: Path) -> None:
+    (oslo / "audit.jsonl").mkdir()
+    try:
+        with pytest.raises(RuntimeError, match="^it cannot work with its disk: Is a directory$"):
+            send(oslo, order())
+    finally:
+        (oslo / "audit.jsonl").rmdir()
+
+
+@pytest.mark.parametrize("broken", ["no images", "no site.toml", "bad site.toml", "an image that is missing"])
+def test_a_failure_tells_the_coordinator_no_name_and_no_path(tmp_path: Path, broken: str) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    file = site / "site.toml"
+    if broken == "no images":
+        file.write_text(file.read_text().replace("images-of", "nowhere"))
+    elif broken == "no site.toml":
+        file.unlink()
+    elif broken == "bad site.toml":
+        file.write_text("name = [")
+    else:
+        (site / "split.json").write_text(json.dumps({"train": ["patient-999"], "val": [], "test": []}))
+        file.write_text(file.read_text().replace('file = "" ', 'file = "split.json" '))
+    with pytest.raises(RuntimeError) as failed:
+        send(site, order())
+    said = str(failed.value)
+    assert "its own log says why" in said
+    assert str(tmp_path) not in said and "patient" not in said and failed.value.__cause__ is None
+
+
+def test_a_site_deals_its_images_by_the_file_it_is_given(tmp_path: Path) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    names = [f"patient-{number:03d}" for number in range(12)]
+    (site / "split.json").write_text(json.dumps({"train": names[:5], "val": names[5:8], "test": names[8:]}))
+    (site / "site.toml").write_text((site / "site.toml").read_text().replace('file = "" ', 'file = "split.json" '))
+    assert send(site, order()).content.metric_records["metrics"]["images"] == 5
+    counts = from_record(send(site, order(score_set="test"), "evaluate").content.array_records["scores"])["counts"]
+    assert counts.shape == (4, 4)
+
+
+def test_a_site_cannot_be_told_by_a_message_that_it_is_none(oslo: Path) -> None:
+    with pytest.raises(Refusal):
+        deliver(oslo, content_of(order("oslo", run="", run_folder="/tmp", store="/tmp"), to_record({})))

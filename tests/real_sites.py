@@ -1,0 +1,72 @@
+"""A small federation of real sites for tests: folders, drawn images as files, and the messages a coordinator sends."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from clients.app import app
+from clients.messages import Order, content_of, to_record
+from fedpolyp.config import Config, load
+from fedpolyp.data import phantom
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.sites.folders import make_federation
+from fedpolyp.training import shared_trainer
+
+SITES = ("oslo", "bergen", "tromso")
+RUN = "0123456789abcdef" * 2
+SETTINGS: dict[str, Any] = {
+    "data.image_size": 32,
+    "model.base_filters": 4,
+    "training.batch_size": 4,
+    "federation.rounds": 3,
+}
+
+
+def draw_images(folder: Path, count: int, first: int = 0, size: int = 64) -> Path:
+    """Write phantom frames `first` and on, in the layout that a hospital has."""
+    images, masks, _ = phantom.draw(first + count, size, 3, 0)
+    for part, pictures in (("images", images[..., ::-1]), ("masks", masks * 255)):
+        (folder / part).mkdir(parents=True)
+        for number in range(first, first + count):
+            cv2.imwrite(str(folder / part / f"patient-{number:03d}.png"), pictures[number])
+    return folder
+
+
+def make_sites(out: Path, images: int = 12, sites: Sequence[str] = SITES, port: int = 9443) -> Path:
+    """The folders of a federation on loopback, each site with images of its own."""
+    make_federation(out, "localhost", port, sites)
+    for number, site in enumerate(sites):
+        folder = draw_images(out / "images-of" / site, images, number * images)
+        file = out / site / "site.toml"
+        file.write_text(file.read_text().replace('data = ""', f"data = {json.dumps(str(folder))}"))
+    return out
+
+
+def tiny(**overrides: Any) -> Config:
+    """The config of a tiny experiment; `section__name=value` overrides."""
+    return load(overrides=SETTINGS | {name.replace("__", "."): value for name, value in overrides.items()})
+
+
+def order(site: str = "oslo", round: int = 1, config: Config | None = None, **details: Any) -> Order:
+    """An order as the coordinator sends it to a site."""
+    details = {"run": RUN, "learning_rate": 0.01} | details
+    return Order(site, round, (config or tiny()).model_dump_json(), **details)
+
+
+def send(site: Path, asked: Order, kind: str = "train", arrays: Arrays | None = None) -> Message:
+    """What the site of the folder `site` replies to an order."""
+    weights = shared_trainer(tiny()).initial if arrays is None else arrays
+    return deliver(site, content_of(asked, to_record(weights)), kind)
+
+
+def deliver(site: Path, content: RecordDict, kind: str = "train") -> Message:
+    """What the site of the folder `site` replies to a message with this content."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    message = Message(content, 1, kind)
+    message.metadata.__dict__["_message_id"] = "asked"
+    return app(message, Context(1, 1, {"site": str(site / "site.toml")}, RecordDict(), {}))

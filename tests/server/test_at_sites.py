@@ -1,0 +1,181 @@
+"""The same federation at real sites: same bits as its simulation, and it copes with sites that are not there."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, Message
+from flwr.serverapp import Grid
+
+from clients.app import app as client_app
+from clients.messages import order_of
+from fedpolyp import runs
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import HospitalImages, Partition, deal
+from fedpolyp.data.source import open_source
+from fedpolyp.errors import FedpolypError
+from fedpolyp.model.arrays import equal
+from fedpolyp.runs import RunFolder
+from fedpolyp.sites.folders import make_federation
+from fedpolyp.watcher import Watcher
+from server.rounds import Federation
+from tests.real_sites import RUN, draw_images
+from tests.serial_grid import SerialGrid
+from tests.tiny import Notes, federate, final, tiny_config
+
+
+@dataclass(frozen=True)
+class Node:
+    """What Flower says about a connected node."""
+
+    name: str
+    node_id: int
+
+
+class SitesGrid(SerialGrid):
+    """Nodes that are sites, each with a folder of its own; those in `away` are not connected."""
+
+    def __init__(self, deploy: Path, sites: list[str]) -> None:
+        super().__init__(client_app, len(sites))
+        self.deploy = deploy
+        self.sites = dict(enumerate(sites, 101))
+        self.away: set[str] = set()
+
+    def get_nodes(self) -> Iterable[object]:
+        return [Node(name, number) for number, name in self.sites.items() if name not in self.away]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids: list[str] = []
+        for message in messages:
+            name = self.sites[message.metadata.dst_node_id]
+            self.node_config = {"site": str(self.deploy / name / "site.toml")}
+            ids += super().push_messages([message])
+        return ids
+
+
+def images_of_everybody(tmp_path: Path) -> Config:
+    return tiny_config(data__source=str(draw_images(tmp_path / "all", 40)), federation__rounds=2)
+
+
+def deploy(tmp_path: Path, config: Config, partition: Partition) -> Path:
+    """Site folders that hold just what `partition` deals to each hospital."""
+    out = tmp_path / "deploy"
+    make_federation(out, "localhost", 9443, sorted(partition.hospitals))
+    for name, own in partition.hospitals.items():
+        for part in ("images", "masks"):
+            (out / name / "data" / part).mkdir(parents=True)
+            for id in (*own.train, *own.val, *own.test):
+                source = Path(config.data.source) / part / f"{id}.png"
+                shutil.copyfile(source, out / name / "data" / part / source.name)
+        (out / name / "split.json").write_text(json.dumps(own.__dict__))
+        text = (out / name / "site.toml").read_text()
+        text = text.replace('data = ""', 'data = "data"').replace('file = ""', 'file = "split.json"')
+        (out / name / "site.toml").write_text(text)
+    return out
+
+
+def run_at_sites(
+    folder: Path, config: Config, partition: Partition, grid: Grid, heldout: bool = True, watcher: Watcher | None = None
+) -> RunFolder:
+    store = open_source(config.data, config.data_seed)
+    known = Partition(
+        partition.heldout if heldout else (), {name: HospitalImages((), (), ()) for name in partition.hospitals}
+    )
+    run = runs.create(folder, config, known) if not folder.exists() else RunFolder(folder)
+    Federation(config, run, store if heldout else None, known, watcher or Watcher(), threading.Event(), RUN).run_on(
+        grid
+    )
+    return run
+
+
+@pytest.mark.parametrize("moments", ["average", "keep", "reset"])
+def test_sites_and_simulation_of_the_same_deal_give_the_same_bits(tmp_path: Path, moments: str) -> None:
+    config = images_of_everybody(tmp_path)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"optimizer_state": moments})})
+    partition = deal(open_source(config.data, config.data_seed).records, config)
+    simulated = runs.create(tmp_path / "simulated", config, partition)
+    federate(simulated, config)
+    grid = SitesGrid(deploy(tmp_path, config, partition), sorted(partition.hospitals))
+    real = run_at_sites(tmp_path / "real", config, partition, grid)
+    assert equal(final(real, config).arrays, final(simulated, config).arrays)
+    scores = ("round", "dice", "iou", "loss", "val_dice", "hospitals", "refused")
+    for here, there in zip(real.rounds(), simulated.rounds(), strict=True):
+        assert [here[name] for name in scores] == [there[name] for name in scores]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Config, Partition, SitesGrid]:
+    config = images_of_everybody(tmp_path)
+    partition = deal(open_source(config.data, config.data_seed).records, config)
+    return config, partition, SitesGrid(deploy(tmp_path, config, partition), sorted(partition.hospitals))
+
+
+def test_the_coordinator_tells_sites_no_folder_of_its_own(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid]
+) -> None:
+    config, partition, grid = small
+    run_at_sites(tmp_path / "real", config, partition, grid)
+    assert grid.asked
+    assert not [asked for asked in grid.asked if str(tmp_path) in str(order_of(asked.content))]
+
+
+def test_without_a_held_out_set_the_sites_own_tests_are_reported(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid]
+) -> None:
+    config, partition, grid = small
+    run = run_at_sites(tmp_path / "real", config, partition, grid, heldout=False)
+    for record in run.rounds():
+        own = [record["hospitals"][name]["test_dice"] for name in partition.hospitals]
+        images = [len(partition.hospitals[name].test) for name in partition.hospitals]
+        mean = sum(dice * count for dice, count in zip(own, images, strict=True)) / sum(images)
+        assert record["dice"] == pytest.approx(mean) and record["loss"] > 0
+    rows = run.images_file.read_text()
+    assert "heldout" not in rows and "patient" not in rows and "test:hospital-1,00000" in rows
+
+
+def test_a_site_that_is_not_connected_is_left_out_and_named(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, partition, grid = small
+    monkeypatch.setattr("server.rounds._SEATS_TIMEOUT", 0.0)
+    grid.away = {"hospital-2"}
+    heard = Notes()
+    run = run_at_sites(tmp_path / "real", config, partition, grid, watcher=heard)
+    last = run.rounds()[-1]
+    assert sorted(last["hospitals"]) == ["hospital-1", "hospital-3"]
+    assert last["refused"] == [{"hospital": "hospital-2", "reason": "it is not connected"}]
+    assert heard.notes[0] == "waiting for hospital-2"
+
+
+def test_a_run_that_lacks_sites_waits_and_then_says_which(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid]
+) -> None:
+    config, partition, grid = small
+    config = config.model_copy(update={"federation": config.federation.model_copy(update={"round_timeout": 0.2})})
+    grid.away = {"hospital-1", "hospital-2"}
+    with pytest.raises(FedpolypError, match="^not connected for 0 s: hospital-1, hospital-2$"):
+        run_at_sites(tmp_path / "real", config, partition, grid)
+
+
+def test_a_run_that_lost_its_sites_goes_on_to_the_same_bits(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid]
+) -> None:
+    config, partition, grid = small
+    whole = run_at_sites(tmp_path / "whole", config, partition, grid)
+    answer = grid.client_app
+
+    def cut(message: Message, context: Context) -> Message:
+        if order_of(message.content).round == 2 and message.metadata.message_type == "train":
+            raise ConnectionError("the link is cut")
+        return answer(message, context)
+
+    grid.client_app = cut  # type: ignore[assignment]
+    with pytest.raises(FedpolypError, match="round 2 stopped"):
+        run_at_sites(tmp_path / "real", config, partition, grid)
+    grid.client_app = answer
+    again = run_at_sites(tmp_path / "real", config, partition, grid)
+    assert equal(final(again, config).arrays, final(whole, config).arrays)

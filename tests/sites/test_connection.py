@@ -1,0 +1,109 @@
+"""What stands between a site and its coordinator is told in words."""
+
+import contextlib
+import email.utils
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
+from fedpolyp.sites.connection import connect, faults_of, warnings_of
+from fedpolyp.sites.settings import SiteSettings
+
+
+@contextlib.contextmanager
+def coordinator(
+    folder: Path,
+    signer: Authority,
+    trusted: Authority,
+    start: timedelta = timedelta(0),
+    days: int = 300,
+    clock: float = 0.0,
+    name: str = "localhost",
+) -> Iterator[SiteSettings]:
+    """A server on loopback with such a certificate and clock, and a site that is to connect to it."""
+    key, certificate = signer.server_certificate([name], datetime.now(UTC) + start - timedelta(minutes=1), days)
+    (folder / "server.pem").write_bytes(key_pem(key) + certificate_pem(certificate))
+    (folder / "ca.crt").write_bytes(certificate_pem(trusted.certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    door = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(door.accept()[0], server_side=True) as caller:
+            caller.recv(4096)
+            caller.sendall(f"HTTP/1.0 404\r\nDate: {email.utils.formatdate(time.time() + clock)}\r\n\r\n".encode())
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield SiteSettings(folder=folder, name="oslo", coordinator=f"localhost:{door.getsockname()[1]}")
+    finally:
+        thread.join()
+        door.close()
+
+
+@pytest.fixture(scope="module")
+def ours() -> Authority:
+    return Authority.new("ours")
+
+
+def test_a_good_coordinator_is_accepted_without_a_warning(tmp_path: Path, ours: Authority) -> None:
+    with coordinator(tmp_path, ours, ours) as site:
+        connection = connect(site)
+    assert 298 < connection.days_left < 301 and not warnings_of(connection)
+
+
+@pytest.mark.parametrize(
+    ("start", "days", "why"),
+    [
+        (timedelta(days=-10), 9, "it has expired; the coordinator must renew it"),
+        (timedelta(days=1), 9, "it is not valid yet; this machine's clock may be slow"),
+    ],
+    ids=["expired", "not yet valid"],
+)
+def test_a_certificate_out_of_its_time_is_told(
+    tmp_path: Path, ours: Authority, start: timedelta, days: int, why: str
+) -> None:
+    with coordinator(tmp_path, ours, ours, start, days) as site:
+        (fault,) = faults_of(site)
+    assert fault.startswith(f"the coordinator's certificate is not accepted: {why}")
+
+
+def test_a_certificate_of_another_authority_is_told(tmp_path: Path, ours: Authority) -> None:
+    with coordinator(tmp_path, Authority.new("theirs"), ours) as site:
+        (fault,) = faults_of(site)
+    assert fault.endswith("another authority signed it than the one in ca.crt")
+
+
+def test_a_certificate_for_another_name_is_told(tmp_path: Path, ours: Authority) -> None:
+    with coordinator(tmp_path, ours, ours, name="other.example.org") as site:
+        (fault,) = faults_of(site)
+    assert "not valid for 'localhost'" in fault
+
+
+def test_a_coordinator_that_is_not_there_is_told(tmp_path: Path, ours: Authority) -> None:
+    (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+    (fault,) = faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=f"localhost:{port}"))
+    assert fault == f"cannot reach localhost:{port}: Connection refused"
+
+
+@pytest.mark.parametrize(("clock", "side"), [(-90.0, "ahead of"), (90.0, "behind")])
+def test_a_clock_that_is_wrong_is_told(tmp_path: Path, ours: Authority, clock: float, side: str) -> None:
+    with coordinator(tmp_path, ours, ours, clock=clock) as site:
+        (warning,) = warnings_of(connect(site))
+    assert f"s {side} the coordinator's" in warning
+
+
+def test_a_certificate_that_ends_soon_is_told(tmp_path: Path, ours: Authority) -> None:
+    with coordinator(tmp_path, ours, ours, days=20) as site:
+        (warning,) = warnings_of(connect(site))
+    assert "ends in 20 days" in warning

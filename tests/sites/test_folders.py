@@ -1,0 +1,122 @@
+"""Every party gets what it needs, and nothing that belongs to another."""
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fedpolyp.errors import UsageError
+from fedpolyp.sites.folders import make_federation, renew_certificate
+from fedpolyp.sites.proxy import nginx_config
+from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split
+
+SITES = ["oslo", "bergen"]
+
+
+@pytest.fixture
+def deploy(tmp_path: Path) -> Path:
+    make_federation(tmp_path / "deploy", "fed.example.org", 9443, SITES)
+    return tmp_path / "deploy"
+
+
+def secrets(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()}
+
+
+def test_each_party_has_its_own_secret_and_no_other(deploy: Path) -> None:
+    assert secrets(deploy / "authority") == {"ca.key"}
+    assert secrets(deploy / "coordinator") == {"server.key"}
+    for site in SITES:
+        assert secrets(deploy / site) == {"site.key"}
+        other = next(name for name in SITES if name != site)
+        assert not any(other in path.name or other in path.read_text() for path in (deploy / site).iterdir())
+    keys = {(deploy / site / "site.key").read_bytes() for site in SITES}
+    assert len(keys) == len(SITES)
+
+
+def test_what_is_secret_is_for_its_owner_alone(deploy: Path) -> None:
+    for path in deploy.rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if path.is_file() and b"PRIVATE KEY" in path.read_bytes():
+            assert mode == 0o600, path
+        if path.is_dir():
+            assert mode == 0o700, path
+
+
+def test_without_keys_the_sites_make_their_own(tmp_path: Path) -> None:
+    make_federation(tmp_path / "deploy", "fed.example.org", 9443, SITES, make_keys=False)
+    assert not secrets(tmp_path / "deploy" / "oslo") and not list((tmp_path / "deploy/coordinator/sites").iterdir())
+
+
+def test_the_settings_are_read_back_with_their_defaults(deploy: Path) -> None:
+    site = SiteSettings.load(deploy / "oslo" / "site.toml")
+    assert (site.name, site.coordinator, site.data) == ("oslo", "fed.example.org:9443", "")
+    assert (site.limits, site.split) == (Limits(), Split())
+    coordinator = CoordinatorSettings.load(deploy / "coordinator")
+    assert (coordinator.host, coordinator.port, coordinator.sites) == ("fed.example.org", 9443, ("oslo", "bergen"))
+    assert all(coordinator.public_key(site).is_file() for site in SITES)
+
+
+def test_a_mistake_in_site_toml_is_told_with_its_place(deploy: Path) -> None:
+    file = deploy / "oslo" / "site.toml"
+    file.write_text(file.read_text().replace("local_epochs = 10", "local_epochs = 0 "))
+    with pytest.raises(UsageError, match=r"site\.toml: limits\.local_epochs: .*greater than or equal to 1; got 0"):
+        SiteSettings.load(file)
+    file.write_text('name = "oslo"\ncoordinator = "a:1"\nshell = "rm"\n')
+    with pytest.raises(UsageError, match="shell: Extra inputs are not permitted"):
+        SiteSettings.load(file)
+
+
+def test_an_address_of_numbers_is_written_as_one(tmp_path: Path) -> None:
+    make_federation(tmp_path / "deploy", "2001:db8::1", 9443, SITES)
+    assert SiteSettings.load(tmp_path / "deploy" / "oslo" / "site.toml").coordinator == "[2001:db8::1]:9443"
+
+
+@pytest.mark.parametrize("names", [["Oslo"], ["a/b"], [".."], ["a b"], [""], ["a", "a"], []])
+def test_names_that_are_none_are_refused(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(UsageError, match="site"):
+        make_federation(tmp_path / "deploy", "localhost", 9443, names)
+    assert not (tmp_path / "deploy").exists()
+
+
+@pytest.mark.parametrize("host", ["", "a b", "https://a", "a:9443", "a;b", 'a"b'])
+def test_hosts_that_are_none_are_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(UsageError, match="host name or an IP address"):
+        make_federation(tmp_path / "deploy", host, 9443, SITES)
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(deploy: Path) -> None:
+    before = (deploy / "authority" / "ca.key").read_bytes()
+    with pytest.raises(UsageError, match="exists already"):
+        make_federation(deploy, "localhost", 9443, SITES)
+    assert (deploy / "authority" / "ca.key").read_bytes() == before
+
+
+def test_a_renewed_certificate_is_new_and_of_the_same_authority(deploy: Path) -> None:
+    before = (deploy / "coordinator" / "server.crt").read_bytes()
+    renew_certificate(deploy)
+    after = (deploy / "coordinator" / "server.crt").read_bytes()
+    assert after != before and stat.S_IMODE((deploy / "coordinator" / "server.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx")
+def test_nginx_accepts_its_config(deploy: Path) -> None:
+    (deploy / "coordinator" / "proxy").mkdir()
+    config = deploy / "coordinator" / "proxy" / "nginx.conf"
+    config.write_text(nginx_config(CoordinatorSettings.load(deploy / "coordinator"), "127.0.0.1"))
+    said = subprocess.run(["nginx", "-t", "-e", "stderr", "-c", config], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
+@pytest.mark.parametrize("unit", ["oslo/fedpolyp-oslo.service", "coordinator/fedpolyp-coordinator.service"])
+def test_systemd_accepts_the_units(deploy: Path, tmp_path: Path, unit: str) -> None:
+    program = tmp_path / "fedpolyp"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    file = deploy / unit
+    file.write_text(file.read_text().replace("/opt/fedpolyp/venv/bin/fedpolyp", str(program)))
+    said = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True)
+    assert said.returncode == 0 and file.name not in said.stderr, said.stderr
