@@ -26,7 +26,13 @@ def fake_config(label: str, seed: int, rounds: int = 12, hospitals: int = 3) -> 
     chosen = {"arm": arm, "seed": seed, "data.seed": 0, "federation.rounds": rounds, "hospitals.count": hospitals}
     if arm == "federated":
         chosen["federation.strategy"] = label
-    small = {"data.image_size": 64, "data.phantom_images": 150, "data.held_out": 0.2, "hospitals.test": 0.15}
+    small = {
+        "data.image_size": 64,
+        "data.phantom_images": 150,
+        "data.held_out": 0.2,
+        "hospitals.test": 0.15,
+        "training.local_epochs": 2,
+    }
     return load(overrides=chosen | small)
 
 
