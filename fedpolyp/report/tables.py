@@ -51,7 +51,7 @@ def _arms(analysis: Analysis) -> Iterable[Row]:
 
 def _differences(analysis: Analysis) -> Iterable[Row]:
     for one in analysis.differences:
-        yield one.arm, one.other, len(one.seeds), LAST, *_of(one.last), one.p, one.p_adjusted
+        yield one.arm, one.other, len(one.seeds), LAST, *_of(one.last), f"{one.p:.3g}", f"{one.p_adjusted:.3g}"
         if one.best is not None:
             yield one.arm, one.other, len(one.seeds), BEST, *_of(one.best), None, None
 
