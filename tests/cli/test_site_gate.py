@@ -72,7 +72,7 @@ def post(deploy: Path, path: str) -> int:
     trusted = ssl.create_default_context(cafile=str(site.authority))
     connection = http.client.HTTPSConnection(host, int(port), context=trusted, timeout=60)
     try:
-        connection.request("POST", path, b"", {"Content-Type": "application/x-protobuf"})
+        connection.request("POST", path, b"", {"Content-Type": "application/protobuf"})
         return connection.getresponse().status
     finally:
         connection.close()
