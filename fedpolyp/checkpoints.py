@@ -4,7 +4,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ class Checkpoint:
 
 class DamagedCheckpoint(FedpolypError):
     """A checkpoint file that cannot be used; the message names it and says why."""
+
+
+def judged(model: Checkpoint, val_dice: float | None) -> Checkpoint:
+    """`model` with itself as the best so far, if its `val_dice` is the highest, or if no round has been validated."""
+    if val_dice is None:
+        return replace(model, best_round=model.round) if model.best_val_dice < 0 else model
+    return replace(model, best_round=model.round, best_val_dice=val_dice) if val_dice > model.best_val_dice else model
 
 
 def checkpoint_path(folder: Path, round: int) -> Path:

@@ -199,8 +199,7 @@ class Rounds:
         record.bytes_down += _bytes(model.arrays) * len(self.panel)
         dices = [metrics.dice(scores["counts"]) for scores in val.values()]
         record.val_dice = _mean(np.concatenate([np.zeros(0), *dices]))
-        if record.val_dice is not None and record.val_dice > model.best_val_dice:
-            model = replace(model, best_round=model.round, best_val_dice=record.val_dice)
+        model = checkpoints.judged(model, record.val_dice)
         self.federation.run.append_round(record.to_plain())
         checkpoints.save(self.federation.run.checkpoints, model, self.config.runtime.keep_checkpoints)
         self.federation.watcher.finished_round(record.to_plain())

@@ -36,6 +36,23 @@ def latest(folder: Path) -> tuple[int | None, list[str]]:
     return (None if found is None else found.round), heard
 
 
+@pytest.mark.parametrize(
+    ("before", "val_dice", "expected"),
+    [
+        ((3, 0.5), 0.6, (7, 0.6)),
+        ((3, 0.5), 0.5, (3, 0.5)),  # the first of two equals
+        ((3, 0.5), None, (3, 0.5)),  # nobody could validate this once
+        ((3, -1.0), None, (7, -1.0)),  # nobody ever could: the newest is as good a guess as any
+        ((0, -1.0), 0.0, (7, 0.0)),
+    ],
+)
+def test_the_best_is_the_first_with_the_highest_validation_dice_or_the_newest_without(
+    before: tuple[int, float], val_dice: float | None, expected: tuple[int, float]
+) -> None:
+    judged = checkpoints.judged(checkpoint(7, before[0], best_val_dice=before[1]), val_dice)
+    assert (judged.best_round, judged.best_val_dice) == expected
+
+
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters='<>:"|?*\\'), min_size=1)
 some_arrays = st.dictionaries(
     names,

@@ -131,10 +131,7 @@ class Arm:
                 record.hospital(name)["val_dice"] = float(dices[-1].mean())
             if own.test and model.round == self.config.federation.rounds:
                 record.hospital(name)["test_dice"] = float(metrics.dice(self._score(model, own.test).counts).mean())
-        val_dice = float(np.concatenate(dices).mean()) if dices else -1.0
-        if val_dice > model.best_val_dice:
-            model = replace(model, best_round=model.round, best_val_dice=val_dice)
-        return model, dices
+        return checkpoints.judged(model, float(np.concatenate(dices).mean()) if dices else None), dices
 
     def _score_images(self, models: list[Checkpoint]) -> None:
         """Score every held-out and test image by each model, last and best."""

@@ -180,3 +180,15 @@ def test_a_federated_run_leaves_its_masks_too(tmp_path: Path) -> None:
     positions = store.positions(run.partition().heldout)
     expected = shared_trainer(config).predict(final(run, config).arrays, store.images[positions])
     assert np.array_equal(run.predictions()["last"], expected)
+
+
+@pytest.mark.parametrize("arm", ["pooled", "local", "federated"])
+def test_without_validation_images_the_last_model_is_the_best(tmp_path: Path, arm: str) -> None:
+    config = tiny_config(arm=arm, hospitals__val=0.0, federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+    if arm == "federated":
+        federate(run, config)
+    else:
+        unfederated.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
+    assert run.rounds()[-1]["val_dice"] is None
+    assert {row["round"] for row in rows(run)} == {"1"}

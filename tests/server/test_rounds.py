@@ -306,12 +306,12 @@ def test_private_state_older_than_every_checkpoint_is_dropped(tmp_path: Path) ->
         assert rounds[-1] == 6 and len(rounds) <= 6 - kept[0] + 2
 
 
-def test_a_hospital_without_validation_images_is_left_out_of_the_mean(tmp_path: Path) -> None:
+def test_without_validation_images_there_is_no_validation_dice_and_the_last_model_is_the_best(tmp_path: Path) -> None:
     config = tiny_config(hospitals__val=0.0, federation__rounds=1)
     run = tiny_run(tmp_path / "run", config)
     federate(run, config)
     assert [record["val_dice"] for record in run.rounds()] == [None, None]
-    assert final(run, config).best_round == 0
+    assert final(run, config).best_round == 1
 
 
 def test_only_so_many_orders_are_under_way_and_the_bits_do_not_show_it(
