@@ -86,7 +86,10 @@ class TrainingConfig(Section):
         "average", description="Adam's moments across rounds: reset, kept at each hospital, or averaged by the server"
     )
     augment: bool = Field(True, description="random flips, rotations, scaled crops and colour")
-    precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="arithmetic of the U-Net's layers")
+    precision: Literal["float32", "mixed_bfloat16"] | None = Field(
+        None,
+        description="arithmetic of the U-Net's layers; unset: mixed_bfloat16 where the processor has it, else float32",
+    )
     threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; part of what fixes the bits")
 
 

@@ -1,4 +1,4 @@
-"""How many hospitals to train at the same time on this machine, where the config leaves that open."""
+"""How many hospitals to train at a time on this machine, and in which precision, where the config leaves that open."""
 
 import os
 import re
@@ -20,6 +20,7 @@ class Machine:
     cores: int
     memory: int  # bytes that are free
     gpus: int
+    bfloat16: bool  # whether the processor computes in it, which is then faster than float32
 
 
 def this_machine() -> Machine:
@@ -34,17 +35,37 @@ def this_machine() -> Machine:
     if granted.isdigit():
         used = _read("/sys/fs/cgroup/memory.current").strip()
         memory = min(memory, int(granted) - int(used or 0))
-    return Machine(cores, memory, len([path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()]))
+    gpus = [path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()]
+    instructions = set(_read("/proc/cpuinfo").split())
+    return Machine(cores, memory, len(gpus), bool(instructions & {"avx512_bf16", "amx_bf16"}))
 
 
 def planned(config: Config, machine: Machine) -> tuple[Config, str]:
-    """`config` with its number of actors settled, and one line that says why; '' when nothing was left open.
+    """`config` with its number of actors and its precision settled, and one line that says what was chosen, and why.
 
-    As many as there are hospitals in a round and as cores (at `training.threads` each) and memory allow; two to a GPU
-    where there is one.
+    The line is '' when nothing was left open. A Ray cluster has other machines: nothing is settled for it.
     """
-    if config.runtime.actors is not None or config.runtime.ray_address is not None:
+    if config.runtime.ray_address is not None:
         return config, ""
+    said = []
+    if config.runtime.actors is None:
+        actors, reason = _actors(config, machine)
+        config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"actors": actors})})
+        if config.arm == "federated":
+            said.append(f"{actors} hospital{'s' if actors > 1 else ''} at a time ({reason})")
+    if config.training.precision is None:
+        precision = "mixed_bfloat16" if machine.bfloat16 and not machine.gpus else "float32"
+        config = config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
+        if precision != "float32":
+            said.append(f"{precision}, faster on this processor (--precision float32 for full)")
+    return config, ", ".join(said)
+
+
+def _actors(config: Config, machine: Machine) -> tuple[int, str]:
+    """As many as there are hospitals in a round and as cores (at `training.threads` each) and memory allow.
+
+    Two to a GPU where there is one.
+    """
     training = config.training
     batch = config.data.image_size**2 * config.model.base_filters * training.batch_size
     each = _TENSORFLOW_BYTES + _BYTES_PER_ACTIVATION * batch
@@ -57,9 +78,7 @@ def planned(config: Config, machine: Machine) -> tuple[Config, str]:
     if machine.gpus:
         limits = {"hospitals in a round": limits["hospitals in a round"], "GPUs, two each": 2 * machine.gpus}
     reason, most = min(limits.items(), key=lambda limit: limit[1])
-    actors = max(1, most)
-    settled = config.model_copy(update={"runtime": config.runtime.model_copy(update={"actors": actors})})
-    return settled, f"{actors} hospital{'s' if actors > 1 else ''} at a time ({most} {reason})"
+    return max(1, most), f"{most} {reason}"
 
 
 def _read(path: str) -> str:

@@ -22,6 +22,7 @@ from fedpolyp.data import augmentation
 from fedpolyp.model import arrays as named
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.model.losses import segmentation_loss
+from fedpolyp.model.normalization import FusedBatchNormalization
 from fedpolyp.model.unet import LOGITS, build_unet
 
 Images = NDArray[np.uint8]
@@ -66,7 +67,7 @@ class Trainer:
     def __init__(self, config: Config) -> None:
         prepare_tensorflow(config.training.threads)
         self.config = config
-        self.model = build_unet(config)
+        self.model = build_unet(config, FusedBatchNormalization)
         self._logits = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
         self._variables = {variable.path: variable for variable in self.model.weights}
         self._optimizer = keras.optimizers.Adam(config.training.learning_rate)
@@ -134,12 +135,17 @@ class Trainer:
         return self._run(arrays, images, np.zeros(images.shape[:3], np.uint8))[0]
 
     def save(self, arrays: Arrays, path: Path) -> None:
-        """Write the model with weights `arrays` as a .keras file: uint8 RGB images in, lesion probability out."""
-        named.assign(self._variables, arrays)
+        """Write the model with weights `arrays` as a .keras file: uint8 RGB images in, lesion probability out.
+
+        It is made of Keras's own layers and computes in float32, so that it can be used without fedpolyp, anywhere.
+        """
+        plain = self.config.training.model_copy(update={"precision": "float32"})
+        model = build_unet(self.config.model_copy(update={"training": plain}))
+        named.assign({variable.path: variable for variable in model.weights}, arrays)
         with warnings.catch_warnings():
             # Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.model.save(path)
+            model.save(path)
 
     def _run(self, arrays: Arrays, images: Images, masks: Images) -> tuple[Images, NDArray[np.float64]]:
         named.assign(self._variables, arrays)

@@ -40,9 +40,13 @@ def another(dotted: str) -> Any:
         case tuple():
             return (0.1, 0.2)
         case None:
-            return {"data.lists": "lists", "data.seed": 7, "runtime.actors": 3, "runtime.ray_address": "auto"}.get(
-                dotted, 0.5
-            )
+            return {
+                "data.lists": "lists",
+                "data.seed": 7,
+                "training.precision": "mixed_bfloat16",
+                "runtime.actors": 3,
+                "runtime.ray_address": "auto",
+            }.get(dotted, 0.5)
     return next((option for option in get_args(field.annotation) if option != value), "elsewhere")
 
 

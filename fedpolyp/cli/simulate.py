@@ -45,7 +45,7 @@ def simulate(
     store = open_source(config.data, config.data_seed)
     if store.report.rejected and not quiet:
         console.print(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
-    if plan and not quiet and config.arm == "federated":
+    if plan and not quiet:
         console.print(plan, highlight=False)
     if resume is None:
         partition = deal(store.records, config)

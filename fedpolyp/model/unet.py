@@ -12,12 +12,13 @@ STATISTICS_MOMENTUM = 0.9
 LOGITS = "logits"
 
 
-def build_unet(config: Config) -> keras.Model:
+def build_unet(config: Config, batch_normalization: type[layers.Layer] = layers.BatchNormalization) -> keras.Model:
     """The U-Net of `config`: uint8 or float images (N, S, S, 3) in 0..255 in, lesion probability (N, S, S, 1) out.
 
-    Initial weights depend on `config.seed` alone. The layer before the sigmoid is named `LOGITS`.
+    Initial weights depend on `config.seed` alone. The layer before the sigmoid is named `LOGITS`. Made of Keras's own
+    layers, unless told otherwise, so that a saved model is read by Keras alone.
     """
-    builder = _Builder(config)
+    builder = _Builder(config, batch_normalization)
     image = keras.Input((config.data.image_size, config.data.image_size, 3), name="image")
     x = layers.Rescaling(1 / 255, dtype=builder.policy, name="rescale")(image)
     skips = []
@@ -39,9 +40,10 @@ def build_unet(config: Config) -> keras.Model:
 class _Builder:
     """Makes blocks that share a config, each layer with a seed of its own."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, batch_normalization: type[layers.Layer]) -> None:
         self.model = config.model
-        self.policy = keras.DTypePolicy(config.training.precision)
+        self.batch_normalization = batch_normalization
+        self.policy = keras.DTypePolicy(config.training.precision or "float32")
         self._seed = config.seed * 1000  # room for every layer between one experiment's seed and the next
 
     def initializer(self) -> keras.initializers.Initializer:
@@ -72,7 +74,7 @@ class _Builder:
             name=name,
         )(x)
         if normalization == "batch":
-            x = layers.BatchNormalization(momentum=STATISTICS_MOMENTUM, dtype=self.policy, name=f"{name}_norm")(x)
+            x = self.batch_normalization(momentum=STATISTICS_MOMENTUM, dtype=self.policy, name=f"{name}_norm")(x)
         elif normalization == "group":
             groups = min(8, self.filters(level))
             x = layers.GroupNormalization(groups=groups, dtype=self.policy, name=f"{name}_norm")(x)
