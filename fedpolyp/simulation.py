@@ -7,18 +7,16 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-# Read by Flower and Ray when they are imported.
+# Read by Flower when it is imported.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-os.environ.setdefault("RAY_DISABLE_METRICS", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the shutdown must not start a second Ray
 
 import fedpolyp.quiet_tensorflow  # noqa: F401
+from fedpolyp import cluster  # before Ray is imported
 
 # isort: split
 import ray
@@ -31,7 +29,6 @@ from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
-from fedpolyp.planning import planned, this_machine
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted
@@ -39,11 +36,18 @@ from server.rounds import Federation, sample
 
 
 def run(
-    config: Config, run: RunFolder, store: Store, partition: Partition, watcher: Watcher, verbose: bool = False
+    config: Config,
+    run: RunFolder,
+    store: Store,
+    partition: Partition,
+    watcher: Watcher,
+    verbose: bool = False,
+    starting: "Future[None] | None" = None,
 ) -> None:
     """Carry the run in `run` to its last round, from wherever its checkpoints left it.
 
     Each of the config's actors is a process that plays one hospital at a time. Ctrl-C stops the run within seconds.
+    `starting` is the Ray that somebody has begun to start for it.
 
     Raises:
         FedpolypError: the run cannot go on; its folder holds every complete round.
@@ -51,9 +55,7 @@ def run(
     """
     stop = threading.Event()
     seats = len(sample(sorted(partition.hospitals), config, 1))
-    actors: int | None = None  # a cluster has as many as fit on it
-    if config.runtime.ray_address is None:
-        actors = min(planned(config, this_machine())[0].runtime.actors or 1, len(partition.hospitals))
+    actors = cluster.actors(config)
     federation = Federation(config, run, store, partition, watcher, stop)
     failure: list[BaseException] = []
     server_app = ServerApp()
@@ -69,12 +71,13 @@ def run(
 
     with _interrupts_set(stop), contextlib.nullcontext() if verbose else _output_to(run.engine_log):
         try:
-            run_simulation(
-                server_app, client_app, num_supernodes=seats, backend_config=_backend(config, actors, verbose)
-            )
+            (starting or cluster.begin(config, verbose)).result()
+            run_simulation(server_app, client_app, num_supernodes=seats, backend_config=_backend(config, actors))
         except Exception as error:
             failure.append(error)  # after the federation's own failure, which tells more
             stop.set()  # or the federation would go on waiting for an engine that is gone
+        finally:
+            ray.shutdown()  # which an engine that broke down has not done
     if failure:
         first = failure[0]
         if isinstance(first, FedpolypError):
@@ -83,16 +86,11 @@ def run(
         raise FedpolypError(f"the simulation failed: {type(cause).__name__}: {cause}") from first
 
 
-def _backend(config: Config, actors: int | None, verbose: bool) -> dict[str, Any]:
+def _backend(config: Config, actors: int | None) -> dict[str, Any]:
     share = config.runtime.gpus_per_client
     if share is None:
         share = 0.0 if actors is None else min(1.0, _gpus() / actors)
-    # "local": without an address Ray would join whatever cluster somebody has started on this machine.
-    where: dict[str, Any] = {"address": "local", "num_cpus": actors}
-    if actors is None:
-        where = {"address": config.runtime.ray_address}
     return {
-        "init_args": {**where, "include_dashboard": False, "log_to_driver": verbose, "logging_level": "ERROR"},
         # A dead actor is replaced without end, and what it was doing is tried three times in all: the message is
         # repeated with the same bits, because a hospital's training depends on nothing that the dead process held.
         "client_resources": {"num_cpus": 1, "num_gpus": share, "max_restarts": -1, "max_task_retries": 2},

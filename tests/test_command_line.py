@@ -16,7 +16,7 @@ import pytest
 from fedpolyp.config import load
 from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
-from tests.tiny import SETTINGS, federate, final, tiny_run
+from tests.tiny import federate, final, tiny_run
 
 ROOT = Path(__file__).parents[1]
 FEDPOLYP = [sys.executable, "-m", "fedpolyp"]
@@ -139,7 +139,7 @@ def test_killed_twice_and_resumed_it_ends_in_the_bits_of_a_run_never_killed(
     resumed = fedpolyp("simulate", "--resume", "run", "--actors", "1", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after round" in resumed.stdout
-    config = load(overrides=SETTINGS | {"federation.rounds": 8})
+    config = run.config()
     whole = tiny_run(tmp_path / "whole", config)
     federate(whole, config)
     assert equal(final(run, config).arrays, final(whole, config).arrays)

@@ -135,9 +135,9 @@ def test_an_engine_that_breaks_down_is_a_failure_with_its_cause_and_nothing_goes
 ) -> None:
     config = tiny_config()
     run = tiny_run(tmp_path / "run", config)
-    monkeypatch.setattr(simulation, "_backend", lambda *_: {"init_args": {"address": "127.0.0.1:1", "num_cpus": 2}})
+    monkeypatch.setattr(simulation, "_backend", lambda *_: {"client_resources": {"num_cpus": "two"}})
     before = set(threading.enumerate())
-    with pytest.raises(FedpolypError, match="the simulation failed: ValueError: .*num_cpus"):
+    with pytest.raises(FedpolypError, match="the simulation failed: ValueError: .*for key `num_cpus`"):
         simulate(run, config)
     for thread in set(threading.enumerate()) - before:
         thread.join(30)

@@ -31,15 +31,9 @@ def simulate(
         config, plan = planned(given.resumed(run.config()), this_machine())
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
-    from fedpolyp import simulation
     from fedpolyp.cli.screen import console_of_its_own, screen
-    from fedpolyp.cli.tables import round_table
     from fedpolyp.data.hospitals import deal
     from fedpolyp.data.source import open_source
-    from fedpolyp.experiment import unfederated
-    from fedpolyp.report.finish import finish
-    from fedpolyp.report.tensorboard import EventWriter
-    from fedpolyp.watcher import Watchers
 
     console = console_of_its_own()
     store = open_source(config.data, config.data_seed)
@@ -52,12 +46,26 @@ def simulate(
         run = runs.create(path, config, partition, store.path)
     else:
         partition = run.partition()
+    starting = None
+    if config.arm == "federated":
+        from fedpolyp import cluster
+
+        starting = cluster.begin(config, verbose)
+
+    # TensorFlow takes seconds to load, in which Ray starts.
+    from fedpolyp import simulation
+    from fedpolyp.cli.tables import round_table
+    from fedpolyp.experiment import unfederated
+    from fedpolyp.report.finish import finish
+    from fedpolyp.report.tensorboard import EventWriter
+    from fedpolyp.watcher import Watchers
+
     with run.locked():
         try:
             with screen(console, quiet) as shown:
                 watcher = Watchers(shown, EventWriter(run))
                 if config.arm == "federated":
-                    simulation.run(config, run, store, partition, watcher, verbose)
+                    simulation.run(config, run, store, partition, watcher, verbose, starting)
                 else:
                     try:
                         unfederated.run(config, run, store, partition, watcher)

@@ -1,0 +1,47 @@
+"""The Ray that a simulation computes on: started in the background, for it takes as long as importing TensorFlow."""
+
+import os
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+# Read by Ray when it is imported.
+os.environ.setdefault("RAY_DISABLE_METRICS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the shutdown must not start a second Ray
+
+import ray
+
+from fedpolyp.config import Config
+from fedpolyp.planning import planned, this_machine
+
+# Ray's processes are killed when the thread that started them ends: this one waits for the interpreter's end.
+_starter = ThreadPoolExecutor(1)
+
+
+def actors(config: Config) -> int | None:
+    """How many processes play the hospitals; None on a cluster, which has as many as fit on it."""
+    if config.runtime.ray_address is not None:
+        return None
+    return min(planned(config, this_machine())[0].runtime.actors or 1, config.hospitals.count)
+
+
+def begin(config: Config, verbose: bool = False) -> "Future[None]":
+    """Start a Ray of our own, or join the one at `runtime.ray_address`; the future ends when it is there."""
+    return _starter.submit(_start, config, verbose)
+
+
+def _start(config: Config, verbose: bool) -> None:
+    # "local": without an address Ray would join whatever cluster somebody has started on this machine.
+    where: dict[str, Any] = {"address": "local", "num_cpus": actors(config)}
+    if config.runtime.ray_address is not None:
+        where = {"address": config.runtime.ray_address}
+    path = os.pathsep.join([*sys.path, *filter(None, [os.environ.get("PYTHONPATH")])])
+    ray.init(
+        **where,
+        include_dashboard=False,
+        log_to_driver=verbose,
+        logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": path}},  # the actors import what we import
+    )
