@@ -49,27 +49,25 @@ def main() -> int:
 
 def measured(job: Job, folder: Path, quick: bool, hospitals: int, console: Console) -> list[dict[str, Any]]:
     """The table's rows."""
-    # Before, between and after: what the machine does besides is shared by both sides.
+    # Halves in turns: what the machine does besides is shared by both sides.
     runs, bare = [], []
-    halves = 1 if quick else 2
-    for half in range(halves):
-        console.print(f"simulate, {half + 1} of {halves}")
-        runs.append(simulate(job, folder / f"simulate-{half}"))
-        console.print(f"bare loops, {half + 1} of {halves}")
-        bare += loops(runs[0].run.path, job.rounds // halves)
-    one = median([second for run in runs for second in run.seconds()])
-    alone = median(bare)
-    rows = [
-        row("a round of simulate, seconds", one, alone, 1.07, "bare loops in two processes"),
-    ]
+    for half in (1, 2):
+        console.print(f"simulate, {half} of 2")
+        runs.append(simulate(Job(job.options, job.rounds // 2), folder / f"simulate-{half}"))
+        console.print(f"bare loops, {half} of 2")
+        bare += loops(runs[0].run.path, job.rounds // 2)
+    one, alone = median([second for run in runs for second in run.seconds()]), median(bare)
+    rows = [row("a round of simulate, seconds", one, alone, 1.07, "bare loops in two processes")]
     if quick:
         return rows
     start = median([run.start for run in runs])
-    rows.append(row("seconds to the first training step", start, None, 10.0, ""))
-    whole = median([run.whole for run in runs])
+    rows.append(row("seconds until round 0 is scored and the first training begins", start, None, 10.0, ""))
+    console.print("simulate, whole")
+    runs.append(simulate(job, folder / "simulate"))
+    whole = runs[-1].whole
     for label, cpus, goal in (("its default resources", 2, 6.0), ("two actors", 1, 4.0)):
         console.print(f"the pattern of Flower's Keras example, {label}")
-        seconds, dice = keras_example(runs[0].run.path, 3, cpus)
+        seconds, dice = keras_example(runs[-1].run.path, 3, cpus)
         theirs = median(seconds) * job.rounds
         rows.append(
             row(
@@ -78,7 +76,7 @@ def measured(job: Job, folder: Path, quick: bool, hospitals: int, console: Conso
                 theirs,
                 whole,
                 goal,
-                f"simulate, Dice {runs[0].dice:.3f}",
+                f"simulate; Dice {runs[-1].run.rounds()[3]['dice']:.3f} after 3",
                 at_least=True,
             )
         )

@@ -1,0 +1,76 @@
+"""Where the time of one hospital's training goes: prints milliseconds an image, by TensorFlow's own profile.
+
+Started as a program, from the checkout: python -m scripts.benchmarks.where [PRECISION]
+"""
+
+import collections
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+from fedpolyp.config import load
+from fedpolyp.data import phantom
+from fedpolyp.training import Trainer
+
+_IMAGES = 144
+_KINDS = {
+    "BackpropFilter": "convolutions, gradients of the kernels",
+    "BackpropInput": "convolutions, gradients of the inputs",
+    "Conv2D": "convolutions, forward",
+    "BatchNorm": "batch normalization, both ways",
+    "Cast": "casts between float32 and bfloat16, uint8",
+}
+
+
+def main(precision: str) -> None:
+    """Train a hospital of 144 phantom images of 128 pixels and print what took how long."""
+    config = load(overrides={"training.precision": precision})
+    images, masks, _ = phantom.draw(_IMAGES, config.data.image_size, 5, 0)
+    trainer = Trainer(config)
+
+    def train() -> float:
+        began = time.perf_counter()
+        trainer.train(trainer.initial, images, masks, hospital="hospital-1", round=1, learning_rate=1e-3)
+        return (time.perf_counter() - began) * 1000 / _IMAGES
+
+    train()  # traces
+    whole = sorted(train() for _ in range(5))[2]
+    began = time.perf_counter()
+    for _ in trainer._batches(images, masks, "hospital-1", 1):
+        pass
+    batches = (time.perf_counter() - began) * 1000 / _IMAGES
+    print(f"{precision}, one thread, ms an image: a hospital's training {whole:.2f}, of which reading and augmenting")
+    print(f"{batches:.2f}; in the steps, while the profiler watches:")
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        train()
+        tf.profiler.experimental.stop()
+        spent = collections.Counter[str]()
+        for name, seconds in _operations(Path(folder)):
+            spent[next((kind for part, kind in _KINDS.items() if part in name), "the rest")] += seconds
+    for kind, seconds in spent.most_common():
+        print(f"  {seconds * 1000 / _IMAGES:6.2f}  {kind}")
+
+
+def _operations(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Every operation that TensorFlow computed: its kind, and the seconds it took."""
+    (file,) = folder.rglob("*.xplane.pb")
+    space = xplane_pb2.XSpace.FromString(file.read_bytes())
+    for plane in space.planes:
+        for line in plane.lines:
+            if line.name.startswith("tf_Compute"):
+                for event in line.events:
+                    name = plane.event_metadata[event.metadata_id].name.split(":")[-1]
+                    if name not in ("Process", "ExecutorDoneCallback"):
+                        yield name, event.duration_ps / np.float64(1e12)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "float32")
