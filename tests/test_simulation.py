@@ -167,6 +167,32 @@ def test_when_every_client_fails_the_run_fails_naming_them(tmp_path: Path, monke
     assert len(notes.notes) == 3
 
 
+telling_app = ClientApp()
+
+
+@telling_app.train()
+def train(message: Message, context: Context) -> Message:
+    seen = Path(str(message.content.config_records["order"]["run_folder"])) / "gpus"
+    seen.mkdir(exist_ok=True)
+    (seen / str(os.getpid())).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    return client_app(message, context)
+
+
+telling_app.evaluate()(evaluate)
+
+
+@pytest.mark.slow
+def test_each_actor_sees_the_one_gpu_that_it_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 2}')  # as many as Ray is told; TensorFlow finds none
+    monkeypatch.setattr(simulation, "_gpus", lambda: 2)
+    monkeypatch.setattr(simulation, "client_app", telling_app)
+    config = tiny_config(runtime__actors=4, hospitals__count=4, federation__rounds=4)
+    run = tiny_run(tmp_path / "run", config)
+    simulate(run, config)
+    seen = sorted(file.read_text() for file in (run.path / "gpus").iterdir())
+    assert seen == ["0", "0", "1", "1"]
+
+
 @pytest.mark.slow
 def test_an_interrupt_stops_within_seconds_and_leaves_no_ray_process(
     tmp_path: Path, ray_processes: Callable[[], dict[int, str]]
