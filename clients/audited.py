@@ -80,8 +80,9 @@ def _weight(content: RecordDict) -> dict[str, Any]:
 
 
 def _sayable(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"it cannot work with its disk: {error.strerror or type(error).__name__}"
     if isinstance(error, UsageError):
         return "its settings or images cannot be used: its own log says why"
+    disk = error if isinstance(error, OSError) else error.__context__
+    if isinstance(disk, OSError):
+        return f"it cannot work with its disk: {disk.strerror or 'its own log says why'}"
     return f"it failed ({type(error).__name__}): its own log says why"

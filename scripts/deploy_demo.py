@@ -2,9 +2,7 @@
 
 import argparse
 import contextlib
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -79,18 +77,19 @@ def fedpolyp(*arguments: str) -> None:
 
 
 @contextlib.contextmanager
-def running(arguments: Sequence[str], log: Path) -> Iterator[None]:
+def running(
+    arguments: Sequence[str], log: Path, program: Sequence[str] = FEDPOLYP
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Keep a command running in the background; end it, and wait until it has ended what it started."""
     print(f"$ fedpolyp {' '.join(arguments)} &", flush=True)
     with log.open("wb") as stream:
-        process = subprocess.Popen([*FEDPOLYP, *arguments], stdout=stream, stderr=stream, start_new_session=True)
+        process = subprocess.Popen([*program, *arguments], stdout=stream, stderr=stream, start_new_session=True)
     try:
-        yield
+        yield process
     finally:
-        if process.poll() is not None:
+        if process.poll():
             print(f"it ended too early ({process.returncode}):", *log.read_text().splitlines()[-5:], sep="\n  ")
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)
+        process.terminate()
         process.wait()
 
 

@@ -190,5 +190,7 @@ def _plain_reason(reason: str) -> str:
     """The one line that says what went wrong, out of what Flower and Ray wrap around it."""
     if "ActorDiedError" in reason or "ActorUnavailableError" in reason:
         return "its process died each time it was given this round"
+    if "Node Unavailable" in reason:
+        return "it gave no sign of life for a minute: its machine or its link has failed"
     lines = [line.strip() for line in reason.replace("\\n", "\n").splitlines() if line.strip(" '>\"")]
     return _WRAPPED.sub("", lines[-1]).removesuffix("'>") if lines else reason

@@ -8,31 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp import runs
-from fedpolyp.data.hospitals import Partition
-from fedpolyp.data.source import open_source
 from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites import audit
-from fedpolyp.sites.images import images_of
-from fedpolyp.sites.settings import SiteSettings
-from tests.tiny import federate, final
+from tests.deployed import processes_of, simulation_of
+from tests.tiny import final
 
 ROOT = Path(__file__).parents[1]
 SITES = ("oslo", "bergen", "tromso")
-
-
-def processes_of(folder: Path) -> list[str]:
-    """The command lines of all processes that name `folder`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(folder) in command and entry.parent.name != str(os.getpid()):
-            found.append(command)
-    return found
 
 
 @pytest.mark.slow
@@ -51,16 +34,7 @@ def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp
 
     (folder,) = (demo / "deploy" / "coordinator" / "runs").iterdir()
     real = RunFolder(folder)
-    for party in (*SITES, "held-out"):
-        shutil.copytree(demo / "images" / party, tmp_path / "all", dirs_exist_ok=True)
-    config = real.config()
-    config = config.model_copy(update={"data": config.data.model_copy(update={"source": str(tmp_path / "all")})})
-    deals = {}
-    for site in SITES:
-        settings = SiteSettings.load(demo / "deploy" / site / "site.toml", str(demo / "images" / site))
-        deals[site] = images_of(settings, config.data.image_size)[1]
-    store = open_source(config.data, config.data_seed)
-    simulated = runs.create(tmp_path / "simulated", config, Partition(real.partition().heldout, deals), store.path)
-    federate(simulated, config)
-    here, there = final(real, real.config()), final(simulated, config)
+    images = {site: demo / "images" / site for site in SITES}
+    simulated = simulation_of(real, demo / "deploy", images, demo / "images" / "held-out", tmp_path)
+    here, there = final(real, real.config()), final(simulated, simulated.config())
     assert equal(here.arrays, there.arrays) and equal(here.strategy, there.strategy)

@@ -59,6 +59,8 @@ class Command:
             plain = {"success": False, "error-message": (complained or said).strip()}
         if process.returncode or not plain.get("success", False):
             why = str(plain.get("error-message") or complained.strip() or "it did not say why")
+            if "Connection to the SuperLink is unavailable" in why:
+                raise FedpolypError("the coordinator does not answer: is 'fedpolyp site serve' running?")
             raise FedpolypError(f"'{' '.join(self.arguments[:3])}' failed: {' '.join(why.split())}")
         return plain
 

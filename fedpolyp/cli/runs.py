@@ -54,10 +54,14 @@ def show(
     records, console = folder.rounds(), Console(highlight=False, markup=False)
     if not records:
         raise FedpolypError(f"{folder.path} has no complete round yet")
-    console.print(round_table(records))
+    heldout = bool(folder.partition().heldout)
+    console.print(round_table(records, heldout))
     for label, record in (("last round", records[-1]), ("best on validation", best_on_validation(records))):
         if record is not None:
-            console.print(f"{label} ({record['round']}): held-out Dice {record['dice']:.3f}, IoU {record['iou']:.3f}")
+            scored_on = "held-out" if heldout else "test"
+            console.print(
+                f"{label} ({record['round']}): {scored_on} Dice {record['dice']:.3f}, IoU {record['iou']:.3f}"
+            )
     tests = {name: own["test_dice"] for name, own in records[-1]["hospitals"].items() if "test_dice" in own}
     if tests:
         scores = ", ".join(f"{name} {dice:.3f}" for name, dice in sorted(tests.items()))

@@ -249,7 +249,7 @@ def run_(
     except FedpolypError as error:
         if (done := len(run.rounds()) - 1) >= 0:
             again = f"fedpolyp site run --folder {folder} --resume {run.path}"
-            error.add_note(f"{done} rounds are complete; go on with: {again}")
+            error.add_note(f"rounds are complete up to {done}; go on with: {again}")
         raise
     _finish(run, quiet)
 
@@ -333,8 +333,9 @@ def _finish(run: "RunFolder", quiet: bool) -> None:
     from fedpolyp.training import shared_trainer
 
     config, rounds, console = run.config(), run.rounds(), _console()
-    scored_on = "held-out" if run.partition().heldout else "the sites' test"
-    if run.partition().heldout:
+    heldout = bool(run.partition().heldout)
+    scored_on = "held-out" if heldout else "the sites' test"
+    if heldout:
         finish(run, open_source(config.data, config.data_seed))
     else:
         last = checkpoints.load(run.checkpoints, rounds[-1]["round"], config.fingerprint())
@@ -342,7 +343,7 @@ def _finish(run: "RunFolder", quiet: bool) -> None:
         shared_trainer(config).save(best.arrays, run.model_file())
         draw_curves(run.curves, rounds)
     if not quiet:
-        console.print(round_table(rounds))
+        console.print(round_table(rounds, heldout))
     console.print(f"{scored_on} Dice {rounds[-1]['dice']:.3f} after round {rounds[-1]['round']}")
     console.print(f"run folder: {run.path}", soft_wrap=True)
 

@@ -46,18 +46,20 @@ def serve_until_stopped(commands: Sequence[Command]) -> None:
 def keep_running(command: Command, faults: Callable[[], Sequence[str]], say: Callable[[str], Any]) -> None:
     """Run `command` until SIGINT or SIGTERM, and again whenever it ends; `faults` says what stands in its way.
 
+    Once it was let in, nothing makes it give up: a link or a coordinator may be away for hours.
+
     Raises:
-        FedpolypError: something stood in its way, or it ended at once, for two minutes on end.
+        FedpolypError: something stood in its way, or it ended at once, for the first two minutes.
     """
     with stop_signal() as stop:
-        last_well = time.monotonic()
+        began, let_in = time.monotonic(), False
         while not stop.is_set():
             why = "; ".join(faults()) or _run_once(command, stop)
             if stop.is_set():
                 return
             if not why:
-                last_well, why = time.monotonic(), "the SuperNode has ended"
-            if time.monotonic() - last_well > _PATIENCE:
+                let_in, why = True, "the SuperNode has ended"
+            if not let_in and time.monotonic() - began > _PATIENCE:
                 raise FedpolypError(f"gave up after {_PATIENCE:.0f} s: {why}")
             say(f"{why}; trying again in {_PAUSE:.0f} s")
             stop.wait(_PAUSE)
@@ -92,7 +94,7 @@ def _prepare() -> None:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """End `process` and all that it has started, some of which would outlive it in sessions of their own."""
-    everything = _descendants(process.pid) | {process.pid}
+    everything = descendants(process.pid) | {process.pid}
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE)
@@ -107,12 +109,13 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.1)
 
 
-def _descendants(parent: int) -> set[int]:
+def descendants(parent: int) -> set[int]:
+    """The processes that `parent` has started, that those have started, and so on."""
     found: set[int] = set()
     for children in Path(f"/proc/{parent}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in map(int, children.read_text().split()):
-                found |= {child} | _descendants(child)
+                found |= {child} | descendants(child)
     return found
 
 

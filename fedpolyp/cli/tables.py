@@ -24,17 +24,22 @@ def plain_table(title: str | None, *headings: str, numbers_from: int = 1) -> Tab
     return table
 
 
-def round_table(records: list[dict[str, Any]]) -> Group:
+def round_table(records: list[dict[str, Any]], heldout: bool = True) -> Group:
     """A row a round: loss, Dice on the held-out set and on validation, Dice at up to 8 hospitals, time.
 
+    Without a `heldout` set, all sites' own test images stand in for it.
     Of a long run about 25 rows stay, always the first, the last and the best on validation, which has a star.
     """
     names = sorted({name for r in records for name, own in r["hospitals"].items() if "val_dice" in own})
     shown = names if len(names) <= _HOSPITALS_SHOWN else []
     # Eight hospitals have to fit 80 columns.
     headings = [name.removeprefix("hospital-") for name in shown]
-    title = "Dice on the held-out set" + (", and on each hospital's own validation images" if shown else "")
-    table = plain_table(None, "round", "loss", "held-out", "valid.", *headings, "sec.", numbers_from=0)
+    title = f"Dice on {'the held-out set' if heldout else 'all test images'}" + (
+        ", and on each hospital's own validation images" if shown else ""
+    )
+    table = plain_table(
+        None, "round", "loss", "held-out" if heldout else "test", "valid.", *headings, "sec.", numbers_from=0
+    )
     table.padding = (0, 0) if len(shown) > _HOSPITALS_SPACED else (0, 1)
     best = best_on_validation(records)
     always = {record["round"] for record in (records[0], records[-1], best) if record is not None}

@@ -76,6 +76,15 @@ def test_what_stands_in_the_way_is_told_and_given_up_on(monkeypatch: pytest.Monk
     assert said[0] == "the door is shut; trying again in 0 s"
 
 
+def test_what_was_let_in_once_is_never_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("_PAUSE", 0.05), ("_PATIENCE", 0.3), ("_LIVED", 0.2)):
+        monkeypatch.setattr(supervise, name, seconds)
+    said: list[str] = []
+    stop_after(3)
+    keep_running(shell("sleep 0.5"), lambda: ["the link is cut"] if said else [], said.append)
+    assert said[0].startswith("the SuperNode has ended") and len(said) > 10
+
+
 def test_what_a_killed_command_started_ends_with_it(tmp_path: Path) -> None:
     code = (
         "from fedpolyp.cli.flower import Command; from fedpolyp.cli.supervise import serve_until_stopped;"

@@ -16,10 +16,10 @@ def records(count: int, hospitals: int, best: int | None = 0) -> list[dict[str, 
     ]
 
 
-def printed(rounds: list[dict[str, Any]], width: int = 80) -> list[list[str]]:
+def printed(rounds: list[dict[str, Any]], width: int = 80, heldout: bool = True) -> list[list[str]]:
     """The words of each line."""
     console = Console(file=io.StringIO(), width=width)
-    console.print(round_table(rounds))
+    console.print(round_table(rounds, heldout))
     assert isinstance(console.file, io.StringIO)
     return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
 
@@ -54,3 +54,7 @@ def test_without_validation_no_round_is_marked() -> None:
     lines = printed(records(3, 5, best=None))
     assert numbers(lines) == ["0", "1", "2"]
     assert ["1", "1.500", "0.250", "-", "123.4"] in lines
+
+
+def test_without_a_held_out_set_the_table_says_what_was_scored_instead() -> None:
+    assert printed(records(2, 1), heldout=False)[0][:5] == ["Dice", "on", "all", "test", "images,"]

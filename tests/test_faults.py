@@ -1,0 +1,166 @@
+"""What breaks at real sites is told in words, costs the round under way at most, and ends: with real processes."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedpolyp.model.arrays import equal
+from fedpolyp.runs import RunFolder
+from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
+from tests.deployed import Deployment, Followed, Relay, edit, simulation_of, wait_until
+from tests.tiny import final
+
+LOST = "it gave no sign of life for a minute: its machine or its link has failed"
+ENDLESS = 1000  # rounds: the run is stopped when the test has seen enough
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx")]
+
+
+@pytest.fixture(scope="module")
+def two_sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, Relay]]:
+    """A coordinator that serves, and two sites that have joined; bergen's link is the relay."""
+    folder = tmp_path_factory.mktemp("faults")
+    with Deployment(folder, ["bergen", "oslo"]) as deployment, Relay(deployment.port) as link:
+        edit(deployment.folder / "bergen" / "site.toml", f":{deployment.port}", f":{link.port}")
+        deployment.serve()
+        deployment.register()
+        for site in deployment.sites:
+            deployment.join(site)
+        yield deployment, link
+
+
+def refusing(site: str) -> Any:
+    return lambda record: any(refusal["hospital"] == site for refusal in record["refused"])
+
+
+def again(site: str, after: int) -> Any:
+    return lambda record: record["round"] > after and site in record["hospitals"] and not record["refused"]
+
+
+def begins_training(deployment: Deployment, site: str, run: Followed, round: int = 1) -> None:
+    """Wait until `site` has been asked to train in `round` of `run`."""
+    run.asked(round)
+    log = deployment.folder / site / "audit.jsonl"
+
+    def asked() -> bool:
+        newest = json.loads(log.read_text().splitlines()[-1])
+        return (newest["event"], newest["message"], newest["round"]) == ("asked", "train", round)
+
+    wait_until(asked, f"{site} is asked to train in round {round}")
+
+
+def test_a_site_killed_in_a_round_costs_its_share_of_it_and_takes_part_again(
+    two_sites: tuple[Deployment, Relay], tmp_path: Path
+) -> None:
+    deployment, _ = two_sites
+    run, followed = deployment.new_run(tmp_path / "run", ENDLESS, f"--held-out={deployment.heldout}")
+    begins_training(deployment, "oslo", followed)
+    deployment.programs["oslo"].kill()
+    oslo = deployment.join("oslo")
+    oslo.says("or the coordinator has not yet noticed that an earlier start of this site has ended; trying again")
+    record = followed.finished_round(refusing("oslo"))
+    assert set(record["hospitals"]) == {"bergen"} and record["refused"][0]["reason"] == LOST
+    followed.finished_round(again("oslo", record["round"]))
+    assert run.interrupt() == 1
+    run.says("fedpolyp: interrupted; the run was stopped")
+    run.says(f"go on with: fedpolyp site run --folder {deployment.coordinator} --resume {followed.folder}")
+
+
+def test_a_coordinator_killed_in_a_round_goes_on_to_the_same_bits(
+    two_sites: tuple[Deployment, Relay], tmp_path: Path
+) -> None:
+    deployment, _ = two_sites
+    run, followed = deployment.new_run(tmp_path / "run", 3, f"--held-out={deployment.heldout}")
+    begins_training(deployment, "oslo", followed, round=2)
+    deployment.programs["coordinator"].kill()
+    assert run.ends() == 1
+    run.says("fedpolyp: the coordinator does not answer: is 'fedpolyp site serve' running?")
+    run.says("rounds are complete up to 1; go on with: fedpolyp site run")
+    assert deployment.start("renew", "renew", f"--out={deployment.folder}").ends() == 0  # sites need not notice that
+    deployment.serve()
+    run = deployment.run(f"--resume={followed.folder}")
+    assert run.ends() == 0, run.said()
+    run.says(f"run folder: {followed.folder}")
+    real = RunFolder(followed.folder)
+    assert [record["round"] for record in real.rounds()] == [0, 1, 2, 3]
+    simulated = simulation_of(real, deployment.folder, deployment.images, deployment.heldout, tmp_path)
+    here, there = final(real, real.config()), final(simulated, simulated.config())
+    assert equal(here.arrays, there.arrays) and equal(here.strategy, there.strategy)
+
+
+def test_a_site_whose_link_was_cut_in_a_round_takes_part_again(
+    two_sites: tuple[Deployment, Relay], tmp_path: Path
+) -> None:
+    deployment, link = two_sites
+    run, followed = deployment.new_run(tmp_path / "run", ENDLESS)
+    begins_training(deployment, "bergen", followed)
+    link.cut()
+    record = followed.finished_round(refusing("bergen"))
+    assert set(record["hospitals"]) == {"oslo"} and record["refused"][0]["reason"] == LOST
+    link.mend()
+    followed.finished_round(again("bergen", record["round"]))
+    assert run.interrupt() == 1
+
+
+def test_sites_that_cannot_work_are_named_with_the_reason_and_the_others_go_on(tmp_path: Path) -> None:
+    with Deployment(tmp_path, ["empty", "full", "well"]) as deployment:
+        for mask in (deployment.images["empty"] / "masks").iterdir():
+            mask.write_bytes(b"")
+        deployment.serve()
+        deployment.register()
+        for site in ("empty", "well"):
+            deployment.join(site)
+        # Its images take 147 kB on the disk, at 64 pixels.
+        deployment.join("full", under=("prlimit", "--fsize=100000"))
+        run, followed = deployment.new_run(tmp_path / "run", 1, "--min-replies=0.3")
+        assert run.ends() == 0, run.said()
+        reasons = {
+            "empty": "its settings or images cannot be used: its own log says why",
+            "full": "it cannot work with its disk: its own log says why",
+        }
+        for record in RunFolder(followed.folder).rounds():
+            assert set(record["hospitals"]) == {"well"}
+            assert {refusal["hospital"]: refusal["reason"] for refusal in record["refused"]} == reasons
+        for site, why in (("empty", "no usable pair in"), ("full", "cannot write the store")):
+            log = deployment.start("log", "log", f"--folder={deployment.folder / site}")
+            assert log.ends() == 0
+            log.says(why)
+
+
+def test_a_site_with_an_unregistered_key_is_told_so_and_gets_in_once_it_is_registered(tmp_path: Path) -> None:
+    with Deployment(tmp_path, ["oslo"]) as deployment:
+        deployment.serve()
+        oslo = deployment.join("oslo")
+        oslo.says("the coordinator does not let this site in: its key is not registered")
+        deployment.register()
+        wait_until(lambda: "online" in deployment.status(), "oslo is online")
+        assert oslo.process.poll() is None
+
+
+def test_a_bad_certificate_is_told_and_the_site_gets_in_with_a_renewed_one(tmp_path: Path) -> None:
+    with Deployment(tmp_path, ["oslo"]) as deployment:
+        ours = Authority.load(*(deployment.folder / "authority" / f"ca.{kind}" for kind in ("key", "crt")))
+        bad = {
+            "another authority signed it than the one in ca.crt": (Authority.new("theirs"), timedelta(0)),
+            "it is not valid yet; this machine's clock may be slow": (ours, timedelta(days=1)),
+            "it has expired; the coordinator must renew it (or this machine's clock is wrong)": (ours, timedelta(-10)),
+        }
+        for why, (authority, start) in bad.items():
+            key, certificate = authority.server_certificate(["localhost", "127.0.0.1"], datetime.now(UTC) + start, 9)
+            (deployment.coordinator / "server.key").write_bytes(key_pem(key))
+            (deployment.coordinator / "server.crt").write_bytes(certificate_pem(certificate))
+            serve, oslo = deployment.serve(), deployment.join("oslo")
+            oslo.says(f"the coordinator's certificate is not accepted: {why}; trying again in 10 s")
+            assert serve.interrupt() == 0
+            if why != list(bad)[-1]:
+                assert oslo.interrupt() == 0
+        assert deployment.start("renew", "renew", f"--out={deployment.folder}").ends() == 0
+        deployment.serve()
+        deployment.register()
+        wait_until(lambda: "online" in deployment.status(), "oslo is online")
+        assert oslo.process.poll() is None
