@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clients.messages import Order
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.data.store import Store
 from fedpolyp.runs import RunFolder
-from fedpolyp.training import Images
+
+if TYPE_CHECKING:
+    from fedpolyp.training import Images
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Hospital:
     ids: HospitalImages
     state: Path
 
-    def images(self, set: str) -> tuple[Images, Images]:
+    def images(self, set: str) -> "tuple[Images, Images]":
         """Images (N, S, S, 3) and masks (N, S, S) of its 'train', 'val' or 'test' set."""
         positions = self.store.positions(getattr(self.ids, set))
         return self.store.images[positions], self.store.masks[positions]

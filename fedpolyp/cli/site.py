@@ -1,5 +1,6 @@
 """`fedpolyp site`: the same federation at real hospitals, from certificates to the run."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,6 +132,7 @@ def join(
     print_command: PrintCommand = False,
 ) -> None:
     """Join the federation and stay until stopped: Flower's SuperNode, started again whenever it ends."""
+    from clients import worker
     from fedpolyp.sites.connection import faults_of
 
     settings = _site(folder, data)
@@ -140,7 +142,12 @@ def join(
         return
     settings.flower.mkdir(mode=0o700, exist_ok=True)
     _console().print(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
-    keep_running(node, lambda: faults_of(settings), _console().print)
+    os.environ[worker.JOINED] = str(os.getpid())
+    worker.end_all(settings.flower)  # of a start of this site that was killed
+    try:
+        keep_running(node, lambda: faults_of(settings), _console().print)
+    finally:
+        worker.end_all(settings.flower)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clients import app, hospital, messages
+from clients import hospital, messages, work
 from fedpolyp import training
 from fedpolyp.data.store import Store
 from fedpolyp.training import Trainer, shared_trainer
@@ -31,8 +31,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         cached.cache_clear()
     monkeypatch.setattr(Trainer, "__init__", count("builds", Trainer.__init__))
     monkeypatch.setattr(Store, "open", count("openings", Store.open))
-    monkeypatch.setattr(app, "from_record", count("unpacked", messages.from_record))
-    monkeypatch.setattr(app, "to_record", count("packed", messages.to_record))
+    monkeypatch.setattr(work, "from_record", count("unpacked", messages.from_record))
+    monkeypatch.setattr(work, "to_record", count("packed", messages.to_record))
     return counts
 
 

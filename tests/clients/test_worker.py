@@ -1,0 +1,115 @@
+"""A site's worker: one process for many messages, found by its own user and code alone, and never left behind."""
+
+import json
+import os
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Listener
+from pathlib import Path
+
+import pytest
+from flwr.app import RecordDict
+
+from clients import worker
+from clients.messages import from_record
+from fedpolyp.model.arrays import equal
+from fedpolyp.sites.settings import Refusal
+from tests.real_sites import make_sites, order, send
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a site that has joined; its workers end with the test."""
+    monkeypatch.setenv(worker.JOINED, str(os.getpid()))
+    folder = make_sites(tmp_path / "deploy") / "oslo"
+    (folder / "flower").mkdir(mode=0o700)
+    yield folder
+    worker.end_all(folder / "flower")
+
+
+def file_of(site: Path) -> Path:
+    file = worker.file_of({"site": str(site / "site.toml")})
+    assert file is not None
+    return file
+
+
+def test_one_process_does_the_work_of_all_messages_with_the_bits_of_a_fresh_one(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies = [send(site, order(round=1)).content for _ in range(2)]
+    processes = {int(reply.metric_records["metrics"]["process"]) for reply in replies}  # type: ignore[arg-type]
+    file = file_of(site)
+    assert processes == {json.loads(file.read_bytes())["process"]}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with pytest.raises(Refusal, match="this site is oslo; an order for bergen is refused"):
+        send(site, order("bergen"))
+
+    monkeypatch.delenv(worker.JOINED)
+    fresh = send(site, order(round=1)).content
+    assert fresh.metric_records["metrics"]["process"] == os.getpid()
+    for reply in replies:
+        for name in ("arrays", "optimizer"):
+            assert equal(from_record(reply.array_records[name]), from_record(fresh.array_records[name]))
+
+    (process,) = processes
+    worker.end_all(site / "flower")
+    assert os.waitpid(process, 0) == (process, 0) and not file.exists()
+
+
+def test_a_worker_that_was_killed_is_replaced_and_one_ends_with_its_site(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["sleep", "600"]) as joined:
+        monkeypatch.setenv(worker.JOINED, str(joined.pid))
+        first = int(send(site, order()).content.metric_records["metrics"]["process"])  # type: ignore[arg-type]
+        os.kill(first, 9)
+        os.waitpid(first, 0)
+        second = int(send(site, order()).content.metric_records["metrics"]["process"])  # type: ignore[arg-type]
+        assert second != first
+        joined.kill()
+    assert os.waitpid(second, 0) == (second, 0)
+    assert not file_of(site).exists()
+
+
+def test_a_worker_that_dies_over_an_order_is_named(site: Path) -> None:
+    file = file_of(site)
+    with Listener(("127.0.0.1", 0), authkey=b"key") as listener:
+        file.write_text(json.dumps({"port": listener.address[1], "key": b"key".hex(), "process": os.getpid()}))
+
+        def take_and_die() -> None:
+            with listener.accept() as connection:
+                connection.recv()
+
+        thread = threading.Thread(target=take_and_die)
+        thread.start()
+        with pytest.raises(worker.WorkerDied, match="ended in the middle of an order"):
+            worker.ask(file, "train", RecordDict(), {})
+        thread.join()
+    file.unlink()
+
+
+def test_other_code_and_another_start_of_the_site_have_workers_of_their_own(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {file_of(site)}
+    monkeypatch.setattr(worker, "_CODE", Path("/elsewhere"))
+    files.add(file_of(site))
+    monkeypatch.setenv(worker.JOINED, "1")
+    files.add(file_of(site))
+    assert len(files) == 3
+
+
+def test_there_is_no_worker_in_a_simulation_nor_at_a_site_that_was_started_by_hand(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worker.file_of({"partition-id": 0}) is None
+    monkeypatch.delenv(worker.JOINED)
+    assert worker.file_of({"site": str(site / "site.toml")}) is None
+
+
+def test_what_the_work_raises_is_raised_with_where_and_what_it_came_of() -> None:
+    answer, cause = worker._answer("train", RecordDict(), {})
+    assert isinstance(answer, Refusal) and "the message holds no order" in str(answer)
+    assert "Traceback" in answer.__notes__[0] and cause is None
