@@ -28,7 +28,8 @@ from tests.real_sites import draw_images, make_sites
 from tests.tiny import federate
 
 PATIENCE = 600.0  # seconds: only a test that fails waits so long
-TINY = ("--base-filters=4", "--batch-size=4", "--learning-rate=0.01")
+# So many epochs that a training is still going on when a test breaks something.
+TINY = ("--base-filters=4", "--batch-size=4", "--learning-rate=0.01", "--local-epochs=10")
 
 
 def wait_until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:

@@ -18,6 +18,10 @@ from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 CONNECTION = "coordinator"  # what Flower's config calls the coordinator's own SuperLink
 # Flower asks itself once a second whether there is work; that would be lost at every message.
 _POLL_SECONDS = "0.3"
+# What a SuperNode says once it was let in; and before it lives on without asking for messages again, or has thrown away
+# one that somebody waits for.
+_LET_IN = "SuperNode ID:"
+_DEAF = ("SSL/TLS handshake error detected", "Failed to send message", "Failed to receive message")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Command:
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    first_words: str = "\n"  # it was let in once it has said so; by default, anything
+    last_words: tuple[str, ...] = ()  # it is of no more use once it has said one of these, though it may go on running
 
     def shown(self) -> str:
         """The command as one would type it."""
@@ -98,6 +104,8 @@ def supernode(settings: SiteSettings, site_file: Path, port: int) -> Command:
             f"--node-config={named}",
         ),
         _environment(settings.flower),
+        _LET_IN,
+        _DEAF,
     )
 
 

@@ -5,6 +5,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,6 @@ from fedpolyp.cli.flower import Command
 from fedpolyp.errors import FedpolypError
 
 _PATIENCE = 120.0  # a site that was killed is let in again only when the coordinator has noticed, a minute later
-_LIVED = 60.0  # a SuperNode that ran so long had been let in
 _PAUSE, _GRACE = 10.0, 10.0
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -54,36 +54,51 @@ def keep_running(command: Command, faults: Callable[[], Sequence[str]], say: Cal
     with stop_signal() as stop:
         began, let_in = time.monotonic(), False
         while not stop.is_set():
-            why = "; ".join(faults()) or _run_once(command, stop)
+            if not (why := "; ".join(faults())):
+                lived, why = _run_once(command, stop)
+                let_in = let_in or lived
             if stop.is_set():
                 return
-            if not why:
-                let_in, why = True, "the SuperNode has ended"
             if not let_in and time.monotonic() - began > _PATIENCE:
                 raise FedpolypError(f"gave up after {_PATIENCE:.0f} s: {why}")
             say(f"{why}; trying again in {_PAUSE:.0f} s")
             stop.wait(_PAUSE)
 
 
-def _run_once(command: Command, stop: threading.Event) -> str:
-    """Run it to its end; returns why it was not let in, '' when it was."""
-    began, process = time.monotonic(), _start(command)
+def _run_once(command: Command, stop: threading.Event) -> tuple[bool, str]:
+    """Run it until it ends or has said its last words; returns whether it was let in, and why it did not stay."""
+    process, heard = _start(command, subprocess.PIPE), set[str]()
+    reader = threading.Thread(target=_pass_on, args=(process, command, heard), daemon=True)
+    reader.start()
     try:
-        while process.poll() is None and not stop.is_set():
+        while process.poll() is None and not stop.is_set() and heard.isdisjoint(command.last_words):
             stop.wait(0.5)
     finally:
         _end(process)
-    if time.monotonic() - began > _LIVED:
-        return ""
-    return (
+        reader.join(1)
+    if not heard.isdisjoint(command.last_words):
+        return command.first_words in heard, "the connection to the coordinator broke"
+    if command.first_words in heard:
+        return True, "the SuperNode has ended"
+    return False, (
         "the coordinator does not let this site in: its key is not registered, or the coordinator has not yet noticed "
         "that an earlier start of this site has ended"
     )
 
 
-def _start(command: Command) -> "subprocess.Popen[bytes]":
+def _pass_on(process: "subprocess.Popen[bytes]", command: Command, heard: set[str]) -> None:
+    """Print what it says; which of its first and last words were among it is added to `heard`."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        sys.stdout.buffer.write(line)
+        sys.stdout.flush()
+        heard |= {words for words in (command.first_words, *command.last_words) if words.encode() in line}
+
+
+def _start(command: Command, output: int | None = None) -> "subprocess.Popen[bytes]":
+    errors = None if output is None else subprocess.STDOUT
     # Should this process be killed, the kernel ends what it started. Ctrl-C on the terminal is for this process alone.
-    return command.start(preexec_fn=_prepare, start_new_session=True)
+    return command.start(stdout=output, stderr=errors, preexec_fn=_prepare, start_new_session=True)
 
 
 def _prepare() -> None:

@@ -76,12 +76,22 @@ def test_what_stands_in_the_way_is_told_and_given_up_on(monkeypatch: pytest.Monk
     assert said[0] == "the door is shut; trying again in 0 s"
 
 
+def test_one_that_has_said_its_last_words_is_ended_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_PAUSE", 0.05)
+    said: list[str] = []
+    stop_after(4)
+    deaf = Command(("sh", "-c", "echo 'well: i am deaf'; sleep 600"), last_words=("am deaf",))
+    keep_running(deaf, lambda: [], said.append)
+    assert len(said) > 1 and said[0].startswith("the connection to the coordinator broke; trying again")
+
+
 def test_what_was_let_in_once_is_never_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_PAUSE", 0.05), ("_PATIENCE", 0.3), ("_LIVED", 0.2)):
-        monkeypatch.setattr(supervise, name, seconds)
+    for name in ("_PAUSE", "_PATIENCE"):
+        monkeypatch.setattr(supervise, name, 0.05)
     said: list[str] = []
     stop_after(3)
-    keep_running(shell("sleep 0.5"), lambda: ["the link is cut"] if said else [], said.append)
+    welcome = Command(("echo", "you are in"), first_words="are in")
+    keep_running(welcome, lambda: ["the link is cut"] if said else [], said.append)
     assert said[0].startswith("the SuperNode has ended") and len(said) > 10
 
 
