@@ -104,9 +104,9 @@ class Deployment(contextlib.ExitStack):
             wait_for(port)
         return serve
 
-    def register(self, *sites: str) -> None:
-        """Let sites in; all of them when none is named."""
-        assert self.start("register", "register", f"--folder={self.coordinator}", *sites).ends() == 0
+    def register(self) -> None:
+        """Let all sites in."""
+        assert self.start("register", "register", f"--folder={self.coordinator}").ends() == 0
 
     def join(self, site: str, under: Sequence[str] = ()) -> Program:
         """Start a site."""

@@ -19,6 +19,7 @@ from fedpolyp.cli import flower
 from fedpolyp.sites.connection import connect, faults_of
 from fedpolyp.sites.folders import make_federation
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
+from scripts.deploy_demo import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,12 +27,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx"),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:
