@@ -1,6 +1,7 @@
 """A deployment for tests: real processes on loopback, whose words can be read, and which can be killed."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -134,6 +135,10 @@ class Followed:
     """A run at real sites, followed in its folder."""
 
     folder: Path
+
+    def name(self) -> str:
+        """By which the sites know it."""
+        return hashlib.sha256((self.folder / "environment.json").read_bytes()).hexdigest()[:32]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What has happened of one kind."""

@@ -44,10 +44,10 @@ def begins_training(deployment: Deployment, site: str, run: Followed, round: int
     """Wait until `site` has been asked to train in `round` of `run`."""
     run.asked(round)
     log = deployment.folder / site / "audit.jsonl"
+    about = {"event": "asked", "run": run.name(), "message": "train", "round": round}
 
     def asked() -> bool:
-        newest = json.loads(log.read_text().splitlines()[-1])
-        return (newest["event"], newest["message"], newest["round"]) == ("asked", "train", round)
+        return any(about.items() <= json.loads(line).items() for line in log.read_text().splitlines())
 
     wait_until(asked, f"{site} is asked to train in round {round}")
 
