@@ -16,8 +16,7 @@ import cv2
 from fedpolyp.data import phantom
 from fedpolyp.data.ingest import FORMATS
 
-SITES = ("oslo", "bergen", "tromso")
-PARTIES = (*SITES, "held-out")
+HELD_OUT = "held-out"
 FEDPOLYP = (sys.executable, "-m", "fedpolyp")
 SETTINGS = ("--base-filters", "8", "--batch-size", "8", "--local-epochs", "2", "--learning-rate", "0.01")
 
@@ -29,23 +28,25 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=40, help="drawn images for each hospital [40]")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of federation [3]")
     parser.add_argument("--size", type=int, default=64, help="side of the images in training, pixels [64]")
+    parser.add_argument("--sites", default="oslo,bergen,tromso", help="names of the hospitals [oslo,bergen,tromso]")
     parser.add_argument("--out", type=Path, help="folder to keep everything in [a temporary one, removed]")
+    parser.add_argument("settings", nargs="*", help=f"after --: options of 'site run' [{' '.join(SETTINGS)}]")
     chosen = parser.parse_args()
     folder = chosen.out or Path(tempfile.mkdtemp(prefix="deploy-demo-"))
     try:
         (share_out if chosen.data else draw)(folder / "images", chosen)
-        return play(folder, chosen.rounds, chosen.size)
+        return play(folder, chosen)
     finally:
         if chosen.out is None:
             shutil.rmtree(folder)
 
 
-def play(folder: Path, rounds: int, size: int) -> int:
+def play(folder: Path, chosen: argparse.Namespace) -> int:
     """Serve, register, join, run; returns the run's exit code."""
     deploy, door, control = folder / "deploy", free_port(), free_port()
     coordinator = deploy / "coordinator"
-    names = ",".join(SITES)
-    fedpolyp("site", "init", "--coordinator=localhost", f"--sites={names}", f"--out={deploy}", f"--port={door}")
+    sites = chosen.sites.split(",")
+    fedpolyp("site", "init", "--coordinator=localhost", f"--sites={chosen.sites}", f"--out={deploy}", f"--port={door}")
     settings = coordinator / "coordinator.toml"
     settings.write_text(settings.read_text().replace("control_port = 18080", f"control_port = {control}"))
     with contextlib.ExitStack() as started:
@@ -54,19 +55,19 @@ def play(folder: Path, rounds: int, size: int) -> int:
         for port in (door, control):
             wait_for(port)
         fedpolyp("site", "register", f"--folder={coordinator}")
-        for site in SITES:
+        for site in sites:
             data, port = folder / "images" / site, free_port()
             join = ("site", "join", f"--folder={deploy / site}", f"--data={data}", f"--port={port}")
             started.enter_context(running(join, folder / f"{site}.log"))
-        heldout = folder / "images" / "held-out"
-        run = ("site", "run", f"--folder={coordinator}", f"--held-out={heldout}", f"--rounds={rounds}")
+        heldout = folder / "images" / HELD_OUT
+        run = ("site", "run", f"--folder={coordinator}", f"--held-out={heldout}", f"--rounds={chosen.rounds}")
         config = folder / "experiment.toml"
-        config.write_text(f"[data]\nimage_size = {size}\n")
+        config.write_text(f"[data]\nimage_size = {chosen.size}\n")
         began = time.monotonic()
-        code = subprocess.run([*FEDPOLYP, *run, f"--config={config}", *SETTINGS]).returncode
+        code = subprocess.run([*FEDPOLYP, *run, f"--config={config}", *(chosen.settings or SETTINGS)]).returncode
         print(f"the run took {time.monotonic() - began:.0f} s and ended with exit code {code}", flush=True)
         fedpolyp("site", "status", f"--folder={coordinator}")
-        fedpolyp("site", "log", f"--folder={deploy / SITES[0]}", "--last=6")
+        fedpolyp("site", "log", f"--folder={deploy / sites[0]}", "--last=6")
     return code
 
 
@@ -115,8 +116,9 @@ def wait_for(port: int, seconds: float = 120) -> None:
 
 def draw(folder: Path, chosen: argparse.Namespace) -> None:
     """Draw frames with a look of their own for each party."""
-    images, masks, look = phantom.draw(chosen.images * len(PARTIES), 2 * chosen.size, len(PARTIES), seed=0)
-    for number, party in enumerate(PARTIES):
+    parties = [*chosen.sites.split(","), HELD_OUT]
+    images, masks, look = phantom.draw(chosen.images * len(parties), 2 * chosen.size, len(parties), seed=0)
+    for number, party in enumerate(parties):
         for part, pictures in (("images", images[..., ::-1]), ("masks", masks * 255)):
             (folder / party / part).mkdir(parents=True)
             for frame in (look == number).nonzero()[0]:
@@ -124,12 +126,13 @@ def draw(folder: Path, chosen: argparse.Namespace) -> None:
 
 
 def share_out(folder: Path, chosen: argparse.Namespace) -> None:
-    """Give each party every fourth image of a folder, by links."""
+    """Deal a folder's images to the parties in turn, by links."""
+    parties = [*chosen.sites.split(","), HELD_OUT]
     for part in ("images", "masks"):
         files = sorted(file for file in (chosen.data / part).iterdir() if file.suffix.lower() in FORMATS)
-        for number, party in enumerate(PARTIES):
+        for number, party in enumerate(parties):
             (folder / party / part).mkdir(parents=True)
-            for file in files[number :: len(PARTIES)]:
+            for file in files[number :: len(parties)]:
                 (folder / party / part / file.name).symlink_to(file.resolve())
 
 
