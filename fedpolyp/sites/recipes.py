@@ -86,7 +86,7 @@ ReadWritePaths=$installed/coordinator
 WantedBy=multi-user.target
 """
 
-_DOCKERFILE = """# The build context is a checkout of fedpolyp, see compose.yaml.
+_DOCKERFILE = """# The build context is a checkout of fedpolyp, see compose.yaml. Written with care, not tried.
 FROM python:3.11-slim
 RUN apt-get update \\
     && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \\
@@ -149,7 +149,7 @@ images. Other hospitals do the same; a coordinator averages the networks. Images
 | from | to | what |
 |---|---|---|
 | this machine | **$host, TCP port $port** | HTTPS (TLS 1.2 or newer), opened from here, every few seconds |
-| this machine | itself (127.0.0.1, port 9094) | the program's own parts |
+| this machine | itself (127.0.0.1, port 9094 and one that the system chooses) | the program's own parts |
 
 Nothing connects *to* this machine, and nothing else is reached: no inbound rule, no other outbound rule. The
 coordinator is recognised by a certificate of the federation's own authority (`ca.crt` in this folder) and nothing else;

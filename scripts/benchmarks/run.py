@@ -67,16 +67,16 @@ def measured(job: Job, folder: Path, quick: bool, hospitals: int, console: Conso
     whole = runs[-1].whole
     for label, cpus, goal in (("its default resources", 2, 6.0), ("two actors", 1, 4.0)):
         console.print(f"the pattern of Flower's Keras example, {label}")
-        seconds, dice = keras_example(runs[-1].run.path, 3, cpus)
+        seconds, dice = keras_example(runs[-1].run.path, 2, cpus)
         theirs = median(seconds) * job.rounds
         rows.append(
             row(
                 f"Flower's Keras pattern, {label}: seconds of the whole job (computed from {len(seconds)} rounds; "
-                f"Dice {dice:.3f} after 3)",
+                f"Dice {dice:.3f} after 2)",
                 theirs,
                 whole,
                 goal,
-                f"simulate; Dice {runs[-1].run.rounds()[3]['dice']:.3f} after 3",
+                f"simulate; Dice {runs[-1].run.rounds()[2]['dice']:.3f} after 2",
                 at_least=True,
             )
         )
