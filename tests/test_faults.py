@@ -11,6 +11,7 @@ import pytest
 
 from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
+from fedpolyp.sites import audit
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
 from tests.deployed import Deployment, Followed, Relay, edit, simulation_of, wait_until
 from tests.tiny import final
@@ -27,8 +28,8 @@ def two_sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with Deployment(tmp_path_factory.mktemp("faults"), ["bergen", "oslo"]) as deployment:
         deployment.serve()
         deployment.register()
-        for site in deployment.sites:
-            deployment.join(site)
+        for joined in [deployment.join(site) for site in deployment.sites]:
+            joined.says("SuperNode ID:")
         yield deployment
 
 
@@ -139,9 +140,8 @@ def test_sites_that_cannot_work_are_named_with_the_reason_and_the_others_go_on(t
             assert set(record["hospitals"]) == {"well"}
             assert {refusal["hospital"]: refusal["reason"] for refusal in record["refused"]} == reasons
         for site, why in (("empty", "no usable pair in"), ("full", "cannot write the store")):
-            log = deployment.start("log", "log", f"--folder={deployment.folder / site}")
-            assert log.ends() == 0
-            log.says(why)
+            entries = audit.read(deployment.folder / site / "audit.jsonl")
+            assert any(why in entry.content.get("reason", "") for entry in entries)
 
 
 def test_a_site_with_an_unregistered_key_is_told_so_and_gets_in_once_it_is_registered(tmp_path: Path) -> None:
