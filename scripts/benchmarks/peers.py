@@ -38,7 +38,7 @@ class Size:
     compile: bool  # PyTorch, which takes minutes the first time
 
 
-FULL = Size(image_size=128, filters=16, batch=8, steps=8, turns=7, rounds=2, compile=True)
+FULL = Size(image_size=128, filters=16, batch=8, steps=8, turns=5, rounds=2, compile=True)
 QUICK = Size(image_size=32, filters=4, batch=4, steps=4, turns=3, rounds=1, compile=False)
 
 Say = Callable[[str], object]

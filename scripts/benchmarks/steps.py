@@ -48,7 +48,6 @@ def side_by_side(sides: Sequence[Side], batch: int, steps: int, turns: int) -> l
     with tempfile.TemporaryDirectory() as folder:
         crews = [_Crew(side, Path(folder) / f"{number}") for number, side in enumerate(sides)]
         try:
-            # One after the other: to start is work that would be in the way of another's.
             results = [crew.start() for crew in crews]
             for _ in range(turns):
                 for crew, result in zip(crews, results, strict=True):
@@ -70,23 +69,24 @@ class _Crew:
 
     def start(self) -> Measured | Failed:
         """Start all processes and wait until they have done their first steps."""
+        about: dict[str, Any] = {}
         try:
+            # One after the other, so that the second finds what the first has compiled.
             for _ in range(self.side.processes):
                 with self.errors.open("a") as errors:
-                    self.members.append(
-                        subprocess.Popen(
-                            self.side.command,
-                            stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE,
-                            stderr=errors,
-                            text=True,
-                            env=self.side.environment,
-                        )
+                    member = subprocess.Popen(
+                        self.side.command,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=errors,
+                        text=True,
+                        env=self.side.environment,
                     )
-            about: dict[str, Any] = [json.loads(self._line(member)) for member in self.members][0]
-            return Measured([], about["losses"], about["parameters"], about["version"])
+                self.members.append(member)
+                about = json.loads(self._line(member))
         except (OSError, Failed) as error:
             return Failed(f"{self.side.name}: {error}")
+        return Measured([], about["losses"], about["parameters"], about["version"])
 
     def seconds(self, steps: int) -> float:
         """How long it took until all were done, each with `steps` steps."""

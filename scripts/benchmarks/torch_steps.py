@@ -84,7 +84,7 @@ def main(job: str, precision: str, threads: int, how: str) -> None:
             loss = compute(model, images, masks)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     losses = [step(*batch) for batch in batches]
     about = {"parameters": sum(p.numel() for p in parameters), "losses": losses, "version": torch.__version__}
