@@ -4,11 +4,14 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fedpolyp.config import Config, load
 from fedpolyp.data import phantom
-from fedpolyp.training import Config, Trainer, build_unet
+from fedpolyp.model.unet import build_unet
+from fedpolyp.training import Trainer
 
 LEARNING_RATE = 1e-3  # Keras's and PyTorch's own default
 
@@ -34,18 +37,9 @@ def main(job: Path, precision: str, threads: int) -> None:
         batches = list(zip(arrays["images"], arrays["masks"], strict=True))
         filters = arrays["weight_0"].shape[-1]
         weights = [arrays[f"weight_{number}"] for number in range(sum(name[0] == "w" for name in arrays))]
-    defaults = Config()
-    trainer = Trainer(
-        defaults.model_copy(
-            update={
-                "data": defaults.data.model_copy(update={"image_size": batches[0][1].shape[1]}),
-                "model": defaults.model.model_copy(update={"base_filters": filters}),
-                "training": defaults.training.model_copy(
-                    update={"precision": precision, "threads": threads, "learning_rate": LEARNING_RATE}
-                ),
-            }
-        )
-    )
+    chosen: dict[str, Any] = {"data.image_size": batches[0][1].shape[1], "model.base_filters": filters}
+    chosen |= {"training.threads": threads, "training.precision": precision}
+    trainer = Trainer(load(overrides=chosen | {"training.learning_rate": LEARNING_RATE}))
     variables = trainer.model.trainable_variables
     for variable, weight in zip(variables, weights, strict=True):
         variable.assign(weight)

@@ -16,12 +16,16 @@ from fedpolyp.config import Config, load
 from fedpolyp.planning import planned, this_machine
 from fedpolyp.runs import RunFolder
 from scripts.benchmarks.run import row
-from scripts.benchmarks.steps import Measured, Side, side_by_side
+from scripts.benchmarks.steps import Failed, Measured, Side, side_by_side
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 ENVIRONMENTS = Path.home() / ".cache" / "fedpolyp" / "peers"
 OURS = "fedpolyp"
 SPREADS = ((2, 1), (1, 2))  # processes and threads of each; the first is what fedpolyp does unasked on two cores
+# glibc gives large blocks back to the system at once and PyTorch asks for the same ones in the next step: a seventh of
+# its time. TensorFlow gains nothing from keeping them.
+MEMORY_KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 THREADS = 2  # of NVIDIA FLARE's simulator: how many hospitals it trains at a time
 
 
@@ -53,19 +57,19 @@ def rows(run: RunFolder, whole: float, size: Size, say: Say) -> list[dict[str, A
 
     Args:
         run: a run that `fedpolyp simulate` did.
-        whole: how long it took, seconds.
+        whole: how long it took, from the start of its process to the end, seconds.
         size: how much to measure.
         say: told what is being done.
     """
-    table = []
-    for what, measure in (
-        ("training steps beside PyTorch's", lambda: torch_rows(size, say)),
-        ("the whole job beside NVIDIA FLARE", lambda: [nvflare_row(run, whole, size.rounds, say)]),
-    ):
-        try:
-            table += measure()
-        except Unavailable as reason:
-            table.append(not_measured(what, str(reason)))
+    table: list[dict[str, Any]] = []
+    try:
+        table += torch_rows(size, say)
+    except (Unavailable, Failed) as reason:
+        table.append(not_measured("training steps beside PyTorch's", str(reason)))
+    try:
+        table.append(nvflare_row(run, whole, size.rounds, say))
+    except Unavailable as reason:
+        table.append(not_measured("the whole job beside NVIDIA FLARE's simulator", str(reason)))
     return table
 
 
@@ -74,21 +78,22 @@ def not_measured(what: str, why: str) -> dict[str, Any]:
     return {"what": f"{what}: {why}", "measured": "", "against": "", "ratio": "", "goal": "", "met": None}
 
 
-def environment(name: str, say: Say, requirements: Path | None = None) -> Path:
-    """The Python of an environment with what `requirements` lists (default: peers-`name`.txt), made if need be.
+def environment(name: str, say: Say) -> Path:
+    """The Python of an environment with what peers-`name`.txt lists, made if need be.
 
     Raises:
         Unavailable: it could not be made.
     """
-    requirements = requirements or HERE / f"peers-{name}.txt"
+    requirements = HERE / f"peers-{name}.txt"
     folder = ENVIRONMENTS / name
     python, stamp = folder / "bin" / "python", folder / "installed"
-    made_of = f"{sys.version}\n{requirements.read_text(encoding='utf-8')}"
+    made_of = "\n".join([sys.version, *(file.read_text("utf-8") for file in (requirements, ROOT / "constraints.txt"))])
     if stamp.exists() and python.exists() and stamp.read_text(encoding="utf-8") == made_of:
         return python
     say(f"installing {requirements.name} into {folder}")
-    pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1")
-    for command in ((sys.executable, "-m", "venv", "--clear", str(folder)), (*pip, "-r", str(requirements))):
+    make = (sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder))
+    pip = (sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check")
+    for command in (make, (*pip, "install", "--retries", "1", "--requirement", str(requirements))):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
@@ -110,10 +115,8 @@ def torch_rows(size: Size, say: Say) -> list[dict[str, Any]]:
         found = {}
         for precision in ("float32", "mixed_bfloat16"):
             say(f"training steps in {precision}: fedpolyp and PyTorch in turns")
-            found[precision] = ours_and_theirs(job, python, precision, size)
-    table = [
-        _steps_row(f"training steps in {precision}", ours, theirs) for precision, (ours, theirs) in found.items()
-    ]
+            found[precision] = ours_and_theirs(job, python, precision, size, say)
+    table = [_steps_row(f"training steps in {precision}", ours, theirs) for precision, (ours, theirs) in found.items()]
     default = planned(Config(), this_machine())[0].training.precision or "float32"
     what = f"training steps by default ({default} here, PyTorch in float32)"
     return [*table, _steps_row(what, found[default][0], found["float32"][1])]
@@ -122,7 +125,7 @@ def torch_rows(size: Size, say: Say) -> list[dict[str, Any]]:
 Steps = list[tuple[Side, Measured]]
 
 
-def ours_and_theirs(job: Path, python: Path, precision: str, size: Size) -> tuple[Steps, Steps]:
+def ours_and_theirs(job: Path, python: Path, precision: str, size: Size, say: Say) -> tuple[Steps, Steps]:
     """The sides that ran, ours in their order and theirs from the fastest to the slowest.
 
     Raises:
@@ -135,6 +138,7 @@ def ours_and_theirs(job: Path, python: Path, precision: str, size: Size) -> tupl
             ran.append((side, result))
         else:
             failures.append(str(result))
+            say(f"left out: {result}")
     ours = [one for one in ran if one[0].name.startswith(OURS)]
     theirs = sorted((one for one in ran if one not in ours), key=lambda one: -one[1].speed)
     if not ours or not theirs:
@@ -149,16 +153,17 @@ def ours_and_theirs(job: Path, python: Path, precision: str, size: Size) -> tupl
 
 def _sides(job: Path, python: Path, precision: str, processes: int, threads: int, compile: bool) -> list[Side]:
     given = (str(job), precision, str(threads))
-    spread = f"{processes} × {threads} thread{'s' if threads > 1 else ''}"
-    ours = os.environ | {"PYTHONPATH": str(HERE.parents[1])}
-    theirs = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(ENVIRONMENTS / "torch" / "compiled")}
+    spread = f"{processes} x {threads} thread{'s' if threads > 1 else ''}"
+    plain = os.environ | {"PYTHONPATH": str(ROOT)}
+    kept = plain | MEMORY_KEPT | {"TORCHINDUCTOR_CACHE_DIR": str(ENVIRONMENTS / "torch" / "compiled")}
+    torch = (str(python), str(HERE / "torch_steps.py"), *given)
     sides = [
-        Side(f"{OURS}, {spread}", (sys.executable, str(HERE / "keras_steps.py"), *given), processes, ours),
-        Side(f"eager, {spread}", (str(python), str(HERE / "torch_steps.py"), *given, "eager"), processes, theirs),
+        Side(f"{OURS}, {spread}", (sys.executable, str(HERE / "keras_steps.py"), *given), processes, plain),
+        Side(f"eager, {spread}", (*torch, "eager"), processes, plain),
+        Side(f"eager with memory kept, {spread}", (*torch, "eager"), processes, kept),
     ]
     if compile:
-        command = (str(python), str(HERE / "torch_steps.py"), *given, "compiled")
-        sides.append(Side(f"compiled, {spread}", command, processes, theirs))
+        sides.append(Side(f"compiled with memory kept, {spread}", (*torch, "compiled"), processes, kept))
     return sides
 
 
@@ -193,17 +198,15 @@ def nvflare_row(run: RunFolder, whole: float, rounds: int, say: Say) -> dict[str
     python = environment("nvflare", say)
     say(f"NVIDIA FLARE's simulator, {rounds} rounds")
     command = (str(python), str(HERE / "nvflare_job.py"), str(run.path), str(rounds), str(THREADS))
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(HERE.parents[1])}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     if done.returncode:
         raise Unavailable(f"it failed ({(done.stderr.strip().splitlines() or ['without a word'])[-1]})")
     said = json.loads(done.stdout.splitlines()[-1])
     records = run.rounds()
-    theirs = statistics.median(said["seconds"]) * (len(records) - 1)
+    theirs = said["whole"] + statistics.median(said["seconds"]) * (len(records) - 1 - rounds)
     return row(
-        f"NVIDIA FLARE {said['version']}, its Keras pattern, {THREADS} threads: seconds of the whole job (computed from "
-        f"{rounds} rounds; Dice {said['dice']:.3f} after them)",
+        f"NVIDIA FLARE {said['version']}, its Keras pattern, {THREADS} threads: seconds of the whole job (computed "
+        f"from {rounds} rounds of {', '.join(f'{one:.1f}' for one in said['seconds'])}; Dice {said['dice']:.3f} after)",
         theirs,
         whole,
         3.5,

@@ -1,4 +1,4 @@
-"""The U-Net's training steps in PyTorch. Started by `steps.py`, with its arguments, in an environment that has torch."""
+"""The same U-Net's training steps in PyTorch. Started by `steps.py` in an environment that has torch."""
 
 import json
 import sys
@@ -25,6 +25,7 @@ class UNet(nn.Module):
         self.logits = nn.Conv2d(filters, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (N, 3, S, S) in [0, 1] to logits (N, 1, S, S)."""
         skips = []
         for level in self.encoder[:-1]:
             x = level(x)
@@ -49,7 +50,7 @@ def block(before: int, after: int) -> nn.Sequential:
 def loss_of(model: nn.Module, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Cross-entropy and soft Dice of images (N, S, S, 3) uint8 and masks (N, S, S) uint8, mean over the images."""
     # The channels come last in memory already: permuting makes PyTorch's channels-last layout without a copy.
-    logits = model((images.permute(0, 3, 1, 2).float() / 255)).squeeze(1)
+    logits = model(images.permute(0, 3, 1, 2).float() / 255).squeeze(1)
     truth, probability = masks.float(), torch.sigmoid(logits)
     overlap = (truth * probability).sum((1, 2))
     dice = (2 * overlap + 1) / (truth.sum((1, 2)) + probability.sum((1, 2)) + 1)
