@@ -9,49 +9,21 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
-import keras
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from fedpolyp import metrics
-from fedpolyp.data import augmentation
 from fedpolyp.data.source import open_source
-from fedpolyp.model.losses import segmentation_loss
-from fedpolyp.model.unet import LOGITS, build_unet
 from fedpolyp.runs import RunFolder
 from fedpolyp.training import learning_rate
+from scripts.benchmarks.keras_pattern import augmented, compiled, loaded
 
 app = ClientApp()
-
-
-def compiled(config: Any, rate: float) -> keras.Model:
-    """The U-Net, built and compiled anew."""
-    keras.backend.clear_session()
-    whole = build_unet(config)
-    model = keras.Model(whole.input, whole.get_layer(LOGITS).output)
-
-    def loss(truth: Any, logits: Any) -> Any:
-        return segmentation_loss(
-            config.training.loss, keras.ops.cast(truth, "float32"), keras.ops.reshape(logits, keras.ops.shape(truth))
-        )
-
-    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
-    return model
-
-
-def loaded(run: RunFolder, name: str, set: str) -> tuple[Any, Any]:
-    """One hospital's images and masks of a set."""
-    config = run.config()
-    store = open_source(config.data, config.data_seed)
-    positions = store.positions(getattr(run.partition().hospitals[name], set))
-    return store.images[positions], store.masks[positions]
 
 
 @app.train()
@@ -60,12 +32,9 @@ def train(message: Message, context: Context) -> Message:
     order = message.content.config_records["config"]
     run, number = RunFolder(Path(str(order["run"]))), int(order["server-round"])  # type: ignore[arg-type]
     config, name = run.config(), f"hospital-{int(context.node_config['partition-id']) + 1}"
-    images, masks = loaded(run, name, "train")
-    draws = [augmentation.generator(config.seed, number, name, 0, row) for row in range(len(images))]
-    pairs = [augmentation.augment(*pair) for pair in zip(images, masks, draws, strict=True)]
+    x, y = augmented(run, name, number)
     model = compiled(config, learning_rate(config, number))
     model.set_weights(message.content.array_records["arrays"].to_numpy_ndarrays())
-    x, y = (np.stack(part) for part in zip(*pairs, strict=True))
     history = model.fit(x, y, epochs=1, batch_size=config.training.batch_size, verbose=0)
     scores = {"train_loss": float(history.history["loss"][-1]), "num-examples": len(x)}
     content = RecordDict({"arrays": ArrayRecord(model.get_weights()), "metrics": MetricRecord(scores)})

@@ -22,6 +22,7 @@ def main() -> int:
     """Measure; 1 when a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the first row, on a small job")
+    parser.add_argument("--peers", action="store_true", help="also beside PyTorch and NVIDIA FLARE: installs 4 GB")
     parser.add_argument("--data", help="folder of images; the phantom without it")
     parser.add_argument("--rounds", type=int, help="rounds of the job  [20; --quick: 8]")
     parser.add_argument("--hospitals", type=int, default=1000, help="how many for the row about many  [1000]")
@@ -34,7 +35,7 @@ def main() -> int:
     options += ("--data", given.data) if given.data else ("--phantom-images", "998")
     rounds = given.rounds or (8 if given.quick else 20)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measured(Job(options, rounds), Path(folder), given.quick, given.hospitals, console)
+        rows = measured(Job(options, rounds), Path(folder), given.quick, given.peers, given.hospitals, console)
     table = Table("what", "measured", "against", "ratio", "goal", "", box=None, title_justify="left")
     for row in rows:
         table.add_row(*[str(row[name]) for name in ("what", "measured", "against", "ratio", "goal")], verdict(row))
@@ -47,7 +48,9 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def measured(job: Job, folder: Path, quick: bool, hospitals: int, console: Console) -> list[dict[str, Any]]:
+def measured(
+    job: Job, folder: Path, quick: bool, with_peers: bool, hospitals: int, console: Console
+) -> list[dict[str, Any]]:
     """The table's rows."""
     # Halves in turns: what the machine does besides is shared by both sides.
     runs, bare = [], []
@@ -59,7 +62,7 @@ def measured(job: Job, folder: Path, quick: bool, hospitals: int, console: Conso
     one, alone = median([second for run in runs for second in run.seconds()]), median(bare)
     rows = [row("a round of simulate, seconds", one, alone, 1.07, "bare loops in two processes")]
     if quick:
-        return rows
+        return rows + (beside_peers(runs[-1], quick, console) if with_peers else [])
     start = median([run.start for run in runs])
     rows.append(row("seconds until round 0 is scored and the first training begins", start, None, 10.0, ""))
     console.print("simulate, whole")
@@ -80,6 +83,7 @@ def measured(job: Job, folder: Path, quick: bool, hospitals: int, console: Conso
                 at_least=True,
             )
         )
+    rows += beside_peers(runs[-1], quick, console) if with_peers else []
     console.print(f"{hospitals} hospitals, 20 a round")
     rows += many(hospitals, folder)
     console.print("memory over 100 rounds")
@@ -89,6 +93,13 @@ def measured(job: Job, folder: Path, quick: bool, hospitals: int, console: Conso
         what = f"memory of the {who} after 99 rounds, MB"
         rows.append(row(what, long.memory[99][who] / 1e6, long.memory[5][who] / 1e6, 1.03, "after 5"))
     return rows
+
+
+def beside_peers(simulated: Simulated, quick: bool, console: Console) -> list[dict[str, Any]]:
+    """Others at the same work."""
+    from scripts.benchmarks import peers
+
+    return peers.rows(simulated.run, simulated.whole, peers.QUICK if quick else peers.FULL, console.print)
 
 
 def many(hospitals: int, folder: Path) -> list[dict[str, Any]]:
@@ -141,6 +152,8 @@ def row(
 
 def verdict(row: dict[str, Any]) -> str:
     """The row's last column."""
+    if row["met"] is None:
+        return "not measured"
     return "met" if row["met"] else "missed"
 
 

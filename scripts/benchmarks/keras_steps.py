@@ -1,0 +1,59 @@
+"""fedpolyp's training steps, by the trainer's compiled step. Started by `steps.py`, with its arguments."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedpolyp.config import Config, load
+from fedpolyp.data import phantom
+from fedpolyp.model.unet import build_unet
+from fedpolyp.training import Trainer
+
+LEARNING_RATE = 1e-3  # Keras's and PyTorch's own default
+
+
+def write_job(path: Path, config: Config, batches: int) -> None:
+    """Write what every program measures itself on: batches (B, N, S, S[, 3]) uint8 and the U-Net's initial weights."""
+    size, batch = config.data.image_size, config.training.batch_size
+    images, masks, _ = phantom.draw(batches * batch, size, looks=5, seed=0)
+    weights = build_unet(config).trainable_variables
+    np.savez(
+        path,
+        images=images.reshape(batches, batch, size, size, 3),
+        masks=masks.reshape(batches, batch, size, size),
+        **{f"weight_{number}": weight.numpy() for number, weight in enumerate(weights)},
+    )
+
+
+def main(job: Path, precision: str, threads: int) -> None:
+    """Answer each line of standard input, a number of steps, with the seconds that they took."""
+    import tensorflow
+
+    with np.load(job) as arrays:
+        batches = list(zip(arrays["images"], arrays["masks"], strict=True))
+        filters = arrays["weight_0"].shape[-1]
+        weights = [arrays[f"weight_{number}"] for number in range(sum(name[0] == "w" for name in arrays))]
+    chosen: dict[str, Any] = {"data.image_size": batches[0][1].shape[1], "model.base_filters": filters}
+    chosen |= {"training.threads": threads, "training.precision": precision}
+    trainer = Trainer(load(overrides=chosen | {"training.learning_rate": LEARNING_RATE}))
+    variables = trainer.model.trainable_variables
+    for variable, weight in zip(variables, weights, strict=True):
+        variable.assign(weight)
+    # Not `train`: it augments, and it gives and takes the weights, for which the others have no counterpart.
+    step = trainer._train_step
+    losses = [float(step(*batch)) for batch in batches]
+    parameters = sum(weight.size for weight in weights)
+    print(json.dumps({"parameters": parameters, "losses": losses, "version": tensorflow.__version__}), flush=True)
+    for line in sys.stdin:
+        began = time.monotonic()
+        for number in range(int(line)):
+            float(step(*batches[number % len(batches)]))
+        print(time.monotonic() - began, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,227 @@
+"""The rows that compare fedpolyp with others' software, each in an environment of its own."""
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedpolyp.config import Config, load
+from fedpolyp.planning import planned, this_machine
+from fedpolyp.runs import RunFolder
+from scripts.benchmarks.run import row
+from scripts.benchmarks.steps import Failed, Measured, Side, side_by_side
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ENVIRONMENTS = Path.home() / ".cache" / "fedpolyp" / "peers"
+OURS = "fedpolyp"
+SPREADS = ((2, 1), (1, 2))  # processes and threads of each; the first is what fedpolyp does unasked on two cores
+KEPT = " with memory kept"
+# glibc gives large blocks back to the system at once and PyTorch asks for the same ones in the next step: a seventh of
+# its time. TensorFlow gains nothing from keeping them.
+MEMORY_KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+THREADS = 2  # of NVIDIA FLARE's simulator: how many hospitals it trains at a time
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    image_size: int
+    filters: int
+    batch: int
+    steps: int  # in a turn
+    turns: int
+    rounds: int  # of NVIDIA FLARE
+    compile: bool  # PyTorch, which takes minutes the first time
+
+
+FULL = Size(image_size=128, filters=16, batch=8, steps=8, turns=5, rounds=2, compile=True)
+QUICK = Size(image_size=32, filters=4, batch=4, steps=4, turns=3, rounds=1, compile=False)
+
+Say = Callable[[str], object]
+
+
+class Unavailable(Exception):
+    """A peer cannot be installed or does not run here; the text is one sentence."""
+
+
+def rows(run: RunFolder, whole: float, size: Size, say: Say) -> list[dict[str, Any]]:
+    """The table's rows about others.
+
+    Args:
+        run: a run that `fedpolyp simulate` did.
+        whole: how long it took, from the start of its process to the end, seconds.
+        size: how much to measure.
+        say: told what is being done.
+    """
+    table: list[dict[str, Any]] = []
+    try:
+        table += torch_rows(size, say)
+    except (Unavailable, Failed) as reason:
+        table.append(not_measured("training steps beside PyTorch's", str(reason)))
+    try:
+        table.append(nvflare_row(run, whole, size.rounds, say))
+    except Unavailable as reason:
+        table.append(not_measured("the whole job beside NVIDIA FLARE's simulator", str(reason)))
+    return table
+
+
+def not_measured(what: str, why: str) -> dict[str, Any]:
+    """A row that says why there are no numbers in it; it neither meets a goal nor misses one."""
+    return {"what": f"{what}: {why}", "measured": "", "against": "", "ratio": "", "goal": "", "met": None}
+
+
+def environment(name: str, say: Say) -> Path:
+    """The Python of an environment with what peers-`name`.txt lists, made if need be.
+
+    Raises:
+        Unavailable: it could not be made.
+    """
+    requirements = HERE / f"peers-{name}.txt"
+    folder = ENVIRONMENTS / name
+    python, stamp = folder / "bin" / "python", folder / "installed"
+    made_of = "\n".join([sys.version, *(file.read_text("utf-8") for file in (requirements, ROOT / "constraints.txt"))])
+    if stamp.exists() and python.exists() and stamp.read_text(encoding="utf-8") == made_of:
+        return python
+    say(f"installing {requirements.name} into {folder}")
+    make = (sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder))
+    pip = (sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check")
+    for command in (make, (*pip, "install", "--retries", "1", "--requirement", str(requirements))):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
+            raise Unavailable(f"{requirements.name} could not be installed ({said[-1].removeprefix('ERROR: ')})")
+    stamp.write_text(made_of, encoding="utf-8")
+    return python
+
+
+def torch_rows(size: Size, say: Say) -> list[dict[str, Any]]:
+    """Images a second of training steps in each precision, and in what either side does unasked on this machine.
+
+    All start from the same weights and see the same batches, without augmentation; that their first losses agree is
+    checked. Ours is the speed of the first of SPREADS, theirs the best of what was tried.
+
+    Raises:
+        Unavailable: PyTorch cannot be installed, does not run, or does not compute the same.
+    """
+    python = environment("torch", say)
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder) / "job.npz"
+        write_job(job, size.image_size, size.filters, size.batch, batches=4)
+        found = {}
+        for precision in ("float32", "mixed_bfloat16"):
+            say(f"training steps in {precision}: fedpolyp and PyTorch in turns")
+            found[precision] = ours_and_theirs(job, python, precision, size, say)
+    table = []
+    for precision, (ours, theirs) in found.items():
+        for kind, kept in (("PyTorch as it comes", False), ("PyTorch told to keep its memory", True)):
+            those = [one for one in theirs if (KEPT in one[0].name) == kept]
+            if those:
+                table.append(_steps_row(f"training steps in {precision} beside {kind}", ours, those))
+    default = planned(Config(), this_machine())[0].training.precision or "float32"
+    plain = [one for one in found["float32"][1] if KEPT not in one[0].name]
+    if default != "float32" and plain:
+        what = f"training steps as both do them unasked ({default} beside PyTorch's float32)"
+        table.append(_steps_row(what, found[default][0], plain))
+    return table
+
+
+Steps = list[tuple[Side, Measured]]
+
+
+def ours_and_theirs(job: Path, python: Path, precision: str, size: Size, say: Say) -> tuple[Steps, Steps]:
+    """The sides that ran, ours in their order and theirs from the fastest to the slowest.
+
+    Raises:
+        Unavailable: none of one's sides ran, or the two do not compute the same.
+    """
+    sides = [side for spread in SPREADS for side in _sides(job, python, precision, *spread, size.compile)]
+    ran, failures = [], []
+    for side, result in zip(sides, side_by_side(sides, size.batch, size.steps, size.turns), strict=True):
+        if isinstance(result, Measured):
+            ran.append((side, result))
+        else:
+            failures.append(str(result))
+            say(f"left out: {result}")
+    ours = [one for one in ran if one[0].name.startswith(OURS)]
+    theirs = sorted((one for one in ran if one not in ours), key=lambda one: -one[1].speed)
+    if not ours or not theirs:
+        raise Unavailable("; ".join(failures))
+    own, tolerance = ours[0][1], 1e-4 if precision == "float32" else 1e-2
+    for side, other in theirs:
+        if own.parameters != other.parameters or not math.isclose(own.losses[0], other.losses[0], rel_tol=tolerance):
+            both = [f"{one.parameters} parameters, first loss {one.losses[0]:.5f}" for one in (own, other)]
+            raise Unavailable(f"{side.name} does not compute the same: {both[1]}, not {both[0]}")
+    return ours, theirs
+
+
+def _sides(job: Path, python: Path, precision: str, processes: int, threads: int, compile: bool) -> list[Side]:
+    given = (str(job), precision, str(threads))
+    spread = f"{processes} x {threads} thread{'s' if threads > 1 else ''}"
+    plain = os.environ | {"PYTHONPATH": str(ROOT)}
+    kept = plain | MEMORY_KEPT | {"TORCHINDUCTOR_CACHE_DIR": str(ENVIRONMENTS / "torch" / "compiled")}
+    torch = (str(python), str(HERE / "torch_steps.py"), *given)
+    sides = [
+        Side(f"{OURS}, {spread}", (sys.executable, str(HERE / "keras_steps.py"), *given), processes, plain),
+        Side(f"eager, {spread}", (*torch, "eager"), processes, plain),
+        Side(f"eager{KEPT}, {spread}", (*torch, "eager"), processes, kept),
+    ]
+    if compile:
+        sides.append(Side(f"compiled{KEPT}, {spread}", (*torch, "compiled"), processes, kept))
+    return sides
+
+
+def _steps_row(what: str, ours: Steps, theirs: Steps) -> dict[str, Any]:
+    (side, own), (fastest, other) = ours[0], theirs[0]
+    more = ", ".join(f"{one.name.removeprefix(f'{OURS}, ')} {result.speed:.1f}" for one, result in ours[1:])
+    rest = ", ".join(f"{one.name} {result.speed:.1f}" for one, result in theirs[1:])
+    return row(
+        f"{what}, images a second: {side.name.removeprefix(f'{OURS}, ')}" + (f" ({more})" if more else ""),
+        own.speed,
+        other.speed,
+        1.0,
+        f"PyTorch {other.version}, {fastest.name}" + (f" ({rest})" if rest else ""),
+        at_least=True,
+    )
+
+
+def write_job(path: Path, image_size: int, filters: int, batch: int, batches: int) -> None:
+    """Write what every program of steps starts from: batches and initial weights."""
+    from scripts.benchmarks import keras_steps
+
+    sizes = {"data.image_size": image_size, "model.base_filters": filters, "training.batch_size": batch}
+    keras_steps.write_job(path, load(overrides=sizes), batches)
+
+
+def nvflare_row(run: RunFolder, whole: float, rounds: int, say: Say) -> dict[str, Any]:
+    """The job of `run`, which took `whole` seconds, in NVIDIA FLARE's simulator.
+
+    Raises:
+        Unavailable: it cannot be installed or does not run.
+    """
+    python = environment("nvflare", say)
+    say(f"NVIDIA FLARE's simulator, {rounds} rounds")
+    command = (str(python), str(HERE / "nvflare_job.py"), str(run.path), str(rounds), str(THREADS))
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    if done.returncode:
+        raise Unavailable(f"it failed ({(done.stderr.strip().splitlines() or ['without a word'])[-1]})")
+    said = json.loads(done.stdout.splitlines()[-1])
+    records = run.rounds()
+    theirs = said["whole"] + statistics.median(said["seconds"]) * (len(records) - 1 - rounds)
+    return row(
+        f"NVIDIA FLARE {said['version']}, its Keras pattern, {THREADS} threads: seconds of the whole job (computed "
+        f"from {rounds} rounds of {', '.join(f'{one:.1f}' for one in said['seconds'])}; Dice {said['dice']:.3f} after)",
+        theirs,
+        whole,
+        3.5,
+        f"simulate; Dice {records[rounds]['dice']:.3f} after {rounds}",
+        at_least=True,
+    )
