@@ -71,8 +71,9 @@ def end_all(folder: Path) -> None:
     """End the workers whose files lie in `folder`, and wait until they have ended."""
     processes = []
     for file in folder.glob("worker-*.json"):
-        processes.append(int(json.loads(file.read_bytes())["process"]))
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # one that has just ended by itself
+            processes.append(int(json.loads(file.read_bytes())["process"]))
+            file.unlink()
     deadline = time.monotonic() + 5
     while any(map(_lives, processes)) and time.monotonic() < deadline:
         time.sleep(0.05)

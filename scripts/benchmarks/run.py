@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,30 +29,35 @@ def main() -> int:
     parser.add_argument("--hospitals", type=int, default=1000, help="how many for the row about many  [1000]")
     parser.add_argument("--save", type=Path, help="JSON file to write")
     given = parser.parse_args()
+    if given.rounds is not None and given.rounds < 6:
+        parser.error(f"--rounds is {given.rounds}; it must be 6 or more, for the job is done in halves of 3")
     console = Console(highlight=False)
     console.print(f"{machine()}, {date.today()}")
     size = "64" if given.quick else "128"
     options = ("--image-size", size, "--hospitals", "5", "--actors", "2")
     options += ("--data", given.data) if given.data else ("--phantom-images", "998")
     rounds = given.rounds or (8 if given.quick else 20)
+    found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        rows = measured(Job(options, rounds), Path(folder), given.quick, given.peers, given.hospitals, console)
+        for one in measured(Job(options, rounds), Path(folder), given.quick, given.peers, given.hospitals, console):
+            found.append(one)
+            console.print(f"  {one['what']}: {one['measured']}, {one['ratio']} of {one['goal']}, {verdict(one)}")
+            if given.save:
+                about = {"machine": machine(), "date": str(date.today()), "command": " ".join(sys.argv[1:])}
+                write_text(given.save, json.dumps(about | {"rows": found}, indent=1) + "\n")
     table = Table("what", "measured", "against", "ratio", "goal", "", box=None, title_justify="left")
-    for row in rows:
+    for row in found:
         table.add_row(*[str(row[name]) for name in ("what", "measured", "against", "ratio", "goal")], verdict(row))
     console.print(table)
-    if given.save:
-        saved = {"machine": machine(), "date": str(date.today()), "command": " ".join(sys.argv[1:]), "rows": rows}
-        write_text(given.save, json.dumps(saved, indent=1) + "\n")
-    missed = [row["what"] for row in rows if row["met"] is False]
+    missed = [row["what"] for row in found if row["met"] is False]
     print("all goals met" if not missed else f"missed: {'; '.join(missed)}")
     return 1 if missed else 0
 
 
 def measured(
     job: Job, folder: Path, quick: bool, with_peers: bool, hospitals: int, console: Console
-) -> list[dict[str, Any]]:
-    """The table's rows."""
+) -> Iterator[dict[str, Any]]:
+    """The table's rows, each as soon as it is known."""
     # Halves in turns: what the machine does besides is shared by both sides.
     runs, bare = [], []
     for half in (1, 2):
@@ -60,11 +66,12 @@ def measured(
         console.print(f"bare loops, {half} of 2")
         bare += loops(runs[0].run.path, job.rounds // 2)
     one, alone = median([second for run in runs for second in run.seconds()]), median(bare)
-    rows = [row("a round of simulate, seconds", one, alone, 1.07, "bare loops in two processes")]
+    yield row("a round of simulate, seconds", one, alone, 1.07, "bare loops in two processes")
     if quick:
-        return rows + (beside_peers(runs[-1], quick, console) if with_peers else [])
+        yield from beside_peers(runs[-1], quick, console) if with_peers else []
+        return
     start = median([run.start for run in runs])
-    rows.append(row("seconds until round 0 is scored and the first training begins", start, None, 10.0, ""))
+    yield row("seconds until round 0 is scored and the first training begins", start, None, 10.0, "")
     console.print("simulate, whole")
     runs.append(simulate(job, folder / "simulate"))
     whole = runs[-1].whole
@@ -72,27 +79,24 @@ def measured(
         console.print(f"the pattern of Flower's Keras example, {label}")
         seconds, dice = keras_example(runs[-1].run.path, 2, cpus)
         theirs = median(seconds) * job.rounds
-        rows.append(
-            row(
-                f"Flower's Keras pattern, {label}: seconds of the whole job (computed from {len(seconds)} rounds; "
-                f"Dice {dice:.3f} after 2)",
-                theirs,
-                whole,
-                goal,
-                f"simulate; Dice {runs[-1].run.rounds()[2]['dice']:.3f} after 2",
-                at_least=True,
-            )
+        yield row(
+            f"Flower's Keras pattern, {label}: seconds of the whole job (computed from {len(seconds)} rounds; "
+            f"Dice {dice:.3f} after 2)",
+            theirs,
+            whole,
+            goal,
+            f"simulate; Dice {runs[-1].run.rounds()[2]['dice']:.3f} after 2",
+            at_least=True,
         )
-    rows += beside_peers(runs[-1], quick, console) if with_peers else []
+    yield from beside_peers(runs[-1], quick, console) if with_peers else []
     console.print(f"{hospitals} hospitals, 20 a round")
-    rows += many(hospitals, folder)
+    yield from many(hospitals, folder)
     console.print("memory over 100 rounds")
     tiny = ("--image-size", "32", "--phantom-images", "60", "--hospitals", "3", "--base-filters", "4", "--actors", "2")
     long = simulate(Job(tiny, 100), folder / "long")
     for who in ("driver", "actor"):
         what = f"memory of the {who} after 99 rounds, MB"
-        rows.append(row(what, long.memory[99][who] / 1e6, long.memory[5][who] / 1e6, 1.03, "after 5"))
-    return rows
+        yield row(what, long.memory[99][who] / 1e6, long.memory[5][who] / 1e6, 1.03, "after 5")
 
 
 def beside_peers(simulated: Simulated, quick: bool, console: Console) -> list[dict[str, Any]]:

@@ -46,8 +46,8 @@ def main(precision: str) -> None:
     for _ in trainer._batches(images, masks, "hospital-1", 1):
         pass
     batches = (time.perf_counter() - began) * 1000 / _IMAGES
-    print(f"{precision}, one thread, ms an image: a hospital's training {whole:.2f}, of which reading and augmenting")
-    print(f"{batches:.2f}; in the steps, while the profiler watches:")
+    print(f"{precision}, one thread, ms an image: a hospital's training {whole:.2f},")
+    print(f"of which reading and augmenting {batches:.2f}; in the steps, while the profiler watches:")
     with tempfile.TemporaryDirectory() as folder:
         tf.profiler.experimental.start(folder)
         train()
