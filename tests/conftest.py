@@ -8,6 +8,9 @@ from uuid import uuid4
 
 import pytest
 
+# Bits depend on the number of threads, and a test that computes before any trainer is built would settle it for all.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _stores_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
