@@ -43,5 +43,13 @@ def _start(config: Config, verbose: bool) -> None:
         include_dashboard=False,
         log_to_driver=verbose,
         logging_level="ERROR",
-        runtime_env={"env_vars": {"PYTHONPATH": path}},  # the actors import what we import
+        runtime_env={
+            "env_vars": {"PYTHONPATH": path},  # the actors import what we import
+            "worker_process_setup_hook": "fedpolyp.cluster.load_tensorflow",  # before Flower does, more slowly
+        },
     )
+
+
+def load_tensorflow() -> None:
+    """What an actor does first."""
+    import fedpolyp.quiet_tensorflow  # noqa: F401

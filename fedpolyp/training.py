@@ -81,8 +81,9 @@ class Trainer:
         size = config.data.image_size
         # One signature for every batch size, or each hospital's last partial batch would be traced anew.
         image, mask = tf.TensorSpec((None, size, size, 3), tf.uint8), tf.TensorSpec((None, size, size), tf.uint8)
-        self._train_step = tf.function(self._step, input_signature=[image, mask])
-        self._score = tf.function(self._scores, input_signature=[image, mask])
+        # No branch of ours depends on a tensor: rewriting Python for that would only take time.
+        self._train_step = tf.function(self._step, input_signature=[image, mask], autograph=False)
+        self._score = tf.function(self._scores, input_signature=[image, mask], autograph=False)
 
     def train(
         self,
