@@ -70,9 +70,11 @@ class Program:
     def kill(self) -> None:
         """SIGKILL for it and all that it has started, at once."""
         everything = {self.process.pid} | descendants(self.process.pid)
-        for number in everything:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+        # Halted first: nginx would replace a worker that dies before its master.
+        for signal_number in (signal.SIGSTOP, signal.SIGKILL):
+            for number in everything:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal_number)
         self.process.wait()
         wait_until(lambda: not any(Path(f"/proc/{number}").exists() for number in everything), "all are gone")
 
