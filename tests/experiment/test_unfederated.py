@@ -192,3 +192,16 @@ def test_without_validation_images_the_last_model_is_the_best(tmp_path: Path, ar
         unfederated.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
     assert run.rounds()[-1]["val_dice"] is None
     assert {row["round"] for row in rows(run)} == {"1"}
+
+
+@pytest.mark.parametrize("arm", ["pooled", "local"])
+def test_a_strategys_pull_towards_the_servers_model_is_no_part_of_an_arm_without_a_server(
+    tmp_path: Path, arm: str
+) -> None:
+    free, config = train(tmp_path / "free", arm)
+    pulled = {"federation__strategy": "fedprox", "federation__proximal_mu": 50.0}
+    bound_config = tiny_config(arm=arm, **pulled)
+    bound = tiny_run(tmp_path / "bound", bound_config)
+    unfederated.run(bound_config, bound, open_source(config.data, config.seed), bound.partition(), Watcher())
+    expected, found = last_weights(free, config), last_weights(bound, bound_config)
+    assert all(equal(expected[name], found[name]) for name in expected)
