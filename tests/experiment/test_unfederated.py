@@ -1,5 +1,7 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,11 +9,12 @@ import pytest
 from fedpolyp import checkpoints
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
+from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment import unfederated
 from fedpolyp.experiment.unfederated import learners
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder
-from fedpolyp.training import learning_rate, shared_trainer
+from fedpolyp.training import Trained, learning_rate, shared_trainer
 from fedpolyp.watcher import Watcher
 from tests.tiny import federate, final, tiny_config, tiny_run
 
@@ -205,3 +208,20 @@ def test_a_strategys_pull_towards_the_servers_model_is_no_part_of_an_arm_without
     unfederated.run(bound_config, bound, open_source(config.data, config.seed), bound.partition(), Watcher())
     expected, found = last_weights(free, config), last_weights(bound, bound_config)
     assert all(equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_training_that_diverges_is_a_named_failure_and_not_a_score_of_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(arm="local")
+    run, trainer = tiny_run(tmp_path / "run", config), shared_trainer(config)
+    trained = trainer.train
+
+    def diverge(*arguments: Any, **about: Any) -> Trained:
+        done = trained(*arguments, **about)
+        return replace(done, loss=float("nan")) if (about["round"], about["hospital"]) == (2, "hospital-3") else done
+
+    monkeypatch.setattr(trainer, "train", diverge)
+    with pytest.raises(FedpolypError, match="round 2: the training of hospital-3 has diverged, its loss is nan"):
+        unfederated.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
+    assert [record["round"] for record in run.rounds()] == [0, 1]
