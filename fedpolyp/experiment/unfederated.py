@@ -68,7 +68,7 @@ class Arm:
         reached = -1 if models is None else models[0].round
         self.watcher.started(self.config, self.partition, reached)
         if models is None:
-            self.run.rounds_file.unlink(missing_ok=True)
+            self.run.start_over()
             trainer = self.trainer
             start = Checkpoint(0, self.config.fingerprint(), trainer.initial, trainer.fresh_optimizer, 0, -1.0)
             models = self._finish_round([start] * len(self.learners), RoundRecord(0))

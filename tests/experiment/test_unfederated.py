@@ -225,3 +225,24 @@ def test_a_training_that_diverges_is_a_named_failure_and_not_a_score_of_zero(
     with pytest.raises(FedpolypError, match="round 2: the training of hospital-3 has diverged, its loss is nan"):
         unfederated.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
     assert [record["round"] for record in run.rounds()] == [0, 1]
+
+
+@pytest.mark.parametrize("arm", ["local", "federated"])
+def test_a_run_whose_checkpoints_are_gone_keeps_its_rounds(tmp_path: Path, arm: str) -> None:
+    config = tiny_config(arm=arm, federation__rounds=2)
+    run = tiny_run(tmp_path / "run", config)
+    store = open_source(config.data, config.seed)
+
+    def carry_on() -> None:
+        if arm == "federated":
+            federate(run, config)
+        else:
+            unfederated.run(config, run, store, run.partition(), Watcher())
+
+    carry_on()
+    before = run.rounds_file.read_bytes()
+    for checkpoint in run.checkpoints.rglob("*.npz"):
+        checkpoint.unlink()
+    with pytest.raises(FedpolypError, match=r"holds no checkpoint to go on from, but .* holds 2 rounds"):
+        carry_on()
+    assert run.rounds_file.read_bytes() == before
