@@ -20,6 +20,7 @@ from fedpolyp.experiment.comparison import (
     ARMS,
     STRATEGIES,
     Job,
+    begun_in,
     jobs,
     parse_learning_rates,
     parse_rounds,
@@ -72,7 +73,8 @@ def compare(
 ) -> None:
     """Compare federated with pooled and local-only training: same images, same hospitals, same initial weights."""
     overrides = {**given.overrides, **({} if seed is None else {"seed": seed})}
-    base, plan = planned(Given(given.file, given.preset, overrides).config(), this_machine())
+    base = Given(given.file, given.preset, overrides).config()
+    base, plan = planned(base, this_machine(), begun_in(out))
     wanted = jobs(
         out,
         base,

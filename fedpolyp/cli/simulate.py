@@ -28,7 +28,8 @@ def simulate(
         runs.refuse_taken(path)
     else:
         run = runs.find(resume)
-        config, plan = planned(given.resumed(run.config()), this_machine())
+        begun = run.config()
+        config, plan = planned(given.resumed(begun), this_machine(), begun)
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.screen import console_of_its_own, screen

@@ -112,6 +112,16 @@ def prepare(wanted: Sequence[Job], store: Store) -> None:
             raise UsageError(f"{job.run.path} was made with another deal of the images; choose another --out")
 
 
+def begun_in(folder: Path) -> Config | None:
+    """The config of one of the runs that the comparison in `folder` has so far; None when it has none.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    found = next(folder.glob("*/*/config.toml"), None)
+    return None if found is None else RunFolder(found.parent).config()
+
+
 def runs_in(folder: Path) -> list[RunFolder]:
     """The run folders of the comparison in `folder`: by arm (pooled, local, then the strategies), then by seed.
 

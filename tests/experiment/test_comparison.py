@@ -5,7 +5,14 @@ import pytest
 from fedpolyp.config import load
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
-from fedpolyp.experiment.comparison import jobs, parse_learning_rates, parse_rounds, prepare, runs_in
+from fedpolyp.experiment.comparison import (
+    begun_in,
+    jobs,
+    parse_learning_rates,
+    parse_rounds,
+    prepare,
+    runs_in,
+)
 from tests.tiny import tiny_config
 
 
@@ -139,3 +146,11 @@ def test_what_is_not_an_arm_or_a_strategy_or_a_number_is_refused(settings: dict,
 def test_a_folder_without_runs_is_no_comparison(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no comparison"):
         runs_in(tmp_path)
+
+
+def test_a_comparison_that_has_runs_tells_what_it_was_begun_with(tmp_path: Path) -> None:
+    config = tiny_config(training__precision="mixed_bfloat16")
+    assert begun_in(tmp_path / "nowhere") is None
+    prepare(jobs(tmp_path, config, arms=["local"]), open_source(config.data, config.seed))
+    begun = begun_in(tmp_path)
+    assert begun is not None and begun.training == config.training
