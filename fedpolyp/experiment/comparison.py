@@ -74,7 +74,7 @@ def jobs(
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {seeds}")
     for option, values in (("--rounds", rounds), ("--learning-rate", learning_rates)):
-        _check(option, tuple(values or ()), (*ARMS, *STRATEGIES), may_be_empty=True)
+        _check(option, tuple(values or ()), (*ARMS, *strategies), may_be_empty=True)
     labels: list[tuple[str, str]] = [
         (arm, base.federation.strategy) for arm in ARMS if arm in arms and arm != "federated"
     ]

@@ -130,10 +130,14 @@ def test_learning_rates_that_are_no_rates_are_refused(text: str) -> None:
             {"strategies": ["fedavg", "fedavg"]},
             "--strategies takes any of fedavg, fedprox, each once; got fedavg,fedavg",
         ),
+        (
+            {"learning_rates": {"fedprox": 0.1}},
+            "--learning-rate takes any of pooled, local, federated, fedavg, each once; got fedprox",
+        ),
         ({"seeds": 0}, "--seeds must be at least 1; got 0"),
         (
             {"rounds": {"centre": 3}},
-            "--rounds takes any of pooled, local, federated, fedavg, fedprox, each once; got centre",
+            "--rounds takes any of pooled, local, federated, fedavg, each once; got centre",
         ),
     ],
 )
