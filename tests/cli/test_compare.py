@@ -62,6 +62,12 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path: Path) -
     assert RunFolder(tmp_path / "c" / "local" / "0").finished
 
 
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "c" / "command.txt").mkdir(parents=True)
+    done = compare("--rounds", "1", "--arms", "pooled", "--out", "c", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "fedpolyp: c/command.txt: Is a directory\n")
+
+
 def test_each_run_gets_the_runtime_settings_that_were_given_and_no_others() -> None:
     cluster = RuntimeConfig(ray_address="10.0.0.1:6379", keep_checkpoints=3)
     expected = "simulate --resume c/fedavg/0 --quiet --ray-address=10.0.0.1:6379 --keep-checkpoints=3"
