@@ -200,6 +200,22 @@ def test_one_learning_rate_for_all_arms_is_remarked_on(tmp_path: Path) -> None:
     assert not any(one.startswith(remark) for one in conclusions.remarks(analyse([first, second])))
 
 
+def test_rounds_that_a_finished_run_has_lost_are_an_error_and_not_a_shorter_run(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    lines = run.rounds_file.read_bytes().splitlines(keepends=True)
+    run.rounds_file.write_bytes(b"".join([*lines[:7], b"\xff\xfe\n", *lines[8:]]))
+    with pytest.raises(FedpolypError, match=r"rounds\.jsonl is damaged: .* holds 6 of 12 rounds"):
+        analyse([run])
+
+
+def test_a_run_at_real_sites_without_a_held_out_set_is_refused(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    partition = json.loads(run.partition_file.read_text())
+    run.partition_file.write_text(json.dumps(partition | {"heldout": []}))
+    with pytest.raises(UsageError, match="has no held-out set"):
+        analyse([run])
+
+
 def test_nothing_finished_and_missing_rows_are_errors(tmp_path: Path) -> None:
     (run,) = write_comparison(tmp_path, ("fedavg",))
     lines = run.images_file.read_text().splitlines(keepends=True)
