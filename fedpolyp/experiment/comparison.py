@@ -97,19 +97,24 @@ def prepare(wanted: Sequence[Job], store: Store) -> None:
     """Deal the images, once for all, and make the run folders that are not there yet.
 
     Raises:
-        UsageError: a run folder is there and was made with other settings or another deal.
+        UsageError: a run folder is there and was made with other settings, or any in the comparison with another deal.
     """
     partition = deal(store.records, wanted[0].config)
+    there = {path.parent for path in wanted[0].run.path.parents[1].glob("*/*/config.toml")}
     for job in wanted:
-        if not (job.run.path / "config.toml").exists():
-            runs.create(job.run.path, job.config, partition, store.path)
-            continue
-        if different := _differences(job.run.config(), job.config):
+        if job.run.path in there and (different := _differences(job.run.config(), job.config)):
             raise UsageError(
                 f"{job.run.path} was made with other settings ({different}); give those again or choose another --out"
             )
-        if job.run.partition() != partition:
-            raise UsageError(f"{job.run.path} was made with another deal of the images; choose another --out")
+    for path in sorted(there):
+        if (run := RunFolder(path)).partition() != partition:
+            raise UsageError(
+                f"{path} was made with another deal of the images, and one report is about one deal; choose another "
+                f"--out, or give what made that deal (--data-seed {run.config().data_seed}, if nothing else differs)"
+            )
+    for job in wanted:
+        if job.run.path not in there:
+            runs.create(job.run.path, job.config, partition, store.path)
 
 
 def begun_in(folder: Path) -> Config | None:

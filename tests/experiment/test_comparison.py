@@ -158,3 +158,14 @@ def test_a_comparison_that_has_runs_tells_what_it_was_begun_with(tmp_path: Path)
     prepare(jobs(tmp_path, config, arms=["local"]), open_source(config.data, config.seed))
     begun = begun_in(tmp_path)
     assert begun is not None and begun.training == config.training
+
+
+def test_another_deal_beside_the_runs_of_a_comparison_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    first, other = tiny_config(), tiny_config(seed=1)
+    prepare(jobs(tmp_path, first, arms=["pooled"]), open_source(first.data, 0))
+    with pytest.raises(UsageError, match=r"pooled/0 was made with another deal .*--data-seed 0"):
+        prepare(jobs(tmp_path, other), open_source(other.data, 1))
+    assert len(runs_in(tmp_path)) == 1
+    same_deal = tiny_config(seed=1, data__seed=0)
+    prepare(jobs(tmp_path, same_deal), open_source(same_deal.data, 0))
+    assert len(runs_in(tmp_path)) == 4
