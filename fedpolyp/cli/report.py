@@ -58,7 +58,7 @@ def _runs(run: str) -> "tuple[Path, list[RunFolder]]":
 
 def _command(runs: list[str]) -> str | None:
     file = Path(runs[0]) / "command.txt"
-    return file.read_text(encoding="utf-8").strip() if len(runs) == 1 and file.is_file() else None
+    return file.read_text(encoding="utf-8", errors="replace").strip() if len(runs) == 1 and file.is_file() else None
 
 
 def _table(analysis: "Analysis") -> "Table":
