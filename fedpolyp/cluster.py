@@ -1,6 +1,7 @@
 """The Ray that a simulation computes on: started in the background, for it takes as long as importing TensorFlow."""
 
 import os
+import socket
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -14,10 +15,12 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the s
 import ray
 
 from fedpolyp.config import Config
+from fedpolyp.errors import UsageError
 from fedpolyp.planning import planned, this_machine
 
 # Ray's processes are killed when the thread that started them ends: this one waits for the interpreter's end.
 _starter = ThreadPoolExecutor(1)
+_PATIENCE = 5.0  # seconds for a cluster to answer
 
 
 def actors(config: Config) -> int | None:
@@ -28,8 +31,25 @@ def actors(config: Config) -> int | None:
 
 
 def begin(config: Config, verbose: bool = False) -> "Future[None]":
-    """Start a Ray of our own, or join the one at `runtime.ray_address`; the future ends when it is there."""
+    """Start a Ray of our own, or join the one at `runtime.ray_address`; the future ends when it is there.
+
+    Raises:
+        UsageError: nothing answers at that address.
+    """
+    if config.runtime.ray_address is not None:
+        _check_answer(config.runtime.ray_address)
     return _starter.submit(_start, config, verbose)
+
+
+def _check_answer(address: str) -> None:
+    """Ray itself would try for many minutes, deaf to Ctrl-C."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Ray cluster answers at '{address}', which must be host:port or auto: {error}") from None
 
 
 def _start(config: Config, verbose: bool) -> None:

@@ -40,11 +40,14 @@ def this_machine() -> Machine:
     return Machine(cores, memory, len(gpus), bool(instructions & {"avx512_bf16", "amx_bf16"}))
 
 
-def planned(config: Config, machine: Machine) -> tuple[Config, str]:
+def planned(config: Config, machine: Machine, begun: Config | None = None) -> tuple[Config, str]:
     """`config` with its number of actors and its precision settled, and one line that says what was chosen, and why.
 
-    The line is '' when nothing was left open. A Ray cluster has other machines: nothing is settled for it.
+    The line is '' when nothing was left open. A Ray cluster has other machines: nothing is settled for it. What goes
+    on with a run, or a comparison, that was `begun` in one precision keeps to it on any machine: it decides the bits.
     """
+    if begun is not None and config.training.precision is None:
+        config = _in_precision(config, begun.training.precision)
     if config.runtime.ray_address is not None:
         return config, ""
     said = []
@@ -53,12 +56,16 @@ def planned(config: Config, machine: Machine) -> tuple[Config, str]:
         config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"actors": actors})})
         if config.arm == "federated":
             said.append(f"{actors} hospital{'s' if actors > 1 else ''} at a time ({reason})")
-    if config.training.precision is None:
+    if config.training.precision is None and begun is None:
         precision = "mixed_bfloat16" if machine.bfloat16 and not machine.gpus else "float32"
-        config = config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
+        config = _in_precision(config, precision)
         if precision != "float32":
             said.append(f"{precision}, faster on this processor (--precision float32 for full)")
     return config, ", ".join(said)
+
+
+def _in_precision(config: Config, precision: str | None) -> Config:
+    return config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
 
 
 def _actors(config: Config, machine: Machine) -> tuple[int, str]:

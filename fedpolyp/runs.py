@@ -124,10 +124,10 @@ class RunFolder:
         if not self.rounds_file.exists():
             return []
         records = []
-        for line in self.rounds_file.read_text(encoding="utf-8").splitlines():
+        for line in self.rounds_file.read_bytes().splitlines():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:  # not JSON, or not even text
                 break
             if not isinstance(record, dict) or "round" not in record:
                 break
@@ -140,6 +140,19 @@ class RunFolder:
             stream.write(json.dumps(record) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
+
+    def start_over(self) -> None:
+        """Drop the record of round 0, which is all that a run killed before its first checkpoint has left.
+
+        Raises:
+            FedpolypError: there are records of later rounds, which had checkpoints.
+        """
+        if done := len(self.rounds()[1:]):
+            raise FedpolypError(
+                f"{self.checkpoints} holds no checkpoint to go on from, but {self.rounds_file} holds {done} rounds; "
+                "put the checkpoints back, or choose another --out to start anew"
+            )
+        self.rounds_file.unlink(missing_ok=True)
 
     def rewind(self, round: int) -> None:
         """Drop the records after `round`, so that a resumed run writes them again.

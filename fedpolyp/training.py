@@ -202,7 +202,8 @@ class Trainer:
 
 def shared_trainer(config: Config) -> Trainer:
     """This process's trainer for `config`, built once: building and tracing anew costs seconds and leaks memory."""
-    federation = config.federation
+    # FedProx pulls towards the server's model: who trains without a server has none.
+    federation = config.federation if config.arm == "federated" else FederationConfig()
     return _trainer(
         Config(
             seed=config.seed,

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import threading
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fedpolyp import runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import Partition, deal
 from fedpolyp.data.source import open_source
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.progress import FileWatcher, progress_file
 from fedpolyp.watcher import Watcher
@@ -35,18 +36,29 @@ def main(grid: Grid, context: Context) -> None:
     if real := str(context.run_config.get("sites", "")):
         at_sites(grid, RunFolder(Path(real)))
         return
-    settings = {name: str(context.run_config.get(name, "")) for name in ("config", "out", "overrides")}
-    config = load(
-        Path(settings["config"]) if settings["config"] else None,
-        overrides={name: _value(text) for name, _, text in (o.partition("=") for o in settings["overrides"].split())},
-    )
-    out = settings["out"]
+    config, out = experiment(context.run_config), str(context.run_config.get("out", ""))
     store = open_source(config.data, config.data_seed)
     partition = deal(store.records, config)
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)
     run = runs.create(folder.resolve(), config, partition, store.path)
     _log.info("the run folder is %s", run.path)
     Federation(config, run, store, partition, LogWatcher(), threading.Event()).run_on(grid)
+
+
+def experiment(run_config: Mapping[str, Any]) -> Config:
+    """The config that the run config's `config` and `overrides` make.
+
+    Raises:
+        UsageError: it cannot be read, or is that of an arm without a federation.
+    """
+    file, overrides = (str(run_config.get(name, "")) for name in ("config", "overrides"))
+    config = load(
+        Path(file) if file else None,
+        overrides={name: _value(text) for name, _, text in (o.partition("=") for o in overrides.split())},
+    )
+    if config.arm != "federated":
+        raise UsageError(f"Flower runs federations; the arm '{config.arm}' is for 'fedpolyp simulate'")
+    return config
 
 
 def at_sites(grid: Grid, run: RunFolder) -> None:

@@ -82,7 +82,7 @@ class Federation:
         if checkpoint is not None:
             self.run.rewind(checkpoint.round)
         else:
-            self.run.rounds_file.unlink(missing_ok=True)  # a run killed before its first checkpoint starts over
+            self.run.start_over()
         return checkpoint
 
 

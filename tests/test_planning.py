@@ -58,6 +58,18 @@ def test_a_precision_that_was_given_stays() -> None:
     assert planned(config, Machine(2, int(24e9), 0, True))[0].training.precision == "float32"
 
 
+def test_what_was_begun_in_one_precision_goes_on_in_it_whatever_the_machine() -> None:
+    machine = Machine(2, int(24e9), 0, True)
+    full, half = (load(overrides={"training.precision": one}) for one in ("float32", "mixed_bfloat16"))
+    unset = load()
+    for begun in (unset, full, half):
+        settled, said = planned(unset, machine, begun)
+        assert settled.training == begun.training and settled.runtime.actors == 2 and "bfloat16" not in said
+    assert planned(half, machine, full)[0].training == half.training
+    cluster = load(overrides={"runtime.ray_address": "auto"})
+    assert planned(cluster, machine, half)[0].training == half.training
+
+
 def test_nothing_is_settled_for_the_machines_of_a_cluster() -> None:
     config = load(overrides={"runtime.ray_address": "auto"})
     assert planned(config, Machine(2, int(24e9), 0, True)) == (config, "")

@@ -100,11 +100,11 @@ def test_a_half_written_last_line_is_ignored_wherever_it_ends(tmp_path: Path) ->
         assert [record["round"] for record in run.rounds()] == [0, 1]
 
 
-@pytest.mark.parametrize("line", ["null", "3", "[]", "{}", '"round"'])
-def test_a_line_that_is_no_record_ends_the_records(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", [b"null", b"3", b"[]", b"{}", b'"round"', b"\xff\xfe"])
+def test_a_line_that_is_no_record_ends_the_records(tmp_path: Path, line: bytes) -> None:
     run = with_rounds(tmp_path, [0, 1])
-    with run.rounds_file.open("a") as stream:
-        stream.write(line + "\n")
+    with run.rounds_file.open("ab") as stream:
+        stream.write(line + b"\n")
     assert [record["round"] for record in run.rounds()] == [0, 1]
 
 
@@ -194,3 +194,14 @@ def test_a_round_record_becomes_the_promised_line() -> None:
 def test_a_new_name_sorts_by_time_and_says_what_is_in_it() -> None:
     assert runs.new_name(config(), datetime(2026, 1, 31, 23, 59, 58)) == "20260131-235958-kvasir-7-hospitals"
     assert runs.new_name(Config(), datetime(2026, 2, 1)) == "20260201-000000-phantom-5-hospitals"
+
+
+def test_starting_over_drops_the_first_record_and_refuses_to_drop_more(tmp_path: Path) -> None:
+    run = with_rounds(tmp_path, [0])
+    run.start_over()
+    assert run.rounds() == []
+    run.start_over()
+    before = with_rounds(tmp_path, [0, 1, 2]).rounds_file.read_bytes()
+    with pytest.raises(FedpolypError, match=r"checkpoints holds no checkpoint .*rounds\.jsonl holds 2 rounds"):
+        run.start_over()
+    assert run.rounds_file.read_bytes() == before

@@ -37,6 +37,13 @@ def main() -> None:
     """Run the command line; ends the process with 0 (done), 1 (failed) or 2 (usage)."""
     try:
         app()
-    except FedpolypError as error:
-        print("\n".join([f"fedpolyp: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+    except (FedpolypError, OSError) as error:
+        print("\n".join([f"fedpolyp: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def _sentence(error: Exception) -> str:
+    """What happened; of a full disk or a folder that cannot be written, what the system says of it."""
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename2 or error.filename, error.strerror) if part)
+    return str(error)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedpolyp.cli.options import Given, with_settings
-from fedpolyp.config import Config, FederationConfig, TrainingConfig
+from fedpolyp.config import Config, FederationConfig, RuntimeConfig, TrainingConfig
 from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment.comparison import (
     ARMS,
     STRATEGIES,
     Job,
+    begun_in,
     jobs,
     parse_learning_rates,
     parse_rounds,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.3
 _GRACE_SECONDS = 30.0
+_LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec that could wait for a lock of another thread for ever
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
 
 
@@ -72,7 +74,8 @@ def compare(
 ) -> None:
     """Compare federated with pooled and local-only training: same images, same hospitals, same initial weights."""
     overrides = {**given.overrides, **({} if seed is None else {"seed": seed})}
-    base, plan = planned(Given(given.file, given.preset, overrides).config(), this_machine())
+    base = Given(given.file, given.preset, overrides).config()
+    base, plan = planned(base, this_machine(), begun_in(out))
     wanted = jobs(
         out,
         base,
@@ -159,16 +162,11 @@ class _Running:
 
     @classmethod
     def start(cls, job: Job, base: Config, screen: "ComparisonScreen") -> "_Running":
-        runtime = base.runtime
-        command = [sys.executable, "-m", "fedpolyp", "simulate", "--resume", str(job.run.path), "--quiet"]
-        command += ["--actors", str(runtime.actors), "--keep-checkpoints", str(runtime.keep_checkpoints)]
-        if runtime.gpus_per_client is not None:
-            command += ["--gpus-per-client", str(runtime.gpus_per_client)]
         log = job.run.path / "compare.log"
         with log.open("wb") as stream:
             # A group of its own: Ctrl-C is for us, and reaches the child once, from `stop`.
             process = subprocess.Popen(
-                command,
+                resume_command(job.run.path, base.runtime),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -203,10 +201,19 @@ class _Running:
             self.process.wait()
 
 
+def resume_command(run: Path, runtime: RuntimeConfig) -> list[str]:
+    """What carries out the run in the folder `run`, with the runtime settings given to the whole comparison."""
+    given = {name: value for name, value in runtime.model_dump().items() if value is not None}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    return [sys.executable, "-m", "fedpolyp", "simulate", "--resume", str(run), "--quiet", *options]
+
+
 def _die_with_us() -> None:
     """Let the kernel interrupt this process when its parent dies: a killed comparison leaves nobody at its runs."""
+    # A shell makes what it starts in the background ignore SIGINT, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGINT)
+        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGINT)
 
 
 def _names(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The experiment's settings as command-line options, made from the config itself so that the two never differ."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +95,15 @@ def _settled(config: Config) -> Config:
     absolute = DataConfig(
         **data.model_dump()
         | {
-            "source": data.source if data.source == "phantom" else str(Path(data.source).expanduser().resolve()),
-            "lists": None if data.lists is None else str(Path(data.lists).expanduser().resolve()),
+            "source": data.source if data.source == "phantom" else _absolute(data.source),
+            "lists": None if data.lists is None else _absolute(data.lists),
         }
     )
     return config.model_copy(update={"data": absolute})
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expanduser(path)).resolve())  # which, unlike Path's, leaves the ~ of an unknown user alone
 
 
 def _settings(sections: tuple[str, ...]) -> dict[str, inspect.Parameter]:

@@ -32,14 +32,14 @@ def report(
 def show_report(folder: Path, runs: "list[RunFolder]", command: str | None, console: Console) -> None:
     """Write the report about `runs` into `folder`, and print what it says in short."""
     from fedpolyp.experiment.analysis import analyse
-    from fedpolyp.experiment.conclusions import answer
+    from fedpolyp.experiment.conclusions import answer, remarks
     from fedpolyp.report.comparison import write_page
 
     analysis = analyse(runs)
     page = write_page(folder, analysis, command)
     console.print(answer(analysis), highlight=False, markup=False)
     console.print(_table(analysis))
-    for sentence in analysis.missing:
+    for sentence in (*analysis.missing, *remarks(analysis)):
         console.print(sentence, highlight=False, markup=False)
     console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
 
@@ -58,7 +58,7 @@ def _runs(run: str) -> "tuple[Path, list[RunFolder]]":
 
 def _command(runs: list[str]) -> str | None:
     file = Path(runs[0]) / "command.txt"
-    return file.read_text(encoding="utf-8").strip() if len(runs) == 1 and file.is_file() else None
+    return file.read_text(encoding="utf-8", errors="replace").strip() if len(runs) == 1 and file.is_file() else None
 
 
 def _table(analysis: "Analysis") -> "Table":

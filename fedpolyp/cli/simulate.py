@@ -28,7 +28,8 @@ def simulate(
         runs.refuse_taken(path)
     else:
         run = runs.find(resume)
-        config, plan = planned(given.resumed(run.config()), this_machine())
+        begun = run.config()
+        config, plan = planned(given.resumed(begun), this_machine(), begun)
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.screen import console_of_its_own, screen
@@ -71,12 +72,12 @@ def simulate(
                         unfederated.run(config, run, store, partition, watcher)
                     except KeyboardInterrupt:
                         raise FedpolypError("interrupted") from None
-        except FedpolypError as error:
+            finish(run, store)
+        except (FedpolypError, OSError) as error:
             done = len(run.rounds()) - 1
             if done >= 0:
                 error.add_note(f"{done} rounds are complete; go on with: fedpolyp simulate --resume {run.path}")
             raise
-        finish(run, store)
     last = run.rounds()[-1]
     if not quiet:
         console.print(round_table(run.rounds()))

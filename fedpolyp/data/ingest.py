@@ -67,7 +67,7 @@ def ingest(folder: Path, image_size: int, stores: Path | None = None) -> Store:
         UsageError: `folder` lacks images/ or masks/, or has no usable pair.
         FedpolypError: the store cannot be written, or what is in its place cannot be opened.
     """
-    folder = folder.expanduser().resolve()
+    folder = Path(os.path.expanduser(folder)).resolve()  # Path's own fails for an unknown user
     files = _files(folder)
     key = [VERSION, image_size, str(folder), [dataclasses.astuple(file) for file in files]]
     path = store_path(stores or stores_folder(), folder.name, image_size, key)

@@ -129,13 +129,15 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     """Read and compare `runs`: any arms, any seeds, one deal of the images. Runs without images.csv are left out.
 
     Raises:
-        UsageError: no runs, runs of different deals, or two of one arm and seed.
+        UsageError: no runs, runs of different deals or without a held-out set, or two of one arm and seed.
         FedpolypError: no run is finished, or a file is damaged.
     """
     if not runs:
         raise UsageError("a report needs at least one run")
     configs = [run.config() for run in runs]
     partition = _common_deal(runs)
+    if not partition.heldout:
+        raise UsageError(f"{runs[0].path} has no held-out set, by which a report compares: it is a run at real sites")
     finished = [pair for pair in zip(runs, configs, strict=True) if pair[0].images_file.exists()]
     if not finished:
         raise FedpolypError(f"no run is finished yet: there is no {runs[0].images_file}")
@@ -225,8 +227,12 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     runs = sorted(runs, key=lambda pair: pair[1].seed)
     seeds = tuple(config.seed for _, config in runs)
     records = [run.rounds() for run, _ in runs]
-    if not all(records):
-        raise FedpolypError(f"{runs[records.index([])][0].rounds_file} holds no round")
+    for (run, config), held in zip(runs, records, strict=True):
+        if len(held) != config.federation.rounds + 1:
+            raise FedpolypError(
+                f"{run.rounds_file} is damaged: the run is finished, and it holds {max(0, len(held) - 1)} of "
+                f"{config.federation.rounds} rounds"
+            )
     hospitals, groups = evidence.partition.hospitals, evidence.groups(evidence.partition.heldout)
 
     def held_out(kind: str) -> dict[str, Estimate]:

@@ -74,7 +74,7 @@ def jobs(
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {seeds}")
     for option, values in (("--rounds", rounds), ("--learning-rate", learning_rates)):
-        _check(option, tuple(values or ()), (*ARMS, *STRATEGIES), may_be_empty=True)
+        _check(option, tuple(values or ()), (*ARMS, *strategies), may_be_empty=True)
     labels: list[tuple[str, str]] = [
         (arm, base.federation.strategy) for arm in ARMS if arm in arms and arm != "federated"
     ]
@@ -97,19 +97,34 @@ def prepare(wanted: Sequence[Job], store: Store) -> None:
     """Deal the images, once for all, and make the run folders that are not there yet.
 
     Raises:
-        UsageError: a run folder is there and was made with other settings or another deal.
+        UsageError: a run folder is there and was made with other settings, or any in the comparison with another deal.
     """
     partition = deal(store.records, wanted[0].config)
+    there = {path.parent for path in wanted[0].run.path.parents[1].glob("*/*/config.toml")}
     for job in wanted:
-        if not (job.run.path / "config.toml").exists():
-            runs.create(job.run.path, job.config, partition, store.path)
-            continue
-        if different := _differences(job.run.config(), job.config):
+        if job.run.path in there and (different := _differences(job.run.config(), job.config)):
             raise UsageError(
                 f"{job.run.path} was made with other settings ({different}); give those again or choose another --out"
             )
-        if job.run.partition() != partition:
-            raise UsageError(f"{job.run.path} was made with another deal of the images; choose another --out")
+    for path in sorted(there):
+        if (run := RunFolder(path)).partition() != partition:
+            raise UsageError(
+                f"{path} was made with another deal of the images, and one report is about one deal; choose another "
+                f"--out, or give what made that deal (--data-seed {run.config().data_seed}, if nothing else differs)"
+            )
+    for job in wanted:
+        if job.run.path not in there:
+            runs.create(job.run.path, job.config, partition, store.path)
+
+
+def begun_in(folder: Path) -> Config | None:
+    """The config of one of the runs that the comparison in `folder` has so far; None when it has none.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    found = next(folder.glob("*/*/config.toml"), None)
+    return None if found is None else RunFolder(found.parent).config()
 
 
 def runs_in(folder: Path) -> list[RunFolder]:

@@ -59,7 +59,8 @@ def sentence(difference: Difference) -> str:
 
 def remarks(analysis: Analysis) -> Iterable[str]:
     """What to keep in mind when reading the numbers."""
-    seeds = min((len(arm.seeds) for arm in analysis.arms), default=0)
+    shared = [difference.seeds for difference in analysis.differences]
+    seeds = min(map(len, [*(arm.seeds for arm in analysis.arms), *shared]))
     if seeds < SEEDS_NEEDED:
         yield (
             f"With {'one seed' if seeds == 1 else f'{seeds} seeds'} the intervals cover which images were held out, "
@@ -69,6 +70,12 @@ def remarks(analysis: Analysis) -> Iterable[str]:
     if seen[-1] > 1.01 * seen[0]:
         told = ", ".join(f"{name(arm.label)} {arm.cost.images:,.0f}" for arm in analysis.arms)
         yield f"The arms did not see equally many training images: {told}."
+    one_rate = not any(difference.startswith("training.learning_rate ") for difference in analysis.unequal)
+    if one_rate and len({arm.federated for arm in analysis.arms}) > 1:
+        yield (
+            f"All arms trained at learning rate {analysis.config.training.learning_rate:g}, which may suit an average "
+            "of models and be too high for a single one."
+        )
     if analysis.store is None:
         yield "The images are gone, so near-duplicates count as images of their own, which narrows the intervals."
     elif analysis.groups == 1:

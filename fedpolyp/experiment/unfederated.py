@@ -10,6 +10,7 @@ from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
+from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RoundRecord, RunFolder, ScoredImage, model_name, scored_images
 from fedpolyp.training import Evaluation, Images, Trainer, learning_rate, shared_trainer
 from fedpolyp.watcher import Watcher
@@ -44,7 +45,7 @@ def run(config: Config, run: RunFolder, store: Store, partition: Partition, watc
     config; Adam's state simply goes on. Resumes from the newest checkpoints; writes what a federated run writes.
 
     Raises:
-        FedpolypError: the run folder cannot be resumed from.
+        FedpolypError: the run folder cannot be resumed from, or a training diverged.
     """
     Arm(config, run, store, partition, watcher, shared_trainer(config), learners(config, run, partition)).carry_on()
 
@@ -67,7 +68,7 @@ class Arm:
         reached = -1 if models is None else models[0].round
         self.watcher.started(self.config, self.partition, reached)
         if models is None:
-            self.run.rounds_file.unlink(missing_ok=True)
+            self.run.start_over()
             trainer = self.trainer
             start = Checkpoint(0, self.config.fingerprint(), trainer.initial, trainer.fresh_optimizer, 0, -1.0)
             models = self._finish_round([start] * len(self.learners), RoundRecord(0))
@@ -98,6 +99,11 @@ class Arm:
             learning_rate=learning_rate(self.config, record.round),
             optimizer=model.strategy,
         )
+        if not np.isfinite(trained.loss):
+            raise FedpolypError(
+                f"round {record.round}: the training of {learner.name} has diverged, its loss is {trained.loss}; a "
+                "lower learning rate may help"
+            )
         record.hospital(learner.name).update(images=trained.images, train_loss=trained.loss)
         record.steps += trained.steps
         self.watcher.replied(record.round, "train", learner.name, "")

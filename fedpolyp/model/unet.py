@@ -1,5 +1,7 @@
 """The U-Net: four encoder blocks, a bridge, four decoder blocks (Ronneberger et al., MICCAI 2015)."""
 
+import math
+
 import keras
 from keras import layers
 
@@ -76,7 +78,7 @@ class _Builder:
         if normalization == "batch":
             x = self.batch_normalization(momentum=STATISTICS_MOMENTUM, dtype=self.policy, name=f"{name}_norm")(x)
         elif normalization == "group":
-            groups = min(8, self.filters(level))
+            groups = math.gcd(8, self.filters(level))  # they must divide the channels
             x = layers.GroupNormalization(groups=groups, dtype=self.policy, name=f"{name}_norm")(x)
         return layers.Activation("relu", dtype=self.policy, name=f"{name}_relu")(x)
 

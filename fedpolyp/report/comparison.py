@@ -125,7 +125,7 @@ class _Sites:
         rows = [row for row in analysis.sites if not row.hospital or row.hospital in listed]
         named = {of for row in rows for of in row.dice}
         tests = [f"test:{name}" for name in hospitals if name in listed and f"test:{name}" in named]
-        values = [row.dice[of] for row in rows for of in (*tests, HELD_OUT)]
+        values = [row.dice[of] for row in rows for of in (*tests, HELD_OUT) if of in row.dice]
         return cls(rows, [*tests, HELD_OUT], len(hospitals) - len(listed), min(values), max(values))
 
     def heading(self, of: str) -> str:
@@ -151,6 +151,7 @@ def _hospitals(analysis: Analysis) -> list[dict[str, Any]]:
         if analysis.store is not None:
             positions = analysis.store.positions(own.train)
             areas = [analysis.store.records[position].lesion_fraction for position in positions]
-            row |= {"area": sum(areas) / len(areas), "thumbnails": thumbnails(analysis.store, own.train)}
+            area = sum(areas) / len(areas) if areas else None  # real sites do not tell which images they train on
+            row |= {"area": area, "thumbnails": thumbnails(analysis.store, own.train)}
         listed.append(row)
     return listed

@@ -1,5 +1,6 @@
 """The job that everything is measured on, and `fedpolyp simulate` doing it in a process of its own."""
 
+import itertools
 import os
 import statistics
 import subprocess
@@ -25,14 +26,21 @@ class Simulated:
     """What was seen of one `fedpolyp simulate`."""
 
     run: RunFolder
-    start: float = 0.0  # seconds until round 0 was scored and the first training could begin
     whole: float = 0.0  # seconds
+    ended: list[float] = field(default_factory=list)  # seconds from the start until each round's line was there
     memory: dict[int, dict[str, float]] = field(default_factory=dict)  # by round: driver and largest actor, bytes
 
-    def seconds(self, first: int = 2, last: int | None = None) -> list[float]:
-        """Wall time of each round; the first one traces and is left out, as is the last, which also tests."""
-        records = self.run.rounds()
-        return [record["seconds"] for record in records[first : last or len(records) - 1]]
+    @property
+    def start(self) -> float:
+        """Seconds until round 0 was scored and the first training could begin."""
+        return self.ended[0]
+
+    def seconds(self) -> list[float]:
+        """Wall time of each round, from line to line, so that the checkpoint between two lines counts.
+
+        The first round traces and is left out, as is the last, which also tests.
+        """
+        return [later - before for before, later in itertools.pairwise(self.ended)][1:-1]
 
     @property
     def dice(self) -> float:
@@ -54,8 +62,7 @@ def simulate(job: Job, folder: Path) -> Simulated:
     ) as process:
         while process.poll() is None:
             done = len(seen.run.rounds()) if seen.run.rounds_file.exists() else 0
-            if done and not seen.start:
-                seen.start = time.monotonic() - begun
+            seen.ended += [time.monotonic() - begun] * (done - len(seen.ended))
             if done > 1 and done - 1 not in seen.memory:
                 seen.memory[done - 1] = _memory(process.pid)
             time.sleep(0.05)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from fedpolyp import checkpoints
+from fedpolyp.cli.compare import _die_with_us, resume_command
+from fedpolyp.config import RuntimeConfig
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder
 
@@ -58,6 +60,30 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path: Path) -
     assert "1 of 2 runs failed" in done.stderr and "pooled/0: no checkpoint in" in done.stderr
     assert done.stderr.count("\n") == 1
     assert RunFolder(tmp_path / "c" / "local" / "0").finished
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "c" / "command.txt").mkdir(parents=True)
+    done = compare("--rounds", "1", "--arms", "pooled", "--out", "c", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "fedpolyp: c/command.txt: Is a directory\n")
+
+
+def test_each_run_gets_the_runtime_settings_that_were_given_and_no_others() -> None:
+    cluster = RuntimeConfig(ray_address="10.0.0.1:6379", keep_checkpoints=3)
+    expected = "simulate --resume c/fedavg/0 --quiet --ray-address=10.0.0.1:6379 --keep-checkpoints=3"
+    assert resume_command(Path("c/fedavg/0"), cluster)[3:] == expected.split()
+    here = resume_command(Path("c/fedavg/0"), RuntimeConfig(actors=2, gpus_per_client=0.5))
+    assert here[-3:] == ["--actors=2", "--gpus-per-client=0.5", "--keep-checkpoints=2"]
+
+
+def test_a_run_hears_an_interrupt_though_compare_was_started_in_the_background() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does to a command with & behind it
+    try:
+        program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+        child = subprocess.run([sys.executable, "-c", program], preexec_fn=_die_with_us, capture_output=True, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert child.stdout == "True\n"
 
 
 @pytest.mark.slow

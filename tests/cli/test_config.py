@@ -62,3 +62,10 @@ print("imported:", *(name for name in {HEAVY} if name in sys.modules))
         [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True
     )
     assert ended.stdout.splitlines()[-1].strip() == "imported:", ended.stderr
+
+
+def test_a_folder_of_an_unknown_user_is_a_folder_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config(monkeypatch, "--data", "~nobody-of-that-name/images") == 0
+    assert '/~nobody-of-that-name/images"' in capsys.readouterr().out

@@ -67,3 +67,11 @@ def test_a_mistake_is_one_sentence(
     assert called(monkeypatch, *(argument.format(**names) for argument in arguments)) == code
     said = capsys.readouterr().err
     assert sentence.format(**names) in said and said.count("\n") == 1
+
+
+def test_a_command_that_is_no_text_does_not_stop_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_comparison(tmp_path, ("fedavg",))
+    (tmp_path / "command.txt").write_bytes(b"\xff\xfe")
+    assert called(monkeypatch, str(tmp_path)) == 0

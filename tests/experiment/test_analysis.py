@@ -116,10 +116,21 @@ def test_the_answer_says_what_was_found_and_nothing_more(folder: Path, tmp_path:
     assert "cannot be told apart" in conclusions.sentence(same.differences[0])
 
 
-def test_few_seeds_are_remarked_on_and_three_are_not(folder: Path, whole: Analysis) -> None:
+def test_few_seeds_are_remarked_on_and_three_are_not(folder: Path, whole: Analysis, tmp_path: Path) -> None:
     assert any(remark.startswith("With 2 seeds the intervals cover") for remark in conclusions.remarks(whole))
     one = analyse(runs_in(folder)[:1])
     assert any(remark.startswith("With one seed") for remark in conclusions.remarks(one))
+    write_comparison(tmp_path, ("pooled", "fedavg"), seeds=3)
+    assert not any("intervals cover" in remark for remark in conclusions.remarks(analyse(runs_in(tmp_path))))
+
+
+def test_seeds_that_two_arms_do_not_share_are_no_seeds_of_their_difference(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ("pooled", "fedavg"), seeds=4)
+    shutil.rmtree(tmp_path / "pooled" / "3")
+    shutil.rmtree(tmp_path / "fedavg" / "0")
+    analysis = analyse(runs_in(tmp_path))
+    assert [len(arm.seeds) for arm in analysis.arms] == [3, 3] and analysis.differences[0].seeds == (1, 2)
+    assert any(remark.startswith("With 2 seeds") for remark in conclusions.remarks(analysis))
 
 
 def test_an_unfinished_comparison_is_analysed_and_what_is_missing_is_said(tmp_path: Path) -> None:
@@ -177,6 +188,32 @@ def test_other_settings_than_arm_and_rounds_are_pointed_out(tmp_path: Path) -> N
     text = (second.path / "config.toml").read_text()
     (second.path / "config.toml").write_text(text.replace("learning_rate = 0.003", "learning_rate = 0.001"))
     assert analyse([first, second]).unequal == ("training.learning_rate is 0.003 in pooled/0, but 0.001 in fedavg/0",)
+
+
+def test_one_learning_rate_for_all_arms_is_remarked_on(tmp_path: Path) -> None:
+    first, second = write_comparison(tmp_path, ("pooled", "fedavg"))
+    remark = "All arms trained at learning rate 0.003"
+    assert any(one.startswith(remark) for one in conclusions.remarks(analyse([first, second])))
+    assert not any(one.startswith(remark) for one in conclusions.remarks(analyse([first])))
+    text = (second.path / "config.toml").read_text()
+    (second.path / "config.toml").write_text(text.replace("learning_rate = 0.003", "learning_rate = 0.001"))
+    assert not any(one.startswith(remark) for one in conclusions.remarks(analyse([first, second])))
+
+
+def test_rounds_that_a_finished_run_has_lost_are_an_error_and_not_a_shorter_run(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    lines = run.rounds_file.read_bytes().splitlines(keepends=True)
+    run.rounds_file.write_bytes(b"".join([*lines[:7], b"\xff\xfe\n", *lines[8:]]))
+    with pytest.raises(FedpolypError, match=r"rounds\.jsonl is damaged: .* holds 6 of 12 rounds"):
+        analyse([run])
+
+
+def test_a_run_at_real_sites_without_a_held_out_set_is_refused(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    partition = json.loads(run.partition_file.read_text())
+    run.partition_file.write_text(json.dumps(partition | {"heldout": []}))
+    with pytest.raises(UsageError, match="has no held-out set"):
+        analyse([run])
 
 
 def test_nothing_finished_and_missing_rows_are_errors(tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ import pytest
 from fedpolyp.config import load
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
-from fedpolyp.experiment.comparison import jobs, parse_learning_rates, parse_rounds, prepare, runs_in
+from fedpolyp.experiment.comparison import (
+    begun_in,
+    jobs,
+    parse_learning_rates,
+    parse_rounds,
+    prepare,
+    runs_in,
+)
 from tests.tiny import tiny_config
 
 
@@ -123,10 +130,14 @@ def test_learning_rates_that_are_no_rates_are_refused(text: str) -> None:
             {"strategies": ["fedavg", "fedavg"]},
             "--strategies takes any of fedavg, fedprox, each once; got fedavg,fedavg",
         ),
+        (
+            {"learning_rates": {"fedprox": 0.1}},
+            "--learning-rate takes any of pooled, local, federated, fedavg, each once; got fedprox",
+        ),
         ({"seeds": 0}, "--seeds must be at least 1; got 0"),
         (
             {"rounds": {"centre": 3}},
-            "--rounds takes any of pooled, local, federated, fedavg, fedprox, each once; got centre",
+            "--rounds takes any of pooled, local, federated, fedavg, each once; got centre",
         ),
     ],
 )
@@ -139,3 +150,22 @@ def test_what_is_not_an_arm_or_a_strategy_or_a_number_is_refused(settings: dict,
 def test_a_folder_without_runs_is_no_comparison(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no comparison"):
         runs_in(tmp_path)
+
+
+def test_a_comparison_that_has_runs_tells_what_it_was_begun_with(tmp_path: Path) -> None:
+    config = tiny_config(training__precision="mixed_bfloat16")
+    assert begun_in(tmp_path / "nowhere") is None
+    prepare(jobs(tmp_path, config, arms=["local"]), open_source(config.data, config.seed))
+    begun = begun_in(tmp_path)
+    assert begun is not None and begun.training == config.training
+
+
+def test_another_deal_beside_the_runs_of_a_comparison_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    first, other = tiny_config(), tiny_config(seed=1)
+    prepare(jobs(tmp_path, first, arms=["pooled"]), open_source(first.data, 0))
+    with pytest.raises(UsageError, match=r"pooled/0 was made with another deal .*--data-seed 0"):
+        prepare(jobs(tmp_path, other), open_source(other.data, 1))
+    assert len(runs_in(tmp_path)) == 1
+    same_deal = tiny_config(seed=1, data__seed=0)
+    prepare(jobs(tmp_path, same_deal), open_source(same_deal.data, 0))
+    assert len(runs_in(tmp_path)) == 4

@@ -1,5 +1,7 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,11 +9,12 @@ import pytest
 from fedpolyp import checkpoints
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
+from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment import unfederated
 from fedpolyp.experiment.unfederated import learners
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder
-from fedpolyp.training import learning_rate, shared_trainer
+from fedpolyp.training import Trained, learning_rate, shared_trainer
 from fedpolyp.watcher import Watcher
 from tests.tiny import federate, final, tiny_config, tiny_run
 
@@ -192,3 +195,54 @@ def test_without_validation_images_the_last_model_is_the_best(tmp_path: Path, ar
         unfederated.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
     assert run.rounds()[-1]["val_dice"] is None
     assert {row["round"] for row in rows(run)} == {"1"}
+
+
+@pytest.mark.parametrize("arm", ["pooled", "local"])
+def test_a_strategys_pull_towards_the_servers_model_is_no_part_of_an_arm_without_a_server(
+    tmp_path: Path, arm: str
+) -> None:
+    free, config = train(tmp_path / "free", arm)
+    pulled = {"federation__strategy": "fedprox", "federation__proximal_mu": 50.0}
+    bound_config = tiny_config(arm=arm, **pulled)
+    bound = tiny_run(tmp_path / "bound", bound_config)
+    unfederated.run(bound_config, bound, open_source(config.data, config.seed), bound.partition(), Watcher())
+    expected, found = last_weights(free, config), last_weights(bound, bound_config)
+    assert all(equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_training_that_diverges_is_a_named_failure_and_not_a_score_of_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(arm="local")
+    run, trainer = tiny_run(tmp_path / "run", config), shared_trainer(config)
+    trained = trainer.train
+
+    def diverge(*arguments: Any, **about: Any) -> Trained:
+        done = trained(*arguments, **about)
+        return replace(done, loss=float("nan")) if (about["round"], about["hospital"]) == (2, "hospital-3") else done
+
+    monkeypatch.setattr(trainer, "train", diverge)
+    with pytest.raises(FedpolypError, match="round 2: the training of hospital-3 has diverged, its loss is nan"):
+        unfederated.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
+    assert [record["round"] for record in run.rounds()] == [0, 1]
+
+
+@pytest.mark.parametrize("arm", ["local", "federated"])
+def test_a_run_whose_checkpoints_are_gone_keeps_its_rounds(tmp_path: Path, arm: str) -> None:
+    config = tiny_config(arm=arm, federation__rounds=2)
+    run = tiny_run(tmp_path / "run", config)
+    store = open_source(config.data, config.seed)
+
+    def carry_on() -> None:
+        if arm == "federated":
+            federate(run, config)
+        else:
+            unfederated.run(config, run, store, run.partition(), Watcher())
+
+    carry_on()
+    before = run.rounds_file.read_bytes()
+    for checkpoint in run.checkpoints.rglob("*.npz"):
+        checkpoint.unlink()
+    with pytest.raises(FedpolypError, match=r"holds no checkpoint to go on from, but .* holds 2 rounds"):
+        carry_on()
+    assert run.rounds_file.read_bytes() == before

@@ -112,3 +112,8 @@ def test_a_saved_model_loads_and_predicts_the_same(tmp_path: Path, normalization
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert same(weights(model), weights(loaded))
     assert np.array_equal(model.predict(images(2), verbose=0), loaded.predict(images(2), verbose=0))
+
+
+def test_groups_divide_any_number_of_filters() -> None:
+    model = build_unet(tiny(model__normalization="group", model__base_filters=3))
+    assert model.output_shape == (None, 32, 32, 1)

@@ -1,6 +1,5 @@
 import csv
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
 from fedpolyp.experiment.comparison import runs_in
 from fedpolyp.report.comparison import write_report
 from fedpolyp.report.gallery import outline
 from tests.browser import browser, chromium
-from tests.fake_comparison import write_comparison
+from tests.fake_comparison import fake_config, write_comparison, write_run
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +139,20 @@ def test_without_images_or_predictions_the_page_says_why_there_are_no_pictures(t
 
 
 def test_other_budgets_get_a_figure_by_images_seen(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder / "pooled", tmp_path / "pooled")
-    shutil.copytree(folder / "fedavg", tmp_path / "fedavg")
-    pooled, fedavg = runs_in(tmp_path)
-    fedavg.rewind(6)
-    write_report(tmp_path, [pooled, fedavg])
+    pooled, fedavg = runs_in(folder)[0], fake_config("fedavg", 0, rounds=6)
+    store = open_source(fedavg.data, fedavg.data_seed)
+    write_report(tmp_path, [pooled, write_run(tmp_path / "fedavg", fedavg, store, pooled.partition())])
     assert (tmp_path / "figures" / "images-seen.png").exists()
     assert "The arms did not see equally many training images" in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_at_real_sites_is_reported_without_what_they_do_not_tell(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    known = {name: HospitalImages((), (), ()) for name in run.partition().hospitals}
+    Partition(run.partition().heldout, known).save(run.partition_file)
+    write_report(tmp_path, [run])
+    cells = Text("tr", (tmp_path / "report.html").read_text()).found
+    assert "hospital-1 0 0 0 \N{EN DASH}" in cells
 
 
 def test_an_outline_lies_on_the_border_of_its_mask() -> None:
