@@ -1,5 +1,6 @@
 """What lies ready in a party's folder: how to start it, by hand, by systemd or in a container, and what to tell IT."""
 
+import ipaddress
 from string import Template
 
 # Where the systemd units and the container expect things; whoever installs them changes it there.
@@ -7,19 +8,26 @@ INSTALLED = "/opt/fedpolyp"
 
 
 def of_site(site: str, host: str, port: int) -> dict[str, str]:
-    """The recipes of a site, by file name."""
+    """The recipes of a site, by file name.
+
+    Those for a container are left out where the coordinator is known by an address: only a name can lead to the relay.
+    """
+    named = not _is_address(host)
+    texts = {"start": _SITE_START, f"fedpolyp-{site}.service": _SITE_UNIT, "IT.md": _IT}
+    if named:
+        texts |= {"Dockerfile": _DOCKERFILE, "compose.yaml": _COMPOSE, "relay.conf": _RELAY}
     known = {"site": site, "host": host, "port": port, "installed": INSTALLED}
-    return {
-        name: Template(text).substitute(known)
-        for name, text in {
-            "start": _SITE_START,
-            f"fedpolyp-{site}.service": _SITE_UNIT,
-            "Dockerfile": _DOCKERFILE,
-            "compose.yaml": _COMPOSE,
-            "relay.conf": _RELAY,
-            "IT.md": _IT,
-        }.items()
-    }
+    known["container"] = Template(_CONTAINER if named else _NO_CONTAINER).substitute(known)
+    known["ways"] = "`./start`, the systemd unit, or `compose.yaml`" if named else "`./start` or the systemd unit"
+    return {name: Template(text).substitute(known) for name, text in texts.items()}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def of_coordinator(port: int) -> dict[str, str]:
@@ -86,7 +94,7 @@ ReadWritePaths=$installed/coordinator
 WantedBy=multi-user.target
 """
 
-_DOCKERFILE = """# The build context is a checkout of fedpolyp, see compose.yaml. Written with care, not tried.
+_DOCKERFILE = """# The build context is a checkout of fedpolyp, see compose.yaml.
 FROM python:3.11-slim
 RUN apt-get update \\
     && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \\
@@ -96,8 +104,10 @@ RUN pip install --no-cache-dir --constraint /opt/fedpolyp/constraints.txt /opt/f
 ENTRYPOINT ["fedpolyp", "site", "join", "--folder", "/site", "--data", "/images"]
 """
 
-_COMPOSE = """# FEDPOLYP_SOURCE=<checkout of fedpolyp> FEDPOLYP_IMAGES=<folder of images> docker compose up -d
+_COMPOSE = """# FEDPOLYP_SOURCE=<checkout of fedpolyp> FEDPOLYP_IMAGES=<folder of images> \\
+#   FEDPOLYP_USER=$$(id -u):$$(id -g) docker compose up -d
 #
+# The user is who owns this folder and may read the images; not root, which the site's code must not be.
 # The site's container has no network but 'inside', and there nothing but a relay that passes bytes on to
 # $host:$port: whatever code the coordinator ships, it can reach nothing else, and it can only read the images.
 services:
@@ -106,7 +116,7 @@ services:
       context: $${FEDPOLYP_SOURCE:?a checkout of fedpolyp}
       dockerfile: $${PWD}/Dockerfile
     restart: always
-    user: "$${FEDPOLYP_USER:-1000:1000}"
+    user: $${FEDPOLYP_USER:?the user and group, by number, that own this folder}
     read_only: true
     tmpfs: [/tmp]
     environment: {HOME: /tmp}
@@ -116,14 +126,13 @@ services:
       - .:/site
       - $${FEDPOLYP_IMAGES:?the folder with images/ and masks/}:/images:ro
     networks: [inside]
-    depends_on: [relay]
+    # A name that the site alone knows the relay by: as an alias on 'inside' the relay would find itself under it, too.
+    links: ["relay:$host"]
   relay:
     image: nginx:stable
     restart: always
     volumes: ["./relay.conf:/etc/nginx/nginx.conf:ro"]
-    networks:
-      inside: {aliases: ["$host"]}
-      outside: {}
+    networks: [inside, outside]
 networks:
   inside: {internal: true}
   outside: {}
@@ -138,6 +147,13 @@ stream {
     }
 }
 """
+
+_CONTAINER = """If the coordinator is not trusted that far, use `compose.yaml`: a container that can
+only read the images, has no network but a relay to $host:$port, and writes only into this folder."""
+
+_NO_CONTAINER = """If the coordinator is not trusted that far, run the site in a container that can
+only read the images, has no network but a way to $host:$port, and writes only into this folder. (The recipe for one
+needs a coordinator that is known by a name.)"""
 
 _IT = """# Joining a federation as $site: what IT should know
 
@@ -181,8 +197,7 @@ sizes and SHA-256; `fedpolyp site log` shows it and whether it was changed after
 **Joining means running the coordinator's code.** The program that trains is sent by the coordinator with each run, and
 Flower, which carries it, has no supported way to pin which program that may be. The limits and the audit log are part
 of that program: they bind what orders may ask, and they prove that a log was not changed later, but they do not bind a
-coordinator who ships other code. If the coordinator is not trusted that far, use `compose.yaml`: a container that can
-only read the images, has no network but a relay to $host:$port, and writes only into this folder. What a hostile
+coordinator who ships other code. $container What a hostile
 coordinator could still take is what its code reads and sends through that one connection.
 
 A compromised hospital cannot reach the others: sites reach only the part of the coordinator that hands out orders and
@@ -193,7 +208,7 @@ takes replies, with their own key. It can send wrong weights; the coordinator ch
 1. Install fedpolyp (see its README) and put this folder beside it, readable by its user alone.
 2. Write the folder of images (`images/` and `masks/` with files of the same stems) into `site.toml`.
 3. `fedpolyp site check --folder .` says what to mend.
-4. `./start`, or the systemd unit, or `compose.yaml`.
+4. $ways.
 
 To leave, stop it. Nothing else needs to be undone; the coordinator sees the site as offline.
 """

@@ -74,6 +74,33 @@ def test_an_address_of_numbers_is_written_as_one(tmp_path: Path) -> None:
     assert SiteSettings.load(tmp_path / "deploy" / "oslo" / "site.toml").coordinator == "[2001:db8::1]:9443"
 
 
+def test_a_coordinator_known_by_an_address_has_no_recipe_for_a_container(tmp_path: Path, deploy: Path) -> None:
+    make_federation(tmp_path / "by-address", "192.0.2.7", 9443, SITES)
+    recipes = {"Dockerfile", "compose.yaml", "relay.conf"}
+    names = {path.name for path in (tmp_path / "by-address" / "oslo").iterdir()}
+    assert names == {path.name for path in (deploy / "oslo").iterdir()} - recipes
+    assert "compose.yaml" not in (tmp_path / "by-address" / "oslo" / "IT.md").read_text()
+
+
+def compose() -> list[str] | None:
+    """How Compose is called here; None where it is not."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
+            return command
+    return None
+
+
+@pytest.mark.skipif(compose() is None, reason="there is no Docker Compose")
+def test_compose_accepts_the_recipe_and_asks_for_what_it_needs(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [*(compose() or ()), "--file", str(deploy / "oslo" / "compose.yaml"), "config"]
+    for name in ("FEDPOLYP_SOURCE", "FEDPOLYP_IMAGES", "FEDPOLYP_USER"):
+        said = subprocess.run(command, capture_output=True, text=True)
+        assert said.returncode != 0
+        monkeypatch.setenv(name, "1000:1000" if name == "FEDPOLYP_USER" else str(deploy))
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0 and "fed.example.org" in said.stdout, said.stderr
+
+
 @pytest.mark.parametrize("names", [["Oslo"], ["a/b"], [".."], ["a b"], [""], ["a", "a"], []])
 def test_names_that_are_none_are_refused(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(UsageError, match="site"):
