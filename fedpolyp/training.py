@@ -221,15 +221,17 @@ def _trainer(what_matters: Config) -> Trainer:
 
 
 def prepare_tensorflow(threads: int) -> None:
-    """Fix the threads of this process and make GPU kernels repeatable; has no effect once TensorFlow has computed."""
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError:  # TensorFlow was already at work here
-        return
-    if tf.config.list_physical_devices("GPU"):
+    """Fix the threads of this process, which decide the bits, and make GPU kernels repeatable.
+
+    Raises:
+        RuntimeError: TensorFlow has already computed here, with other threads.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus:
         tf.config.experimental.enable_op_determinism()
 
 

@@ -2,14 +2,24 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-# Bits depend on the number of threads, and a test that computes before any trainer is built would settle it for all.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Settle TensorFlow's threads, where a test module has loaded it, before a test computes without a trainer.
+
+    Not by an environment variable: the processes that tests start would have it, too.
+    """
+    if "tensorflow" in sys.modules:
+        from fedpolyp.training import prepare_tensorflow
+
+        prepare_tensorflow(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

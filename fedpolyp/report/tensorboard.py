@@ -1,5 +1,6 @@
 """TensorBoard event files of a run, written as it goes: `tensorboard --logdir` a run folder or the folder of many."""
 
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +15,12 @@ class EventWriter(Watcher):
     """Writes each round's scores, those of every hospital too, beside the run's other files."""
 
     def __init__(self, run: RunFolder) -> None:
-        self._writer = tf.summary.create_file_writer(str(run.events))
+        self._run = run
+
+    @cached_property
+    def _writer(self) -> Any:
+        # Not before the first round: TensorFlow's threads are settled when it first computes, which this makes it do.
+        return tf.summary.create_file_writer(str(self._run.events))
 
     def finished_round(self, record: dict[str, Any]) -> None:
         """Write the round's scalars; they are on disk when this returns."""

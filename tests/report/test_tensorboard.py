@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,24 @@ def test_what_was_not_scored_is_not_written(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     EventWriter(run).finished_round(record(0, 0.5, None))
     assert scalars(run).keys() == {"held-out/Dice", "held-out/IoU", "held-out/loss", "hospital-1/train_loss"}
+
+
+def test_a_writer_leaves_the_number_of_threads_open_until_a_trainer_settles_it(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from fedpolyp.report.tensorboard import EventWriter
+from fedpolyp.runs import RunFolder
+from fedpolyp.training import prepare_tensorflow
+import tensorflow as tf
+writer = EventWriter(RunFolder(Path(sys.argv[1])))
+prepare_tensorflow(1)
+tf.constant(1) + 1
+prepare_tensorflow(1)
+try:
+    prepare_tensorflow(2)
+except RuntimeError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr
