@@ -13,7 +13,9 @@ from fedpolyp.sites.settings import Refusal
 
 # What a hospital may be asked to score.
 SETS = ("val", "test")
+# The one array of a record, and how it is packed: Flower's own way of packing an array copies it twice on either side.
 _PACKED = "packed"
+_ALIGNED = 8
 
 
 @dataclass(frozen=True)
@@ -59,40 +61,44 @@ class Order:
 def to_record(arrays: Arrays) -> ArrayRecord:
     """Named arrays as Flower carries them: packed into one, for it sends each array in a request of its own.
 
-    The packed array is uint8: the length of the index (8 bytes, little-endian), the index (JSON: name, type, shape of
-    each), then the bytes of all arrays.
+    The packed bytes are the length of the index (8 bytes, little-endian), the index (JSON: name, type, shape of each),
+    then the bytes of all arrays, each part filled up to a multiple of 8.
     """
     index = json.dumps([[name, array.dtype.str, array.shape] for name, array in arrays.items()]).encode()
-    parts = [len(index).to_bytes(8, "little"), index, *(array.tobytes() for array in arrays.values())]
-    return ArrayRecord({_PACKED: Array(np.frombuffer(b"".join(parts), np.uint8))})
+    parts: list[bytes | memoryview] = [len(index).to_bytes(8, "little"), index, _filling(len(index))]
+    for array in arrays.values():
+        parts += [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, _filling(array.nbytes)]
+    packed = b"".join(parts)
+    return ArrayRecord({_PACKED: Array(dtype="uint8", shape=(len(packed),), stype=_PACKED, data=packed)})
+
+
+def _filling(size: int) -> bytes:
+    return bytes(-size % _ALIGNED)
 
 
 def from_record(record: ArrayRecord) -> Arrays:
-    """Named arrays out of `to_record`'s record.
+    """Named arrays out of `to_record`'s record, which they share the memory of: they cannot be written to.
 
     Raises:
         ValueError: it holds something else.
     """
-    if list(record) != [_PACKED]:
+    if list(record) != [_PACKED] or record[_PACKED].stype != _PACKED:
         raise ValueError(f"a record of packed arrays holds '{_PACKED}' alone; got {sorted(record)[:3]}")
-    packed = record[_PACKED].numpy()
-    if packed.dtype != np.uint8 or packed.ndim != 1:
-        raise ValueError(f"packed arrays are bytes; got {packed.dtype} of shape {packed.shape}")
-    start = 8 + int.from_bytes(packed[:8].tobytes(), "little")
+    packed = record[_PACKED].data
+    end = 8 + int.from_bytes(packed[:8], "little")
     arrays: Arrays = {}
     try:
-        for name, kind, shape in json.loads(packed[8:start].tobytes()):
+        for name, kind, shape in json.loads(packed[8:end]):
             dtype = np.dtype(str(kind))
             if dtype.kind not in "fiub" or not all(type(side) is int and side >= 0 for side in shape):
                 raise ValueError(f"array {name!r} of type {kind} and shape {shape}")
-            end = start + dtype.itemsize * math.prod(shape)
-            # A copy: a view into the middle of the bytes need not be aligned.
-            arrays[str(name)] = packed[start:end].copy().view(dtype).reshape(shape)
-            start = end
-    except (TypeError, RecursionError) as error:
+            start, count = end + -end % _ALIGNED, math.prod(shape)
+            arrays[str(name)] = np.frombuffer(packed, dtype, count, start if count else 0).reshape(shape)
+            end = start + dtype.itemsize * count
+    except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"the index of packed arrays cannot be read: {error}") from None
-    if start != len(packed):
-        raise ValueError(f"packed arrays of {len(packed)} bytes have an index of {start}")
+    if end + -end % _ALIGNED != len(packed):
+        raise ValueError(f"packed arrays of {len(packed)} bytes have an index of {end}")
     return arrays
 
 

@@ -19,7 +19,7 @@ def is_statistic(name: str) -> bool:
 
 def read(variables: Mapping[str, Any]) -> Arrays:
     """A copy of named Keras variables as arrays."""
-    return {name: np.array(variable.numpy()) for name, variable in variables.items()}
+    return {name: np.asarray(variable.value.numpy()) for name, variable in variables.items()}
 
 
 def assign(variables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -32,7 +32,7 @@ def assign(variables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
     if fault:
         raise ValueError(fault)
     for name, variable in variables.items():
-        variable.assign(arrays[name])
+        variable.value.assign(arrays[name], read_value=False)  # Keras's own assign takes twice the time
 
 
 def mismatch(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> str | None:

@@ -95,24 +95,28 @@ def test_a_message_without_an_order_is_refused() -> None:
 
 
 def packed(content: bytes) -> ArrayRecord:
-    return ArrayRecord({"packed": Array(np.frombuffer(content, np.uint8))})
+    return ArrayRecord({"packed": Array(dtype="uint8", shape=(len(content),), stype="packed", data=content)})
 
 
 def index(text: str, rest: bytes = b"") -> bytes:
-    return len(text).to_bytes(8, "little") + text.encode() + rest
+    padded = text.ljust(len(text) + -len(text) % 8)
+    return len(padded).to_bytes(8, "little") + padded.encode() + rest
 
 
 @pytest.mark.parametrize(
     "record",
     [
         ArrayRecord({"w": Array(np.zeros(3))}),
-        ArrayRecord({"packed": Array(np.zeros(3))}),
+        ArrayRecord({"packed": Array(np.frombuffer(index("[]"), np.uint8))}),
         packed(b""),
         packed(index("not json")),
         packed(index('[["w", "|O", [1]]]', bytes(8))),
         packed(index('[["w", "<f4", [-1]]]', bytes(4))),
         packed(index('[["w", "<f4", [2]]]', bytes(4))),
-        packed(index('[["w", "<f4", [1]]]', bytes(5))),
+        packed(index('[["w", "<f4", [1]]]', bytes(9))),
+        packed(index('[["w", "<f4", [9223372036854775808]]]', bytes(8))),
+        packed(index('[["w", "<f4", [1e3]]]', bytes(8))),
+        packed(index('[["w", [], [1]]]', bytes(8))),
         packed(index('[["w", "<f4"]]', bytes(4))),
         packed(index("7")),
         packed((2**60).to_bytes(8, "little")),
@@ -121,6 +125,15 @@ def index(text: str, rest: bytes = b"") -> bytes:
 def test_what_is_no_packed_arrays_is_told_in_words(record: ArrayRecord) -> None:
     with pytest.raises(ValueError):
         from_record(record)
+
+
+def test_arrays_are_neither_copied_on_arrival_nor_open_to_writing() -> None:
+    record = to_record({"odd": np.zeros(3, np.uint8), "w": np.arange(3.0)})
+    arrays = from_record(record)
+    packed = np.frombuffer(record["packed"].data, np.uint8)
+    assert all(np.shares_memory(packed, array) and array.flags.aligned for array in arrays.values())
+    with pytest.raises(ValueError, match="read-only"):
+        arrays["w"][0] = 1
 
 
 def test_many_arrays_travel_as_one() -> None:
