@@ -4,7 +4,7 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -49,6 +49,7 @@ class Seats:
     actors: int | None = None
     processes: set[int] = field(default_factory=set)  # that have replied so far
     own_names: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)  # images of the hospitals, where they are known
 
     @classmethod
     def wait(
@@ -59,20 +60,25 @@ class Seats:
         patience: float,
         timeout: float,
         actors: int | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> "Seats":
         """Wait until `at_least` nodes have registered: Flower starts the ServerApp before its nodes are there.
+
+        The seats are in the order in which Flower's engine hands out what was sent to them, which is that of their
+        registration.
 
         Raises:
             FedpolypError: too few nodes registered in `patience` seconds.
         """
         deadline = time.monotonic() + patience
-        while len(nodes := tuple(sorted(grid.get_node_ids()))) < at_least:
+        while len(nodes := list(grid.get_nodes())) < at_least:
             if stop.is_set():
                 raise Interrupted("interrupted before the first round")
             if time.monotonic() > deadline:
                 raise FedpolypError(f"only {len(nodes)} of {at_least} seats registered within {patience:.0f} s")
             time.sleep(_POLL_SECONDS)
-        return cls(grid, nodes, stop, timeout, actors)
+        nodes.sort(key=lambda node: (node.registered_at, node.node_id))
+        return cls(grid, tuple(node.node_id for node in nodes), stop, timeout, actors, sizes=sizes or {})
 
     def connect(
         self, hospitals: Sequence[str], at_least: int, patience: float, note: Callable[[str], None] = lambda text: None
@@ -116,18 +122,31 @@ class Seats:
         Raises:
             Interrupted: (the iterator) `stop` was set.
         """
+        queue = self._largest_first(orders)
         if self.own_names:
             nodes = self._connected()
         else:
-            nodes = {order.hospital: self.nodes[seat % len(self.nodes)] for seat, order in enumerate(orders)}
+            nodes = {order.hospital: self.nodes[seat % len(self.nodes)] for seat, order in enumerate(queue)}
         messages = (
             (order, Message(content_of(order, arrays, optimizer), nodes[order.hospital], kind))
-            for order in orders
+            for order in queue
             if order.hospital in nodes
         )
         waiting = self._push(messages, _UNDER_WAY)
         absent = {order.hospital for order in orders} - nodes.keys()
         return self._gather(orders, messages, waiting, absent, arrived)
+
+    def _largest_first(self, orders: Sequence[Order]) -> list[Order]:
+        """The orders as they are sent: those of large hospitals first, so that no process ends long after the others.
+
+        Only among as many as may be under way: the replies are awaited in the order of `orders`, and one that were not
+        yet asked for could be awaited for ever.
+        """
+        queue: list[Order] = []
+        for first in range(0, len(orders), _UNDER_WAY):
+            some = orders[first : first + _UNDER_WAY]
+            queue += sorted(some, key=lambda order: -self.sizes.get(order.hospital, 0))
+        return queue
 
     def _push(self, messages: Iterator[tuple[Order, Message]], most: int) -> dict[str, Order]:
         """Send up to `most` of the messages that are left; their orders by the messages' ids."""

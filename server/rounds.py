@@ -63,7 +63,8 @@ class Federation:
             table = Seats(grid, (), self.stop, timeout, own_names=True)
             table.connect(everyone, self.needed(len(everyone)), _SEATS_TIMEOUT, self.watcher.note)
         else:
-            table = Seats.wait(grid, seats, self.stop, _SEATS_TIMEOUT, timeout, actors)
+            sizes = {name: len(images.train) for name, images in self.partition.hospitals.items()}
+            table = Seats.wait(grid, seats, self.stop, _SEATS_TIMEOUT, timeout, actors, sizes)
         rounds = Rounds(self, table, heldout, everyone)
         if checkpoint is None:
             checkpoint = rounds.initial()
@@ -171,7 +172,7 @@ class Rounds:
                 yield from scored_images(*about, "heldout", self.heldout.ids, *self.heldout.compare(seen))
             for reply in replies:
                 try:
-                    scores = _scores(reply, "hd95")
+                    scores = _scores(reply, "hd95", self.config.data.image_size)
                 except ValueError as error:
                     self.federation.watcher.note(f"the scores of {reply.hospital} are missing from images.csv: {error}")
                     continue
@@ -215,7 +216,7 @@ class Rounds:
         scored = {}
         for reply in replies:
             try:
-                scored[reply.hospital] = _scores(reply, "losses")
+                scored[reply.hospital] = _scores(reply, "losses", self.config.data.image_size)
             except ValueError as error:
                 self._refuse(record, reply.hospital, str(error))
         return scored
@@ -280,16 +281,19 @@ class Update:
         content = _content(reply)
         said = content.metric_records.get("metrics", MetricRecord())
         images, loss, steps = said.get("images"), said.get("train_loss"), said.get("steps")
-        if not isinstance(images, int) or images < 1 or not isinstance(loss, float) or not math.isfinite(loss):
+        if type(images) is not int or images < 1 or type(loss) is not float or not math.isfinite(loss):
             raise ValueError(f"it reports {images} images and a training loss of {loss}")
-        if not isinstance(steps, int) or steps < 1:
+        if type(steps) is not int or steps < 1:
             raise ValueError(f"it reports {steps} steps")
         parts = []
         for name, expected in (("arrays", asked.arrays), ("optimizer", asked.strategy)):
-            arrays = from_record(content.array_records[name]) if name in content else {}
+            arrays = from_record(content.array_records[name]) if name in content.array_records else {}
             fault = mismatch(arrays, {known: array.shape for known, array in expected.items()})
             if fault:
                 raise ValueError(fault)
+            for known, array in expected.items():
+                if arrays[known].dtype != array.dtype:
+                    raise ValueError(f"array {known} is {arrays[known].dtype}, expected {array.dtype}")
             parts.append(arrays)
         return cls(parts[0], parts[1], images, loss, steps)
 
@@ -307,12 +311,19 @@ def _content(reply: Reply) -> RecordDict:
     return reply.content
 
 
-def _scores(reply: Reply, also: str) -> Arrays:
-    """The counts that a hospital sent, and `also` for each of them ('losses' or 'hd95')."""
+def _scores(reply: Reply, also: str, side: int) -> Arrays:
+    """The counts that a hospital sent of images of `side` pixels, and `also` for each ('losses' or 'hd95').
+
+    Raises:
+        ValueError: the hospital failed, or sent what are no such scores.
+    """
     scores = from_record(_content(reply).array_records.get("scores", ArrayRecord()))
-    if "counts" not in scores or scores["counts"].ndim != 2 or scores["counts"].shape[1] != 4:
+    counts, others = scores.get("counts"), scores.get(also)
+    if counts is None or counts.ndim != 2 or counts.shape[1] != 4 or counts.dtype.kind not in "iu":
         raise ValueError("its scores hold no counts of four columns")
-    if also not in scores or scores[also].shape != (len(scores["counts"]),) or not np.isfinite(scores[also]).all():
+    if (counts < 0).any() or (counts.sum(axis=1) != side**2).any():
+        raise ValueError(f"its counts are not those of the {side**2} pixels of an image")
+    if others is None or others.shape != (len(counts),) or others.dtype.kind != "f" or not np.isfinite(others).all():
         raise ValueError(f"its scores do not hold one of {also} for each image")
     return scores
 

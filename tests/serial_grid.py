@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -42,8 +43,11 @@ class SerialGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         return range(1, self.nodes + 1)
 
-    def get_nodes(self) -> Iterable[object]:
-        return []
+    def get_nodes(self) -> Iterable[Any]:
+        # In the order of their registration, which is not that of their random numbers.
+        return [
+            SimpleNamespace(node_id=number, name="", registered_at=f"{9 - number}") for number in self.get_node_ids()
+        ]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         ids = []

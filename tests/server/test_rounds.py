@@ -1,20 +1,22 @@
 import csv
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.clientapp import ClientApp
 
-from clients.messages import from_record, order_of, to_record
-from fedpolyp import checkpoints, metrics
+from clients.messages import Order, from_record, order_of, to_record
+from fedpolyp import checkpoints, metrics, runs
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
-from server.exchange import Interrupted
+from server.exchange import Interrupted, Seats
 from server.rounds import Federation, sample
 from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, StopAfter, federate, final, serial_grid, tiny_config, tiny_run
@@ -151,6 +153,25 @@ def no_arrays(reply: Message) -> None:
     reply.content["arrays"] = ArrayRecord()
 
 
+def arrays_of_another_kind(reply: Message) -> None:
+    del reply.content["arrays"]
+    reply.content["arrays"] = ConfigRecord({"packed": b""})
+
+
+def too_precise(reply: Message) -> None:
+    arrays = from_record(reply.content.array_records["arrays"])
+    reply.content["arrays"] = to_record(arrays | {"logits/bias": np.array([1e300])})  # infinite in float32
+
+
+def nothing_packed(reply: Message) -> None:
+    reply.content["arrays"] = ArrayRecord({"packed": Array(dtype="uint8", shape=(0,), stype="packed", data=b"")})
+
+
+def images_as_a_list(reply: Message) -> None:
+    metrics = reply.content.metric_records["metrics"]
+    reply.content["metrics"] = MetricRecord(dict(metrics) | {"images": [4, 4]})
+
+
 def no_images(reply: Message) -> None:
     reply.content.metric_records["metrics"]["images"] = 0
 
@@ -170,6 +191,10 @@ def it_fails(reply: Message) -> None:
         (other_shape, "logits/bias has shape (2,), expected (1,)"),
         (missing_array, "1 missing ['logits/bias']"),
         (no_arrays, "a record of packed arrays holds 'packed' alone"),
+        (arrays_of_another_kind, "array names differ"),
+        (too_precise, "logits/bias is float64, expected float32"),
+        (nothing_packed, "Expecting value"),
+        (images_as_a_list, "[4, 4] images"),
         (no_images, "0 images"),
         (nan_loss, "training loss of nan"),
         (it_fails, "the scanner caught fire"),
@@ -185,6 +210,62 @@ def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(tmp_path: Path, ch
     assert any("hospital-2" in note and reason in note for note in notes.notes)
     assert "images" not in first["hospitals"]["hospital-2"] and "images" in second["hospitals"]["hospital-2"]
     assert second["refused"] == [] and np.isfinite(second["dice"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"counts": np.full((5, 4), np.nan)}, "no counts of four columns"),
+        ({"counts": np.array([[2000, -976, 0, 0]] * 5)}, "not those of the 1024 pixels"),
+        ({"counts": np.array([[1024, 1, 0, 0]] * 5)}, "not those of the 1024 pixels"),
+        ({"losses": np.full(5, np.inf)}, "one of losses for each image"),
+        ({"losses": np.zeros(5, np.int64)}, "one of losses for each image"),
+        ({"losses": np.zeros(4)}, "one of losses for each image"),
+    ],
+)
+def test_scores_that_are_none_are_refused_by_name_and_the_round_goes_on(tmp_path: Path, change, reason: str) -> None:  # type: ignore[no-untyped-def]
+    config = tiny_config(federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+
+    def spoil(asked: Message, reply: Message) -> Message:
+        order = order_of(asked.content)
+        if (asked.metadata.message_type, order.score_set, order.hospital) == ("evaluate", "val", "hospital-2"):
+            good = {"counts": np.array([[1024, 0, 0, 0]] * 5), "losses": np.zeros(5)}
+            reply.content["scores"] = to_record(good | change)
+        return reply
+
+    federate(run, config, serial_grid(spoil))
+    for record in run.rounds():
+        assert [refusal["hospital"] for refusal in record["refused"]] == ["hospital-2"]
+        assert reason in record["refused"][0]["reason"]
+        assert "val_dice" not in record["hospitals"].get("hospital-2", {})
+
+
+def test_large_hospitals_are_asked_first_and_replies_count_in_the_order_of_names(tmp_path: Path) -> None:
+    config = tiny_config(federation__rounds=1)
+    even = tiny_run(tmp_path / "even", config).partition()
+    given = {"hospital-1": 2, "hospital-2": 9, "hospital-3": 5}
+    hospitals = {name: replace(own, train=own.train[: given[name]]) for name, own in even.hospitals.items()}
+    partition = replace(even, hospitals=hospitals)
+    run = runs.create(tmp_path / "run", config, partition)
+    grid = serial_grid()
+    federate(run, config, grid)
+    trainings = [message for message in grid.asked if message.metadata.message_type == "train"]
+    assert [order_of(message.content).hospital for message in trainings] == ["hospital-2", "hospital-3", "hospital-1"]
+    # The engine hands out what was sent to the node that was registered first, first: here the one numbered highest.
+    assert [message.metadata.dst_node_id for message in trainings] == [3, 2, 1]
+    assert list(run.rounds()[1]["hospitals"]) == ["hospital-1", "hospital-2", "hospital-3"]
+
+
+def test_many_hospitals_are_all_asked_whatever_their_sizes() -> None:
+    names = [f"hospital-{number:03d}" for number in range(200)]
+    sizes = {name: int(size) for name, size in zip(names, np.random.default_rng(0).permutation(200), strict=True)}
+    grid = SerialGrid(ClientApp(), 3)
+    seats = Seats.wait(grid, 3, threading.Event(), 1.0, 5.0, sizes=sizes)
+    replies = list(seats.send("train", [Order(name, 1, "{}") for name in names], to_record({})))
+    assert [reply.hospital for reply in replies] == names
+    asked = [sizes[order_of(message.content).hospital] for message in grid.asked]
+    assert sorted(asked) == list(range(200)) and asked[:64] == sorted(asked[:64], reverse=True)
 
 
 def test_too_few_replies_stop_the_run_naming_the_hospitals_and_it_can_be_resumed(tmp_path: Path) -> None:
