@@ -8,6 +8,8 @@ from typing import Any
 
 from fedpolyp.runs import RunFolder
 
+_PATIENCE = 600.0  # seconds that a process waits for the other, which may have died
+
 
 def loops(run: Path, rounds: int) -> list[float]:
     """Seconds of each round from the second on, of the work that the run in `run` does in a round.
@@ -15,15 +17,20 @@ def loops(run: Path, rounds: int) -> list[float]:
     Hospitals are dealt to the two processes as two equally fast actors take them: in turns. While a process is
     through with its trainings it waits for the other, as a round does; then one scores the held-out set and the other
     every hospital's validation images.
+
+    Raises:
+        RuntimeError: a process failed.
     """
     context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
+    barrier, results = context.Barrier(2, timeout=_PATIENCE), context.Queue()
     workers = [context.Process(target=_work, args=(index, run, rounds, barrier, results)) for index in range(2)]
     for worker in workers:
         worker.start()
-    seconds: list[float] = results.get()
     for worker in workers:
         worker.join()
+    if any(worker.exitcode for worker in workers):
+        raise RuntimeError("a process of the bare loops failed; what it said is above")
+    seconds: list[float] = results.get(timeout=_PATIENCE)
     return seconds
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedpolyp.checkpoints import checkpoint_path
 from fedpolyp.runs import RunFolder
 
 
@@ -28,12 +29,12 @@ class Simulated:
     run: RunFolder
     whole: float = 0.0  # seconds
     ended: list[float] = field(default_factory=list)  # seconds from the start until each round's line was there
+    begun: float = 0.0  # seconds until round 0 was scored and saved, when the first orders to train go out
     memory: dict[int, dict[str, float]] = field(default_factory=dict)  # by round: driver and largest actor, bytes
 
-    @property
-    def start(self) -> float:
-        """Seconds until round 0 was scored and the first training could begin."""
-        return self.ended[0]
+    def memory_after(self, round: int) -> dict[str, float]:
+        """The first that was seen after `round`, or the last of all: quick rounds are not all caught."""
+        return self.memory[min((known for known in self.memory if known >= round), default=max(self.memory))]
 
     def seconds(self) -> list[float]:
         """Wall time of each round, from line to line, so that the checkpoint between two lines counts.
@@ -41,11 +42,6 @@ class Simulated:
         The first round traces and is left out, as is the last, which also tests.
         """
         return [later - before for before, later in itertools.pairwise(self.ended)][1:-1]
-
-    @property
-    def dice(self) -> float:
-        """Held-out Dice in the last round."""
-        return float(self.run.rounds()[-1]["dice"])
 
 
 def simulate(job: Job, folder: Path) -> Simulated:
@@ -55,19 +51,21 @@ def simulate(job: Job, folder: Path) -> Simulated:
         RuntimeError: it failed.
     """
     command = [sys.executable, "-m", "fedpolyp", "simulate", "--quiet", "--out", str(folder), *job.options]
-    begun = time.monotonic()
+    started = time.monotonic()
     seen = Simulated(RunFolder(folder))
     with subprocess.Popen(
         [*command, "--rounds", str(job.rounds)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         while process.poll() is None:
             done = len(seen.run.rounds()) if seen.run.rounds_file.exists() else 0
-            seen.ended += [time.monotonic() - begun] * (done - len(seen.ended))
+            if not seen.begun and checkpoint_path(seen.run.checkpoints, 0).exists():
+                seen.begun = time.monotonic() - started
+            seen.ended += [time.monotonic() - started] * (done - len(seen.ended))
             if done > 1 and done - 1 not in seen.memory:
                 seen.memory[done - 1] = _memory(process.pid)
             time.sleep(0.05)
         output = process.stdout.read() if process.stdout else ""
-    seen.whole = time.monotonic() - begun
+    seen.whole = time.monotonic() - started
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
     return seen

@@ -39,7 +39,8 @@ def loaded(run: RunFolder, name: str, set: str) -> tuple[Any, Any]:
 def augmented(run: RunFolder, name: str, number: int) -> tuple[Any, Any]:
     """One hospital's training images and masks of round `number`, augmented as fedpolyp augments them."""
     images, masks = loaded(run, name, "train")
-    draws = [augmentation.generator(run.config().seed, number, name, 0, row) for row in range(len(images))]
+    seed = run.config().seed
+    draws = [augmentation.generator(seed, number, name, 0, row) for row in range(len(images))]
     pairs = [augmentation.augment(*pair) for pair in zip(images, masks, draws, strict=True)]
     x, y = (np.stack(part) for part in zip(*pairs, strict=True))
     return x, y

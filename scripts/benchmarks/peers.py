@@ -43,7 +43,7 @@ class Size:
     compile: bool  # PyTorch, which takes minutes the first time
 
 
-FULL = Size(image_size=128, filters=16, batch=8, steps=8, turns=5, rounds=2, compile=True)
+FULL = Size(image_size=128, filters=16, batch=8, steps=8, turns=9, rounds=2, compile=True)
 QUICK = Size(image_size=32, filters=4, batch=4, steps=4, turns=3, rounds=1, compile=False)
 
 Say = Callable[[str], object]
@@ -181,14 +181,14 @@ def _sides(job: Path, python: Path, precision: str, processes: int, threads: int
 
 def _steps_row(what: str, ours: Steps, theirs: Steps) -> dict[str, Any]:
     (side, own), (fastest, other) = ours[0], theirs[0]
-    more = ", ".join(f"{one.name.removeprefix(f'{OURS}, ')} {result.speed:.1f}" for one, result in ours[1:])
-    rest = ", ".join(f"{one.name} {result.speed:.1f}" for one, result in theirs[1:])
+    more = "".join(f"; {one.name.removeprefix(f'{OURS}, ')} {result.speed:.1f}" for one, result in ours[1:])
+    rest = "".join(f"; {one.name} {result.speed:.1f}" for one, result in theirs[1:])
     return row(
-        f"{what}, images a second: {side.name.removeprefix(f'{OURS}, ')}" + (f" ({more})" if more else ""),
+        f"{what}, images a second: {side.name.removeprefix(f'{OURS}, ')} ({own.spread}{more})",
         own.speed,
         other.speed,
         1.0,
-        f"PyTorch {other.version}, {fastest.name}" + (f" ({rest})" if rest else ""),
+        f"PyTorch {other.version}, {fastest.name} ({other.spread}{rest})",
         at_least=True,
     )
 

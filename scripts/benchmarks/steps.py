@@ -35,6 +35,11 @@ class Measured:
         """Images a second, the middle of all turns."""
         return statistics.median(self.speeds)
 
+    @property
+    def spread(self) -> str:
+        """The slowest and the fastest turn."""
+        return f"{min(self.speeds):.1f} to {max(self.speeds):.1f}"
+
 
 class Failed(Exception):
     """A program did not start or did not finish."""
