@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, distance_transform_edt
 
 Counts = NDArray[np.int64]
 Scores = NDArray[np.float64]
@@ -81,6 +80,8 @@ def hd95(pred: NDArray[Any], truth: NDArray[Any]) -> Scores:
 
 
 def _percentile_distance(pred: NDArray[np.bool_], truth: NDArray[np.bool_], if_one_empty: float) -> float:
+    from scipy.ndimage import distance_transform_edt  # here: every process of a run would wait for it at its start
+
     has_polyp = pred.any(), truth.any()
     if not all(has_polyp):
         return if_one_empty if any(has_polyp) else 0.0
@@ -95,6 +96,8 @@ def _percentile_distance(pred: NDArray[np.bool_], truth: NDArray[np.bool_], if_o
 
 
 def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    from scipy.ndimage import binary_erosion
+
     return mask & ~binary_erosion(mask)
 
 

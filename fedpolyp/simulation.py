@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ from typing import Any
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-import fedpolyp.quiet_tensorflow  # noqa: F401
 from fedpolyp import cluster  # before Ray is imported
 
 # isort: split
 import ray
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.simulation import run_simulation
 
 from clients.app import app as client_app
 from fedpolyp.config import Config
@@ -32,7 +30,23 @@ from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted
-from server.rounds import Federation, sample
+from server.sampling import sample
+
+
+def _flowers_engine() -> Callable[..., None]:
+    """Flower's `run_simulation`, without the TensorFlow that it would load only to offer a setting not used here.
+
+    TensorFlow takes seconds; the federation loads it itself, while the actors, which this starts, load theirs.
+    """
+    hidden = "tensorflow" not in sys.modules
+    if hidden:
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]  # an import fails as if it were not installed
+    try:
+        from flwr.simulation import run_simulation
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
+    return run_simulation
 
 
 def run(
@@ -56,14 +70,15 @@ def run(
     stop = threading.Event()
     seats = len(sample(sorted(partition.hospitals), config, 1))
     actors = cluster.actors(config)
-    federation = Federation(config, run, store, partition, watcher, stop)
     failure: list[BaseException] = []
     server_app = ServerApp()
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
         try:
-            federation.run_on(grid, seats, actors)
+            from server.rounds import Federation  # loads TensorFlow, while Flower starts the actors
+
+            Federation(config, run, store, partition, watcher, stop).run_on(grid, seats, actors)
         except BaseException as error:
             failure.append(error)
             _end_trainings()
@@ -71,7 +86,9 @@ def run(
 
     with _interrupts_set(stop), contextlib.nullcontext() if verbose else _output_to(run.engine_log):
         try:
-            (starting or cluster.begin(config, verbose)).result()
+            starting = starting or cluster.begin(config, verbose)
+            run_simulation = _flowers_engine()
+            starting.result()
             run_simulation(server_app, client_app, num_supernodes=seats, backend_config=_backend(config, actors))
         except Exception as error:
             failure.append(error)  # after the federation's own failure, which tells more

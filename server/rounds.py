@@ -24,9 +24,9 @@ from fedpolyp.training import learning_rate, shared_trainer
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted, Reply, Seats
 from server.heldout import HeldOut
+from server.sampling import sample
 from server.strategies import WeightedMean
 
-_SAMPLING = 71  # a stream of random numbers of its own
 _SEATS_TIMEOUT = 120.0
 
 
@@ -296,13 +296,6 @@ class Update:
                     raise ValueError(f"array {known} is {arrays[known].dtype}, expected {array.dtype}")
             parts.append(arrays)
         return cls(parts[0], parts[1], images, loss, steps)
-
-
-def sample(everyone: list[str], config: Config, number: int) -> list[str]:
-    """The hospitals of round `number`, by name: `federation.fraction` of them, drawn without replacement."""
-    size = max(1, round(config.federation.fraction * len(everyone)))
-    rng = np.random.default_rng([config.seed, _SAMPLING, number])
-    return [everyone[position] for position in sorted(rng.choice(len(everyone), size, replace=False))]
 
 
 def _content(reply: Reply) -> RecordDict:

@@ -53,11 +53,7 @@ def simulate(
 
         starting = cluster.begin(config, verbose)
 
-    # TensorFlow takes seconds to load, in which Ray starts.
-    from fedpolyp import simulation
     from fedpolyp.cli.tables import round_table
-    from fedpolyp.experiment import unfederated
-    from fedpolyp.report.finish import finish
     from fedpolyp.report.tensorboard import EventWriter
     from fedpolyp.watcher import Watchers
 
@@ -66,12 +62,18 @@ def simulate(
             with screen(console, quiet) as shown:
                 watcher = Watchers(shown, EventWriter(run))
                 if config.arm == "federated":
+                    from fedpolyp import simulation
+
                     simulation.run(config, run, store, partition, watcher, verbose, starting)
                 else:
+                    from fedpolyp.experiment import unfederated
+
                     try:
                         unfederated.run(config, run, store, partition, watcher)
                     except KeyboardInterrupt:
                         raise FedpolypError("interrupted") from None
+            from fedpolyp.report.finish import finish
+
             finish(run, store)
         except (FedpolypError, OSError) as error:
             done = len(run.rounds()) - 1

@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Any
 
-import tensorflow as tf
+from tensorboard.summary import Writer
 
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
@@ -18,18 +18,14 @@ class EventWriter(Watcher):
         self._run = run
 
     @cached_property
-    def _writer(self) -> Any:
-        # Not before the first round: TensorFlow's threads are settled when it first computes, which this makes it do.
-        return tf.summary.create_file_writer(str(self._run.events))
+    def _writer(self) -> Writer:
+        return Writer(str(self._run.events))  # loads TensorFlow, which nobody needs before the first round
 
     def finished_round(self, record: dict[str, Any]) -> None:
         """Write the round's scalars; they are on disk when this returns."""
-        with self._writer.as_default():
-            for name, tag in _SCORES.items():
-                if record[name] is not None:
-                    tf.summary.scalar(tag, record[name], step=record["round"])
-            for hospital, own in record["hospitals"].items():
-                for name in ("train_loss", "val_dice"):
-                    if name in own:
-                        tf.summary.scalar(f"{hospital}/{name}", own[name], step=record["round"])
+        scores = {tag: record[name] for name, tag in _SCORES.items() if record[name] is not None}
+        for hospital, own in record["hospitals"].items():
+            scores |= {f"{hospital}/{name}": own[name] for name in ("train_loss", "val_dice") if name in own}
+        for tag, score in scores.items():
+            self._writer.add_scalar(tag, score, record["round"])
         self._writer.flush()

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 
 from clients import hospital, messages, work
-from fedpolyp import training
+from fedpolyp import cluster, simulation, training
+from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
 from fedpolyp.training import Trainer, shared_trainer
+from fedpolyp.watcher import Watcher
+from server import rounds as server_rounds
+from tests import counting_actor
 from tests.tiny import federate, tiny_config, tiny_run
 
 
@@ -33,6 +37,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     monkeypatch.setattr(Store, "open", count("openings", Store.open))
     monkeypatch.setattr(work, "from_record", count("unpacked", messages.from_record))
     monkeypatch.setattr(work, "to_record", count("packed", messages.to_record))
+    monkeypatch.setattr(server_rounds, "from_record", count("unpacked by the server", messages.from_record))
+    monkeypatch.setattr(server_rounds, "to_record", count("packed by the server", messages.to_record))
+    monkeypatch.setattr(training.named, "read", count("read from the model", training.named.read))
+    monkeypatch.setattr(training.named, "assign", count("assigned to the model", training.named.assign))
     return counts
 
 
@@ -58,3 +66,25 @@ def test_a_message_unpacks_and_packs_its_arrays_once(tmp_path: Path, counted: Co
     trainings, scorings = 2 * 3, (2 + 1) * 3 + 3 + 2 * 3  # validation each round, tests in the last, images.csv
     assert counted["unpacked"] == trainings + scorings
     assert counted["packed"] == trainings + scorings
+    # The server packs once for all hospitals: for two trainings, three validations, the last round's tests, images.csv.
+    assert counted["packed by the server"] == 2 + 3 + 1 + 2
+    assert counted["unpacked by the server"] == trainings + scorings
+    # A new trainer is read twice. A training reads and assigns weights and moments, a scoring assigns weights; the
+    # server scores the held-out set after each round and twice at the end.
+    assert counted["read from the model"] == 2 + 2 * trainings
+    assert counted["assigned to the model"] == 2 * trainings + scorings + (2 + 1) + 2
+
+
+def test_an_actor_builds_traces_and_opens_everything_once_however_many_rounds_and_hospitals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    monkeypatch.setenv(counting_actor.FOLDER, str(counts))
+    monkeypatch.setattr(cluster, "SETUP", "tests.counting_actor.setup")
+    config = tiny_config(federation__rounds=3, runtime__actors=2)
+    run = tiny_run(tmp_path / "run", config)
+    simulation.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
+    done = [Counter(file.read_text().splitlines()) for file in counts.iterdir()]
+    assert len(done) == 2 and all(set(actor.values()) == {1} for actor in done)
+    assert all(actor.keys() == {"model", "training step traced", "scoring traced", "store", "deal"} for actor in done)

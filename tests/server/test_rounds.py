@@ -17,7 +17,8 @@ from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted, Seats
-from server.rounds import Federation, sample
+from server.rounds import Federation
+from server.sampling import sample
 from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, StopAfter, federate, final, serial_grid, tiny_config, tiny_run
 

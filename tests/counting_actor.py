@@ -1,0 +1,31 @@
+"""What an actor does first in a test that counts: everything as ever, and a line in a file for whatever is done."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FOLDER = "FEDPOLYP_TEST_COUNTS"
+
+
+def setup() -> None:
+    """Load the trainer; what is built, traced and opened from then on is written to a file of this process."""
+    from fedpolyp import training
+    from fedpolyp.data.hospitals import Partition
+    from fedpolyp.data.store import Store
+
+    file = Path(os.environ[FOLDER]) / str(os.getpid())
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*arguments: Any, **named: Any) -> Any:
+            with file.open("a") as lines:
+                lines.write(f"{name}\n")
+            return function(*arguments, **named)
+
+        return counting
+
+    training.build_unet = counted("model", training.build_unet)
+    training.Trainer._step = counted("training step traced", training.Trainer._step)  # type: ignore[method-assign]
+    training.Trainer._scores = counted("scoring traced", training.Trainer._scores)  # type: ignore[method-assign]
+    Store.open = counted("store", Store.open)  # type: ignore[method-assign]
+    Partition.load = counted("deal", Partition.load)  # type: ignore[method-assign]
