@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,10 @@ def test_simulate_trains_prints_the_table_and_leaves_the_run_folder(tmp_path: Pa
     assert left >= {"predictions.png", "curves.png", "checkpoints"}
     again = fedpolyp("simulate", *TINY, "--out", "run", cwd=tmp_path)
     assert again.returncode == 2 and "run exists already" in again.stderr
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    assert fedpolyp("--version", cwd=tmp_path).stdout == f"fedpolyp {version('fedpolyp')}\n"
 
 
 @pytest.mark.parametrize(

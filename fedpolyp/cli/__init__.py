@@ -1,9 +1,11 @@
 """The command line: parses, calls, prints."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from fedpolyp import __version__
 from fedpolyp.cli import data, runs, site
 from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
@@ -28,8 +30,18 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(site.app, name="site")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fedpolyp {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def fedpolyp() -> None:
+def fedpolyp(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
     """What federated learning costs, and gains, for polyp segmentation."""
 
 
