@@ -1,7 +1,10 @@
 """How many hospitals to train at a time on this machine, and in which precision, where the config leaves that open."""
 
+import importlib.util
 import os
 import re
+from contextlib import suppress
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,8 @@ from fedpolyp.config import Config
 _TENSORFLOW_BYTES = 0.7e9
 _BYTES_PER_ACTIVATION = 0.6e9 / (128 * 128 * 16 * 8)
 _ACTORS_PER_GPU = 2  # one computes while the other reads and writes weights; not measured
+_UNITS = 10_000  # in which Ray counts the shares of a GPU
+_DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Machine:
 
     cores: int
     memory: int  # bytes that are free
-    gpus: int
+    gpus: int  # that TensorFlow can use
     bfloat16: bool  # whether the processor computes in it, which is then faster than float32
 
 
@@ -33,11 +38,29 @@ def this_machine() -> Machine:
     memory = int(available[1]) * 1024 if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     granted = _read("/sys/fs/cgroup/memory.max").strip()
     if granted.isdigit():
-        used = _read("/sys/fs/cgroup/memory.current").strip()
-        memory = min(memory, int(granted) - int(used or 0))
-    gpus = [path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()]
+        used = int(_read("/sys/fs/cgroup/memory.current").strip() or 0)
+        # Files that were read or written lately count as used, until somebody needs the room.
+        files = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
+        memory = max(0, min(memory, int(granted) - used + int(files[1] if files else 0)))
     instructions = set(_read("/proc/cpuinfo").split())
-    return Machine(cores, memory, len(gpus), bool(instructions & {"avx512_bf16", "amx_bf16"}))
+    return Machine(cores, memory, _gpus(), bool(instructions & {"avx512_bf16", "amx_bf16"}))
+
+
+def _gpus() -> int:
+    """How many GPUs TensorFlow can use, told without loading it, which takes seconds."""
+    built_in = sum(path.name[6:].isdigit() for path in _DEVICES.glob("nvidia*"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        built_in = min(built_in, sum(one.strip() not in ("", "-1") for one in visible.split(",")))
+    return built_in if built_in and _has_cuda() else 0
+
+
+def _has_cuda() -> bool:
+    """Whether TensorFlow will find cuDNN, from `tensorflow[and-cuda]` or the system; it has no GPU without."""
+    with suppress(ModuleNotFoundError):  # raised where there is no package 'nvidia' at all
+        if importlib.util.find_spec("nvidia.cudnn") is not None:
+            return True
+    return find_library("cudnn") is not None
 
 
 def planned(config: Config, machine: Machine, begun: Config | None = None) -> tuple[Config, str]:
@@ -68,24 +91,44 @@ def _in_precision(config: Config, precision: str | None) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
 
 
-def _actors(config: Config, machine: Machine) -> tuple[int, str]:
-    """As many as there are hospitals in a round and as cores (at `training.threads` each) and memory allow.
+def seats(config: Config) -> int:
+    """How many hospitals train in a round."""
+    return max(1, round(config.federation.fraction * config.hospitals.count))
 
-    Two to a GPU where there is one.
+
+def gpu_share(actors: int, gpus: int) -> float:
+    """The share of a GPU for each of `actors` with which all of them find a place; 0.0 without a GPU.
+
+    Ray puts a share on one GPU: of three GPUs, three fifths each are a place for three actors, not for five.
     """
-    training = config.training
-    batch = config.data.image_size**2 * config.model.base_filters * training.batch_size
+    return _UNITS // -(-actors // gpus) / _UNITS if gpus else 0.0
+
+
+def actors_on_a_gpu(share: float) -> int:
+    """How many actors with such a share find a place on one GPU."""
+    return _UNITS // max(1, round(share * _UNITS))
+
+
+def _actors(config: Config, machine: Machine) -> tuple[int, str]:
+    """As many as there are hospitals in a round and as cores (at `training.threads` each), memory and GPUs allow."""
+    cores, threads, share = machine.cores, config.training.threads, config.runtime.gpus_per_client
+    batch = config.data.image_size**2 * config.model.base_filters * config.training.batch_size
     each = _TENSORFLOW_BYTES + _BYTES_PER_ACTIVATION * batch
-    limits = {
-        "hospitals in a round": max(1, round(config.federation.fraction * config.hospitals.count)),
-        f"cores, {training.threads} thread{'s' if training.threads > 1 else ''} each": machine.cores
-        // training.threads,
-        f"times {each / 1e9:.1f} GB of memory": int(machine.memory // each),
-    }
-    if machine.gpus:
-        limits = {"hospitals in a round": limits["hospitals in a round"], "GPUs, two each": 2 * machine.gpus}
-    reason, most = min(limits.items(), key=lambda limit: limit[1])
-    return max(1, most), f"{most} {reason}"
+    limits = [
+        (seats(config), f"{_count(seats(config), 'hospital')} in a round"),
+        (cores // threads, f"{_count(cores, 'core')}, {_count(threads, 'thread')} each"),
+        # The server, which scores the model, takes as much as an actor.
+        (int(machine.memory // each) - 1, f"{machine.memory / 1e9:.1f} GB free, {each / 1e9:.1f} each and the server"),
+    ]
+    if machine.gpus and share != 0:
+        on_one = _ACTORS_PER_GPU if share is None else actors_on_a_gpu(share)
+        limits.append((machine.gpus * on_one, f"{_count(machine.gpus, 'GPU')}, {on_one} on each"))
+    most, reason = min(limits, key=lambda limit: limit[0])
+    return max(1, most), reason
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _read(path: str) -> str:

@@ -1,7 +1,15 @@
+"""How many hospitals at a time, and in which precision, on which machine."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
+from fedpolyp import planning
 from fedpolyp.config import load
-from fedpolyp.planning import Machine, planned, this_machine
+from fedpolyp.planning import Machine, actors_on_a_gpu, gpu_share, planned, this_machine
 
 
 def actors(machine: Machine, **overrides: object) -> int | None:
@@ -17,11 +25,17 @@ def actors(machine: Machine, **overrides: object) -> int | None:
         (Machine(64, int(256e9), 0, False), {"hospitals__count": 100}, 64),
         (Machine(64, int(256e9), 0, False), {"hospitals__count": 100, "federation__fraction": 0.1}, 10),
         (Machine(64, int(256e9), 0, False), {"hospitals__count": 100, "training__threads": 4}, 16),
-        (Machine(64, int(4e9), 0, False), {}, 3),
+        (Machine(64, int(4e9), 0, False), {}, 2),  # and the server
+        (Machine(64, int(2.7e9), 0, False), {}, 1),
+        (Machine(64, 0, 0, False), {}, 1),
         (Machine(1, int(0.1e9), 0, False), {}, 1),
         (Machine(1, int(24e9), 0, False), {"training__threads": 4}, 1),
         (Machine(16, int(128e9), 1, False), {}, 2),
-        (Machine(16, int(128e9), 8, False), {}, 5),
+        (Machine(16, int(128e9), 4, False), {}, 5),
+        (Machine(3, int(128e9), 4, False), {}, 3),
+        (Machine(16, int(128e9), 3, False), {"runtime__gpus_per_client": 0.7}, 3),
+        (Machine(16, int(128e9), 1, False), {"runtime__gpus_per_client": 0.25}, 4),
+        (Machine(16, int(128e9), 1, False), {"runtime__gpus_per_client": 0.0}, 5),
     ],
 )
 def test_as_many_hospitals_at_a_time_as_round_cores_memory_and_gpus_allow(
@@ -75,6 +89,36 @@ def test_nothing_is_settled_for_the_machines_of_a_cluster() -> None:
     assert planned(config, Machine(2, int(24e9), 0, True)) == (config, "")
 
 
+def test_all_actors_find_a_place_on_the_gpus_though_a_share_lies_on_one() -> None:
+    for gpus in range(1, 9):
+        for actors in range(1, 65):
+            share = gpu_share(actors, gpus)
+            in_rays_units = round(share * 10_000)
+            assert abs(share * 10_000 - in_rays_units) < 1e-9 and 0 < share <= 1
+            assert gpus * (10_000 // in_rays_units) >= actors
+            assert actors_on_a_gpu(share) == 10_000 // in_rays_units
+    assert gpu_share(3, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("machine", "overrides", "reason"),
+    [
+        (Machine(64, int(256e9), 0, False), {}, "5 hospitals in a round"),
+        (Machine(64, int(256e9), 0, False), {"hospitals.count": 1}, "1 hospital in a round"),
+        (Machine(8, int(256e9), 0, False), {"training.threads": 4}, "8 cores, 4 threads each"),
+        (Machine(64, int(4e9), 0, False), {}, "4.0 GB free, 1.3 each and the server"),
+        (Machine(64, 0, 0, False), {}, "0.0 GB free, 1.3 each and the server"),
+        (Machine(64, int(256e9), 1, False), {}, "1 GPU, 2 on each"),
+    ],
+)
+def test_the_reason_names_what_there_is_and_what_each_takes(
+    machine: Machine, overrides: dict[str, object], reason: str
+) -> None:
+    config = load(overrides=overrides)
+    settled, said = planned(config, machine)
+    assert said.endswith(f"at a time ({reason})") and said.startswith(f"{settled.runtime.actors} hospital")
+
+
 @pytest.mark.parametrize(
     ("arm", "expected"), [("federated", "2 hospitals at a time (2 cores, 1 thread each)"), ("pooled", "")]
 )
@@ -90,3 +134,101 @@ def test_what_was_chosen_is_said_with_its_reason(arm: str, expected: str) -> Non
 def test_the_machine_at_hand_has_a_core_and_memory() -> None:
     machine = this_machine()
     assert machine.cores >= 1 and machine.memory > 1e8 and machine.gpus >= 0
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The system's files that tell of the machine: one with 8 cores, 20 GiB free and no limits, to be changed."""
+    files = {"/proc/meminfo": "MemTotal:  25165824 kB\nMemAvailable:   20971520 kB\n"}
+    monkeypatch.setattr(planning, "_read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(planning, "_DEVICES", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 8), ("900000 100000", 8), ("250000 100000", 2), ("50000 100000", 1)]
+)
+def test_a_containers_share_of_the_cores_counts_in_whole_ones_and_is_one_at_least(
+    system: dict[str, str], quota: str, cores: int
+) -> None:
+    system["/sys/fs/cgroup/cpu.max"] = quota
+    assert this_machine().cores == cores
+
+
+def test_a_container_without_a_limit_has_the_cores_and_the_memory_of_the_machine(system: dict[str, str]) -> None:
+    system["/sys/fs/cgroup/memory.max"] = "max\n"
+    assert this_machine() == Machine(8, 20 * 2**30, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("current", "inactive_files", "free"), [(3, 0, 5), (7, 4, 5), (8, 0, 0), (9, 0, 0), (0, 0, 8)], ids=str
+)
+def test_a_containers_memory_is_its_limit_less_what_is_in_use_and_cached_files_are_not_in_use(
+    system: dict[str, str], current: int, inactive_files: int, free: int
+) -> None:
+    system |= {
+        "/sys/fs/cgroup/memory.max": "8000000000\n",
+        "/sys/fs/cgroup/memory.current": f"{current}000000000\n",
+        "/sys/fs/cgroup/memory.stat": f"anon 5\ninactive_file {inactive_files}000000000\nactive_file 7\n",
+    }
+    assert this_machine().memory == free * 1e9
+
+
+def test_a_container_may_use_no_more_memory_than_the_machine_has(system: dict[str, str]) -> None:
+    system |= {"/sys/fs/cgroup/memory.max": "64000000000\n", "/sys/fs/cgroup/memory.current": "0\n"}
+    assert this_machine().memory == 20 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("fma avx512f avx512_bf16", True), ("fma amx_bf16", True), ("fma avx512f", False)]
+)
+def test_the_processors_flags_tell_whether_it_computes_in_bfloat16(
+    system: dict[str, str], flags: str, expected: bool
+) -> None:
+    system["/proc/cpuinfo"] = f"model name : AMD EPYC\nflags\t\t: fpu {flags} rdpid\n"
+    assert this_machine().bfloat16 == expected
+
+
+@pytest.mark.parametrize(
+    ("cuda", "visible", "expected"),
+    [
+        (True, None, 2),
+        (True, "1", 1),
+        (True, "0,1", 2),
+        (True, "0,1,2,3", 2),
+        (True, "", 0),
+        (True, "-1", 0),
+        (False, None, 0),
+        (False, "0", 0),
+    ],
+)
+def test_a_gpu_counts_where_it_is_visible_and_cuda_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: bool, visible: str | None, expected: int
+) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(planning, "_DEVICES", tmp_path)
+    monkeypatch.setattr(planning, "_has_cuda", lambda: cuda)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert this_machine().gpus == expected
+
+
+def test_cuda_is_found_where_tensorflow_finds_it_beside_itself_or_in_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system: list[str] = []
+    monkeypatch.setattr(planning, "find_library", lambda name: name if name in system else None)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nvidia"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert not planning._has_cuda()
+    system.append("cudnn")
+    assert planning._has_cuda()
+    system.clear()
+    (tmp_path / "nvidia" / "cudnn").mkdir(parents=True)
+    importlib.invalidate_caches()
+    assert planning._has_cuda()
+    sys.modules.pop("nvidia", None)
