@@ -116,7 +116,7 @@ class RuntimeConfig(Section):
         description="hospitals trained at the same time, one process each; unset: as cores, memory and GPUs allow",
     )
     gpus_per_client: float | None = Field(
-        None, ge=0, le=1, description="share of a GPU for each actor; unset: equal shares of what GPUs there are"
+        None, ge=0, le=1, description="share of a GPU for each actor, 0 for none; unset: equal shares of all GPUs"
     )
     ray_address: str | None = Field(
         None,

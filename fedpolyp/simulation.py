@@ -27,6 +27,7 @@ from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
+from fedpolyp.planning import actors_on_a_gpu, gpu_share
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted
@@ -60,7 +61,7 @@ def run(
 ) -> None:
     """Carry the run in `run` to its last round, from wherever its checkpoints left it.
 
-    Each of the config's actors is a process that plays one hospital at a time. Ctrl-C stops the run within seconds.
+    Each actor is a process that plays one hospital at a time. Ctrl-C stops the run within seconds.
     `starting` is the Ray that somebody has begun to start for it.
 
     Raises:
@@ -89,7 +90,10 @@ def run(
             starting = starting or cluster.begin(config, verbose)
             run_simulation = _flowers_engine()
             starting.result()
-            run_simulation(server_app, client_app, num_supernodes=seats, backend_config=_backend(config, actors))
+            resources = _resources(config, actors)
+            actors = min(actors, _places(resources))
+            with _pool_of(actors):
+                run_simulation(server_app, client_app, num_supernodes=seats, backend_config=_backend(resources))
         except Exception as error:
             failure.append(error)  # after the federation's own failure, which tells more
             stop.set()  # or the federation would go on waiting for an engine that is gone
@@ -103,15 +107,59 @@ def run(
         raise FedpolypError(f"the simulation failed: {type(cause).__name__}: {cause}") from first
 
 
-def _backend(config: Config, actors: int | None) -> dict[str, Any]:
+def _resources(config: Config, actors: int) -> dict[str, float]:
+    """What each of `actors` takes of the Ray that is there: a CPU for each of its threads, and a share of a GPU."""
     share = config.runtime.gpus_per_client
     if share is None:
-        share = 0.0 if actors is None else min(1.0, _gpus() / actors)
-    return {
-        # A dead actor is replaced without end, and what it was doing is tried three times in all: the message is
-        # repeated with the same bits, because a hospital's training depends on nothing that the dead process held.
-        "client_resources": {"num_cpus": 1, "num_gpus": share, "max_restarts": -1, "max_task_retries": 2},
-    }
+        at_hand = sum(int(machine.get("GPU", 0)) for machine in _machines())
+        gpus = at_hand if config.runtime.ray_address is not None or not at_hand else min(_gpus(), at_hand)
+        share = gpu_share(actors, gpus)
+    return {"num_cpus": config.training.threads, "num_gpus": share}
+
+
+def _places(resources: dict[str, float]) -> int:
+    """How many actors that take `resources` Ray has a place for.
+
+    Raises:
+        FedpolypError: for none.
+    """
+    threads, share = int(resources["num_cpus"]), resources["num_gpus"]
+    places = 0
+    for machine in _machines():
+        most = int(machine.get("CPU", 0)) // threads
+        places += min(most, int(machine.get("GPU", 0)) * actors_on_a_gpu(share)) if share else most
+    if not places:
+        wanted = f"{threads} CPUs" + (f" and {share:g} of a GPU" if share else "")
+        raise FedpolypError(f"no machine of Ray's has {wanted} for a hospital (--threads, --gpus-per-client)")
+    return places
+
+
+def _machines() -> list[dict[str, float]]:
+    """What each machine of Ray's has, by name."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+@contextlib.contextmanager
+def _pool_of(actors: int) -> Iterator[None]:
+    """Have Flower start so many actors.
+
+    Flower itself would start one wherever its resources are left in the whole cluster, and more than find a place where
+    GPUs are shared: the rest waits for a place without end, and so does a message that is given to it.
+    """
+    from flwr.simulation.ray_transport import ray_actor
+
+    before = ray_actor.pool_size_from_resources
+    ray_actor.pool_size_from_resources = lambda client_resources: actors
+    try:
+        yield
+    finally:
+        ray_actor.pool_size_from_resources = before
+
+
+def _backend(resources: dict[str, float]) -> dict[str, Any]:
+    # A dead actor is replaced without end, and what it was doing is tried three times in all: the message is
+    # repeated with the same bits, because a hospital's training depends on nothing that the dead process held.
+    return {"client_resources": {**resources, "max_restarts": -1, "max_task_retries": 2}}
 
 
 def _root(error: BaseException) -> BaseException:

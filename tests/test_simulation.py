@@ -13,11 +13,12 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.app import app as client_app
-from fedpolyp import simulation
+from fedpolyp import cluster, simulation
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal
+from fedpolyp.planning import Machine
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted
@@ -182,15 +183,32 @@ telling_app.evaluate()(evaluate)
 
 
 @pytest.mark.slow
-def test_each_actor_sees_the_one_gpu_that_it_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("hospitals", "runtime", "expected"),
+    [
+        (4, {}, ["0", "0", "1", "1"]),
+        (3, {}, ["0", "0", "1"]),
+        (3, {"runtime__actors": 3, "runtime__gpus_per_client": 0.7}, ["0", "1"]),
+        (2, {"runtime__gpus_per_client": 0.0}, ["", ""]),
+    ],
+    ids=["even", "uneven", "given", "none"],
+)
+def test_every_actor_works_and_sees_the_one_gpu_that_it_shares(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hospitals: int,
+    runtime: dict[str, Any],
+    expected: list[str],
+) -> None:
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 2}')  # as many as Ray is told; TensorFlow finds none
     monkeypatch.setattr(simulation, "_gpus", lambda: 2)
+    monkeypatch.setattr(cluster, "this_machine", lambda: Machine(8, int(64e9), 2, False))
     monkeypatch.setattr(simulation, "client_app", telling_app)
-    config = tiny_config(runtime__actors=4, hospitals__count=4, federation__rounds=4)
+    config = tiny_config(hospitals__count=hospitals, federation__round_timeout=120.0, **runtime)
     run = tiny_run(tmp_path / "run", config)
     simulate(run, config)
-    seen = sorted(file.read_text() for file in (run.path / "gpus").iterdir())
-    assert seen == ["0", "0", "1", "1"]
+    assert all(record["refused"] == [] for record in run.rounds())
+    assert sorted(file.read_text() for file in (run.path / "gpus").iterdir()) == expected
 
 
 @pytest.mark.slow
