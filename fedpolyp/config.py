@@ -120,7 +120,7 @@ class RuntimeConfig(Section):
     )
     ray_address: str | None = Field(
         None,
-        description="Ray cluster to run on, host:port or auto; its machines must share the run folder and the stores; "
+        description="Ray cluster to run on, host:port or auto; its machines need the images at the same path; "
         "unset: this machine",
     )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept, besides the best on validation")

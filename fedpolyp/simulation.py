@@ -15,7 +15,7 @@ from typing import Any
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from fedpolyp import cluster  # before Ray is imported
+from fedpolyp import cluster, told  # before Ray is imported
 
 # isort: split
 import ray
@@ -84,6 +84,8 @@ def run(
             failure.append(error)
             _end_trainings()
             raise
+        finally:
+            told.forget(run.path.resolve())
 
     with _interrupts_set(stop), contextlib.nullcontext() if verbose else _output_to(run.engine_log):
         try:
@@ -92,6 +94,7 @@ def run(
             starting.result()
             resources = _resources(config, actors)
             actors = min(actors, _places(resources))
+            told.tell(run.path.resolve(), store, partition)
             with _pool_of(actors):
                 run_simulation(server_app, client_app, num_supernodes=seats, backend_config=_backend(resources))
         except Exception as error:
@@ -129,7 +132,7 @@ def _places(resources: dict[str, float]) -> int:
         most = int(machine.get("CPU", 0)) // threads
         places += min(most, int(machine.get("GPU", 0)) * actors_on_a_gpu(share)) if share else most
     if not places:
-        wanted = f"{threads} CPUs" + (f" and {share:g} of a GPU" if share else "")
+        wanted = f"{threads} CPU{'s' if threads > 1 else ''}" + (f" and {share:g} of a GPU" if share else "")
         raise FedpolypError(f"no machine of Ray's has {wanted} for a hospital (--threads, --gpus-per-client)")
     return places
 

@@ -1,16 +1,19 @@
 """Federations through Flower's simulation engine and Ray."""
 
+import contextlib
 import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from ray.cluster_utils import Cluster
 
 from clients.app import app as client_app
 from fedpolyp import cluster, simulation
@@ -45,33 +48,105 @@ def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(
     assert ray_processes() == {}
 
 
+class Nodes(Watcher):
+    """Which raylets, one a node, have an actor, and how many actors there are, when the first round is complete."""
+
+    def __init__(self, ray_processes: Callable[[], dict[int, str]]) -> None:
+        self.ray_processes = ray_processes
+        self.raylets: list[int] = []
+
+    def finished_round(self, record: dict[str, Any]) -> None:
+        if record["round"] == 1:
+            actors = [process for process, command in self.ray_processes().items() if "ClientAppActor" in command]
+            stats = [Path(f"/proc/{process}/stat").read_text() for process in actors]
+            self.raylets = [int(stat.rpartition(")")[2].split()[1]) for stat in stats]
+
+
+@contextlib.contextmanager
+def ray_cluster(head_cpus: int) -> Iterator[Cluster]:
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": head_cpus, "include_dashboard": False})
+    try:
+        yield nodes
+    finally:
+        nodes.shutdown()
+
+
 @pytest.mark.slow
 def test_a_cluster_of_two_ray_nodes_gives_the_bits_of_one_machine(
     tmp_path: Path, ray_processes: Callable[[], dict[int, str]]
 ) -> None:
-    from ray.cluster_utils import Cluster
+    local = tiny_config()
+    runs = [tiny_run(tmp_path / name, local) for name in ("local", "cluster", "alone")]
+    federate(runs[0], local)
+    with ray_cluster(head_cpus=1) as nodes:
+        nodes.add_node(num_cpus=1)
+        config = tiny_config(runtime__ray_address=nodes.address)
+        both, one = Nodes(ray_processes), Nodes(ray_processes)
+        simulate(runs[1], config, both)
+        simulate(runs[2], tiny_config(runtime__ray_address=nodes.address, runtime__actors=1), one)
+        simulate(tiny_run(tmp_path / "beside", local), local)  # which has nothing to do with the cluster
+    assert len(set(both.raylets)) == len(both.raylets) == 2 and len(one.raylets) == 1
+    for run in runs[1:]:
+        assert equal(final(runs[0], local).arrays, final(run, config).arrays)
 
-    class Nodes(Watcher):
-        seen: set[int]
 
-        def finished_round(self, record: dict[str, Any]) -> None:
-            actors = [process for process, command in ray_processes().items() if "ClientAppActor" in command]
-            stats = [Path(f"/proc/{process}/stat").read_text() for process in actors]
-            self.seen = {int(stat.rpartition(")")[2].split()[1]) for stat in stats}  # a raylet a node
+@pytest.mark.parametrize(
+    ("machines", "runtime", "wanted", "expected"),
+    [
+        ([{"CPU": 64}], {}, 5, (1, 0.0, 5)),
+        ([{"CPU": 2}, {"CPU": 4}], {"training__threads": 3}, 5, (3, 0.0, 1)),
+        ([{"CPU": 64, "GPU": 4}], {}, 5, (1, 0.5, 5)),
+        ([{"CPU": 8}, {"CPU": 8, "GPU": 2}], {}, 3, (1, 0.5, 3)),
+        ([{"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 1}], {}, 7, (1, 0.3333, 7)),
+        ([{"CPU": 2, "GPU": 2}, {"CPU": 8, "GPU": 1}], {}, 9, (1, 0.3333, 5)),
+        ([{"CPU": 64, "GPU": 3}], {"runtime__gpus_per_client": 0.7}, 5, (1, 0.7, 3)),
+        ([{"CPU": 64, "GPU": 3}], {"runtime__gpus_per_client": 0.0}, 5, (1, 0.0, 5)),
+    ],
+)
+def test_on_a_cluster_there_are_as_many_actors_as_wanted_and_as_find_a_place(
+    monkeypatch: pytest.MonkeyPatch,
+    machines: list[dict[str, float]],
+    runtime: dict[str, Any],
+    wanted: int,
+    expected: tuple[int, float, int],
+) -> None:
+    monkeypatch.setattr(simulation, "_machines", lambda: machines)
+    resources = simulation._resources(tiny_config(runtime__ray_address="auto", **runtime), wanted)
+    assert (*resources.values(), min(wanted, simulation._places(resources))) == expected
 
+
+@pytest.mark.parametrize(
+    ("overrides", "lacking"),
+    [({"training__threads": 16}, "16 CPUs for"), ({"runtime__gpus_per_client": 0.5}, "1 CPU and 0.5 of a GPU for")],
+)
+def test_a_cluster_with_no_place_for_an_actor_is_a_failure_that_names_what_is_lacking(
+    monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any], lacking: str
+) -> None:
+    monkeypatch.setattr(simulation, "_machines", lambda: [{"CPU": 8}, {"CPU": 8}])
+    resources = simulation._resources(tiny_config(runtime__ray_address="auto", **overrides), 3)
+    with pytest.raises(FedpolypError, match=f"no machine of Ray's has {lacking}"):
+        simulation._places(resources)
+
+
+@pytest.mark.slow
+def test_machines_that_see_neither_the_stores_nor_the_run_folder_make_their_own_and_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_processes: Callable[[], dict[int, str]]
+) -> None:
     local = tiny_config()
     runs = [tiny_run(tmp_path / name, local) for name in ("local", "cluster")]
     federate(runs[0], local)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        cluster.add_node(num_cpus=1)
-        config = tiny_config(runtime__ray_address=cluster.address)
-        nodes = Nodes()
-        simulate(runs[1], config, nodes)
-        simulate(tiny_run(tmp_path / "beside", local), local)  # which has nothing to do with the cluster
-    finally:
-        cluster.shutdown()
-    assert len(nodes.seen) == 2
+    own = [tmp_path / "stores-of-2", tmp_path / "stores-of-3"]
+    monkeypatch.setenv("FEDPOLYP_STORES", str(tmp_path / "stores"))
+    with ray_cluster(head_cpus=0) as nodes:
+        for stores in own:
+            nodes.add_node(num_cpus=1, env_vars={"FEDPOLYP_STORES": str(stores)})
+        config = tiny_config(runtime__ray_address=nodes.address)
+        store, partition, watcher = open_source(config.data, config.seed), runs[1].partition(), Nodes(ray_processes)
+        shutil.rmtree(store.path)  # this process has it open
+        runs[1].partition_file.unlink()
+        simulation.run(config, runs[1], store, partition, watcher)
+    assert len(set(watcher.raylets)) == 2
+    assert all((stores / store.path.name).is_dir() for stores in own) and not store.path.exists()
     assert equal(final(runs[0], local).arrays, final(runs[1], config).arrays)
 
 

@@ -1,16 +1,21 @@
 """A seat of a simulation plays the hospital it is asked to play."""
 
+import platform
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clients import hospital
 from clients.hospital import hospital_in_simulation
 from clients.messages import Order
 from fedpolyp import runs
 from fedpolyp.config import Config, load
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.hospitals import HospitalImages, Partition, deal
+from fedpolyp.data.source import open_source
 from fedpolyp.data.store import ImageRecord, IngestReport, write_store
+from fedpolyp.told import Told, digest
 
 SEAT = {"partition-id": 0, "num-partitions": 2}
 IDS = ("a", "b", "c", "d", "e", "f", "g")
@@ -63,3 +68,49 @@ def test_a_node_that_is_no_seat_of_a_simulation_plays_none(site: Path) -> None:
 def test_a_hospital_that_is_not_in_the_deal_is_refused(site: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"^the order names {name}, which is not in the deal$"):
         hospital_in_simulation(order(site, name), SEAT)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Partition, Order]:
+    """A run's order on a machine with neither the run folder nor the store, which was told of the run."""
+    config = load(overrides={"data.image_size": 32, "data.phantom_images": 20, "hospitals.count": 2, "seed": 5})
+    store = open_source(config.data, config.data_seed)
+    partition = deal(store.records, config)
+    known = Told(partition, digest(store, partition))
+    monkeypatch.setattr(hospital, "told", lambda run_folder: known)
+    monkeypatch.setenv("FEDPOLYP_STORES", str(tmp_path / "stores-here"))
+    gone = str(tmp_path / "gone")
+    return config, partition, Order("hospital-1", 1, config.model_dump_json(), run_folder=gone, store=gone)
+
+
+def test_a_machine_without_the_store_makes_one_of_the_same_images(
+    tmp_path: Path, elsewhere: tuple[Config, Partition, Order]
+) -> None:
+    _, partition, asked = elsewhere
+    played = hospital_in_simulation(asked, SEAT)
+    assert played.ids == partition.hospitals["hospital-1"]
+    assert played.store.path.parent == tmp_path / "stores-here"
+    assert len(played.images("train")[0]) == len(played.ids.train) > 0
+
+
+def test_a_machine_whose_images_are_others_than_the_runs_is_refused(
+    monkeypatch: pytest.MonkeyPatch, elsewhere: tuple[Config, Partition, Order]
+) -> None:
+    _, partition, asked = elsewhere
+    monkeypatch.setattr(hospital, "told", lambda run_folder: Told(partition, "of other images"))
+    with pytest.raises(ValueError, match=f"phantom on the machine {platform.node()} has other images than the run"):
+        hospital_in_simulation(replace(asked, run_folder=asked.run_folder + "-too"), SEAT)
+
+
+def test_a_machine_without_the_source_is_refused_with_its_name(elsewhere: tuple[Config, Partition, Order]) -> None:
+    config, _, asked = elsewhere
+    missing = config.model_copy(update={"data": config.data.model_copy(update={"source": "/no/such/folder"})})
+    with pytest.raises(ValueError, match=f"on the machine {platform.node()}: there is no folder /no/such/folder"):
+        hospital_in_simulation(replace(asked, config=missing.model_dump_json()), SEAT)
+
+
+def test_a_machine_without_the_run_folder_keeps_no_private_state(elsewhere: tuple[Config, Partition, Order]) -> None:
+    config, _, asked = elsewhere
+    keeping = config.model_copy(update={"training": config.training.model_copy(update={"optimizer_state": "keep"})})
+    with pytest.raises(ValueError, match=f"keep needs {asked.run_folder}, which is not on the machine"):
+        hospital_in_simulation(replace(asked, config=keeping.model_dump_json()), SEAT)

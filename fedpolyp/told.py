@@ -1,0 +1,63 @@
+"""What the actors of a simulation are told through Ray, for not all machines of a cluster can read the run folder."""
+
+import hashlib
+import json
+import pickle
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.store import Store
+
+_NAMESPACE = "fedpolyp"
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A run's deal, and by what its images are known."""
+
+    partition: Partition
+    images: str  # see `digest`
+
+
+def digest(store: Store, partition: Partition) -> str:
+    """SHA-256 of the ids of all hospitals' images, with what `store` knows of each image's content."""
+    known = {record.id: record.sha256 for record in store.records}
+    sets = [ids for hospital in partition.hospitals.values() for ids in (hospital.train, hospital.val, hospital.test)]
+    named = sorted(id_ for ids in sets for id_ in ids)
+    return hashlib.sha256(json.dumps([[id_, known.get(id_)] for id_ in named]).encode()).hexdigest()
+
+
+def tell(run_folder: Path, store: Store, partition: Partition) -> None:
+    """Have the actors of this process's Ray know the run, wherever they are."""
+    from ray.experimental import internal_kv
+
+    value = pickle.dumps(Told(partition, digest(store, partition)))
+    internal_kv._internal_kv_put(_key(run_folder), value, namespace=_NAMESPACE)
+
+
+def forget(run_folder: Path) -> None:
+    """Take back what `tell` told, unless Ray has gone with it: a cluster outlives its runs."""
+    import ray
+    from ray.experimental import internal_kv
+
+    if ray.is_initialized():
+        internal_kv._internal_kv_del(_key(run_folder), namespace=_NAMESPACE)
+
+
+def told(run_folder: Path) -> Told | None:
+    """What this actor was told of the run; None where there is no Ray, or another program's."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return None
+    from ray.experimental import internal_kv
+
+    value = internal_kv._internal_kv_get(_key(run_folder), namespace=_NAMESPACE)
+    return None if value is None else pickle.loads(value)
+
+
+def _key(run_folder: Path) -> str:
+    import ray
+
+    return f"{ray.get_runtime_context().get_job_id()}:{run_folder}"
