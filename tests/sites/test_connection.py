@@ -11,7 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from flwr.common import constant
 
+from fedpolyp.errors import UsageError
+from fedpolyp.sites import connection
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
 from fedpolyp.sites.connection import connect, faults_of, warnings_of
 from fedpolyp.sites.settings import SiteSettings
@@ -56,8 +59,8 @@ def ours() -> Authority:
 
 def test_a_good_coordinator_is_accepted_without_a_warning(tmp_path: Path, ours: Authority) -> None:
     with coordinator(tmp_path, ours, ours) as site:
-        connection = connect(site)
-    assert 298 < connection.days_left < 301 and not warnings_of(connection)
+        found = connect(site)
+    assert 298 < found.days_left < 301 and not warnings_of(found)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +99,41 @@ def test_a_coordinator_that_is_not_there_is_told(tmp_path: Path, ours: Authority
     assert fault == f"cannot reach localhost:{port}: Connection refused"
 
 
-@pytest.mark.parametrize(("clock", "side"), [(-90.0, "ahead of"), (90.0, "behind")])
-def test_a_clock_that_is_wrong_is_told(tmp_path: Path, ours: Authority, clock: float, side: str) -> None:
+@pytest.mark.parametrize(("clock", "side"), [(-7.0, "ahead of"), (280.0, "behind")])
+def test_a_clock_by_which_signatures_would_be_refused_is_told(
+    tmp_path: Path, ours: Authority, clock: float, side: str
+) -> None:
     with coordinator(tmp_path, ours, ours, clock=clock) as site:
         (warning,) = warnings_of(connect(site))
-    assert f"s {side} the coordinator's" in warning
+    with coordinator(tmp_path, ours, ours, clock=clock) as site:
+        (fault,) = faults_of(site)
+    assert f"s {side} the coordinator's" in warning and f"s {side} the coordinator's" in fault
+
+
+@pytest.mark.parametrize("clock", [0.0, 60.0, 180.0])
+def test_a_clock_that_is_a_little_behind_is_none_of_it(tmp_path: Path, ours: Authority, clock: float) -> None:
+    with coordinator(tmp_path, ours, ours, clock=clock) as site:
+        assert faults_of(site) == []
+
+
+def test_the_bounds_of_the_clock_lie_within_those_of_flower() -> None:
+    assert connection._AHEAD_SECONDS + 1 < constant.SYSTEM_TIME_TOLERANCE
+    assert connection._BEHIND_SECONDS + 30 < constant.TIMESTAMP_TOLERANCE
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:", ":9443", "localhost:door", "localhost:99999"])
+def test_an_address_that_is_none_will_not_pass(tmp_path: Path, ours: Authority, address: str) -> None:
+    (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
+    with pytest.raises(UsageError, match="names no coordinator to connect to, as HOST:PORT"):
+        faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=address))
+
+
+@pytest.mark.parametrize(("content", "why"), [(None, "No such file"), ("no certificate", "it holds no certificate")])
+def test_an_authority_that_cannot_be_read_will_not_pass(tmp_path: Path, content: str | None, why: str) -> None:
+    if content is not None:
+        (tmp_path / "ca.crt").write_text(content)
+    with pytest.raises(UsageError, match=why):
+        faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator="localhost:9443"))
 
 
 def test_a_certificate_that_ends_soon_is_told(tmp_path: Path, ours: Authority) -> None:
