@@ -151,12 +151,19 @@ def join(
 
 
 @app.command()
-def check(folder: Folder = Path("."), data: Data = None) -> None:
+def check(
+    folder: Folder = Path("."),
+    data: Data = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of the experiment to expect, as 'fedpolyp config' prints it")
+    ] = None,
+) -> None:
     """Before joining: try the images, one training step, the memory, the connection, the certificate, the clock."""
     from fedpolyp.sites.check import checks
 
     settings, console, bad = _site(folder, data), _console(), 0
-    for finding in checks(settings):
+    for finding in checks(settings, None if config is None else load(config)):
+    from fedpolyp.config import load
         bad += not finding.good
         console.print(f"{'ok  ' if finding.good else 'MEND'}  {finding.about}: {finding.text}")
     if bad:

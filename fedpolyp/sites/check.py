@@ -6,15 +6,22 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedpolyp.config import Config
-from fedpolyp.errors import FedpolypError
+from fedpolyp.config import Config, DataConfig
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.planning import this_machine
 from fedpolyp.sites.connection import connect, warnings_of
-from fedpolyp.sites.settings import SiteSettings
+from fedpolyp.sites.settings import Refusal, SiteSettings
+
+if TYPE_CHECKING:
+    from fedpolyp.data.store import Store
 
 _STEPS = 3
-_LITTLE_MEMORY, _LITTLE_DISK = 2 * 1024**3, 2 * 1024**3  # bytes: what a training at the default settings needs
+_GIB = 1024**3
+_LITTLE_DISK = 2 * _GIB
+# A training takes 0.7 GB for TensorFlow and 0.6 for each so many activations; half as much again keeps off the edge.
+_ACTIVATIONS = 128 * 128 * 16 * 8
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,10 @@ def checks(settings: SiteSettings, config: Config | None = None) -> Iterator[Fin
     """Look at one thing after the other, the slow ones last; `config` is the experiment to expect."""
     yield _key(settings)
     yield _folder(settings)
-    yield _memory()
+    memory = _memory(config or Config())
+    yield memory
     yield from _connection(settings)
-    yield from _training(settings, config or Config())
+    yield from _experiment(settings, config, memory.good)
 
 
 def _key(settings: SiteSettings) -> Finding:
@@ -49,20 +57,20 @@ def _folder(settings: SiteSettings) -> Finding:
     free = shutil.disk_usage(settings.folder).free
     if not os.access(settings.folder, os.W_OK):
         return Finding("disk", False, f"{settings.folder} cannot be written to")
-    return Finding("disk", free >= _LITTLE_DISK, f"{free / 1024**3:.1f} GiB free in {settings.folder}, 2 are needed")
+    return Finding("disk", free >= _LITTLE_DISK, f"{free / _GIB:.1f} GiB free in {settings.folder}, 2 are needed")
 
 
-def _memory() -> Finding:
-    free = _available_memory()
-    if free is None:
-        return Finding("memory", True, "this system does not say how much is free; 2 GiB are needed")
-    return Finding("memory", free >= _LITTLE_MEMORY, f"{free / 1024**3:.1f} GiB free, 2 are needed")
+def _memory(config: Config) -> Finding:
+    activations = config.data.image_size**2 * config.model.base_filters * config.training.batch_size
+    needed = 1.5 * (0.7e9 + 0.6e9 * activations / _ACTIVATIONS)
+    free = this_machine().memory
+    return Finding("memory", free >= needed, f"{free / _GIB:.1f} GiB free, {needed / _GIB:.1f} are needed")
 
 
 def _connection(settings: SiteSettings) -> Iterator[Finding]:
     try:
         connection = connect(settings)
-    except ConnectionError as error:
+    except (ConnectionError, UsageError) as error:
         yield Finding("coordinator", False, str(error))
         return
     yield Finding(
@@ -72,12 +80,12 @@ def _connection(settings: SiteSettings) -> Iterator[Finding]:
         yield Finding("coordinator", False, warning)
 
 
-def _training(settings: SiteSettings, config: Config) -> Iterator[Finding]:
+def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> Iterator[Finding]:
     from fedpolyp.sites.images import images_of
-    from fedpolyp.training import shared_trainer
 
+    expected = config or Config()
     try:
-        store, ids = images_of(settings, config.data.image_size)
+        store, ids = images_of(settings, expected.data.image_size)
     except FedpolypError as error:
         yield Finding("images", False, str(error))
         return
@@ -85,8 +93,28 @@ def _training(settings: SiteSettings, config: Config) -> Iterator[Finding]:
     left_out = f", {len(rejected)} left out (first: {rejected[0].file}: {rejected[0].reason})" if rejected else ""
     sets = f"{len(ids.train)} for training, {len(ids.val)} for validation, {len(ids.test)} for the test"
     yield Finding("images", len(ids.train) > 0, f"{store.report.used} pairs{left_out}; {sets}")
-    trainer = shared_trainer(config)
-    rows = store.positions(ids.train[: config.training.batch_size])
+    if config is not None:
+        yield _limits(settings, config, len(ids.train))
+    if try_it and ids.train:
+        yield _training(settings, expected, store, ids.train)
+
+
+def _limits(settings: SiteSettings, config: Config, images: int) -> Finding:
+    try:
+        # Where the images are is for each party to say, and no part of what is asked.
+        settings.limits.check(config.model_copy(update={"data": DataConfig(image_size=config.data.image_size)}))
+        settings.limits.check_steps(images, config)
+    except Refusal as refusal:
+        return Finding("limits", False, f"{refusal}; [limits] in site.toml says what is allowed")
+    return Finding("limits", True, "the experiment asks for no more than [limits] in site.toml allows")
+
+
+def _training(settings: SiteSettings, config: Config, store: "Store", train: tuple[str, ...]) -> Finding:
+    from fedpolyp.training import shared_trainer
+
+    training = config.training
+    trainer = shared_trainer(config.model_copy(update={"training": training.model_copy(update={"local_epochs": 1})}))
+    rows = store.positions(train[: training.batch_size])
     images, masks = store.images[rows], store.masks[rows]
     times = []
     for number in range(_STEPS + 1):
@@ -94,18 +122,10 @@ def _training(settings: SiteSettings, config: Config) -> Iterator[Finding]:
         trainer.train(trainer.initial, images, masks, hospital=settings.name, round=number, learning_rate=1e-3)
         times.append(time.perf_counter() - began)
     seconds = min(times[1:])  # the first traces the model
-    steps = -(-len(ids.train) // config.training.batch_size)
-    yield Finding(
+    steps = -(-len(train) // training.batch_size)
+    return Finding(
         "training",
         True,
         f"{seconds:.2f} s a step of {len(rows)} images at {config.data.image_size} pixels: about "
         f"{seconds * steps:.0f} s for one pass over the training images",
     )
-
-
-def _available_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None

@@ -1,0 +1,180 @@
+"""What a site has to mend before it joins is found, one sentence each."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from fedpolyp.cli import app, main
+from fedpolyp.config import Config, to_toml
+from fedpolyp.planning import Machine
+from fedpolyp.sites import check
+from fedpolyp.sites.connection import Connection
+from fedpolyp.sites.settings import SiteSettings
+from tests.real_sites import make_sites, tiny
+
+GOOD = Connection(300.0, 0.0)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site with nothing to mend, on a good machine, with a coordinator at hand."""
+    monkeypatch.setattr(check, "connect", lambda settings: GOOD)
+    on_a_machine(monkeypatch, memory=4e9, disk=4e9)
+    return make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+
+
+def on_a_machine(monkeypatch: pytest.MonkeyPatch, memory: float, disk: float) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    monkeypatch.setattr(check, "this_machine", lambda: Machine(2, int(memory), 0, False))
+    monkeypatch.setattr(check.shutil, "disk_usage", lambda path: Usage(int(disk)))
+
+
+def found(site: Path, config: Config | None = None) -> tuple[dict[str, str], dict[str, str]]:
+    """What is good and what is to mend, by what it is about."""
+    findings = list(check.checks(SiteSettings.load(site / "site.toml"), config or tiny()))
+    good, bad = ({one.about: one.text for one in findings if one.good is which} for which in (True, False))
+    return good, bad
+
+
+def rewrite(site: Path, old: str, new: str) -> None:
+    file = site / "site.toml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def dealt(site: Path, **lists: list[str]) -> None:
+    (site / "split.json").write_text(json.dumps({"train": [], "val": [], "test": []} | lists))
+    rewrite(site, 'file = "" ', 'file = "split.json" ')
+
+
+def no_answer(settings: SiteSettings) -> Connection:
+    raise ConnectionError("cannot reach it")
+
+
+def test_a_site_that_has_all_it_needs_has_nothing_to_mend(site: Path) -> None:
+    good, bad = found(site)
+    assert not bad and set(good) == {"key", "disk", "memory", "coordinator", "images", "limits", "training"}
+    assert good["images"] == "12 pairs; 10 for training, 1 for validation, 1 for the test"
+
+
+def test_the_experiment_that_is_expected_is_the_one_that_is_tried(site: Path) -> None:
+    good, _ = found(site, tiny(data__image_size=48, training__batch_size=3))
+    assert "a step of 3 images at 48 pixels" in good["training"]
+    assert [folder.name for folder in (site / "stores").iterdir() if "-48px-" in folder.name]
+
+
+def spoil_key(site: Path, _: pytest.MonkeyPatch) -> None:
+    (site / "site.key").chmod(0o644)
+
+
+def lose_key(site: Path, _: pytest.MonkeyPatch) -> None:
+    (site / "site.key").unlink()
+
+
+def fill_disk(_: Path, patch: pytest.MonkeyPatch) -> None:
+    on_a_machine(patch, memory=4e9, disk=1e9)
+
+
+def protect_folder(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(check.os, "access", lambda path, mode: False)
+
+
+def fill_memory(_: Path, patch: pytest.MonkeyPatch) -> None:
+    on_a_machine(patch, memory=0.5e9, disk=4e9)
+
+
+def lose_coordinator(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(check, "connect", no_answer)
+
+
+def lose_authority(site: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.undo()
+    (site / "ca.crt").unlink()
+
+
+def let_certificate_end(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(check, "connect", lambda settings: Connection(3.0, 0.0))
+
+
+def put_clock_forward(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(check, "connect", lambda settings: Connection(300.0, 9.0))
+
+
+def lose_images(site: Path, _: pytest.MonkeyPatch) -> None:
+    rewrite(site, "images-of", "nowhere")
+
+
+def deal_none(site: Path, _: pytest.MonkeyPatch) -> None:
+    dealt(site, val=["patient-000"])
+
+
+def deal_missing(site: Path, _: pytest.MonkeyPatch) -> None:
+    dealt(site, train=["patient-999"])
+
+
+def allow_little(site: Path, _: pytest.MonkeyPatch) -> None:
+    rewrite(site, "batch_size = 64", "batch_size = 3 ")
+
+
+def allow_few_steps(site: Path, _: pytest.MonkeyPatch) -> None:
+    rewrite(site, "steps = 20000", "steps = 1    ")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "about", "text"),
+    [
+        (spoil_key, "key", "chmod 600"),
+        (lose_key, "key", "cannot be read: No such file"),
+        (fill_disk, "disk", "0.9 GiB free in"),
+        (protect_folder, "disk", "cannot be written to"),
+        (fill_memory, "memory", "0.5 GiB free, 1.0 are needed"),
+        (lose_coordinator, "coordinator", "cannot reach it"),
+        (lose_authority, "coordinator", "ca.crt: No such file"),
+        (let_certificate_end, "coordinator", "ends in 3 days"),
+        (put_clock_forward, "coordinator", "9 s ahead of the coordinator's"),
+        (lose_images, "images", "nowhere"),
+        (deal_none, "images", "0 for training, 1 for validation"),
+        (deal_missing, "images", "patient-999"),
+        (allow_little, "limits", "allows batch_size up to 3; the order asks for 4"),
+        (allow_few_steps, "limits", "allows 1 steps in a round"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_what_is_to_mend_is_found_and_nothing_else(
+    site: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path, pytest.MonkeyPatch], Any],
+    about: str,
+    text: str,
+) -> None:
+    spoil(site, monkeypatch)
+    _, bad = found(site)
+    assert text in bad.pop(about) and (not bad or spoil is lose_authority)
+
+
+def test_a_training_that_memory_does_not_suffice_for_is_not_tried(site: Path) -> None:
+    good, bad = found(site, tiny(data__image_size=256, model__base_filters=64, training__batch_size=8))
+    assert set(bad) == {"memory"} and "14.4 are needed" in bad["memory"] and "training" not in good
+
+
+def test_the_command_says_what_to_mend_and_ends_with_exit_code_1(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = site / "experiment.toml"
+    config.write_text(to_toml(tiny(data__source="/where/the/coordinator/has/images")))
+    command = ["site", "check", f"--folder={site}", f"--config={config}"]
+    fine = CliRunner().invoke(app, command)
+    assert fine.exit_code == 0 and "MEND" not in fine.output and "ok    training" in fine.output
+    rewrite(site, "base_filters = 64", "base_filters = 2 ")
+    monkeypatch.setattr("sys.argv", ["fedpolyp", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 1 and said.err == "fedpolyp: 1 thing to mend before joining\n"
+    assert "MEND  limits: this site allows base_filters up to 2" in said.out
