@@ -1,5 +1,6 @@
 """A ClientApp that keeps a site's audit log, and lets nothing of the site out in the reason of a failure."""
 
+import errno
 import hashlib
 import logging
 import time
@@ -16,6 +17,17 @@ from fedpolyp.sites import audit
 from fedpolyp.sites.settings import Refusal
 
 KINDS = ("train", "evaluate")
+_DISK = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+}
 _log = logging.getLogger("flwr")
 
 
@@ -83,6 +95,8 @@ def _sayable(error: Exception) -> str:
     if isinstance(error, UsageError):
         return "its settings or images cannot be used: its own log says why"
     disk = error if isinstance(error, OSError) else error.__context__
-    if isinstance(disk, OSError):
-        return f"it cannot work with its disk: {disk.strerror or 'its own log says why'}"
+    if isinstance(disk, OSError) and disk.errno in _DISK:
+        return f"it cannot work with its disk: {disk.strerror}"
+    if type(disk) is OSError and disk.errno is None:  # as NumPy says that it could not write everything
+        return "it cannot work with its disk: its own log says why"
     return f"it failed ({type(error).__name__}): its own log says why"

@@ -48,6 +48,7 @@ class Limits(Table):
     batch_size: int = Field(64, ge=1, description="images in one step")
     image_size: int = Field(512, ge=32, description="side of the images, pixels")
     base_filters: int = Field(64, ge=1, description="filters of the U-Net's first block")
+    threads: int = Field(16, ge=1, description="threads of a training")
 
     def check(self, config: Config) -> None:
         """Refuse `config`, which came with an order, when it asks for more than is allowed or names a place.
@@ -62,6 +63,7 @@ class Limits(Table):
             "batch_size": config.training.batch_size,
             "image_size": config.data.image_size,
             "base_filters": config.model.base_filters,
+            "threads": config.training.threads,
         }
         for name, value in asked.items():
             if value > getattr(self, name):

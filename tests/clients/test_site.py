@@ -1,6 +1,11 @@
 """A site does what its settings allow, with its own images, and nothing else."""
 
+import errno
+import hashlib
 import json
+import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +13,10 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
+from clients.audited import _sayable
 from clients.messages import content_of, from_record, to_record
+from clients.work import WORK
+from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.model.arrays import equal
 from fedpolyp.sites import audit
 from fedpolyp.sites.settings import Refusal
@@ -41,11 +49,27 @@ def limited(site: Path, **limits: int) -> None:
     (site / "site.toml").write_text("\n".join(lines) + "\n")
 
 
-def test_a_site_trains_on_its_own_images_and_keeps_all_it_makes_in_its_own_folder(oslo: Path) -> None:
+def files_outside(site: Path) -> set[Path]:
+    """All files of the tests' other places, among them the working directory."""
+    places = (site.parent, Path.cwd(), Path.home(), Path(tempfile.gettempdir()), Path(os.environ["FEDPOLYP_STORES"]))
+    files = (file for place in places for file in place.rglob("*"))
+    return {file for file in files if site not in file.parents and file.suffix != ".pyc"}
+
+
+def test_a_site_trains_on_its_own_images_and_keeps_all_it_makes_in_its_own_folder(
+    oslo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("home", "temporary", "here"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path / "here")
+    before = files_outside(oslo)
     reply = send(oslo, order(config=tiny(training__optimizer_state="keep")))
     assert reply.content.metric_records["metrics"]["images"] == 10  # of 12, one each for validation and test
     assert not equal(from_record(reply.content.array_records["arrays"]), shared_trainer(tiny()).initial)
     assert list((oslo / "state" / RUN).glob("*.npz")) and list((oslo / "stores").iterdir())
+    assert files_outside(oslo) == before
 
 
 def test_a_site_sends_counts_of_its_images_and_no_names(oslo: Path) -> None:
@@ -86,6 +110,7 @@ def test_an_order_for_another_hospital_is_refused(oslo: Path, name: str) -> None
         ("batch_size", {"training__batch_size": 65}),
         ("image_size", {"data__image_size": 528}),
         ("base_filters", {"model__base_filters": 65}),
+        ("threads", {"training__threads": 17}),
     ],
 )
 def test_an_order_beyond_a_limit_is_refused(oslo: Path, limit: str, setting: dict[str, int]) -> None:
@@ -133,13 +158,19 @@ def test_the_log_holds_what_was_asked_and_what_was_sent(oslo: Path) -> None:
     assert (asked["event"], sent["event"]) == ("asked", "sent")
     assert asked["round"] == sent["round"] == 7 and asked["run"] == RUN
     arrays = reply.content.array_records["arrays"]
-    assert sent["bytes"] == sum(len(array.data) for array in arrays.values()) and len(sent["sha256"]) == 64
+    (packed,) = arrays.values()
+    assert sent["bytes"] == len(packed.data)
+    assert sent["sha256"] == hashlib.sha256(b"arrays/packed:" + packed.data).hexdigest() != asked["sha256"]
     again = send(oslo, order(round=7, config=config))
     assert log_of(oslo)[-1]["sha256"] == sent["sha256"]
     assert equal(from_record(again.content.array_records["arrays"]), from_record(arrays))
+    send(oslo, order(round=8, config=config))
+    assert log_of(oslo)[-1]["sha256"] != sent["sha256"] and log_of(oslo)[-2]["sha256"] == asked["sha256"]
 
 
-def test_without_a_log_nothing_is_done(oslo: Path) -> None:
+def test_without_a_log_nothing_is_done(oslo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in WORK:
+        monkeypatch.setitem(WORK, kind, lambda content, node_config: pytest.fail("the order was carried out"))
     (oslo / "audit.jsonl").mkdir()
     try:
         with pytest.raises(RuntimeError, match="^it cannot work with its disk: Is a directory$"):
@@ -166,6 +197,24 @@ def test_a_failure_tells_the_coordinator_no_name_and_no_path(tmp_path: Path, bro
     said = str(failed.value)
     assert "its own log says why" in said
     assert str(tmp_path) not in said and "patient" not in said and failed.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/home/x"), "its disk: No space left on device$"),
+        (OSError("5 requested and 3 written"), "its disk: its own log says why$"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), r"it failed \(ConnectionResetError\)"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/home/x"), r"it failed \(FileNotFoundError\)"),
+        (UsageError("no pair in /home/x"), "its settings or images cannot be used"),
+        (FedpolypError("/home/x"), r"it failed \(FedpolypError\)"),
+    ],
+)
+def test_a_failure_is_put_down_to_the_disk_only_when_it_is_the_disks(error: Exception, said: str) -> None:
+    caused = RuntimeError("what it led to")
+    caused.__context__ = error
+    assert re.search(said, _sayable(error)) and "/home/x" not in _sayable(error)
+    assert ("its disk" in _sayable(caused)) == ("its disk" in said)
 
 
 def test_a_site_deals_its_images_by_the_file_it_is_given(tmp_path: Path) -> None:
