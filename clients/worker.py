@@ -1,7 +1,8 @@
 """A site's worker: keeps TensorFlow and the traced U-Net, for Flower starts a process for every message to a site.
 
 The first message starts the worker, from the very code that Flower was sent with the message. What it needs to be found
-is in a file that only the site's user can read; it lives as long as that file, and as `fedpolyp site join`.
+is in a file that only the site's user can read; it lives as long as that file is its own, and as `fedpolyp site join`.
+It serves one experiment's config: TensorFlow takes its threads once a process, and never gives a traced graph back.
 """
 
 import contextlib
@@ -11,6 +12,8 @@ import json
 import os
 import pickle
 import secrets
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -18,7 +21,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +30,13 @@ from clients.site import is_site, settings_of
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
+FILE = "worker.json"  # in Flower's own folder at the site
 JOINED = "FEDPOLYP_SITE_JOINED"  # the process of `fedpolyp site join`, told to what it starts
 _CODE = Path(__file__).resolve().parents[1]
 _IDLE_SECONDS = 600.0
 _START_SECONDS = 60.0
+_GREETING_SECONDS = 10  # an idle worker takes milliseconds
+_TOLD = {"port": int, "key": str, "process": int, "purpose": str}  # what a worker's file holds
 _GONE = (OSError, EOFError, AuthenticationError)
 
 
@@ -39,22 +45,20 @@ class WorkerDied(RuntimeError):
 
 
 def file_of(node_config: Mapping[str, Any]) -> Path | None:
-    """Where the worker for this code and this start of the site is to be found; None where there is to be none."""
-    joined = os.environ.get(JOINED)
-    if joined is None or not is_site(node_config):
+    """Where the site's worker is to be found; None where there is to be none."""
+    if JOINED not in os.environ or not is_site(node_config):
         return None
-    code = hashlib.sha256(str(_CODE).encode()).hexdigest()[:16]  # the folder's name holds the hash of the app
-    return settings_of(node_config).flower / f"worker-{joined}-{code}.json"
+    return settings_of(node_config).flower / FILE
 
 
 def ask(file: Path, kind: str, content: "RecordDict", node_config: Mapping[str, Any]) -> "RecordDict":
-    """What the worker of `file` answers to a message; one that is not there is started.
+    """What the worker of `file` answers to a message; one that is not there, or serves for another purpose, is started.
 
     Raises:
         WorkerDied: it ended before it had answered.
         Exception: what the work raised.
     """
-    with _reached(file) as connection:
+    with _reached(file, _purpose(content)) as connection:
         try:
             connection.send((kind, content, dict(node_config)))
             answer, cause = connection.recv()
@@ -67,27 +71,31 @@ def ask(file: Path, kind: str, content: "RecordDict", node_config: Mapping[str, 
     return reply
 
 
-def end_all(folder: Path) -> None:
-    """End the workers whose files lie in `folder`, and wait until they have ended."""
-    processes = []
-    for file in folder.glob("worker-*.json"):
-        with contextlib.suppress(FileNotFoundError):  # one that has just ended by itself
-            processes.append(int(json.loads(file.read_bytes())["process"]))
-            file.unlink()
+def end(file: Path) -> None:
+    """End the worker of `file`, if there is one, and wait until it has ended."""
+    found = _told(file)
+    file.unlink(missing_ok=True)
     deadline = time.monotonic() + 5
-    while any(map(_lives, processes)) and time.monotonic() < deadline:
+    while found and _lives(found["process"]) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
-def _reached(file: Path) -> "Connection[Any, Any]":
+def _purpose(content: "RecordDict") -> str:
+    """What a worker serves: this start of the site, this code, this experiment."""
+    order: Mapping[str, Any] = content.config_records.get("order", {})
+    # The code's folder has the hash of the app in its name.
+    return hashlib.sha256(json.dumps([os.environ[JOINED], str(_CODE), str(order.get("config"))]).encode()).hexdigest()
+
+
+def _reached(file: Path, purpose: str) -> "Connection[Any, Any]":
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two messages at a time start one worker
         with contextlib.suppress(*_GONE):
-            return _connected(file)
-        file.unlink(missing_ok=True)
+            return _connected(file, purpose)
+        end(file)
         with file.with_suffix(".log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "clients.worker", str(file)],
+                [sys.executable, "-m", "clients.worker", str(file), purpose],
                 cwd=_CODE,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=subprocess.DEVNULL,
@@ -97,23 +105,52 @@ def _reached(file: Path) -> "Connection[Any, Any]":
             )
         deadline = time.monotonic() + _START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            if file.exists():
-                with contextlib.suppress(*_GONE):
-                    return _connected(file)
+            with contextlib.suppress(*_GONE):
+                return _connected(file, purpose)
             time.sleep(0.02)
         raise WorkerDied("the worker process could not be started")
 
 
-def _connected(file: Path) -> "Connection[Any, Any]":
-    found = json.loads(file.read_bytes())
-    return Client(("127.0.0.1", found["port"]), authkey=bytes.fromhex(found["key"]))
+def _connected(file: Path, purpose: str) -> "Connection[Any, Any]":
+    """A connection to the worker of `file`, if it is there, serves `purpose` and is idle."""
+    found = _told(file)
+    if found is None or found["purpose"] != purpose:
+        raise FileNotFoundError(file)
+    with socket.socket() as plain:
+        # Who listens there may be somebody else by now, who says nothing, or busy with an order that nobody waits for.
+        _limit(plain, _GREETING_SECONDS)
+        plain.connect(("127.0.0.1", found["port"]))
+        connection: Connection[Any, Any] = Connection(plain.dup().detach())
+        try:
+            for agree in (answer_challenge, deliver_challenge):
+                agree(connection, bytes.fromhex(found["key"]))
+        except BaseException:
+            connection.close()
+            raise
+        _limit(plain, 0)
+    return connection
 
 
-def main(file: Path, joined: int) -> None:
-    """Answer messages, one at a time, for as long as `file` and the process `joined` are there and there are any."""
+def _limit(plain: socket.socket, seconds: int) -> None:
+    """Let the kernel limit how long one sending or receiving may wait; 0 for no limit."""
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        plain.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
+
+
+def _told(file: Path) -> dict[str, Any] | None:
+    """What the worker of `file` told of itself; None when there is no such file, or a power cut left half of it."""
+    try:
+        found = json.loads(file.read_bytes())
+        return {name: kind(found[name]) for name, kind in _TOLD.items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def main(file: Path, purpose: str, joined: int) -> None:
+    """Answer messages, one at a time, for as long as `file` is this worker's, `joined` lives and there are any."""
     key = secrets.token_bytes(32)
     with Listener(("127.0.0.1", 0), authkey=key) as listener:
-        told = {"port": listener.address[1], "key": key.hex(), "process": os.getpid()}
+        told = {"port": listener.address[1], "key": key.hex(), "process": os.getpid(), "purpose": purpose}
         descriptor = os.open(part := file.with_suffix(".part"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             json.dump(told, stream)
@@ -146,23 +183,26 @@ def _answer(kind: str, content: "RecordDict", node_config: Mapping[str, Any]) ->
 
 def _end_in_time(file: Path, joined: int, busy: threading.Event) -> None:
     last = time.monotonic()
-    while file.exists() and _lives(joined) and time.monotonic() - last < _IDLE_SECONDS:
+    while _is_own(file) and _lives(joined) and time.monotonic() - last < _IDLE_SECONDS:
         if busy.is_set():
             last = time.monotonic()
         time.sleep(0.1)
-    file.unlink(missing_ok=True)
+    if _is_own(file):
+        file.unlink(missing_ok=True)
     os._exit(0)
+
+
+def _is_own(file: Path) -> bool:
+    found = _told(file)
+    return found is not None and found["process"] == os.getpid()
 
 
 def _lives(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
         return False
-    except PermissionError:
-        pass
-    return True
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(os.environ[JOINED]))
+    main(Path(sys.argv[1]), sys.argv[2], int(os.environ[JOINED]))

@@ -1,7 +1,7 @@
 """Files that are either whole or absent, whatever happens to the process that writes them."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +12,16 @@ from typing import BinaryIO
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that takes the place of `path` when the block ends without an exception.
 
-    The bytes are on disk before the name changes, so a reader finds the old file or the new one, never a part.
+    The bytes are on disk before the name changes, so a reader finds the old file or the new one, never a part. Who may
+    read it is as the process's umask says.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

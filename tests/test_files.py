@@ -57,10 +57,14 @@ def test_success_leaves_the_file_alone_in_its_folder(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_others_may_read_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_text(path, "new")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_who_may_read_the_file_is_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    path, before = tmp_path / "file", os.umask(umask)
+    try:
+        write_text(path, "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_the_bytes_are_on_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ _POLL_SECONDS = "0.3"
 # What a SuperNode says once it was let in; and before it lives on without asking for messages again, or has thrown away
 # one that somebody waits for.
 _LET_IN = "SuperNode ID:"
+_REFUSED = "Exit Code: 305"
 _DEAF = ("SSL/TLS handshake error detected", "Failed to send message", "Failed to receive message")
 
 
@@ -30,13 +31,16 @@ class Command:
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None  # that it runs in, where it is not the one at hand
     first_words: str = "\n"  # it was let in once it has said so; by default, anything
+    refused_words: str = "\0"  # it was not, once it has said so
     last_words: tuple[str, ...] = ()  # it is of no more use once it has said one of these, though it may go on running
 
     def shown(self) -> str:
         """The command as one would type it."""
         settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
-        return " ".join([*settings, shlex.join(self.arguments)])
+        there = [] if self.folder is None else [f"cd {shlex.quote(str(self.folder))} &&"]
+        return " ".join([*there, *settings, shlex.join(self.arguments)])
 
     def start(self, **options: Any) -> "subprocess.Popen[bytes]":
         """Start it; its programs are found beside this Python.
@@ -49,7 +53,7 @@ class Command:
         if program is None:
             raise FedpolypError(f"there is no program '{self.arguments[0]}' on PATH")
         environment = os.environ | dict(self.environment) | {"PATH": path}
-        return subprocess.Popen([program, *self.arguments[1:]], env=environment, **options)
+        return subprocess.Popen([program, *self.arguments[1:]], env=environment, cwd=self.folder, **options)
 
     def answer(self) -> Any:
         """Run it and return the JSON object it prints.
@@ -91,7 +95,11 @@ def superlink(settings: CoordinatorSettings) -> Command:
 
 
 def supernode(settings: SiteSettings, site_file: Path, port: int) -> Command:
-    """The SuperNode of a site; what it passes on to the ClientApp is where site.toml and the images are."""
+    """The SuperNode of a site; what it passes on to the ClientApp is where site.toml and the images are.
+
+    When Flower cannot unpack or load a program, it tells the coordinator the system's message, with the path: so it is
+    given its folder under a name that says nothing of this machine.
+    """
     named = f'site="{site_file.resolve()}" data="{settings.images.resolve()}"'
     return Command(
         (
@@ -103,8 +111,10 @@ def supernode(settings: SiteSettings, site_file: Path, port: int) -> Command:
             f"--port={port}",
             f"--node-config={named}",
         ),
-        _environment(settings.flower),
+        _environment(Path("/proc/self/cwd") / settings.flower.relative_to(settings.folder)),
+        settings.folder,
         _LET_IN,
+        _REFUSED,
         _DEAF,
     )
 

@@ -134,20 +134,24 @@ def join(
     """Join the federation and stay until stopped: Flower's SuperNode, started again whenever it ends."""
     from clients import worker
     from fedpolyp.sites.connection import faults_of
+    from fedpolyp.sites.programs import SentPrograms
 
-    settings = _site(folder, data)
+    settings, say = _site(folder, data), _console().print
     node = flower.supernode(settings, folder / "site.toml", port)
     if print_command:
         _print(node)
         return
-    settings.flower.mkdir(mode=0o700, exist_ok=True)
-    _console().print(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
+    os.umask(0o077)  # what is made of the images is for this user alone, in whatever way the folder came here
+    settings.flower.mkdir(exist_ok=True)
+    say(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
     os.environ[worker.JOINED] = str(os.getpid())
-    worker.end_all(settings.flower)  # of a start of this site that was killed
+    ours, programs = settings.flower / worker.FILE, SentPrograms(settings, say)
+    worker.end(ours)  # of a start of this site that was killed, as which may have been while it unpacked a program
+    programs.throw_away()
     try:
-        keep_running(node, lambda: faults_of(settings), _console().print)
+        keep_running(node, lambda: faults_of(settings), say, programs.heed)
     finally:
-        worker.end_all(settings.flower)
+        worker.end(ours)
 
 
 @app.command()
@@ -159,11 +163,11 @@ def check(
     ] = None,
 ) -> None:
     """Before joining: try the images, one training step, the memory, the connection, the certificate, the clock."""
+    from fedpolyp.config import load
     from fedpolyp.sites.check import checks
 
     settings, console, bad = _site(folder, data), _console(), 0
     for finding in checks(settings, None if config is None else load(config)):
-    from fedpolyp.config import load
         bad += not finding.good
         console.print(f"{'ok  ' if finding.good else 'MEND'}  {finding.about}: {finding.text}")
     if bad:

@@ -16,7 +16,6 @@ from typing import Any
 from fedpolyp.cli.flower import Command
 from fedpolyp.errors import FedpolypError
 
-_PATIENCE = 120.0  # a site that was killed is let in again only when the coordinator has noticed, a minute later
 _PAUSE, _GRACE = 10.0, 10.0
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -43,32 +42,32 @@ def serve_until_stopped(commands: Sequence[Command]) -> None:
                 _end(process)
 
 
-def keep_running(command: Command, faults: Callable[[], Sequence[str]], say: Callable[[str], Any]) -> None:
-    """Run `command` until SIGINT or SIGTERM, and again whenever it ends; `faults` says what stands in its way.
+def keep_running(
+    command: Command,
+    faults: Callable[[], Sequence[str]],
+    say: Callable[[str], Any],
+    heed: Callable[[str], Any] = lambda line: None,
+) -> None:
+    """Run `command` until SIGINT or SIGTERM, and again whenever it ends; `heed` is told every line that it prints.
 
-    Once it was let in, nothing makes it give up: a link or a coordinator may be away for hours.
+    `faults` says what stands in its way. That never makes it give up, for it may pass: a coordinator may be away for
+    days, or register a site days after it was asked to. What will not pass, `faults` raises.
 
     Raises:
-        FedpolypError: something stood in its way, or it ended at once, for the first two minutes.
+        FedpolypError: what `faults` raises, or there is no such program.
     """
     with stop_signal() as stop:
-        began, let_in = time.monotonic(), False
         while not stop.is_set():
-            if not (why := "; ".join(faults())):
-                lived, why = _run_once(command, stop)
-                let_in = let_in or lived
-            if stop.is_set():
-                return
-            if not let_in and time.monotonic() - began > _PATIENCE:
-                raise FedpolypError(f"gave up after {_PATIENCE:.0f} s: {why}")
-            say(f"{why}; trying again in {_PAUSE:.0f} s")
-            stop.wait(_PAUSE)
+            why = "; ".join(faults()) or _run_once(command, stop, heed)
+            if not stop.is_set():
+                say(f"{why}; trying again in {_PAUSE:.0f} s")
+                stop.wait(_PAUSE)
 
 
-def _run_once(command: Command, stop: threading.Event) -> tuple[bool, str]:
-    """Run it until it ends or has said its last words; returns whether it was let in, and why it did not stay."""
+def _run_once(command: Command, stop: threading.Event, heed: Callable[[str], Any]) -> str:
+    """Run it until it ends or has said its last words; returns why it did not stay."""
     process, heard = _start(command, subprocess.PIPE), set[str]()
-    reader = threading.Thread(target=_pass_on, args=(process, command, heard), daemon=True)
+    reader = threading.Thread(target=_pass_on, args=(process, command, heard, heed), daemon=True)
     reader.start()
     try:
         while process.poll() is None and not stop.is_set() and heard.isdisjoint(command.last_words):
@@ -77,22 +76,26 @@ def _run_once(command: Command, stop: threading.Event) -> tuple[bool, str]:
         _end(process)
         reader.join(1)
     if not heard.isdisjoint(command.last_words):
-        return command.first_words in heard, "the connection to the coordinator broke"
+        return "the connection to the coordinator broke"
     if command.first_words in heard:
-        return True, "the SuperNode has ended"
-    return False, (
-        "the coordinator does not let this site in: its key is not registered, or the coordinator has not yet noticed "
-        "that an earlier start of this site has ended"
-    )
+        return "the SuperNode has ended"
+    if command.refused_words in heard:
+        return (
+            "the coordinator does not let this site in: its key is not registered, or the coordinator has not yet "
+            "noticed that an earlier start of this site has ended"
+        )
+    return "the SuperNode has ended before it was let in, and printed why"
 
 
-def _pass_on(process: "subprocess.Popen[bytes]", command: Command, heard: set[str]) -> None:
-    """Print what it says; which of its first and last words were among it is added to `heard`."""
+def _pass_on(process: "subprocess.Popen[bytes]", command: Command, heard: set[str], heed: Callable[[str], Any]) -> None:
+    """Print what it says, and tell `heed`; which words of the command's were among it is added to `heard`."""
     assert process.stdout is not None
+    known = (command.first_words, command.refused_words, *command.last_words)
     for line in process.stdout:
         sys.stdout.buffer.write(line)
         sys.stdout.flush()
-        heard |= {words for words in (command.first_words, *command.last_words) if words.encode() in line}
+        heard |= {words for words in known if words.encode() in line}
+        heed(line.decode(errors="replace"))
 
 
 def _start(command: Command, output: int | None = None) -> "subprocess.Popen[bytes]":

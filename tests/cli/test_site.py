@@ -1,12 +1,17 @@
 """`fedpolyp site`: what it makes, prints and refuses, without Flower's programs."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from clients import worker
 from fedpolyp.cli import app
+from fedpolyp.cli import site as commands
 from fedpolyp.errors import FedpolypError
+from fedpolyp.files import write_text
 from fedpolyp.sites import audit
 
 
@@ -37,6 +42,34 @@ def test_join_shows_the_supernode_with_the_sites_own_key_and_folder(deploy: Path
     said = fedpolyp("join", "--folder", str(deploy / "oslo"), "--data", str(tmp_path / "pictures"), "--print-command")
     assert f"--auth-supernode-private-key={deploy / 'oslo' / 'site.key'}" in said
     assert f'site="{deploy / "oslo" / "site.toml"}" data="{tmp_path / "pictures"}"' in said
+
+
+def test_join_begins_without_what_an_earlier_start_left_by_half_and_makes_files_for_its_user_alone(
+    deploy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oslo = deploy / "oslo"
+    (oslo / "flower" / "apps" / "half").mkdir(parents=True)
+    (oslo / "flower" / "worker.json").write_bytes(b"")  # of a power cut
+    oslo.chmod(0o755)  # scp or zip lose the mode
+    monkeypatch.setenv(worker.JOINED, "")
+
+    def stay(*_: object) -> None:
+        assert not (oslo / "flower" / "apps").exists() and not (oslo / "flower" / "worker.json").exists()
+        write_text(oslo / "state" / "000001.npz", "moments")
+
+    monkeypatch.setattr(commands, "keep_running", stay)
+    before = os.umask(0o022)
+    try:
+        fedpolyp("join", "--folder", str(oslo), "--data", str(tmp_path))
+    finally:
+        os.umask(before)
+    for made in ("state", "state/000001.npz"):
+        assert stat.S_IMODE((oslo / made).stat().st_mode) & 0o077 == 0
+
+
+def test_what_fails_before_the_program_starts_names_no_folder_of_the_site(deploy: Path, tmp_path: Path) -> None:
+    said = fedpolyp("join", "--folder", str(deploy / "oslo"), "--data", str(tmp_path), "--print-command")
+    assert f"cd {deploy / 'oslo'} && FLWR_HOME=/proc/self/cwd/flower " in said
 
 
 def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fedpolyp.cli import supervise
 from fedpolyp.cli.flower import Command
 from fedpolyp.cli.supervise import keep_running, serve_until_stopped
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, UsageError
 
 
 def stop_after(seconds: float) -> threading.Timer:
@@ -64,16 +64,42 @@ def test_what_ends_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     stop_after(4)
     keep_running(shell(f"echo x >>{tmp_path}/times"), lambda: [], said.append)
     assert (tmp_path / "times").read_text().count("x") > 1
-    assert "does not let this site in" in said[0]
 
 
-def test_what_stands_in_the_way_is_told_and_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [("you are in", "has ended;"), ("who are you", "does not let this site in"), ("oh", "and printed why")],
+)
+def test_why_it_ended_is_told(words: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "_PAUSE", 0.05)
-    monkeypatch.setattr(supervise, "_PATIENCE", 0.5)
     said: list[str] = []
-    with pytest.raises(FedpolypError, match="^gave up after 0 s: the door is shut$"):
-        keep_running(shell("exit 0"), lambda: ["the door is shut"], said.append)
-    assert said[0] == "the door is shut; trying again in 0 s"
+    stop_after(3)
+    keep_running(Command(("echo", words), first_words="are in", refused_words="who are"), lambda: [], said.append)
+    assert why in said[0]
+
+
+def test_what_may_pass_by_itself_is_never_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_PAUSE", 0.05)
+    said: list[str] = []
+    stop_after(2)
+    keep_running(shell("exit 0"), lambda: ["the door is shut"], said.append)
+    assert len(said) > 10 and set(said) == {"the door is shut; trying again in 0 s"}
+
+
+def test_what_will_not_pass_is_given_up_on_at_once() -> None:
+    def faults() -> list[str]:
+        raise UsageError("there is no door")
+
+    with pytest.raises(UsageError, match="^there is no door$"):
+        keep_running(shell("exit 0"), faults, lambda text: pytest.fail(text))
+
+
+def test_every_line_is_passed_on(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    heard: list[str] = []
+    stop_after(2)
+    keep_running(shell("printf 'one\\n\\377two\\n'"), lambda: [], lambda text: None, heard.append)
+    assert heard == ["one\n", "\ufffdtwo\n"]
+    assert b"one\n\xfftwo\n" in capfdbinary.readouterr().out
 
 
 def test_one_that_has_said_its_last_words_is_ended_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,16 +109,6 @@ def test_one_that_has_said_its_last_words_is_ended_and_started_again(monkeypatch
     deaf = Command(("sh", "-c", "echo 'well: i am deaf'; sleep 600"), last_words=("am deaf",))
     keep_running(deaf, lambda: [], said.append)
     assert len(said) > 1 and said[0].startswith("the connection to the coordinator broke; trying again")
-
-
-def test_what_was_let_in_once_is_never_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_PAUSE", "_PATIENCE"):
-        monkeypatch.setattr(supervise, name, 0.05)
-    said: list[str] = []
-    stop_after(3)
-    welcome = Command(("echo", "you are in"), first_words="are in")
-    keep_running(welcome, lambda: ["the link is cut"] if said else [], said.append)
-    assert said[0].startswith("the SuperNode has ended") and len(said) > 10
 
 
 def test_what_a_killed_command_started_ends_with_it(tmp_path: Path) -> None:

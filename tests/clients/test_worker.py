@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import threading
@@ -16,7 +17,8 @@ from clients import worker
 from clients.messages import from_record
 from fedpolyp.model.arrays import equal
 from fedpolyp.sites.settings import Refusal
-from tests.real_sites import make_sites, order, send
+from fedpolyp.training import shared_trainer
+from tests.real_sites import make_sites, order, send, tiny
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = make_sites(tmp_path / "deploy") / "oslo"
     (folder / "flower").mkdir(mode=0o700)
     yield folder
-    worker.end_all(folder / "flower")
+    worker.end(folder / "flower" / worker.FILE)
 
 
 def file_of(site: Path) -> Path:
@@ -35,11 +37,15 @@ def file_of(site: Path) -> Path:
     return file
 
 
+def process_of(content: RecordDict) -> int:
+    return int(content.metric_records["metrics"]["process"])  # type: ignore[arg-type]
+
+
 def test_one_process_does_the_work_of_all_messages_with_the_bits_of_a_fresh_one(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies = [send(site, order(round=1)).content for _ in range(2)]
-    processes = {int(reply.metric_records["metrics"]["process"]) for reply in replies}  # type: ignore[arg-type]
+    processes = set(map(process_of, replies))
     file = file_of(site)
     assert processes == {json.loads(file.read_bytes())["process"]}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -48,13 +54,13 @@ def test_one_process_does_the_work_of_all_messages_with_the_bits_of_a_fresh_one(
 
     monkeypatch.delenv(worker.JOINED)
     fresh = send(site, order(round=1)).content
-    assert fresh.metric_records["metrics"]["process"] == os.getpid()
+    assert process_of(fresh) == os.getpid()
     for reply in replies:
         for name in ("arrays", "optimizer"):
             assert equal(from_record(reply.array_records[name]), from_record(fresh.array_records[name]))
 
     (process,) = processes
-    worker.end_all(site / "flower")
+    worker.end(file)
     assert os.waitpid(process, 0) == (process, 0) and not file.exists()
 
 
@@ -63,20 +69,26 @@ def test_a_worker_that_was_killed_is_replaced_and_one_ends_with_its_site(
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as joined:
         monkeypatch.setenv(worker.JOINED, str(joined.pid))
-        first = int(send(site, order()).content.metric_records["metrics"]["process"])  # type: ignore[arg-type]
+        first = process_of(send(site, order()).content)
         os.kill(first, 9)
         os.waitpid(first, 0)
-        second = int(send(site, order()).content.metric_records["metrics"]["process"])  # type: ignore[arg-type]
+        second = process_of(send(site, order()).content)
         assert second != first
         joined.kill()
     assert os.waitpid(second, 0) == (second, 0)
     assert not file_of(site).exists()
 
 
+def tell(file: Path, port: int, asked: RecordDict) -> None:
+    """Write what a worker for the message `asked` would write that listened on `port` and is gone."""
+    told = {"port": port, "key": b"key".hex(), "process": 2**22 + 1, "purpose": worker._purpose(asked)}
+    file.write_text(json.dumps(told))
+
+
 def test_a_worker_that_dies_over_an_order_is_named(site: Path) -> None:
     file = file_of(site)
     with Listener(("127.0.0.1", 0), authkey=b"key") as listener:
-        file.write_text(json.dumps({"port": listener.address[1], "key": b"key".hex(), "process": os.getpid()}))
+        tell(file, listener.address[1], RecordDict())
 
         def take_and_die() -> None:
             with listener.accept() as connection:
@@ -90,15 +102,46 @@ def test_a_worker_that_dies_over_an_order_is_named(site: Path) -> None:
     file.unlink()
 
 
+@pytest.mark.parametrize("setting", [{"training__threads": 2}, {"model__base_filters": 8}])
+def test_another_experiment_takes_the_workers_place_for_threads_and_graphs_are_fixed_once_a_process(
+    site: Path, setting: dict[str, int]
+) -> None:
+    first = process_of(send(site, order()).content)
+    other = tiny(**setting)
+    second = process_of(send(site, order(config=other), arrays=shared_trainer(other).initial).content)
+    assert os.waitpid(first, 0) == (first, 0) and second != first
+    assert json.loads(file_of(site).read_bytes())["process"] == second
+
+
 def test_other_code_and_another_start_of_the_site_have_workers_of_their_own(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = {file_of(site)}
+    purposes = {worker._purpose(RecordDict())}
     monkeypatch.setattr(worker, "_CODE", Path("/elsewhere"))
-    files.add(file_of(site))
+    purposes.add(worker._purpose(RecordDict()))
     monkeypatch.setenv(worker.JOINED, "1")
-    files.add(file_of(site))
-    assert len(files) == 3
+    purposes.add(worker._purpose(RecordDict()))
+    assert len(purposes) == 3
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b"[]", b'{"port": 1}', b"\0" * 100])
+def test_what_a_power_cut_left_of_a_worker_is_taken_for_none(site: Path, left: bytes) -> None:
+    file = file_of(site)
+    file.write_bytes(left)
+    with pytest.raises(FileNotFoundError):
+        worker._connected(file, worker._purpose(RecordDict()))
+    worker.end(file)
+    assert not file.exists()
+
+
+def test_a_program_that_took_over_a_workers_port_and_says_nothing_is_not_waited_for(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_GREETING_SECONDS", 1)
+    file = file_of(site)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tell(file, silent.getsockname()[1], RecordDict({"order": order().to_record()}))
+        assert process_of(send(site, order()).content) == json.loads(file.read_bytes())["process"]
 
 
 def test_there_is_no_worker_in_a_simulation_nor_at_a_site_that_was_started_by_hand(

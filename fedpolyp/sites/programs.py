@@ -1,0 +1,49 @@
+"""The programs that a site was sent: Flower unpacks each once, and takes one that it unpacked by half for whole."""
+
+import re
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from fedpolyp.errors import FedpolypError
+from fedpolyp.sites import audit
+from fedpolyp.sites.settings import SiteSettings
+
+# What a SuperNode prints when it passes a message on to a program, and when it has the reply.
+_PASSED_ON = re.compile(r"(Receiving|Sending): (\S+) message \(ID: ")
+
+
+class SentPrograms:
+    """Where Flower keeps them; a program that did not get as far as its first line in the audit log is thrown away.
+
+    It may be one that a full disk or a kill left half unpacked. Flower unpacks it anew for the next message.
+    """
+
+    def __init__(self, settings: SiteSettings, say: Callable[[str], Any]) -> None:
+        self._settings, self._say = settings, say
+        self._before = -1
+
+    def throw_away(self) -> None:
+        """Throw all of them away; nothing of the site may be at work."""
+        shutil.rmtree(self._settings.flower / "apps", ignore_errors=True)
+
+    def heed(self, line: str) -> None:
+        """See in what the SuperNode prints whether a program was reached; if not, write that into the audit log."""
+        said = _PASSED_ON.search(line)
+        if said is None:
+            return
+        if said[1] == "Receiving":
+            self._before = self._size()
+        elif self._size() == self._before:
+            self.throw_away()
+            try:
+                audit.append(self._settings.audit, "failed", {"message": said[2], "reason": _REASON})
+            except (OSError, FedpolypError) as error:
+                self._say(f"{_REASON}; and the audit log cannot be written: {error}")
+
+    def _size(self) -> int:
+        log = self._settings.audit
+        return log.stat().st_size if log.is_file() else 0
+
+
+_REASON = "the program did not start: no space to unpack it, or it was killed; what 'site join' printed says why"
