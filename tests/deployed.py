@@ -253,13 +253,21 @@ def simulation_of(real: RunFolder, deploy: Path, images: Mapping[str, Path], hel
 
 
 def processes_of(folder: Path) -> list[str]:
-    """The command lines of all processes that name `folder`."""
+    """The command lines of all processes, but this one, that work in `folder`, or name it there or in the environment.
+
+    Flower's programs do not all name it in their command lines, and nginx's workers nowhere: they were started there.
+    """
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            marks = (
+                command,
+                (entry / "environ").read_bytes().decode(errors="replace"),
+                str((entry / "cwd").readlink()),
+            )
         except OSError:
             continue
-        if str(folder) in command and entry.parent.name != str(os.getpid()):
+        if entry.name != str(os.getpid()) and any(str(folder) in mark for mark in marks):
             found.append(command)
     return found

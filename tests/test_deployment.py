@@ -23,10 +23,20 @@ SITES = ("oslo", "bergen", "tromso")
 def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp_path: Path) -> None:
     demo = tmp_path / "demo"
     command = [sys.executable, str(ROOT / "scripts" / "deploy_demo.py"), "--images", "20", "--rounds", "2"]
-    said = subprocess.run(
-        [*command, "--out", str(demo)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert said.returncode == 0, said.stdout + said.stderr
+    demo.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, "--out", str(demo)], cwd=demo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line.decode(errors="replace")
+            if line.startswith(b"held-out Dice"):  # the run is over, and everybody still there
+                there = " ".join(processes_of(demo))
+    assert process.returncode == 0, said
+    for program in ("nginx: worker", "flower-superlink", "flower-supernode", "flower-superexec", "clients.worker"):
+        assert program in there
     assert processes_of(demo) == []
     for site in SITES:
         entries = list(audit.read(demo / "deploy" / site / "audit.jsonl"))
