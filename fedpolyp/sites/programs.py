@@ -46,4 +46,4 @@ class SentPrograms:
         return log.stat().st_size if log.is_file() else 0
 
 
-_REASON = "the program did not start: no space to unpack it, or it was killed; what 'site join' printed says why"
+_REASON = "the program did not start, or could not write here: no space, or it was killed; 'site join' printed why"
