@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
@@ -36,8 +36,9 @@ _CODE = Path(__file__).resolve().parents[1]
 _IDLE_SECONDS = 600.0
 _START_SECONDS = 60.0
 _GREETING_SECONDS = 10  # an idle worker takes milliseconds
-_TOLD = {"port": int, "key": str, "process": int, "purpose": str}  # what a worker's file holds
-_GONE = (OSError, EOFError, AuthenticationError)
+# What a worker's file holds.
+_TOLD: dict[str, Callable[[Any], Any]] = {"port": int, "key": bytes.fromhex, "process": int, "purpose": str}
+_GONE = (OSError, EOFError, AuthenticationError, AssertionError)  # the last is how Python 3.11 meets a stranger's words
 
 
 class WorkerDied(RuntimeError):
@@ -123,7 +124,7 @@ def _connected(file: Path, purpose: str) -> "Connection[Any, Any]":
         connection: Connection[Any, Any] = Connection(plain.dup().detach())
         try:
             for agree in (answer_challenge, deliver_challenge):
-                agree(connection, bytes.fromhex(found["key"]))
+                agree(connection, found["key"])
         except BaseException:
             connection.close()
             raise

@@ -124,7 +124,10 @@ def test_other_code_and_another_start_of_the_site_have_workers_of_their_own(
     assert len(purposes) == 3
 
 
-@pytest.mark.parametrize("left", [b"", b"{", b"[]", b'{"port": 1}', b"\0" * 100])
+NO_KEY = b'{"port": 1, "key": "x", "process": 1, "purpose": ""}'
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b"[]", b'{"port": 1}', b"\0" * 100, NO_KEY])
 def test_what_a_power_cut_left_of_a_worker_is_taken_for_none(site: Path, left: bytes) -> None:
     file = file_of(site)
     file.write_bytes(left)
@@ -142,6 +145,21 @@ def test_a_program_that_took_over_a_workers_port_and_says_nothing_is_not_waited_
     with socket.create_server(("127.0.0.1", 0)) as silent:
         tell(file, silent.getsockname()[1], RecordDict({"order": order().to_record()}))
         assert process_of(send(site, order()).content) == json.loads(file.read_bytes())["process"]
+
+
+def test_a_program_that_took_over_a_workers_port_and_says_something_else_is_no_worker(site: Path) -> None:
+    with Listener(("127.0.0.1", 0)) as stranger:
+        tell(file_of(site), stranger.address[1], RecordDict())
+
+        def greet() -> None:
+            with stranger.accept() as connection:
+                connection.send_bytes(b"hello")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with pytest.raises(worker._GONE):
+            worker._connected(file_of(site), worker._purpose(RecordDict()))
+        thread.join()
 
 
 def test_there_is_no_worker_in_a_simulation_nor_at_a_site_that_was_started_by_hand(
