@@ -39,7 +39,7 @@ def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp
         assert program in there
     assert processes_of(demo) == []
     for site in SITES:
-        entries = list(audit.read(demo / "deploy" / site / "audit.jsonl"))
+        entries = list(audit.read(demo / "deploy" / site / "private" / "audit.jsonl"))
         assert entries and not any(entry.fault for entry in entries)
 
     (folder,) = (demo / "deploy" / "coordinator" / "runs").iterdir()

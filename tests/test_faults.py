@@ -44,7 +44,7 @@ def again(site: str, after: int) -> Any:
 def begins_training(deployment: Deployment, site: str, run: Followed, round: int = 1) -> None:
     """Wait until `site` has been asked to train in `round` of `run`."""
     run.asked(round)
-    log = deployment.folder / site / "audit.jsonl"
+    log = deployment.folder / site / "private" / "audit.jsonl"
     about = {"event": "asked", "run": run.name(), "message": "train", "round": round}
 
     def asked() -> bool:
@@ -158,7 +158,7 @@ def test_sites_that_cannot_work_are_named_with_the_reason_and_the_others_go_on(t
             assert set(record["hospitals"]) == {"well"}
             assert {refusal["hospital"]: refusal["reason"] for refusal in record["refused"]} == reasons
         for site, why in (("empty", "no usable pair in"), ("full", "cannot write the store")):
-            entries = audit.read(deployment.folder / site / "audit.jsonl")
+            entries = audit.read(deployment.folder / site / "private" / "audit.jsonl")
             assert any(why in entry.content.get("reason", "") for entry in entries)
 
 

@@ -142,7 +142,8 @@ def join(
         _print(node)
         return
     os.umask(0o077)  # what is made of the images is for this user alone, in whatever way the folder came here
-    settings.flower.mkdir(exist_ok=True)
+    for made in (settings.private, settings.flower):
+        made.mkdir(exist_ok=True)
     say(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
     os.environ[worker.JOINED] = str(os.getpid())
     ours, programs = settings.flower / worker.FILE, SentPrograms(settings, say)

@@ -54,10 +54,10 @@ def _key(settings: SiteSettings) -> Finding:
 
 
 def _folder(settings: SiteSettings) -> Finding:
-    free = shutil.disk_usage(settings.folder).free
-    if not os.access(settings.folder, os.W_OK):
-        return Finding("disk", False, f"{settings.folder} cannot be written to")
-    return Finding("disk", free >= _LITTLE_DISK, f"{free / _GIB:.1f} GiB free in {settings.folder}, 2 are needed")
+    if not os.access(settings.private, os.W_OK | os.X_OK):
+        return Finding("disk", False, f"{settings.private} is missing or cannot be written to")
+    free = shutil.disk_usage(settings.private).free
+    return Finding("disk", free >= _LITTLE_DISK, f"{free / _GIB:.1f} GiB free in {settings.private}, 2 are needed")
 
 
 def _memory(config: Config) -> Finding:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedpolyp.errors import UsageError
 from fedpolyp.sites import certificates, recipes
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, write_secret
-from fedpolyp.sites.settings import CoordinatorSettings, Limits, Split, Table, check_host, check_names
+from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split, Table, check_host, check_names
 
 LOOPBACK = ("localhost", "127.0.0.1")
 
@@ -88,6 +88,7 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
         f"\n# How the images are dealt; the same in every run.\n[split]\n{_explained(Split())}",
         encoding="utf-8",
     )
+    SiteSettings.load(folder / "site.toml").private.mkdir(mode=0o700)
     for name, text in recipes.of_site(site, host, port).items():
         _write_recipe(folder / name, text)
 

@@ -15,7 +15,7 @@ def of_site(site: str, host: str, port: int) -> dict[str, str]:
     named = not _is_address(host)
     texts = {"start": _SITE_START, f"fedpolyp-{site}.service": _SITE_UNIT, "IT.md": _IT}
     if named:
-        texts |= {"Dockerfile": _DOCKERFILE, "compose.yaml": _COMPOSE, "relay.conf": _RELAY}
+        texts |= {"Dockerfile": _IMAGE + _SITE_IMAGE, "compose.yaml": _SITE_COMPOSE, "relay.conf": _RELAY}
     known = {"site": site, "host": host, "port": port, "installed": INSTALLED}
     known["container"] = Template(_CONTAINER if named else _NO_CONTAINER).substitute(known)
     known["ways"] = "`./start`, the systemd unit, or `compose.yaml`" if named else "`./start` or the systemd unit"
@@ -32,11 +32,12 @@ def _is_address(host: str) -> bool:
 
 def of_coordinator(port: int) -> dict[str, str]:
     """The recipes of the coordinator, by file name."""
-    known = {"port": port, "installed": INSTALLED}
-    return {
-        name: Template(text).substitute(known)
-        for name, text in {"start": _COORDINATOR_START, "fedpolyp-coordinator.service": _COORDINATOR_UNIT}.items()
+    texts = {
+        "start": _COORDINATOR_START,
+        "fedpolyp-coordinator.service": _COORDINATOR_UNIT,
     }
+    known = {"port": port, "installed": INSTALLED}
+    return {name: Template(text).substitute(known) for name, text in texts.items()}
 
 
 _SITE_START = """#!/bin/sh
@@ -66,7 +67,7 @@ ProtectSystem=strict
 ProtectHome=read-only
 PrivateTmp=true
 PrivateDevices=false
-ReadWritePaths=$installed/$site
+ReadWritePaths=$installed/$site/private
 
 [Install]
 WantedBy=multi-user.target
@@ -94,28 +95,34 @@ ReadWritePaths=$installed/coordinator
 WantedBy=multi-user.target
 """
 
-_DOCKERFILE = """# The build context is a checkout of fedpolyp, see compose.yaml.
+_IMAGE = """# The build context is a checkout of fedpolyp, see compose.yaml.
 FROM python:3.11-slim
 RUN apt-get update \\
     && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \\
     && rm -rf /var/lib/apt/lists/*
 COPY . /opt/fedpolyp
-RUN pip install --no-cache-dir --constraint /opt/fedpolyp/constraints.txt /opt/fedpolyp
-ENTRYPOINT ["fedpolyp", "site", "join", "--folder", "/site", "--data", "/images"]
+RUN chmod -R a+rX /opt/fedpolyp \\
+    && pip install --no-cache-dir --constraint /opt/fedpolyp/constraints.txt --editable /opt/fedpolyp
 """
 
-_COMPOSE = """# FEDPOLYP_SOURCE=<checkout of fedpolyp> FEDPOLYP_IMAGES=<folder of images> \\
-#   FEDPOLYP_USER=$$(id -u):$$(id -g) docker compose up -d
+_SITE_IMAGE = """WORKDIR /site
+ENTRYPOINT ["fedpolyp", "site", "join", "--data", "/images"]
+"""
+
+_SITE_COMPOSE = """# Write into a file .env beside this one, then 'docker compose up -d' in this folder:
+#   FEDPOLYP_SOURCE=<checkout of fedpolyp>
+#   FEDPOLYP_IMAGES=<folder of images>
+#   FEDPOLYP_USER=<user>:<group>, by number, who owns this folder and may read the images; not root
 #
-# The user is who owns this folder and may read the images; not root, which the site's code must not be.
-# The site's container has no network but 'inside', and there nothing but a relay that passes bytes on to
-# $host:$port: whatever code the coordinator ships, it can reach nothing else, and it can only read the images.
+# The site's container can write only into private/ and into memory (/tmp, /dev/shm). It has no network but 'inside',
+# where nothing answers but a relay that passes bytes on to $host:$port.
 services:
   site:
     build:
       context: $${FEDPOLYP_SOURCE:?a checkout of fedpolyp}
       dockerfile: $${PWD}/Dockerfile
     restart: always
+    init: true
     user: $${FEDPOLYP_USER:?the user and group, by number, that own this folder}
     read_only: true
     tmpfs: [/tmp]
@@ -123,22 +130,35 @@ services:
     cap_drop: [ALL]
     security_opt: ["no-new-privileges:true"]
     volumes:
-      - .:/site
+      - .:/site:ro
+      - ./private:/site/private
       - $${FEDPOLYP_IMAGES:?the folder with images/ and masks/}:/images:ro
     networks: [inside]
+    # Of any other name nobody is asked: a Docker before 25.0.4 may ask the machine's own resolver for a container.
+    dns: [127.0.0.1]
     # A name that the site alone knows the relay by: as an alias on 'inside' the relay would find itself under it, too.
     links: ["relay:$host"]
   relay:
     image: nginx:stable
     restart: always
+    user: $${FEDPOLYP_USER}
+    read_only: true
+    tmpfs: [/tmp]
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
     volumes: ["./relay.conf:/etc/nginx/nginx.conf:ro"]
     networks: [inside, outside]
 networks:
-  inside: {internal: true}
+  inside:
+    internal: true
+    # This machine has no address there: through one, every service that listens on all addresses could be reached.
+    driver_opts: {com.docker.network.bridge.inhibit_ipv4: "true"}
   outside: {}
 """
 
-_RELAY = """events {}
+_RELAY = """pid /tmp/nginx.pid;
+error_log /dev/stderr warn;
+events {}
 stream {
     server {
         listen $port;
@@ -149,11 +169,12 @@ stream {
 """
 
 _CONTAINER = """If the coordinator is not trusted that far, use `compose.yaml`: a container that can
-only read the images, has no network but a relay to $host:$port, and writes only into this folder."""
+only read the images and this folder, writes only into `private/` here, and has no network but a relay to
+$host:$port: neither the hospital's network nor other services of this machine."""
 
 _NO_CONTAINER = """If the coordinator is not trusted that far, run the site in a container that can
-only read the images, has no network but a way to $host:$port, and writes only into this folder. (The recipe for one
-needs a coordinator that is known by a name.)"""
+only read the images and this folder, writes only into `private/` here, and has no network but a way to $host:$port.
+(The recipe for one needs a coordinator that is known by a name.)"""
 
 _IT = """# Joining a federation as $site: what IT should know
 

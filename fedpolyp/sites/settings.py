@@ -125,24 +125,29 @@ class SiteSettings(Table):
         return self.folder / self.data
 
     @property
+    def private(self) -> Path:
+        """All that the site writes while it takes part, so that it needs to read the rest of its folder only."""
+        return self.folder / "private"
+
+    @property
     def stores(self) -> Path:
         """Where the ingested images are kept."""
-        return self.folder / "stores"
+        return self.private / "stores"
 
     @property
     def state(self) -> Path:
         """Where what a hospital keeps between rounds lies, a folder a run."""
-        return self.folder / "state"
+        return self.private / "state"
 
     @property
     def audit(self) -> Path:
         """The log of what was asked and what was sent."""
-        return self.folder / "audit.jsonl"
+        return self.private / "audit.jsonl"
 
     @property
     def flower(self) -> Path:
         """Flower's own folder."""
-        return self.folder / "flower"
+        return self.private / "flower"
 
 
 class CoordinatorSettings(Table):

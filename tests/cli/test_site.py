@@ -109,7 +109,7 @@ def test_a_key_made_at_the_site_is_the_one_it_joins_with(tmp_path: Path) -> None
 
 
 def test_the_log_shows_its_entries_and_that_one_was_changed(deploy: Path) -> None:
-    log = deploy / "oslo" / "audit.jsonl"
+    log = deploy / "oslo" / "private" / "audit.jsonl"
     for event in ("asked", "sent"):
         audit.append(log, event, {"message": "evaluate", "set": "val", "round": 3, "bytes": 17, "sha256": "ab" * 32})
     said = fedpolyp("log", "--folder", str(deploy / "oslo"))

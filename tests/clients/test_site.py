@@ -31,12 +31,12 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def oslo(sites: Path) -> Path:
-    (sites / "oslo" / "audit.jsonl").unlink(missing_ok=True)
+    (sites / "oslo" / "private" / "audit.jsonl").unlink(missing_ok=True)
     return sites / "oslo"
 
 
 def log_of(site: Path) -> list[dict[str, Any]]:
-    entries = list(audit.read(site / "audit.jsonl"))
+    entries = list(audit.read(site / "private" / "audit.jsonl"))
     assert not any(entry.fault for entry in entries)
     return [entry.content for entry in entries]
 
@@ -68,7 +68,7 @@ def test_a_site_trains_on_its_own_images_and_keeps_all_it_makes_in_its_own_folde
     reply = send(oslo, order(config=tiny(training__optimizer_state="keep")))
     assert reply.content.metric_records["metrics"]["images"] == 10  # of 12, one each for validation and test
     assert not equal(from_record(reply.content.array_records["arrays"]), shared_trainer(tiny()).initial)
-    assert list((oslo / "state" / RUN).glob("*.npz")) and list((oslo / "stores").iterdir())
+    assert list((oslo / "private" / "state" / RUN).glob("*.npz")) and list((oslo / "private" / "stores").iterdir())
     assert files_outside(oslo) == before
 
 
@@ -171,12 +171,12 @@ def test_the_log_holds_what_was_asked_and_what_was_sent(oslo: Path) -> None:
 def test_without_a_log_nothing_is_done(oslo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in WORK:
         monkeypatch.setitem(WORK, kind, lambda content, node_config: pytest.fail("the order was carried out"))
-    (oslo / "audit.jsonl").mkdir()
+    (oslo / "private" / "audit.jsonl").mkdir()
     try:
         with pytest.raises(RuntimeError, match="^it cannot work with its disk: Is a directory$"):
             send(oslo, order())
     finally:
-        (oslo / "audit.jsonl").rmdir()
+        (oslo / "private" / "audit.jsonl").rmdir()
 
 
 @pytest.mark.parametrize("broken", ["no images", "no site.toml", "bad site.toml", "an image that is missing"])

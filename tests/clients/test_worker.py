@@ -26,9 +26,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a site that has joined; its workers end with the test."""
     monkeypatch.setenv(worker.JOINED, str(os.getpid()))
     folder = make_sites(tmp_path / "deploy") / "oslo"
-    (folder / "flower").mkdir(mode=0o700)
+    (folder / "private" / "flower").mkdir(mode=0o700)
     yield folder
-    worker.end(folder / "flower" / worker.FILE)
+    worker.end(folder / "private" / "flower" / worker.FILE)
 
 
 def file_of(site: Path) -> Path:

@@ -1,13 +1,16 @@
 """Every party gets what it needs, and nothing that belongs to another."""
 
+import itertools
 import shutil
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fedpolyp.errors import UsageError
+from fedpolyp.sites.check import checks
 from fedpolyp.sites.folders import make_federation, renew_certificate
 from fedpolyp.sites.proxy import nginx_config
 from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split
@@ -31,7 +34,8 @@ def test_each_party_has_its_own_secret_and_no_other(deploy: Path) -> None:
     for site in SITES:
         assert secrets(deploy / site) == {"site.key"}
         other = next(name for name in SITES if name != site)
-        assert not any(other in path.name or other in path.read_text() for path in (deploy / site).iterdir())
+        files = [path for path in (deploy / site).rglob("*") if path.is_file()]
+        assert not any(other in path.name or other in path.read_text() for path in files)
     keys = {(deploy / site / "site.key").read_bytes() for site in SITES}
     assert len(keys) == len(SITES)
 
@@ -91,14 +95,50 @@ def compose() -> list[str] | None:
 
 
 @pytest.mark.skipif(compose() is None, reason="there is no Docker Compose")
-def test_compose_accepts_the_recipe_and_asks_for_what_it_needs(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [*(compose() or ()), "--file", str(deploy / "oslo" / "compose.yaml"), "config"]
-    for name in ("FEDPOLYP_SOURCE", "FEDPOLYP_IMAGES", "FEDPOLYP_USER"):
+@pytest.mark.parametrize(
+    ("party", "needed"),
+    [
+        ("oslo", ["FEDPOLYP_SOURCE", "FEDPOLYP_IMAGES", "FEDPOLYP_USER"]),
+    ],
+)
+def test_compose_accepts_the_recipe_and_asks_for_what_it_needs(
+    deploy: Path, monkeypatch: pytest.MonkeyPatch, party: str, needed: list[str]
+) -> None:
+    command = [*(compose() or ()), "--file", str(deploy / party / "compose.yaml"), "config"]
+    for name in needed:
         said = subprocess.run(command, capture_output=True, text=True)
         assert said.returncode != 0
         monkeypatch.setenv(name, "1000:1000" if name == "FEDPOLYP_USER" else str(deploy))
     said = subprocess.run(command, capture_output=True, text=True)
-    assert said.returncode == 0 and "fed.example.org" in said.stdout, said.stderr
+    assert said.returncode == 0 and ("fed.example.org" if party == "oslo" else "9443") in said.stdout, said.stderr
+
+
+def test_what_a_site_writes_lies_in_the_one_folder_that_its_container_and_its_unit_may_write_to(deploy: Path) -> None:
+    settings = SiteSettings.load(deploy / "oslo" / "site.toml")
+    assert {path.parent for path in (settings.stores, settings.state, settings.audit, settings.flower)} == {
+        settings.private
+    }
+    assert settings.private.is_dir() and settings.private.parent == settings.folder
+    name = settings.private.name
+    site = yaml.safe_load((deploy / "oslo" / "compose.yaml").read_text())["services"]["site"]
+    assert site["read_only"]
+    assert [mount for mount in site["volumes"] if not mount.endswith(":ro")] == [f"./{name}:/site/{name}"]
+    unit = (deploy / "oslo" / "fedpolyp-oslo.service").read_text().splitlines()
+    assert f"ReadWritePaths=/opt/fedpolyp/oslo/{name}" in unit
+
+
+def test_a_container_of_a_site_is_on_no_network_but_one_without_a_way_out(deploy: Path) -> None:
+    recipe = yaml.safe_load((deploy / "oslo" / "compose.yaml").read_text())
+    assert recipe["services"]["site"]["networks"] == ["inside"]
+    inside = recipe["networks"]["inside"]
+    assert inside["internal"] and inside["driver_opts"] == {"com.docker.network.bridge.inhibit_ipv4": "true"}
+
+
+def test_a_check_names_the_folder_that_a_site_cannot_write_to(deploy: Path) -> None:
+    settings = SiteSettings.load(deploy / "oslo" / "site.toml")
+    settings.private.rmdir()
+    (disk,) = (finding for finding in itertools.islice(checks(settings), 2) if finding.about == "disk")
+    assert not disk.good and "private is missing or cannot be written to" in disk.text
 
 
 @pytest.mark.parametrize("names", [["Oslo"], ["a/b"], [".."], ["a b"], [""], ["a", "a"], []])
