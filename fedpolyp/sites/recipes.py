@@ -35,6 +35,8 @@ def of_coordinator(port: int) -> dict[str, str]:
     texts = {
         "start": _COORDINATOR_START,
         "fedpolyp-coordinator.service": _COORDINATOR_UNIT,
+        "Dockerfile": _IMAGE + _COORDINATOR_IMAGE,
+        "compose.yaml": _COORDINATOR_COMPOSE,
     }
     known = {"port": port, "installed": INSTALLED}
     return {name: Template(text).substitute(known) for name, text in texts.items()}
@@ -109,6 +111,14 @@ _SITE_IMAGE = """WORKDIR /site
 ENTRYPOINT ["fedpolyp", "site", "join", "--data", "/images"]
 """
 
+# The checkout is what 'site run' sends to the sites.
+_COORDINATOR_IMAGE = """RUN apt-get update \\
+    && apt-get install --yes --no-install-recommends nginx-light \\
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /coordinator
+ENTRYPOINT ["fedpolyp", "site", "serve"]
+"""
+
 _SITE_COMPOSE = """# Write into a file .env beside this one, then 'docker compose up -d' in this folder:
 #   FEDPOLYP_SOURCE=<checkout of fedpolyp>
 #   FEDPOLYP_IMAGES=<folder of images>
@@ -154,6 +164,27 @@ networks:
     # This machine has no address there: through one, every service that listens on all addresses could be reached.
     driver_opts: {com.docker.network.bridge.inhibit_ipv4: "true"}
   outside: {}
+"""
+
+_COORDINATOR_COMPOSE = """# Write into a file .env beside this one, then 'docker compose up -d' in this folder:
+#   FEDPOLYP_SOURCE=<checkout of fedpolyp>
+#   FEDPOLYP_USER=<user>:<group>, by number, who owns this folder; not root
+# The other commands run in the container: docker compose exec coordinator fedpolyp site register (or status, run)
+services:
+  coordinator:
+    build:
+      context: $${FEDPOLYP_SOURCE:?a checkout of fedpolyp}
+      dockerfile: $${PWD}/Dockerfile
+    restart: always
+    init: true
+    user: $${FEDPOLYP_USER:?the user and group, by number, that own this folder}
+    read_only: true
+    tmpfs: [/tmp]
+    environment: {HOME: /tmp}
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    volumes: [".:/coordinator"]
+    ports: ["$port:$port"]
 """
 
 _RELAY = """pid /tmp/nginx.pid;

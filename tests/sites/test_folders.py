@@ -99,6 +99,7 @@ def compose() -> list[str] | None:
     ("party", "needed"),
     [
         ("oslo", ["FEDPOLYP_SOURCE", "FEDPOLYP_IMAGES", "FEDPOLYP_USER"]),
+        ("coordinator", ["FEDPOLYP_SOURCE", "FEDPOLYP_USER"]),
     ],
 )
 def test_compose_accepts_the_recipe_and_asks_for_what_it_needs(
