@@ -233,24 +233,29 @@ this site is recognised by its key (`site.key`, made for it alone: keep it here,
 - if an order is refused or fails: one line that says why, without names of files or folders
 - the site's name and public key, this machine's address on the network, and when it was connected
 
-**What never leaves:** images, masks, file names, paths, patient data of any kind. (Weights and per-image scores are
-made from images, and research has shown that something about single images can sometimes be inferred from them. They
-should be handled as derived from patient data, not as anonymous.)
+**What never leaves:** images, masks, file names, paths, patient data of any kind. One exception: if Flower itself fails
+before this program's code runs (say, a full disk while it unpacks what it was sent), its own error text goes to the
+coordinator, and may name a path below `private/flower/`. (Weights and per-image scores are made from images, and
+research has shown that something about single images can sometimes be inferred from them. They should be handled as
+derived from patient data, not as anonymous.)
 
 ## What the coordinator may ask
 
 Two messages: *train* and *evaluate*. Both name the experiment's settings and no place: images come only from the
-folder that `site.toml` names, private state goes only into this folder, and an order for another hospital, of another
-kind, or beyond the `[limits]` in `site.toml` is refused. `audit.jsonl` keeps what was asked and what was sent, with
-sizes and SHA-256; `fedpolyp site log` shows it and whether it was changed afterwards.
+folder that `site.toml` names, what the site keeps goes only into `private/` here, and an order for another hospital, of
+another kind, or beyond the `[limits]` in `site.toml` is refused. `private/audit.jsonl` keeps what was asked and what
+was sent, with sizes and SHA-256; `fedpolyp site log` shows it. Each entry holds the hash of the one before, so an entry
+that was changed, or lost in the middle, shows. The hashes hold no secret: whoever can write the file can compute all of
+them anew. Note the last hash elsewhere now and then: a log that was rewritten no longer holds it.
 
 ## What joining means for trust
 
 **Joining means running the coordinator's code.** The program that trains is sent by the coordinator with each run, and
 Flower, which carries it, has no supported way to pin which program that may be. The limits and the audit log are part
-of that program: they bind what orders may ask, and they prove that a log was not changed later, but they do not bind a
-coordinator who ships other code. $container What a hostile
-coordinator could still take is what its code reads and sends through that one connection.
+of that program: they bind what orders may ask, not a coordinator who ships other code, which could rewrite
+the log, too.
+$container
+What a hostile coordinator could still take is what its code reads and sends through that one connection.
 
 A compromised hospital cannot reach the others: sites reach only the part of the coordinator that hands out orders and
 takes replies, with their own key. It can send wrong weights; the coordinator checks names, shapes and finite values.
