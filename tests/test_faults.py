@@ -126,14 +126,14 @@ def test_a_program_that_is_there_by_half_costs_one_order_and_names_no_folder(
     deployment = two_sites
     run, followed = deployment.new_run(tmp_path / "run", ENDLESS, "--min-replies=0.3")
     followed.finished_round(lambda record: record["round"] == 1)
-    (program,) = (deployment.folder / "oslo" / "flower" / "apps").iterdir()
+    (program,) = (deployment.folder / "oslo" / "private" / "flower" / "apps").iterdir()
     (program / "clients" / "audited.py").write_text("")  # as a full disk or a kill may leave it
     record = followed.finished_round(refusing("oslo"))
     reason = record["refused"][0]["reason"]
     assert "cannot import name 'AuditedApp'" in reason
-    assert "/proc/self/cwd/flower/apps/" in reason and str(deployment.folder) not in reason
+    assert "/proc/self/cwd/private/flower/apps/" in reason and str(deployment.folder) not in reason
     followed.finished_round(again("oslo", record["round"]))
-    entries = audit.read(deployment.folder / "oslo" / "audit.jsonl")
+    entries = audit.read(deployment.folder / "oslo" / "private" / "audit.jsonl")
     assert any("the program did not start" in entry.content.get("reason", "") for entry in entries)
     assert run.interrupt() == 1
 

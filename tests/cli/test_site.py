@@ -48,14 +48,16 @@ def test_join_begins_without_what_an_earlier_start_left_by_half_and_makes_files_
     deploy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oslo = deploy / "oslo"
-    (oslo / "flower" / "apps" / "half").mkdir(parents=True)
-    (oslo / "flower" / "worker.json").write_bytes(b"")  # of a power cut
-    oslo.chmod(0o755)  # scp or zip lose the mode
+    kept = oslo / "private"
+    (kept / "flower" / "apps" / "half").mkdir(parents=True)
+    (kept / "flower" / "worker.json").write_bytes(b"")  # of a power cut
+    for folder in (oslo, kept):
+        folder.chmod(0o755)  # scp or zip lose the mode
     monkeypatch.setenv(worker.JOINED, "")
 
     def stay(*_: object) -> None:
-        assert not (oslo / "flower" / "apps").exists() and not (oslo / "flower" / "worker.json").exists()
-        write_text(oslo / "state" / "000001.npz", "moments")
+        assert not (kept / "flower" / "apps").exists() and not (kept / "flower" / "worker.json").exists()
+        write_text(kept / "state" / "000001.npz", "moments")
 
     monkeypatch.setattr(commands, "keep_running", stay)
     before = os.umask(0o022)
@@ -64,12 +66,12 @@ def test_join_begins_without_what_an_earlier_start_left_by_half_and_makes_files_
     finally:
         os.umask(before)
     for made in ("state", "state/000001.npz"):
-        assert stat.S_IMODE((oslo / made).stat().st_mode) & 0o077 == 0
+        assert stat.S_IMODE((kept / made).stat().st_mode) & 0o077 == 0
 
 
 def test_what_fails_before_the_program_starts_names_no_folder_of_the_site(deploy: Path, tmp_path: Path) -> None:
     said = fedpolyp("join", "--folder", str(deploy / "oslo"), "--data", str(tmp_path), "--print-command")
-    assert f"cd {deploy / 'oslo'} && FLWR_HOME=/proc/self/cwd/flower " in said
+    assert f"cd {deploy / 'oslo'} && FLWR_HOME=/proc/self/cwd/private/flower " in said
 
 
 def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_site_that_has_all_it_needs_has_nothing_to_mend(site: Path) -> None:
 def test_the_experiment_that_is_expected_is_the_one_that_is_tried(site: Path) -> None:
     good, _ = found(site, tiny(data__image_size=48, training__batch_size=3))
     assert "a step of 3 images at 48 pixels" in good["training"]
-    assert [folder.name for folder in (site / "stores").iterdir() if "-48px-" in folder.name]
+    assert [folder.name for folder in (site / "private" / "stores").iterdir() if "-48px-" in folder.name]
 
 
 def spoil_key(site: Path, _: pytest.MonkeyPatch) -> None:

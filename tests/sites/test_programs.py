@@ -15,7 +15,7 @@ SENDING = "\x1b[92mINFO \x1b[0m:      Sending: train message (ID: 4567)\n"
 
 @pytest.fixture
 def site(tmp_path: Path) -> SiteSettings:
-    (tmp_path / "flower" / "apps" / "half").mkdir(parents=True)
+    (tmp_path / "private" / "flower" / "apps" / "half").mkdir(parents=True)
     return SiteSettings(folder=tmp_path, name="oslo", coordinator="localhost:9443")
 
 
