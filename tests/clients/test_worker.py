@@ -108,7 +108,8 @@ def test_another_experiment_takes_the_workers_place_for_threads_and_graphs_are_f
 ) -> None:
     first = process_of(send(site, order()).content)
     other = tiny(**setting)
-    second = process_of(send(site, order(config=other), arrays=shared_trainer(other).initial).content)
+    start = shared_trainer(tiny(**setting | {"training__threads": 1})).initial
+    second = process_of(send(site, order(config=other), arrays=start).content)
     assert os.waitpid(first, 0) == (first, 0) and second != first
     assert json.loads(file_of(site).read_bytes())["process"] == second
 
