@@ -175,6 +175,27 @@ def test_a_site_with_an_unregistered_key_is_told_so_and_gets_in_once_it_is_regis
         check.says("s for one pass over the training images")
 
 
+def test_a_site_with_a_new_key_is_let_in_with_it_alone_until_it_is_unregistered(tmp_path: Path) -> None:
+    with Deployment(tmp_path, ["oslo"]) as deployment:
+        deployment.serve()
+        deployment.register()
+        oslo, folder = deployment.join("oslo"), deployment.folder / "oslo"
+        oslo.says("SuperNode ID:")
+        shutil.copytree(folder, deployment.folder / "thief")
+        for file in ("site.key", "oslo.pub"):
+            (folder / file).unlink()
+        assert deployment.start("keygen", "keygen", f"--folder={folder}").ends() == 0
+        shutil.copyfile(folder / "oslo.pub", deployment.coordinator / "sites" / "oslo.pub")
+        deployment.register()
+        deployment.join("thief").says("the coordinator does not let this site in: its key is not registered")
+        # The connection with the old key was ended, too.
+        wait_until(lambda: oslo.said().count("SuperNode ID:") == 2, "oslo is back with its new key")
+        unregister = deployment.start("unregister", "unregister", "oslo", f"--folder={deployment.coordinator}")
+        assert unregister.ends() == 0, unregister.said()
+        oslo.says("the coordinator does not let this site in: its key is not registered")
+        assert "not registered" in deployment.status()
+
+
 def test_a_bad_certificate_is_told_and_the_site_gets_in_with_a_renewed_one(tmp_path: Path) -> None:
     with Deployment(tmp_path, ["oslo"]) as deployment:
         ours = Authority.load(*(deployment.folder / "authority" / f"ca.{kind}" for kind in ("key", "crt")))

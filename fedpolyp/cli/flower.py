@@ -25,6 +25,26 @@ _REFUSED = "Exit Code: 305"
 _DEAF = ("SSL/TLS handshake error detected", "Failed to send message", "Failed to receive message")
 
 
+_TAKEN_OUT = "unregistered"
+_NO_ANSWER = "the coordinator does not answer: is 'fedpolyp site serve' running?"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A site as the SuperLink knows it; one that was taken out stays known, so that its key is never let in again."""
+
+    id: int
+    site: str
+    key: bytes  # public, in PEM
+    state: str  # 'registered' (and never seen), 'online', 'offline' or 'unregistered'
+    since: str
+
+    @property
+    def let_in(self) -> bool:
+        """Whether its key opens the door."""
+        return self.state != _TAKEN_OUT
+
+
 @dataclass(frozen=True)
 class Command:
     """A program with its arguments, and what it needs in its environment beside what is there."""
@@ -70,7 +90,7 @@ class Command:
         if process.returncode or not plain.get("success", False):
             why = str(plain.get("error-message") or complained.strip() or "it did not say why")
             if "Connection to the SuperLink is unavailable" in why:
-                raise FedpolypError("the coordinator does not answer: is 'fedpolyp site serve' running?")
+                raise FedpolypError(_NO_ANSWER)
             raise FedpolypError(f"'{' '.join(self.arguments[:3])}' failed: {' '.join(why.split())}")
         return plain
 
@@ -132,6 +152,41 @@ def register(settings: CoordinatorSettings, site: str) -> Command:
         "--format",
         "json",
     )
+
+
+def unregister(settings: CoordinatorSettings, node: Node) -> Command:
+    """Take a site's key back for good: the SuperLink refuses it from now on."""
+    return control(settings, "supernode", "unregister", str(node.id), CONNECTION, "--format", "json")
+
+
+def nodes(settings: CoordinatorSettings) -> list[Node]:
+    """All sites that the SuperLink knows, in the order in which they were registered.
+
+    `flwr supernode list` prints neither their names nor their keys, so this asks as that command asks.
+
+    Raises:
+        FedpolypError: the SuperLink does not answer.
+    """
+    # Imported only here: Flower's part for this is slow to load, and no other command needs it.
+    import httpx
+    from flwr.proto.control_pb2 import ListNodesRequest
+    from flwr.supercore.control import ControlHttpClient
+
+    address, authority = f"127.0.0.1:{settings.control_port}", settings.authority.read_bytes()
+    client = ControlHttpClient.from_server_address(address, False, authority, ())
+    try:
+        found = client.ListNodes(ListNodesRequest()).nodes_info
+    except httpx.TransportError:
+        raise FedpolypError(_NO_ANSWER) from None
+    except httpx.HTTPError as error:
+        raise FedpolypError(f"the coordinator's SuperLink does not list its sites: {error}") from None
+    finally:
+        client.close()
+    since = {"online": "last_activated_at", "offline": "last_deactivated_at"}
+    return [
+        Node(node.node_id, node.name, node.public_key, node.status, getattr(node, since.get(node.status, ""), ""))
+        for node in sorted(found, key=lambda node: node.registered_at)
+    ]
 
 
 def submit(settings: CoordinatorSettings, app: Path, run_config: Mapping[str, str]) -> Command:

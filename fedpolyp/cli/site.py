@@ -50,12 +50,22 @@ def init(
 
 
 @app.command()
-def renew(out: Annotated[Path, typer.Option(help="the folder that 'site init' made")]) -> None:
+def renew(
+    out: Annotated[Path | None, typer.Option(help="the folder that 'site init' made, with both of the others")] = None,
+    authority: Annotated[Path | None, typer.Option(help="the authority's folder  [dim]\\[OUT/authority][/dim]")] = None,
+    coordinator: Annotated[
+        Path | None, typer.Option(help="the coordinator's folder  [dim]\\[OUT/coordinator][/dim]")
+    ] = None,
+) -> None:
     """Give the coordinator a new certificate of the same authority; sites need not change anything."""
     from fedpolyp.sites.folders import renew_certificate
 
-    renew_certificate(out)
-    _console().print(f"{out / 'coordinator'}: server.crt and server.key are new; restart 'fedpolyp site serve'")
+    if out is not None:
+        authority, coordinator = authority or out / "authority", coordinator or out / "coordinator"
+    if authority is None or coordinator is None:
+        raise UsageError("name the folder that 'site init' made with --out, or --authority and --coordinator")
+    renew_certificate(authority, coordinator)
+    _console().print(f"{coordinator}: server.crt and server.key are new; restart 'fedpolyp site serve'")
 
 
 @app.command()
@@ -97,31 +107,63 @@ def register(
     folder: CoordinatorFolder = Path("."),
     print_command: PrintCommand = False,
 ) -> None:
-    """Let sites in, by the public keys in the coordinator's folder; the coordinator must be serving."""
-    import json
+    """Let sites in, by the public keys in the coordinator's folder; the coordinator must be serving.
 
-    from fedpolyp.files import write_text
-    from fedpolyp.sites.certificates import read_public_key
+    A site whose public key has changed is let in with the new one; its old one is refused from then on.
+    """
+    from fedpolyp.sites.certificates import public_key_pem, read_public_key
 
     settings = CoordinatorSettings.load(folder)
     names = sites or list(settings.sites)
     check_names(names)
-    known = _nodes(settings)
     for name in names:
         if name not in settings.sites:
             raise UsageError(f"'{name}' is not among the sites in coordinator.toml: {', '.join(settings.sites)}")
-        read_public_key(settings.public_key(name))
+    keys = {name: public_key_pem(read_public_key(settings.public_key(name))) for name in names}
     if print_command:
         _print(*(flower.register(settings, name) for name in names))
         return
     flower.write_connection(settings)
-    for name in names:
-        if name in known:
-            _console().print(f"{name} is registered already")
+    known = flower.nodes(settings)
+    refused = []
+    for name, key in keys.items():
+        holder = next((node for node in known if node.key == key), None)
+        if holder is not None and (holder.site != name or not holder.let_in):
+            whose = f"{'the' if holder.let_in else 'a former'} key of {holder.site}"
+            refused.append(f"{settings.public_key(name)} is {whose}")
             continue
-        known[name] = str(flower.register(settings, name).answer()["node-id"])
-        write_text(settings.nodes, json.dumps(known, indent=1) + "\n")
+        _take_out(settings, [node for node in known if node.site == name and node.let_in and node.key != key])
+        if holder is None:
+            flower.register(settings, name).answer()
         _console().print(f"{name} is registered")
+    if refused:
+        raise FedpolypError(
+            f"{'; '.join(refused)}; no key is let in twice: make a new one with 'fedpolyp site keygen', after removing "
+            "the old files"
+        )
+
+
+@app.command()
+def unregister(
+    sites: Annotated[list[str], typer.Argument(help="the sites' names")],
+    folder: CoordinatorFolder = Path("."),
+    print_command: PrintCommand = False,
+) -> None:
+    """Let sites in no longer, for good: a site comes back only with a new key; the coordinator must be serving."""
+    settings = CoordinatorSettings.load(folder)
+    flower.write_connection(settings)
+    let_in = [node for node in flower.nodes(settings) if node.let_in]
+    for name in sites:
+        if name not in {node.site for node in let_in}:
+            known = ", ".join(sorted({node.site for node in let_in})) or "none is"
+            raise UsageError(f"'{name}' is not among the registered sites: {known}")
+    chosen = [node for node in let_in if node.site in sites]
+    if print_command:
+        _print(*(flower.unregister(settings, node) for node in chosen))
+        return
+    _take_out(settings, chosen)
+    for name in sites:
+        _console().print(f"{name} is not let in any more")
 
 
 @app.command()
@@ -213,22 +255,19 @@ def status(folder: CoordinatorFolder = Path("."), print_command: PrintCommand = 
     from fedpolyp.sites.progress import last_doings
 
     settings = CoordinatorSettings.load(folder)
-    command = flower.control(settings, "supernode", "list", flower.CONNECTION, "--format", "json")
     if print_command:
-        _print(command)
+        _print(flower.control(settings, "supernode", "list", flower.CONNECTION))
         return
-    flower.write_connection(settings)
-    listed = {node["node-id"]: node for node in command.answer()["nodes"]}
-    nodes = _nodes(settings)
+    nodes = {node.site: node for node in flower.nodes(settings) if node.let_in}
+    sites = [*settings.sites, *sorted(nodes.keys() - set(settings.sites))]
     folders = sorted(settings.runs_folder.glob("*/progress.jsonl"), key=lambda file: file.stat().st_mtime)
-    doings = dict(last_doings(RunFolder(folders[-1].parent), settings.sites)) if folders else {}
+    doings = dict(last_doings(RunFolder(folders[-1].parent), sites)) if folders else {}
     newest = f", last in {folders[-1].parent.name}" if folders else ""
     table = plain_table(None, "site", "state", "since (UTC)", f"what it did{newest}", numbers_from=99)
-    for site in settings.sites:
-        node = listed.get(nodes.get(site, ""), {})
-        state = node.get("status", "not registered")
-        since = node.get({"online": "online-at", "offline": "offline-at"}.get(state, ""), "")
-        table.add_row(site, state, since[:19], doings.get(site, ""))
+    for site in sites:
+        node = nodes.get(site)
+        state, since = ("not registered", "") if node is None else (node.state, node.since[:19].replace("T", " "))
+        table.add_row(site, state, since, doings.get(site, ""))
     _console().print(table)
 
 
@@ -344,6 +383,11 @@ def _ended(events: list[dict[str, Any]], run: "RunFolder", watcher: "Watcher") -
     return False
 
 
+def _take_out(settings: CoordinatorSettings, nodes: list[flower.Node]) -> None:
+    for node in nodes:
+        flower.unregister(settings, node).answer()
+
+
 def _finish(run: "RunFolder", quiet: bool) -> None:
     from fedpolyp import checkpoints
     from fedpolyp.data.source import open_source
@@ -386,12 +430,6 @@ def _checkout(chosen: Path | None) -> Path:
     if not (folder / "pyproject.toml").is_file() or not (folder / "clients").is_dir():
         raise UsageError(f"{folder} is not a checkout of fedpolyp, whose code the sites would run; name one with --app")
     return folder
-
-
-def _nodes(settings: CoordinatorSettings) -> dict[str, str]:
-    import json
-
-    return dict(json.loads(settings.nodes.read_text())) if settings.nodes.exists() else {}
 
 
 def _print(*commands: flower.Command) -> None:

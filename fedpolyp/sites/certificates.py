@@ -91,8 +91,8 @@ def write_site_key(private: Path, site: str) -> Path:
     return public
 
 
-def read_public_key(path: Path) -> str:
-    """The public key in the OpenSSH file `path`, in one line.
+def read_public_key(path: Path) -> ec.EllipticCurvePublicKey:
+    """The public key in the OpenSSH file `path`.
 
     Raises:
         UsageError: it is a private key, or no public key on P-384.
@@ -109,7 +109,12 @@ def read_public_key(path: Path) -> str:
         raise UsageError(f"{path} is not a public key: {error}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise UsageError(f"{path} is not a key on the curve P-384, which 'fedpolyp site keygen' makes")
-    return content.decode().strip()
+    return key
+
+
+def public_key_pem(key: ec.EllipticCurvePublicKey) -> bytes:
+    """`key` in PEM, as the SuperLink knows sites."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -37,14 +37,16 @@ def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_
             shutil.copyfile(public, CoordinatorSettings.load(out / "coordinator").public_key(site))
 
 
-def renew_certificate(out: Path) -> None:
-    """Give the coordinator of the federation in `out` a new key and certificate of the same authority and names.
+def renew_certificate(authority_folder: Path, coordinator: Path) -> None:
+    """Give the coordinator of the folder `coordinator` a new key and certificate of the same authority and names.
 
     Raises:
-        FedpolypError: the authority's folder is not there or not whole.
+        FedpolypError: a folder is not there or not whole, or the sites trust another authority.
     """
-    authority = Authority.load(out / "authority" / "ca.key", out / "authority" / "ca.crt")
-    settings = CoordinatorSettings.load(out / "coordinator")
+    authority = Authority.load(authority_folder / "ca.key", authority_folder / "ca.crt")
+    settings = CoordinatorSettings.load(coordinator)
+    if settings.authority.read_bytes() != certificate_pem(authority.certificate):
+        raise UsageError(f"{authority_folder} is not the authority of {coordinator}, whose ca.crt is another one's")
     settings.key.unlink(missing_ok=True)
     _write_server(settings.folder, authority, settings.host)
 

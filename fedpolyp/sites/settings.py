@@ -14,6 +14,7 @@ from fedpolyp.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_TAKEN = ("authority", "coordinator")  # the other folders of a federation
 
 
 class Refusal(ValueError):
@@ -197,11 +198,6 @@ class CoordinatorSettings(Table):
         return self.folder / "superlink.db"
 
     @property
-    def nodes(self) -> Path:
-        """Which of Flower's nodes is which site."""
-        return self.folder / "nodes.json"
-
-    @property
     def runs_folder(self) -> Path:
         """The folder of run folders."""
         return self.folder / self.runs
@@ -220,12 +216,14 @@ def check_names(names: list[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name):
             raise UsageError(f"a site's name has lower-case letters, digits and hyphens, 63 at most; got '{name}'")
+        if name in _TAKEN:
+            raise UsageError(f"no site can be called {' or '.join(_TAKEN)}: so the other folders are called")
     if len(set(names)) < len(names) or not names:
         raise UsageError(f"sites must be named once each; got '{','.join(names)}'")
 
 
-def check_host(host: str) -> None:
-    """Refuse what is neither a host name nor an IP address.
+def check_host(host: str, option: str = "--coordinator") -> None:
+    """Refuse what is neither a host name nor an IP address, and was given with `option`.
 
     Raises:
         UsageError: it is neither.
@@ -235,7 +233,7 @@ def check_host(host: str) -> None:
     except ValueError:
         if _HOST.fullmatch(host):
             return
-        raise UsageError(f"--coordinator takes a host name or an IP address without a port; got '{host}'") from None
+        raise UsageError(f"{option} takes a host name or an IP address without a port; got '{host}'") from None
 
 
 def _read(file: Path) -> dict[str, Any]:

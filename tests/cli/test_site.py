@@ -14,7 +14,6 @@ from fedpolyp.errors import FedpolypError
 from fedpolyp.files import write_text
 from fedpolyp.sites import audit
 
-
 def fedpolyp(*arguments: str) -> str:
     """What the command prints; raises what it raises."""
     outcome = CliRunner().invoke(app, ["site", *arguments])
@@ -92,6 +91,11 @@ def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Pat
         (["run", "--folder", "{}/coordinator", "--arm", "pooled"], "real sites are federated"),
         (["run", "--folder", "{}/coordinator", "--resume", "x", "--rounds", "3"], "goes on with the run as it is"),
         (["run", "--folder", "{}/coordinator", "--app", "{}"], "is not a checkout"),
+        (["renew", "--authority", "{}/authority"], "name the folder that 'site init' made with --out, or"),
+        (
+            ["init", "--coordinator", "a", "--sites", "authority", "--out", "{}/new"],
+            "no site can be called authority or",
+        ),
         (["keygen", "--folder", "{}/oslo"], "never overwritten"),
         (["log", "--folder", "{}/oslo"], "cannot read the audit log"),
     ],
@@ -119,3 +123,11 @@ def test_the_log_shows_its_entries_and_that_one_was_changed(deploy: Path) -> Non
     log.write_bytes(log.read_bytes().replace(b'"bytes": 17', b'"bytes": 18', 1))
     with pytest.raises(FedpolypError, match="line 1 was changed after it was written"):
         fedpolyp("log", "--folder", str(deploy / "oslo"))
+
+
+def test_the_authority_may_lie_elsewhere_when_the_certificate_is_renewed(deploy: Path, tmp_path: Path) -> None:
+    (deploy / "authority").rename(tmp_path / "stick")
+    (deploy / "coordinator").rename(tmp_path / "opt")
+    before = (tmp_path / "opt" / "server.crt").read_bytes()
+    said = fedpolyp("renew", "--authority", str(tmp_path / "stick"), "--coordinator", str(tmp_path / "opt"))
+    assert "restart 'fedpolyp site serve'" in said and (tmp_path / "opt" / "server.crt").read_bytes() != before

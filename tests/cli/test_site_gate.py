@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from fedpolyp.cli import flower
+from fedpolyp.errors import FedpolypError
+from fedpolyp.sites.certificates import write_site_key
 from fedpolyp.sites.connection import connect, faults_of
 from fedpolyp.sites.folders import make_federation
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 from scripts.deploy_demo import free_port
+from tests.cli.test_site import fedpolyp
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,15 +63,16 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert not listens(door) and not listens(control)
 
 
-def post(deploy: Path, path: str) -> int:
-    """The HTTP status that a hospital gets which posts an empty request to `path`, spelled exactly so."""
+def post(deploy: Path, path: str) -> tuple[int, bytes]:
+    """The HTTP status and answer that a hospital gets which posts an empty request to `path`, spelled exactly so."""
     site = SiteSettings.load(deploy / "mallory" / "site.toml")
     host, _, port = site.coordinator.rpartition(":")
     trusted = ssl.create_default_context(cafile=str(site.authority))
     connection = http.client.HTTPSConnection(host, int(port), context=trusted, timeout=60)
     try:
         connection.request("POST", path, b"", {"Content-Type": "application/protobuf"})
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
@@ -93,11 +97,14 @@ def post(deploy: Path, path: str) -> int:
     ],
 )
 def test_sites_reach_nothing_but_the_fleet_api(deploy: Path, path: str) -> None:
-    assert post(deploy, path) in (400, 404)
+    status, answer = post(deploy, path)
+    # The SuperLink, too, knows some of these paths not: that it was not even asked, only nginx's own page tells.
+    assert status in (400, 404) and b"<center>nginx</center>" in answer
 
 
 def test_a_request_without_a_sites_signature_is_refused(deploy: Path) -> None:
-    assert post(deploy, "/v1/fleet/pull-messages") in (401, 403)
+    status, answer = post(deploy, "/v1/fleet/pull-messages")
+    assert status in (401, 403) and b"nginx" not in answer
 
 
 def as_coordinator_through_the_door(deploy: Path) -> CoordinatorSettings:
@@ -125,16 +132,35 @@ def test_a_hospital_can_neither_register_a_node_nor_submit_a_run(deploy: Path) -
     assert "404" in refusal(flower.submit(played, ROOT, {"sites": "/tmp"}))
     own = CoordinatorSettings.load(deploy / "coordinator")
     flower.write_connection(own)
-    listed = flower.control(own, "supernode", "list", flower.CONNECTION, "--format", "json").answer()
-    assert listed["nodes"] == []
+    assert "mallory" not in {node.site for node in flower.nodes(own)}
     runs = flower.control(own, "list", flower.CONNECTION, "--format", "json").answer()
     assert runs["runs"] == []
 
 
-def test_the_control_api_is_not_on_the_public_port_but_on_loopback(deploy: Path) -> None:
+def test_a_registration_that_was_cut_short_goes_on_where_it_was(deploy: Path) -> None:
     own = CoordinatorSettings.load(deploy / "coordinator")
     flower.write_connection(own)
-    assert flower.register(own, "oslo").answer()["node-id"]
+    assert flower.register(own, "mallory").answer()["node-id"]  # as if 'site register' had been killed just then
+    said = fedpolyp("register", "--folder", str(own.folder))
+    assert "oslo is registered" in said and "mallory is registered" in said
+    assert sorted(node.site for node in flower.nodes(own) if node.let_in) == ["mallory", "oslo"]
+
+
+def test_a_key_that_was_taken_out_keeps_nobody_else_from_being_registered(deploy: Path) -> None:
+    own = CoordinatorSettings.load(deploy / "coordinator")
+    fedpolyp("register", "--folder", str(own.folder))
+    unregister = ("unregister", "mallory", "--folder", str(own.folder))
+    assert "flwr supernode unregister" in fedpolyp(*unregister, "--print-command")
+    assert "mallory is not let in any more" in fedpolyp(*unregister)
+    edit = own.folder / "coordinator.toml"
+    edit.write_text(edit.read_text().replace('"mallory"]', '"mallory", "tromso"]'))
+    write_site_key(deploy / "tromso.key", "tromso")
+    shutil.copyfile(deploy / "tromso.pub", own.public_key("tromso"))
+    with pytest.raises(FedpolypError, match="a former key of mallory; no key is let in twice"):
+        fedpolyp("register", "--folder", str(own.folder))
+    assert sorted(node.site for node in flower.nodes(own) if node.let_in) == ["oslo", "tromso"]
+    with pytest.raises(FedpolypError, match="'mallory' is not among the registered sites: oslo, tromso"):
+        fedpolyp(*unregister)
 
 
 def test_a_site_sees_that_it_can_connect(deploy: Path) -> None:

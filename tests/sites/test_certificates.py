@@ -2,7 +2,6 @@
 
 import ssl
 import stat
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -89,8 +88,7 @@ def test_a_sites_key_is_private_on_p384_and_fits_its_public_key(tmp_path: Path) 
     assert public == tmp_path / "oslo.pub" and mode(tmp_path / "site.key") == 0o600
     key = load_ssh_private_key((tmp_path / "site.key").read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1)
-    said = subprocess.run(["ssh-keygen", "-y", "-f", tmp_path / "site.key"], capture_output=True, text=True)
-    assert said.returncode != 0 or said.stdout.split()[:2] == read_public_key(public).split()[:2]
+    assert read_public_key(public) == key.public_key()
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:

@@ -142,7 +142,9 @@ def test_a_check_names_the_folder_that_a_site_cannot_write_to(deploy: Path) -> N
     assert not disk.good and "private is missing or cannot be written to" in disk.text
 
 
-@pytest.mark.parametrize("names", [["Oslo"], ["a/b"], [".."], ["a b"], [""], ["a", "a"], []])
+@pytest.mark.parametrize(
+    "names", [["Oslo"], ["a/b"], [".."], ["a b"], [""], ["a", "a"], [], ["authority"], ["a", "coordinator"]]
+)
 def test_names_that_are_none_are_refused(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(UsageError, match="site"):
         make_federation(tmp_path / "deploy", "localhost", 9443, names)
@@ -164,9 +166,17 @@ def test_a_folder_that_is_there_is_left_as_it_is(deploy: Path) -> None:
 
 def test_a_renewed_certificate_is_new_and_of_the_same_authority(deploy: Path) -> None:
     before = (deploy / "coordinator" / "server.crt").read_bytes()
-    renew_certificate(deploy)
+    renew_certificate(deploy / "authority", deploy / "coordinator")
     after = (deploy / "coordinator" / "server.crt").read_bytes()
     assert after != before and stat.S_IMODE((deploy / "coordinator" / "server.key").stat().st_mode) == 0o600
+
+
+def test_a_certificate_of_another_authority_than_the_sites_trust_is_not_made(deploy: Path, tmp_path: Path) -> None:
+    make_federation(tmp_path / "other", "localhost", 9443, SITES)
+    before = (deploy / "coordinator" / "server.key").read_bytes()
+    with pytest.raises(UsageError, match="is not the authority of"):
+        renew_certificate(tmp_path / "other" / "authority", deploy / "coordinator")
+    assert (deploy / "coordinator" / "server.key").read_bytes() == before
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx")
