@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder to keep everything in [a temporary one, removed]")
     parser.add_argument("settings", nargs="*", help=f"after --: options of 'site run' [{' '.join(SETTINGS)}]")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, end)
     folder = chosen.out or Path(tempfile.mkdtemp(prefix="deploy-demo-"))
     try:
         (share_out if chosen.data else draw)(folder / "images", chosen)
@@ -39,6 +41,12 @@ def main() -> int:
     finally:
         if chosen.out is None:
             shutil.rmtree(folder)
+
+
+def end(*_: object) -> None:
+    """Leave by the way that ends everything which was started; a second signal does not cut that short."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
 
 
 def play(folder: Path, chosen: argparse.Namespace) -> int:
@@ -101,12 +109,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, seconds: float = 120) -> None:
+def wait_for(port: int, seconds: float = 120, host: str = "127.0.0.1") -> None:
     """Wait until somebody listens on `port`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection((host, port), 1).close()
             return
         except OSError:
             if time.monotonic() > deadline:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites import audit
-from tests.deployed import processes_of, simulation_of
+from tests.deployed import processes_of, simulation_of, wait_until
 from tests.tiny import final
 
 ROOT = Path(__file__).parents[1]
@@ -48,3 +49,17 @@ def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp
     simulated = simulation_of(real, demo / "deploy", images, demo / "images" / "held-out", tmp_path)
     here, there = final(real, real.config()), final(simulated, simulated.config())
     assert equal(here.arrays, there.arrays) and equal(here.strategy, there.strategy)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx")
+def test_a_demo_that_is_told_to_end_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "deploy_demo.py"), "--images", "20", "--sites", "oslo"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    with (tmp_path / "said").open("w") as said:
+        demo = subprocess.Popen(script, env=environment, stdout=said, stderr=said)
+    wait_until(lambda: list(tmp_path.glob("deploy-demo-*/deploy/oslo/flower/*")), "the site has joined")
+    demo.terminate()
+    assert demo.wait() == 128 + signal.SIGTERM
+    wait_until(lambda: processes_of(tmp_path) == [], "all has ended")
+    assert not list(tmp_path.glob("deploy-demo-*"))
