@@ -1,6 +1,5 @@
 """The ServerApp that `flwr run` starts: the same federation, with its settings out of Flower's run config."""
 
-import hashlib
 import logging
 import threading
 import tomllib
@@ -16,9 +15,11 @@ from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import Partition, deal
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.runs import RunFolder
+from fedpolyp.sites.handover import handed_over, name_at_sites
 from fedpolyp.sites.progress import FileWatcher, progress_file
-from fedpolyp.watcher import Watcher
+from fedpolyp.watcher import Watcher, Watchers
 from server.rounds import Federation
 
 _log = logging.getLogger("flwr")
@@ -31,10 +32,10 @@ def main(grid: Grid, context: Context) -> None:
     """Run the experiment of the run config: `config` (a TOML file), `out` (a folder), `overrides`; '' for the defaults.
 
     `overrides` are single settings that win over the file: 'federation.rounds=3 training.loss="bce"'. With `sites`, the
-    nodes are real hospitals, and the run is the one whose folder `sites` names.
+    nodes are real hospitals, and the run is the one that was handed over by that name.
     """
     if real := str(context.run_config.get("sites", "")):
-        at_sites(grid, RunFolder(Path(real)))
+        at_sites(grid, handed_over(real), str(context.run_id))
         return
     config, out = experiment(context.run_config), str(context.run_config.get("out", ""))
     store = open_source(config.data, config.data_seed)
@@ -61,28 +62,28 @@ def experiment(run_config: Mapping[str, Any]) -> Config:
     return config
 
 
-def at_sites(grid: Grid, run: RunFolder) -> None:
+def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
     """Carry the run of a folder that 'fedpolyp site run' has made to its last round, at real hospitals.
 
-    What happens is told in a file of the folder, which that command follows.
+    What happens, to the very first failure, is told in a file of the folder, which that command follows.
 
     Raises:
         FedpolypError: the run cannot go on; its folder holds every complete round.
     """
-    config, partition = run.config(), run.partition()
-    with run.locked():
-        watcher = FileWatcher(progress_file(run))
-        try:
+    told = FileWatcher(progress_file(run), flower_run)
+    try:
+        with run.locked():
+            config, partition = run.config(), run.partition()
             store = open_source(config.data, config.data_seed) if partition.heldout else None
-            name = hashlib.sha256((run.path / "environment.json").read_bytes()).hexdigest()[:32]
+            watcher, name = Watchers(told, EventWriter(run)), name_at_sites(run)
             Federation(config, run, store, partition, watcher, threading.Event(), name).run_on(grid)
-        except FedpolypError as error:
-            watcher.tell("failed", reason=str(error))
-            raise
-        except Exception as error:
-            watcher.tell("failed", reason=f"{type(error).__name__}: {error}")
-            raise
-        watcher.tell("finished")
+    except FedpolypError as error:
+        told.tell("failed", reason=str(error))
+        raise
+    except Exception as error:
+        told.tell("failed", reason=f"{type(error).__name__}: {error}")
+        raise
+    told.tell("finished")
 
 
 def _value(text: str) -> Any:

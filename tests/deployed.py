@@ -1,7 +1,6 @@
 """A deployment for tests: real processes on loopback, whose words can be read, and which can be killed."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ from fedpolyp.cli.supervise import descendants
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.runs import RunFolder
+from fedpolyp.sites.handover import name_at_sites
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.sites.settings import SiteSettings
@@ -140,7 +140,7 @@ class Followed:
 
     def name(self) -> str:
         """By which the sites know it."""
-        return hashlib.sha256((self.folder / "environment.json").read_bytes()).hexdigest()[:32]
+        return name_at_sites(RunFolder(self.folder))
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What has happened of one kind."""

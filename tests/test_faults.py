@@ -13,6 +13,7 @@ from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites import audit
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
+from fedpolyp.sites.progress import flower_runs
 from tests.deployed import Deployment, Followed, Relay, edit, simulation_of, wait_until
 from tests.tiny import final
 
@@ -88,6 +89,34 @@ def test_a_coordinator_killed_in_a_round_goes_on_to_the_same_bits(two_sites: Dep
     simulated = simulation_of(real, deployment.folder, deployment.images, deployment.heldout, tmp_path)
     here, there = final(real, real.config()), final(simulated, simulated.config())
     assert equal(here.arrays, there.arrays) and equal(here.strategy, there.strategy)
+
+
+def test_a_run_goes_on_without_its_follower_and_is_followed_again(two_sites: Deployment, tmp_path: Path) -> None:
+    deployment, told = two_sites, tmp_path / "told.json"
+    run, followed = deployment.new_run(tmp_path / "run", 1, f"--app={checkout_that_tells(told, tmp_path)}")
+    begins_training(deployment, "oslo", followed)
+    run.kill()
+    run = deployment.run(f"--resume={followed.folder}")
+    assert run.ends() == 0, run.said()
+    for said in ("2 hospitals", "round 0/1", "round 1/1", f"run folder: {followed.folder}"):
+        run.says(said)
+    folder = RunFolder(followed.folder)
+    assert len(flower_runs(folder)) == 1 and folder.model_file().exists() and folder.curves.exists()
+    # And what Flower told the sites of the run: no path.
+    assert json.loads(told.read_text()) == {"config": "", "out": "", "overrides": "", "sites": followed.name()}
+
+
+def checkout_that_tells(file: Path, folder: Path) -> Path:
+    """A copy of the program whose ClientApp writes to `file` what the site's node has got of the run config."""
+    copy, root = folder / "checkout", Path(__file__).parents[1]
+    for part in ("clients", "server", "fedpolyp"):
+        shutil.copytree(root / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(root / part, copy / part)
+    start = "def _done(kind: str, content: RecordDict, context: Context) -> RecordDict:\n"
+    tell = f"    __import__('pathlib').Path({str(file)!r}).write_text(__import__('json').dumps(context.run_config))\n"
+    edit(copy / "clients" / "app.py", start, start + tell)
+    return copy
 
 
 def test_a_site_whose_link_was_cut_in_a_round_takes_part_again(two_sites: Deployment, tmp_path: Path) -> None:

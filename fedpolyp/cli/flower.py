@@ -13,6 +13,7 @@ from typing import Any
 
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import write_text
+from fedpolyp.sites.handover import COORDINATOR
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 
 CONNECTION = "coordinator"  # what Flower's config calls the coordinator's own SuperLink
@@ -110,7 +111,7 @@ def superlink(settings: CoordinatorSettings) -> Command:
             "--isolation=subprocess",
             "--disable-runtime-dependency-installation",
         ),
-        _environment(settings.flower),
+        _environment(settings.flower) | {COORDINATOR: str(settings.folder)},
     )
 
 
@@ -189,9 +190,9 @@ def nodes(settings: CoordinatorSettings) -> list[Node]:
     ]
 
 
-def submit(settings: CoordinatorSettings, app: Path, run_config: Mapping[str, str]) -> Command:
-    """Start a run of the app in folder `app`."""
-    chosen = " ".join(f"{name}={json.dumps(value)}" for name, value in run_config.items())
+def submit(settings: CoordinatorSettings, app: Path, run: str) -> Command:
+    """Start the app in folder `app` on the run that was handed over by the name `run`; every site is told that name."""
+    chosen = f"sites={json.dumps(run)}"
     return control(settings, "run", str(app), CONNECTION, "--run-config", chosen, "--format", "json")
 
 

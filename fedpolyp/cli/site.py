@@ -10,14 +10,13 @@ from rich.console import Console
 
 from fedpolyp.cli import flower
 from fedpolyp.cli.options import Given, with_settings
-from fedpolyp.cli.supervise import keep_running, serve_until_stopped, stop_signal
+from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.cli.tables import plain_table, round_table
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
 
 if TYPE_CHECKING:
     from fedpolyp.runs import RunFolder
-    from fedpolyp.watcher import Watcher
 
 app = typer.Typer(help="Take a federation to real hospitals: the same code at separate sites.", no_args_is_help=True)
 
@@ -25,7 +24,6 @@ Folder = Annotated[Path, typer.Option(help="the site's folder, with site.toml")]
 CoordinatorFolder = Annotated[Path, typer.Option(help="the coordinator's folder, with coordinator.toml")]
 PrintCommand = Annotated[bool, typer.Option("--print-command", help="print what would be run, and run nothing")]
 Data = Annotated[Path | None, typer.Option(help="folder of images, instead of the one in site.toml")]
-_STATUS_SECONDS, _POLL_SECONDS = 10.0, 0.5
 
 
 @app.command()
@@ -287,23 +285,37 @@ def run_(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last line")] = False,
     print_command: PrintCommand = False,
 ) -> None:
-    """Train at the sites, on the coordinator's machine: submit the run, follow it, keep its folder."""
+    """Train at the sites; to be called on the coordinator's machine, in its folder, while 'site serve' runs there.
+
+    It submits the run, follows it, and finishes its folder. The run goes on without it: --resume follows a run that is
+    still under way, finishes one that has ended, and goes on with one that was interrupted.
+    """
     from fedpolyp import runs
+    from fedpolyp.cli.following import follow, trained, under_way
+    from fedpolyp.sites.handover import hand_over
+    from fedpolyp.sites.progress import FileWatcher, progress_file
 
     settings = CoordinatorSettings.load(folder)
+    app_folder = _checkout(source)
     if resume is None:
         run = _new_run(given, settings, held_out, out, dry=print_command)
     elif out or held_out or given.overrides or given.file or given.preset:
         raise UsageError("--resume goes on with the run as it is, so neither settings nor folders can be given with it")
     else:
         run = runs.find(resume, settings.runs_folder)
-    command = flower.submit(settings, _checkout(source), {"sites": str(run.path.resolve())})
+        _refuse_simulated(run)
     if print_command:
-        _print(command)
+        _print(flower.submit(settings, app_folder, "NAME-OF-THE-RUN"))
         return
     flower.write_connection(settings)
     try:
-        _follow(settings, run, str(command.answer()["run-id"]), quiet)
+        if resume is None or not trained(run):
+            flower_run = None if resume is None else under_way(settings, run)
+            if flower_run is None:
+                submitted = flower.submit(settings, app_folder, hand_over(run, settings.folder)).answer()
+                flower_run = str(submitted["run-id"])
+                FileWatcher(progress_file(run), flower_run).tell("submitted")
+            follow(settings, run, flower_run, quiet)
     except FedpolypError as error:
         if (done := len(run.rounds()) - 1) >= 0:
             again = f"fedpolyp site run --folder {folder} --resume {run.path}"
@@ -341,46 +353,10 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
     return runs.create(path.resolve(), config, partition, None if store is None else store.path)
 
 
-def _follow(settings: CoordinatorSettings, run: "RunFolder", flower_id: str, quiet: bool) -> None:
-    """Show the run until it has ended.
-
-    Raises:
-        FedpolypError: it failed, was stopped, or the coordinator no longer answers.
-    """
-    from fedpolyp.cli.screen import console_of_its_own, screen
-    from fedpolyp.sites.progress import new_lines, progress_file
-
-    file = progress_file(run)
-    offset = file.stat().st_size if file.exists() else 0
-    asked = time.monotonic()
-    listing = flower.control(settings, "list", flower.CONNECTION, "--run-id", flower_id, "--format", "json")
-    with screen(console_of_its_own(), quiet) as watcher, stop_signal() as stop:
-        while not stop.is_set():
-            events, offset = new_lines(file, offset)
-            if _ended(events, run, watcher):
-                return
-            if time.monotonic() - asked > _STATUS_SECONDS:
-                state = listing.answer()["runs"][0]["status"]
-                asked = time.monotonic()
-                if state.startswith("finished"):
-                    if _ended(new_lines(file, offset)[0], run, watcher):
-                        return
-                    raise FedpolypError(f"the run has ended; Flower calls its state {state}")
-            stop.wait(_POLL_SECONDS)
-    flower.control(settings, "stop", flower_id, flower.CONNECTION, "--format", "json").answer()
-    raise FedpolypError("interrupted; the run was stopped")
-
-
-def _ended(events: list[dict[str, Any]], run: "RunFolder", watcher: "Watcher") -> bool:
-    from fedpolyp.sites.progress import retell
-
-    for event in events:
-        if event["event"] == "failed":
-            raise FedpolypError(event["reason"])
-        if event["event"] == "finished":
-            return True
-        retell(event, run, watcher)
-    return False
+def _refuse_simulated(run: "RunFolder") -> None:
+    hospitals = run.partition().hospitals.values()
+    if any(own.train or own.val or own.test for own in hospitals):  # of real sites nobody knows
+        raise UsageError(f"{run.path} was not run at sites; go on with fedpolyp simulate --resume {run.path}")
 
 
 def _take_out(settings: CoordinatorSettings, nodes: list[flower.Node]) -> None:

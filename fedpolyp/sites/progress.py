@@ -17,15 +17,19 @@ def progress_file(run: RunFolder) -> Path:
 
 
 class FileWatcher(Watcher):
-    """Writes what it hears to a file, one line each."""
+    """Writes what it hears to a file, one line each.
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    A run folder may see several of Flower's runs, one after the other, or one too many while another is at work: each
+    line names the one that tells.
+    """
+
+    def __init__(self, file: Path, flower_run: str) -> None:
+        self.file, self.flower_run = file, flower_run
 
     def tell(self, event: str, **details: Any) -> None:
         """Write one line."""
         with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"event": event, **details}) + "\n")
+            stream.write(json.dumps({"event": event, "flower_run": self.flower_run, **details}) + "\n")
 
     def started(self, config: Config, partition: Partition, round: int) -> None:
         """Write it."""
@@ -59,10 +63,17 @@ def new_lines(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
 
 
+def flower_runs(run: RunFolder) -> list[str]:
+    """Flower's runs that this run folder has seen, the oldest first."""
+    events, _ = new_lines(progress_file(run), 0)
+    return list(dict.fromkeys(event["flower_run"] for event in events))
+
+
 def retell(event: dict[str, Any], run: RunFolder, watcher: Watcher) -> None:
     """Tell `watcher` what the run's own watcher heard."""
     about = dict(event)
     kind = about.pop("event")
+    del about["flower_run"]
     if kind == "started":
         watcher.started(run.config(), run.partition(), about["round"])
     elif kind in ("asked", "replied", "finished_round", "note"):

@@ -8,11 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from clients import worker
+from fedpolyp import runs
 from fedpolyp.cli import app
 from fedpolyp.cli import site as commands
-from fedpolyp.errors import FedpolypError
+from fedpolyp.config import load
+from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import write_text
 from fedpolyp.sites import audit
+
+JSON = ("--format", "json")
+
 
 def fedpolyp(*arguments: str) -> str:
     """What the command prints; raises what it raises."""
@@ -76,7 +82,8 @@ def test_what_fails_before_the_program_starts_names_no_folder_of_the_site(deploy
 def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Path) -> None:
     folder = str(deploy / "coordinator")
     assert "flwr supernode register" in fedpolyp("register", "--folder", folder, "--print-command")
-    assert "flwr run " in fedpolyp("run", "--folder", folder, "--rounds", "3", "--print-command")
+    said = fedpolyp("run", "--folder", folder, "--rounds", "3", "--print-command")
+    assert "flwr run " in said and said.rpartition("--run-config")[2].split() == ["'sites=\"NAME-OF-THE-RUN\"'", *JSON]
     assert "flwr supernode list" in fedpolyp("status", "--folder", folder, "--print-command")
     assert not (deploy / "coordinator" / "runs").exists()
 
@@ -131,3 +138,9 @@ def test_the_authority_may_lie_elsewhere_when_the_certificate_is_renewed(deploy:
     before = (tmp_path / "opt" / "server.crt").read_bytes()
     said = fedpolyp("renew", "--authority", str(tmp_path / "stick"), "--coordinator", str(tmp_path / "opt"))
     assert "restart 'fedpolyp site serve'" in said and (tmp_path / "opt" / "server.crt").read_bytes() != before
+
+
+def test_a_simulated_run_is_not_gone_on_with_at_sites(deploy: Path, tmp_path: Path) -> None:
+    run = runs.create(tmp_path / "run", load(), Partition((), {"hospital-1": HospitalImages(("a",), (), ())}))
+    with pytest.raises(UsageError, match="was not run at sites; go on with fedpolyp simulate --resume"):
+        fedpolyp("run", "--folder", str(deploy / "coordinator"), "--resume", str(run.path))

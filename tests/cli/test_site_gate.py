@@ -129,7 +129,7 @@ def refusal(command: flower.Command) -> str:
 def test_a_hospital_can_neither_register_a_node_nor_submit_a_run(deploy: Path) -> None:
     played = as_coordinator_through_the_door(deploy)
     assert "404" in refusal(flower.register(played, "mallory"))
-    assert "404" in refusal(flower.submit(played, ROOT, {"sites": "/tmp"}))
+    assert "404" in refusal(flower.submit(played, ROOT, "0" * 32))
     own = CoordinatorSettings.load(deploy / "coordinator")
     flower.write_connection(own)
     assert "mallory" not in {node.site for node in flower.nodes(own)}

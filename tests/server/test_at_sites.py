@@ -21,8 +21,11 @@ from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.folders import make_federation
+from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.watcher import Watcher
+from server.app import at_sites
 from server.rounds import Federation
+from tests.cli.test_site import fedpolyp
 from tests.real_sites import RUN, draw_images
 from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, federate, final, tiny_config
@@ -179,3 +182,41 @@ def test_a_run_that_lost_its_sites_goes_on_to_the_same_bits(
     grid.client_app = answer
     again = run_at_sites(tmp_path / "real", config, partition, grid)
     assert equal(final(again, config).arrays, final(whole, config).arrays)
+
+
+def unwatched(tmp_path: Path, config: Config, partition: Partition, heldout: bool) -> RunFolder:
+    """A run folder as 'site run' makes it."""
+    nobody = {name: HospitalImages((), (), ()) for name in partition.hospitals}
+    store = open_source(config.data, config.data_seed)
+    return runs.create(tmp_path / "real", config, Partition(partition.heldout if heldout else (), nobody), store.path)
+
+
+@pytest.mark.parametrize("heldout", [True, False])
+def test_a_run_that_ended_unwatched_is_finished_without_its_sites(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid], heldout: bool
+) -> None:
+    config, partition, grid = small
+    run = unwatched(tmp_path, config, partition, heldout)
+    at_sites(grid, run, "7")
+    assert [*run.events.glob("events.*")], "no TensorBoard events"
+    events = new_lines(progress_file(run), 0)[0]
+    assert events[-1] == {"event": "finished", "flower_run": "7"} and {event["flower_run"] for event in events} == {"7"}
+    # Nobody serves here: what is left to do needs neither the coordinator nor the sites.
+    said = fedpolyp("run", "--folder", str(grid.deploy / "coordinator"), "--resume", str(run.path))
+    assert "Dice" in said and run.model_file().exists() and run.curves.exists()
+    assert (run.path / "predictions.png").exists() == heldout
+
+
+def test_a_failure_before_the_first_message_is_told_to_who_follows(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid]
+) -> None:
+    config, partition, grid = small
+    run = unwatched(tmp_path, config, partition, heldout=False)
+    with run.locked(), pytest.raises(FedpolypError):
+        at_sites(grid, run, "7")
+    run.partition_file.write_text("{")
+    with pytest.raises(ValueError):
+        at_sites(grid, run, "8")
+    locked, damaged = new_lines(progress_file(run), 0)[0]
+    assert locked == {"event": "failed", "flower_run": "7", "reason": f"another process is at work on {run.path}"}
+    assert damaged["event"] == "failed" and damaged["flower_run"] == "8" and damaged["reason"]

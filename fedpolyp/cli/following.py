@@ -1,0 +1,113 @@
+"""A run at real sites, followed by a command that may come, die and come again, while the run goes on by itself."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedpolyp.cli import flower
+from fedpolyp.cli.supervise import stop_signal
+from fedpolyp.errors import FedpolypError
+from fedpolyp.runs import RunFolder
+from fedpolyp.sites.progress import flower_runs, new_lines, progress_file, retell
+from fedpolyp.sites.settings import CoordinatorSettings
+from fedpolyp.watcher import Watcher
+
+_STATUS_SECONDS, _POLL_SECONDS = 10.0, 0.5
+_PATIENCE = 60.0  # with a coordinator that does not answer, while nothing is heard of the run
+
+
+def trained(run: RunFolder) -> bool:
+    """Whether nothing is left to do at the sites: every round is complete and every image scored."""
+    rounds = run.rounds()
+    return run.images_file.exists() and bool(rounds) and rounds[-1]["round"] == run.config().federation.rounds
+
+
+def under_way(settings: CoordinatorSettings, run: RunFolder) -> str | None:
+    """Which of Flower's runs is at work on `run`, if one is.
+
+    Raises:
+        FedpolypError: the coordinator does not answer.
+    """
+    seen = flower_runs(run)
+    if not seen:
+        return None
+    listed = flower.control(settings, "list", flower.CONNECTION, "--format", "json").answer()["runs"]
+    at_work = {listing["run-id"] for listing in listed if not _ended(listing)}
+    return next((known for known in reversed(seen) if known in at_work), None)
+
+
+def follow(settings: CoordinatorSettings, run: RunFolder, flower_run: str, quiet: bool) -> None:
+    """Show one of Flower's runs on `run`, from its start, until it has ended.
+
+    Raises:
+        FedpolypError: it failed, was stopped, or the coordinator no longer answers.
+    """
+    from fedpolyp.cli.screen import console_of_its_own, screen
+
+    asked = time.monotonic()
+    with screen(console_of_its_own(), quiet) as watcher, stop_signal() as stop:
+        follower = _Follower(settings, run, flower_run, watcher)
+        while not stop.is_set():
+            if follower.finished():
+                return
+            if time.monotonic() - asked > _STATUS_SECONDS:
+                state = follower.state_if_ended()
+                if state and follower.finished():
+                    return
+                if state:
+                    raise FedpolypError(f"the run has ended without a word; Flower calls its state {state}")
+                asked = time.monotonic()
+            stop.wait(_POLL_SECONDS)
+    flower.control(settings, "stop", flower_run, flower.CONNECTION, "--format", "json").answer()
+    raise FedpolypError("interrupted; the run was stopped")
+
+
+@dataclass
+class _Follower:
+    """What one who follows has heard so far."""
+
+    settings: CoordinatorSettings
+    run: RunFolder
+    flower_run: str
+    watcher: Watcher
+    offset: int = 0
+    heard: float = field(default_factory=time.monotonic)
+
+    def finished(self) -> bool:
+        """Pass on what is new; whether the run has said that it is at its end.
+
+        Raises:
+            FedpolypError: the run has said that it failed.
+        """
+        events, self.offset = new_lines(progress_file(self.run), self.offset)
+        for event in events:
+            if event["flower_run"] != self.flower_run:
+                continue
+            self.heard = time.monotonic()
+            if event["event"] == "failed":
+                raise FedpolypError(event["reason"])
+            if event["event"] == "finished":
+                return True
+            retell(event, self.run, self.watcher)
+        return False
+
+    def state_if_ended(self) -> str:
+        """What Flower says of the run when it has ended; nothing while it goes on, or while Flower cannot be asked.
+
+        Raises:
+            FedpolypError: nothing was heard of the run for a minute, nor did the coordinator answer.
+        """
+        asked = ("list", flower.CONNECTION, "--run-id", self.flower_run, "--format", "json")
+        try:
+            listed = flower.control(self.settings, *asked).answer()["runs"][0]
+        except FedpolypError as error:
+            if time.monotonic() - self.heard > _PATIENCE:
+                raise
+            self.watcher.note(f"{error}; asking again")
+            return ""
+        self.heard = time.monotonic()
+        return f"{listed['status']} ({listed['status-details']})" if _ended(listed) else ""
+
+
+def _ended(listing: dict[str, Any]) -> bool:
+    return str(listing["status"]).startswith("finished")
