@@ -111,6 +111,18 @@ class RunFolder:
                 half.unlink(missing_ok=True)
             yield
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a process is at work on this run."""
+        try:
+            with (self.path / ".lock").open() as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
     def config(self) -> Config:
         """The config the run was started with."""
         return load(self.path / "config.toml")

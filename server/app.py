@@ -1,5 +1,6 @@
 """The ServerApp that `flwr run` starts: the same federation, with its settings out of Flower's run config."""
 
+import contextlib
 import logging
 import threading
 import tomllib
@@ -71,19 +72,20 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
         FedpolypError: the run cannot go on; its folder holds every complete round.
     """
     told = FileWatcher(progress_file(run), flower_run)
-    try:
-        with run.locked():
+    with contextlib.ExitStack() as lock:  # which is held until the end was told: who finds it free knows of a kill
+        try:
+            lock.enter_context(run.locked())
             config, partition = run.config(), run.partition()
             store = open_source(config.data, config.data_seed) if partition.heldout else None
             watcher, name = Watchers(told, EventWriter(run)), name_at_sites(run)
             Federation(config, run, store, partition, watcher, threading.Event(), name).run_on(grid)
-    except FedpolypError as error:
-        told.tell("failed", reason=str(error))
-        raise
-    except Exception as error:
-        told.tell("failed", reason=f"{type(error).__name__}: {error}")
-        raise
-    told.tell("finished")
+            told.tell("finished")
+        except FedpolypError as error:
+            told.tell("failed", reason=str(error))
+            raise
+        except Exception as error:
+            told.tell("failed", reason=f"{type(error).__name__}: {error}")
+            raise
 
 
 def _value(text: str) -> Any:

@@ -13,7 +13,7 @@ from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites import audit
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
-from fedpolyp.sites.progress import flower_runs
+from fedpolyp.sites.progress import told_by
 from tests.deployed import Deployment, Followed, Relay, edit, simulation_of, wait_until
 from tests.tiny import final
 
@@ -101,7 +101,7 @@ def test_a_run_goes_on_without_its_follower_and_is_followed_again(two_sites: Dep
     for said in ("2 hospitals", "round 0/1", "round 1/1", f"run folder: {followed.folder}"):
         run.says(said)
     folder = RunFolder(followed.folder)
-    assert len(flower_runs(folder)) == 1 and folder.model_file().exists() and folder.curves.exists()
+    assert len(told_by(folder)) == 1 and folder.model_file().exists() and folder.curves.exists()
     # And what Flower told the sites of the run: no path.
     assert json.loads(told.read_text()) == {"config": "", "out": "", "overrides": "", "sites": followed.name()}
 

@@ -8,7 +8,7 @@ from fedpolyp.cli import flower
 from fedpolyp.cli.supervise import stop_signal
 from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RunFolder
-from fedpolyp.sites.progress import flower_runs, new_lines, progress_file, retell
+from fedpolyp.sites.progress import new_lines, progress_file, retell, told_by
 from fedpolyp.sites.settings import CoordinatorSettings
 from fedpolyp.watcher import Watcher
 
@@ -28,7 +28,13 @@ def under_way(settings: CoordinatorSettings, run: RunFolder) -> str | None:
     Raises:
         FedpolypError: the coordinator does not answer.
     """
-    seen = flower_runs(run)
+    # One that has begun holds the run's lock, though Flower may take a killed one for running for another minute.
+    held = run.at_work
+    seen = [
+        known
+        for known, told in told_by(run).items()
+        if told.isdisjoint(("failed", "finished")) and (held or told == {"submitted"})
+    ]
     if not seen:
         return None
     listed = flower.control(settings, "list", flower.CONNECTION, "--format", "json").answer()["runs"]
@@ -55,7 +61,7 @@ def follow(settings: CoordinatorSettings, run: RunFolder, flower_run: str, quiet
                 if state and follower.finished():
                     return
                 if state:
-                    raise FedpolypError(f"the run has ended without a word; Flower calls its state {state}")
+                    raise FedpolypError(f"the run's process has ended without a word; Flower calls its state {state}")
                 asked = time.monotonic()
             stop.wait(_POLL_SECONDS)
     flower.control(settings, "stop", flower_run, flower.CONNECTION, "--format", "json").answer()
@@ -71,6 +77,7 @@ class _Follower:
     flower_run: str
     watcher: Watcher
     offset: int = 0
+    begun: bool = False  # it has taken the run's lock, which goes with its process
     heard: float = field(default_factory=time.monotonic)
 
     def finished(self) -> bool:
@@ -84,6 +91,7 @@ class _Follower:
             if event["flower_run"] != self.flower_run:
                 continue
             self.heard = time.monotonic()
+            self.begun = self.begun or event["event"] != "submitted"
             if event["event"] == "failed":
                 raise FedpolypError(event["reason"])
             if event["event"] == "finished":
@@ -92,21 +100,22 @@ class _Follower:
         return False
 
     def state_if_ended(self) -> str:
-        """What Flower says of the run when it has ended; nothing while it goes on, or while Flower cannot be asked.
+        """What Flower says of the run when it has ended; nothing while it goes on, or may do so.
 
         Raises:
-            FedpolypError: nothing was heard of the run for a minute, nor did the coordinator answer.
+            FedpolypError: the coordinator does not answer, and the run has ended or was not heard of for a minute.
         """
         asked = ("list", flower.CONNECTION, "--run-id", self.flower_run, "--format", "json")
+        dead = self.begun and not self.run.at_work
         try:
             listed = flower.control(self.settings, *asked).answer()["runs"][0]
         except FedpolypError as error:
-            if time.monotonic() - self.heard > _PATIENCE:
+            if dead or time.monotonic() - self.heard > _PATIENCE:
                 raise
             self.watcher.note(f"{error}; asking again")
             return ""
         self.heard = time.monotonic()
-        return f"{listed['status']} ({listed['status-details']})" if _ended(listed) else ""
+        return f"{listed['status']} ({listed['status-details']})" if dead or _ended(listed) else ""
 
 
 def _ended(listing: dict[str, Any]) -> bool:

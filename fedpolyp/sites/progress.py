@@ -63,10 +63,12 @@ def new_lines(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
 
 
-def flower_runs(run: RunFolder) -> list[str]:
-    """Flower's runs that this run folder has seen, the oldest first."""
-    events, _ = new_lines(progress_file(run), 0)
-    return list(dict.fromkeys(event["flower_run"] for event in events))
+def told_by(run: RunFolder) -> dict[str, set[str]]:
+    """Flower's runs that this run folder has seen, the oldest first, and what kinds of events each has told."""
+    told: dict[str, set[str]] = {}
+    for event in new_lines(progress_file(run), 0)[0]:
+        told.setdefault(event["flower_run"], set()).add(event["event"])
+    return told
 
 
 def retell(event: dict[str, Any], run: RunFolder, watcher: Watcher) -> None:

@@ -65,7 +65,9 @@ def test_a_listing_that_fails_does_not_end_the_following(
         return listing(_7="running")
 
     asked = Asked(monkeypatch, NOBODY, NOBODY, last)
-    follow(settings, run, "7", quiet=False)
+    told(run, "7", "note", text="it has begun")
+    with run.locked():
+        follow(settings, run, "7", quiet=False)
     assert len(asked.commands) == 3 and not any("stop" in command for command in asked.commands)
     assert "the coordinator does not answer; asking again" in capfd.readouterr().out
 
@@ -103,15 +105,28 @@ def test_a_run_that_ended_without_a_word_is_named_with_flowers_own_words(
     settings: CoordinatorSettings, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Asked(monkeypatch, listing(_7="finished:failed"))
-    with pytest.raises(FedpolypError, match=r"ended without a word; Flower calls its state finished:failed \(why\)"):
+    with pytest.raises(FedpolypError, match=r"without a word; Flower calls its state finished:failed \(why\)"):
         follow(settings, run, "7", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"), [(listing(_7="running"), "has ended without a word"), (NOBODY, "does not answer")]
+)
+def test_a_run_whose_process_was_killed_is_not_waited_for(
+    settings: CoordinatorSettings, run: RunFolder, monkeypatch: pytest.MonkeyPatch, answer: Any, why: str
+) -> None:
+    Asked(monkeypatch, answer)
+    told(run, "7", "note", text="it has begun")
+    with pytest.raises(FedpolypError, match=why):
+        follow(settings, run, "7", quiet=True)
+    assert under_way(settings, run) is None
 
 
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [
         (listing(_6="finished:failed", _7="running", _8="finished:failed"), "7"),
-        (listing(_6="finished:failed", _7="pending"), "7"),
+        (listing(_6="finished:failed", _8="pending"), "8"),
         (listing(_6="finished:failed", _7="finished:stopped", _8="finished:failed"), None),
         (listing(_9="running"), None),
         (listing(), None),
@@ -127,8 +142,10 @@ def test_the_one_of_flowers_runs_that_is_at_work_on_a_folder_is_found(
 ) -> None:
     for flower_run in ("6", "7", "8"):
         told(run, flower_run, "submitted")
+    told(run, "7", "note", text="it has begun")
     Asked(monkeypatch, listed)
-    assert under_way(settings, run) == expected
+    with run.locked():
+        assert under_way(settings, run) == expected
 
 
 def test_a_run_that_was_never_submitted_is_not_under_way(
