@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.messages import Order
+from clients.told import Told, digest, told
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RunFolder
-from fedpolyp.told import Told, digest, told
 
 if TYPE_CHECKING:
     from fedpolyp.training import Images

@@ -15,13 +15,14 @@ from typing import Any
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from fedpolyp import cluster, told  # before Ray is imported
+from fedpolyp import cluster  # before Ray is imported
 
 # isort: split
 import ray
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from clients import told
 from clients.app import app as client_app
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition

@@ -10,12 +10,12 @@ import pytest
 from clients import hospital
 from clients.hospital import hospital_in_simulation
 from clients.messages import Order
+from clients.told import Told, digest
 from fedpolyp import runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import HospitalImages, Partition, deal
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import ImageRecord, IngestReport, write_store
-from fedpolyp.told import Told, digest
 
 SEAT = {"partition-id": 0, "num-partitions": 2}
 IDS = ("a", "b", "c", "d", "e", "f", "g")
