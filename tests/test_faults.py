@@ -71,6 +71,24 @@ def test_a_site_killed_in_a_round_costs_its_share_of_it_and_takes_part_again(
     run.says(f"go on with: fedpolyp site run --folder {deployment.coordinator} --resume {followed.folder}")
 
 
+def test_a_program_that_is_there_by_half_costs_one_order_and_names_no_folder(
+    two_sites: Deployment, tmp_path: Path
+) -> None:
+    deployment = two_sites
+    run, followed = deployment.new_run(tmp_path / "run", ENDLESS, "--min-replies=0.3")
+    followed.finished_round(lambda record: record["round"] == 1)
+    (program,) = (deployment.folder / "oslo" / "private" / "flower" / "apps").iterdir()
+    (program / "clients" / "audited.py").write_text("")  # as a full disk or a kill may leave it
+    record = followed.finished_round(refusing("oslo"))
+    reason = record["refused"][0]["reason"]
+    assert "cannot import name 'AuditedApp'" in reason
+    assert "/proc/self/cwd/private/flower/apps/" in reason and str(deployment.folder) not in reason
+    followed.finished_round(again("oslo", record["round"]))
+    entries = audit.read(deployment.folder / "oslo" / "private" / "audit.jsonl")
+    assert any("the program did not start" in entry.content.get("reason", "") for entry in entries)
+    assert run.interrupt() == 1
+
+
 def test_a_coordinator_killed_in_a_round_goes_on_to_the_same_bits(two_sites: Deployment, tmp_path: Path) -> None:
     deployment = two_sites
     run, followed = deployment.new_run(tmp_path / "run", 2, f"--held-out={deployment.heldout}")
@@ -147,24 +165,6 @@ def test_a_site_behind_a_relay_comes_back_when_the_coordinator_was_restarted(tmp
         oslo.says("the connection to the coordinator broke; trying again in 10 s")
         deployment.serve()
         wait_until(lambda: oslo.said().count("SuperNode ID:") == 2, "oslo is back")
-
-
-def test_a_program_that_is_there_by_half_costs_one_order_and_names_no_folder(
-    two_sites: Deployment, tmp_path: Path
-) -> None:
-    deployment = two_sites
-    run, followed = deployment.new_run(tmp_path / "run", ENDLESS, "--min-replies=0.3")
-    followed.finished_round(lambda record: record["round"] == 1)
-    (program,) = (deployment.folder / "oslo" / "private" / "flower" / "apps").iterdir()
-    (program / "clients" / "audited.py").write_text("")  # as a full disk or a kill may leave it
-    record = followed.finished_round(refusing("oslo"))
-    reason = record["refused"][0]["reason"]
-    assert "cannot import name 'AuditedApp'" in reason
-    assert "/proc/self/cwd/private/flower/apps/" in reason and str(deployment.folder) not in reason
-    followed.finished_round(again("oslo", record["round"]))
-    entries = audit.read(deployment.folder / "oslo" / "private" / "audit.jsonl")
-    assert any("the program did not start" in entry.content.get("reason", "") for entry in entries)
-    assert run.interrupt() == 1
 
 
 def test_sites_that_cannot_work_are_named_with_the_reason_and_the_others_go_on(tmp_path: Path) -> None:
