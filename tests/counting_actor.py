@@ -11,7 +11,6 @@ FOLDER = "FEDPOLYP_TEST_COUNTS"
 def setup() -> None:
     """Load the trainer; what is built, traced and opened from then on is written to a file of this process."""
     from fedpolyp import training
-    from fedpolyp.data.hospitals import Partition
     from fedpolyp.data.store import Store
 
     file = Path(os.environ[FOLDER]) / str(os.getpid())
@@ -28,4 +27,3 @@ def setup() -> None:
     training.Trainer._step = counted("training step traced", training.Trainer._step)  # type: ignore[method-assign]
     training.Trainer._scores = counted("scoring traced", training.Trainer._scores)  # type: ignore[method-assign]
     Store.open = counted("store", Store.open)  # type: ignore[method-assign]
-    Partition.load = counted("deal", Partition.load)  # type: ignore[method-assign]

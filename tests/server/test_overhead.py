@@ -87,4 +87,4 @@ def test_an_actor_builds_traces_and_opens_everything_once_however_many_rounds_an
     simulation.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
     done = [Counter(file.read_text().splitlines()) for file in counts.iterdir()]
     assert len(done) == 2 and all(set(actor.values()) == {1} for actor in done)
-    assert all(actor.keys() == {"model", "training step traced", "scoring traced", "store", "deal"} for actor in done)
+    assert all(actor.keys() == {"model", "training step traced", "scoring traced", "store"} for actor in done)
