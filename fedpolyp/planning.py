@@ -109,11 +109,16 @@ def actors_on_a_gpu(share: float) -> int:
     return _UNITS // max(1, round(share * _UNITS))
 
 
+def trainer_bytes(config: Config) -> float:
+    """About how much memory a process takes that trains by `config`."""
+    batch = config.data.image_size**2 * config.model.base_filters * config.training.batch_size
+    return _TENSORFLOW_BYTES + _BYTES_PER_ACTIVATION * batch
+
+
 def _actors(config: Config, machine: Machine) -> tuple[int, str]:
     """As many as there are hospitals in a round and as cores (at `training.threads` each), memory and GPUs allow."""
     cores, threads, share = machine.cores, config.training.threads, config.runtime.gpus_per_client
-    batch = config.data.image_size**2 * config.model.base_filters * config.training.batch_size
-    each = _TENSORFLOW_BYTES + _BYTES_PER_ACTIVATION * batch
+    each = trainer_bytes(config)
     limits = [
         (seats(config), f"{_count(seats(config), 'hospital')} in a round"),
         (cores // threads, f"{_count(cores, 'core')}, {_count(threads, 'thread')} each"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedpolyp.config import Config, DataConfig
 from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.planning import this_machine
+from fedpolyp.planning import this_machine, trainer_bytes
 from fedpolyp.sites.connection import connect, warnings_of
 from fedpolyp.sites.settings import Refusal, SiteSettings
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _STEPS = 3
 _GIB = 1024**3
 _LITTLE_DISK = 2 * _GIB
-# A training takes 0.7 GB for TensorFlow and 0.6 for each so many activations; half as much again keeps off the edge.
-_ACTIVATIONS = 128 * 128 * 16 * 8
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,7 @@ def _folder(settings: SiteSettings) -> Finding:
 
 
 def _memory(config: Config) -> Finding:
-    activations = config.data.image_size**2 * config.model.base_filters * config.training.batch_size
-    needed = 1.5 * (0.7e9 + 0.6e9 * activations / _ACTIVATIONS)
-    free = this_machine().memory
+    needed, free = 1.5 * trainer_bytes(config), this_machine().memory  # half as much again keeps off the edge
     return Finding("memory", free >= needed, f"{free / _GIB:.1f} GiB free, {needed / _GIB:.1f} are needed")
 
 
