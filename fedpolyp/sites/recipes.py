@@ -235,9 +235,10 @@ this site is recognised by its key (`site.key`, made for it alone: keep it here,
 
 **What never leaves:** images, masks, file names, paths, patient data of any kind. One exception: if Flower itself fails
 before this program's code runs (say, a full disk while it unpacks what it was sent), its own error text goes to the
-coordinator, and may name a path below `private/flower/`. (Weights and per-image scores are made from images, and
-research has shown that something about single images can sometimes be inferred from them. They should be handled as
-derived from patient data, not as anonymous.)
+coordinator. Paths in it begin with `/proc/self/cwd/private/flower` in place of this folder, or are of the temporary
+folder or of Python's libraries. (Weights and per-image scores are made from images, and research has shown that
+something about single images can sometimes be inferred from them. They should be handled as derived from patient data,
+not as anonymous.)
 
 ## What the coordinator may ask
 
