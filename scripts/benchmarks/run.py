@@ -44,7 +44,7 @@ def main() -> int:
             found.append(one)
             console.print(f"  {one['what']}: {one['measured']}, {one['ratio']} of {one['goal']}, {verdict(one)}")
             if given.save:
-                about = {"machine": machine(), "date": str(date.today()), "command": " ".join(sys.argv[1:])}
+                about = {"machine": machine(), "date": str(date.today()), "command": command(given)}
                 write_text(given.save, json.dumps(about | {"rows": found}, indent=1) + "\n")
     table = Table("what", "measured", "against", "ratio", "goal", "", box=None, title_justify="left")
     for row in found:
@@ -53,6 +53,12 @@ def main() -> int:
     missed, unknown = ([row["what"] for row in found if row["met"] is met] for met in (False, None))
     print(conclusion(missed, unknown))
     return 1 if missed else 0
+
+
+def command(given: argparse.Namespace) -> str:
+    """The command that makes the table, without where things lie on this machine."""
+    chosen = [f"--{name}" for name in ("quick", "peers") if getattr(given, name)]
+    return " ".join(["scripts/benchmark", *chosen, *(["--data FOLDER"] if given.data else [])])
 
 
 def conclusion(missed: list[str], unknown: list[str]) -> str:
