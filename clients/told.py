@@ -1,5 +1,6 @@
 """What the actors of a simulation are told through Ray, for not all machines of a cluster can read the run folder."""
 
+import contextlib
 import hashlib
 import json
 import pickle
@@ -42,8 +43,9 @@ def forget(run_folder: Path) -> None:
     import ray
     from ray.experimental import internal_kv
 
-    if ray.is_initialized():
-        internal_kv._internal_kv_del(_key(run_folder), namespace=_NAMESPACE)
+    with contextlib.suppress(Exception):  # what is left behind harms nobody, and what was trained is not lost for it
+        if ray.is_initialized():
+            internal_kv._internal_kv_del(_key(run_folder), namespace=_NAMESPACE)
 
 
 def told(run_folder: Path) -> Told | None:

@@ -1,11 +1,14 @@
-"""Files that are either whole or absent, whatever happens to the process that writes them."""
+"""Files that are either whole or absent, whatever happens to the process that writes them, and locks."""
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from fedpolyp.errors import FedpolypError
 
 
 @contextmanager
@@ -32,3 +35,18 @@ def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8), whole or not at all."""
     with replacing(path) as stream:
         stream.write(text.encode())
+
+
+@contextmanager
+def sole(lock: Path, otherwise: str) -> Iterator[None]:
+    """Keep every other process out of the block; the lock goes with the process that holds it.
+
+    Raises:
+        FedpolypError: another process is in it, which `otherwise` says.
+    """
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FedpolypError(otherwise) from None
+        yield

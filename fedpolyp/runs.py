@@ -102,11 +102,7 @@ class RunFolder:
         Raises:
             FedpolypError: another process is at work on this run.
         """
-        with (self.path / ".lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FedpolypError(f"another process is at work on {self.path}") from None
+        with files.sole(self.path / ".lock", f"another process is at work on {self.path}"):
             for half in self.path.rglob(".*.part"):  # of a process that was killed while it wrote
                 half.unlink(missing_ok=True)
             yield

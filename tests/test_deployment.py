@@ -58,7 +58,7 @@ def test_a_demo_that_is_told_to_end_leaves_no_process_and_no_folder(tmp_path: Pa
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     with (tmp_path / "said").open("w") as said:
         demo = subprocess.Popen(script, env=environment, stdout=said, stderr=said)
-    wait_until(lambda: list(tmp_path.glob("deploy-demo-*/deploy/oslo/flower/*")), "the site has joined")
+    wait_until(lambda: list(tmp_path.glob("deploy-demo-*/deploy/oslo/private/flower/*")), "the site has joined")
     demo.terminate()
     assert demo.wait() == 128 + signal.SIGTERM
     wait_until(lambda: processes_of(tmp_path) == [], "all has ended")

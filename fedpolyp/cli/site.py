@@ -87,12 +87,12 @@ def serve(
     from fedpolyp.sites.proxy import nginx_config
 
     settings = CoordinatorSettings.load(folder)
-    config = settings.folder / "proxy" / "nginx.conf"
+    config, gate = settings.folder / "proxy" / "nginx.conf", nginx_config(settings, listen)
     link, proxy = flower.superlink(settings), flower.Command(("nginx", "-e", "stderr", "-c", str(config)))
     if print_command:
         _print(link, proxy)
         return
-    write_text(config, nginx_config(settings, listen))
+    write_text(config, gate)
     settings.flower.mkdir(mode=0o700, exist_ok=True)
     flower.write_connection(settings)
     _console().print(f"serving {', '.join(settings.sites)} on port {settings.port}; stop with Ctrl-C")
@@ -173,6 +173,7 @@ def join(
 ) -> None:
     """Join the federation and stay until stopped: Flower's SuperNode, started again whenever it ends."""
     from clients import worker
+    from fedpolyp.files import sole
     from fedpolyp.sites.connection import faults_of
     from fedpolyp.sites.programs import SentPrograms
 
@@ -184,15 +185,16 @@ def join(
     os.umask(0o077)  # what is made of the images is for this user alone, in whatever way the folder came here
     for made in (settings.private, settings.flower):
         made.mkdir(exist_ok=True)
-    say(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
-    os.environ[worker.JOINED] = str(os.getpid())
-    ours, programs = settings.flower / worker.FILE, SentPrograms(settings, say)
-    worker.end(ours)  # of a start of this site that was killed, as which may have been while it unpacked a program
-    programs.throw_away()
-    try:
-        keep_running(node, lambda: faults_of(settings), say, programs.heed)
-    finally:
-        worker.end(ours)
+    with sole(settings.private / ".lock", f"'site join' is at work in {settings.folder} already"):
+        say(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
+        os.environ[worker.JOINED] = str(os.getpid())
+        ours, programs = settings.flower / worker.FILE, SentPrograms(settings, say)
+        worker.end(ours)  # of a start of this site that was killed, as which may have been while it unpacked a program
+        programs.throw_away()
+        try:
+            keep_running(node, lambda: faults_of(settings), say, programs.heed)
+        finally:
+            worker.end(ours)
 
 
 @app.command()
@@ -208,6 +210,7 @@ def check(
     from fedpolyp.sites.check import checks
 
     settings, console, bad = _site(folder, data), _console(), 0
+    os.umask(0o077)  # as 'join': it ingests the images
     for finding in checks(settings, None if config is None else load(config)):
         bad += not finding.good
         console.print(f"{'ok  ' if finding.good else 'MEND'}  {finding.about}: {finding.text}")

@@ -52,10 +52,11 @@ def _key(settings: SiteSettings) -> Finding:
 
 
 def _folder(settings: SiteSettings) -> Finding:
-    if not os.access(settings.private, os.W_OK | os.X_OK):
-        return Finding("disk", False, f"{settings.private} is missing or cannot be written to")
-    free = shutil.disk_usage(settings.private).free
-    return Finding("disk", free >= _LITTLE_DISK, f"{free / _GIB:.1f} GiB free in {settings.private}, 2 are needed")
+    place = settings.private if settings.private.exists() else settings.folder  # 'site join' makes it
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Finding("disk", False, f"{place} cannot be written to")
+    free = shutil.disk_usage(place).free
+    return Finding("disk", free >= _LITTLE_DISK, f"{free / _GIB:.1f} GiB free in {place}, 2 are needed")
 
 
 def _memory(config: Config) -> Finding:

@@ -1,5 +1,6 @@
 """Whether a site can reach its coordinator: address, certificate, clock; told in words, not in a traceback."""
 
+import contextlib
 import email.utils
 import socket
 import ssl
@@ -12,6 +13,7 @@ from fedpolyp.sites.settings import SiteSettings
 _TIMEOUT = 10.0
 # Flower takes signed messages that are from 5 s ahead to 305 s old; the coordinator's clock is read to the second.
 _AHEAD_SECONDS, _BEHIND_SECONDS = 3.0, 240.0
+_NO_ADDRESS = "site.toml names no coordinator to connect to, as HOST:PORT"
 _FEW_DAYS = 30
 
 
@@ -33,7 +35,7 @@ def connect(settings: SiteSettings) -> Connection:
     host, _, port = settings.coordinator.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"site.toml names no coordinator to connect to, as HOST:PORT; got '{settings.coordinator}'")
+        raise UsageError(f"{_NO_ADDRESS}; got '{settings.coordinator}'")
     try:
         context = ssl.create_default_context(cafile=str(settings.authority))
     except OSError as error:
@@ -56,6 +58,8 @@ def connect(settings: SiteSettings) -> Connection:
         ) from None
     except OSError as error:
         raise ConnectionError(f"cannot reach {settings.coordinator}: {error.strerror or error}") from None
+    except UnicodeError:
+        raise UsageError(f"{_NO_ADDRESS}; got '{settings.coordinator}'") from None
     ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     return Connection((ends - time.time()) / 86400, _clock_ahead(asked, said))
 
@@ -109,5 +113,6 @@ def _clock_ahead(asked: float, answer: bytes) -> float | None:
     for line in answer.decode("latin-1").splitlines():
         name, _, value = line.partition(":")
         if name.lower() == "date":
-            return asked - email.utils.parsedate_to_datetime(value.strip()).timestamp()
+            with contextlib.suppress(ValueError):  # whoever answered does not know the time
+                return asked - email.utils.parsedate_to_datetime(value.strip()).timestamp()
     return None

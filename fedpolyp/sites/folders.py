@@ -10,6 +10,7 @@ from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, wri
 from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split, Table, check_host, check_names
 
 LOOPBACK = ("localhost", "127.0.0.1")
+_PRIVATE = "What this site keeps: its ingested images, its part of each run, its audit log. Nothing of it is sent.\n"
 
 
 def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_keys: bool = True) -> None:
@@ -90,7 +91,9 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
         f"\n# How the images are dealt; the same in every run.\n[split]\n{_explained(Split())}",
         encoding="utf-8",
     )
-    SiteSettings.load(folder / "site.toml").private.mkdir(mode=0o700)
+    private = SiteSettings.load(folder / "site.toml").private
+    private.mkdir(mode=0o700)
+    (private / "README").write_text(_PRIVATE, encoding="utf-8")  # an archive would leave out an empty folder
     for name, text in recipes.of_site(site, host, port).items():
         _write_recipe(folder / name, text)
 

@@ -1,6 +1,8 @@
 """How a run at real sites is followed: what its watcher hears goes to a file that another process reads."""
 
+import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,13 @@ class FileWatcher(Watcher):
 
     def tell(self, event: str, **details: Any) -> None:
         """Write one line."""
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"event": event, "flower_run": self.flower_run, **details}) + "\n")
+        line = json.dumps({"event": event, "flower_run": self.flower_run, **details}) + "\n"
+        with self.file.open("ab+") as stream:
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":  # a full disk or a power cut left half a line
+                    stream.write(b"\n")
+            stream.write(line.encode())
 
     def started(self, config: Config, partition: Partition, round: int) -> None:
         """Write it."""
@@ -60,7 +67,11 @@ def new_lines(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
         stream.seek(offset)
         text = stream.read()
     whole = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    events = []
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):  # half a line tells nothing
+            events.append({"flower_run": "", **json.loads(line)})
+    return events, offset + len(whole)
 
 
 def told_by(run: RunFolder) -> dict[str, set[str]]:

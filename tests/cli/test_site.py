@@ -14,7 +14,7 @@ from fedpolyp.cli import site as commands
 from fedpolyp.config import load
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.files import write_text
+from fedpolyp.files import sole, write_text
 from fedpolyp.sites import audit
 
 JSON = ("--format", "json")
@@ -72,6 +72,20 @@ def test_join_begins_without_what_an_earlier_start_left_by_half_and_makes_files_
         os.umask(before)
     for made in ("state", "state/000001.npz"):
         assert stat.S_IMODE((kept / made).stat().st_mode) & 0o077 == 0
+
+
+def test_a_second_join_of_a_site_is_refused_and_harms_nothing(
+    deploy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apps = deploy / "oslo" / "private" / "flower" / "apps"
+    apps.mkdir(parents=True)
+    monkeypatch.setattr(commands, "keep_running", lambda *_: pytest.fail("it joined"))
+    with (
+        sole(deploy / "oslo" / "private" / ".lock", "another test"),
+        pytest.raises(FedpolypError, match="'site join' is at work in .*oslo already"),
+    ):
+        fedpolyp("join", "--folder", str(deploy / "oslo"), "--data", str(tmp_path))
+    assert apps.is_dir()
 
 
 def test_what_fails_before_the_program_starts_names_no_folder_of_the_site(deploy: Path, tmp_path: Path) -> None:

@@ -116,12 +116,19 @@ def test_a_clock_that_is_a_little_behind_is_none_of_it(tmp_path: Path, ours: Aut
         assert faults_of(site) == []
 
 
+@pytest.mark.parametrize("date", ["yesterday", "Mon, 99 Nov 2026 10:00:00 GMT", ""])
+def test_a_date_that_is_none_says_nothing_of_the_clock(date: str) -> None:
+    assert connection._clock_ahead(0.0, f"HTTP/1.0 404\r\nDate: {date}\r\n\r\n".encode()) is None
+
+
 def test_the_bounds_of_the_clock_lie_within_those_of_flower() -> None:
     assert connection._AHEAD_SECONDS + 1 < constant.SYSTEM_TIME_TOLERANCE
     assert connection._BEHIND_SECONDS + 30 < constant.TIMESTAMP_TOLERANCE
 
 
-@pytest.mark.parametrize("address", ["localhost", "localhost:", ":9443", "localhost:door", "localhost:99999"])
+@pytest.mark.parametrize(
+    "address", ["localhost", "localhost:", ":9443", "localhost:door", "localhost:99999", ".local:9443"]
+)
 def test_an_address_that_is_none_will_not_pass(tmp_path: Path, ours: Authority, address: str) -> None:
     (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
     with pytest.raises(UsageError, match="names no coordinator to connect to, as HOST:PORT"):

@@ -1,6 +1,7 @@
 """Every party gets what it needs, and nothing that belongs to another."""
 
 import itertools
+import os
 import shutil
 import stat
 import subprocess
@@ -135,11 +136,17 @@ def test_a_container_of_a_site_is_on_no_network_but_one_without_a_way_out(deploy
     assert inside["internal"] and inside["driver_opts"] == {"com.docker.network.bridge.inhibit_ipv4": "true"}
 
 
-def test_a_check_names_the_folder_that_a_site_cannot_write_to(deploy: Path) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_a_check_names_the_folder_that_a_site_cannot_write_to(
+    deploy: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = SiteSettings.load(deploy / "oslo" / "site.toml")
-    settings.private.rmdir()
+    place = settings.private if there else settings.folder
+    if not there:
+        shutil.rmtree(settings.private)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != place)
     (disk,) = (finding for finding in itertools.islice(checks(settings), 2) if finding.about == "disk")
-    assert not disk.good and "private is missing or cannot be written to" in disk.text
+    assert not disk.good and disk.text == f"{place} cannot be written to"
 
 
 @pytest.mark.parametrize(

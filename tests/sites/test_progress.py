@@ -1,0 +1,33 @@
+"""What a run at real sites told is read back, whatever became of the disk meanwhile."""
+
+from pathlib import Path
+
+from fedpolyp.runs import RunFolder
+from fedpolyp.sites.progress import FileWatcher, new_lines, progress_file, told_by
+
+
+def test_half_a_line_costs_itself_alone(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    FileWatcher(progress_file(run), "1").tell("submitted")
+    with progress_file(run).open("a") as stream:
+        stream.write('{"event": "started", "flow')
+    FileWatcher(progress_file(run), "2").tell("failed", reason="no space")
+    assert told_by(run) == {"1": {"submitted"}, "2": {"failed"}}
+
+
+def test_a_line_that_names_no_run_is_of_none(tmp_path: Path) -> None:
+    file = progress_file(RunFolder(tmp_path))
+    file.write_text('{"event": "note", "text": "x"}\n')
+    events, offset = new_lines(file, 0)
+    assert events == [{"flower_run": "", "event": "note", "text": "x"}] and offset == file.stat().st_size
+
+
+def test_lines_are_told_once_and_only_whole(tmp_path: Path) -> None:
+    file = progress_file(RunFolder(tmp_path))
+    assert new_lines(file, 0) == ([], 0)
+    watcher = FileWatcher(file, "1")
+    watcher.note("one")
+    first, offset = new_lines(file, 0)
+    with file.open("a") as stream:
+        stream.write("{")
+    assert [event["text"] for event in first] == ["one"] and new_lines(file, offset) == ([], offset)
