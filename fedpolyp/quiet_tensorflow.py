@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from fedpolyp.imports import without
+
 # TensorFlow reads these when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -17,7 +19,8 @@ if "tensorflow" not in sys.modules:
     try:
         with Path(os.devnull).open("wb") as _nowhere:
             os.dup2(_nowhere.fileno(), 2)
-        import tensorflow  # noqa: F401
+        with without("matplotlib"):  # Keras would load it to offer plots, an eighth of the import
+            import tensorflow  # noqa: F401
     finally:
         os.dup2(_terminal, 2)
         os.close(_terminal)

@@ -28,6 +28,7 @@ from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
+from fedpolyp.imports import without
 from fedpolyp.planning import actors_on_a_gpu, gpu_share
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
@@ -40,14 +41,8 @@ def _flowers_engine() -> Callable[..., None]:
 
     TensorFlow takes seconds; the federation loads it itself, while the actors, which this starts, load theirs.
     """
-    hidden = "tensorflow" not in sys.modules
-    if hidden:
-        sys.modules["tensorflow"] = None  # type: ignore[assignment]  # an import fails as if it were not installed
-    try:
+    with without("tensorflow"):
         from flwr.simulation import run_simulation
-    finally:
-        if hidden:
-            del sys.modules["tensorflow"]
     return run_simulation
 
 
