@@ -22,7 +22,6 @@ from fedpolyp.data import augmentation
 from fedpolyp.model import arrays as named
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.model.losses import segmentation_loss
-from fedpolyp.model.normalization import FusedBatchNormalization
 from fedpolyp.model.unet import LOGITS, build_unet
 
 Images = NDArray[np.uint8]
@@ -67,7 +66,7 @@ class Trainer:
     def __init__(self, config: Config) -> None:
         prepare_tensorflow(config.training.threads)
         self.config = config
-        self.model = build_unet(config, FusedBatchNormalization)
+        self.model = build_unet(config, for_training=True)
         self._logits = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
         self._variables = {variable.path: variable for variable in self.model.weights}
         self._optimizer = keras.optimizers.Adam(config.training.learning_rate)

@@ -6,6 +6,8 @@ import keras
 from keras import layers
 
 from fedpolyp.config import Config
+from fedpolyp.model import bias
+from fedpolyp.model.normalization import FusedBatchNormalization
 
 DEPTH = 4
 # Keras's default of 0.99 averages over the last hundred steps. A hospital takes about twenty in a round, so the moving
@@ -14,13 +16,13 @@ STATISTICS_MOMENTUM = 0.9
 LOGITS = "logits"
 
 
-def build_unet(config: Config, batch_normalization: type[layers.Layer] = layers.BatchNormalization) -> keras.Model:
+def build_unet(config: Config, for_training: bool = False) -> keras.Model:
     """The U-Net of `config`: uint8 or float images (N, S, S, 3) in 0..255 in, lesion probability (N, S, S, 1) out.
 
     Initial weights depend on `config.seed` alone. The layer before the sigmoid is named `LOGITS`. Made of Keras's own
-    layers, unless told otherwise, so that a saved model is read by Keras alone.
+    layers, so that a saved model is read by Keras alone, or `for_training` of ours with the same names and weights.
     """
-    builder = _Builder(config, batch_normalization)
+    builder = _Builder(config, for_training)
     image = keras.Input((config.data.image_size, config.data.image_size, 3), name="image")
     x = layers.Rescaling(1 / 255, dtype=builder.policy, name="rescale")(image)
     skips = []
@@ -42,10 +44,13 @@ def build_unet(config: Config, batch_normalization: type[layers.Layer] = layers.
 class _Builder:
     """Makes blocks that share a config, each layer with a seed of its own."""
 
-    def __init__(self, config: Config, batch_normalization: type[layers.Layer]) -> None:
+    def __init__(self, config: Config, for_training: bool) -> None:
         self.model = config.model
-        self.batch_normalization = batch_normalization
         self.policy = keras.DTypePolicy(config.training.precision or "float32")
+        sums_in_half = for_training and self.policy.compute_dtype != "float32"
+        self.convolution_layer = bias.Conv2D if sums_in_half else layers.Conv2D
+        self.upsampling_layer = bias.Conv2DTranspose if sums_in_half else layers.Conv2DTranspose
+        self.batch_normalization = FusedBatchNormalization if for_training else layers.BatchNormalization
         self._seed = config.seed * 1000  # room for every layer between one experiment's seed and the next
 
     def initializer(self) -> keras.initializers.Initializer:
@@ -66,7 +71,7 @@ class _Builder:
 
     def convolution(self, x: keras.KerasTensor, level: int, name: str) -> keras.KerasTensor:
         normalization = self.model.normalization
-        x = layers.Conv2D(
+        x = self.convolution_layer(
             self.filters(level),
             3,
             padding="same",
@@ -83,7 +88,7 @@ class _Builder:
         return layers.Activation("relu", dtype=self.policy, name=f"{name}_relu")(x)
 
     def upsample(self, x: keras.KerasTensor, level: int, name: str) -> keras.KerasTensor:
-        return layers.Conv2DTranspose(
+        return self.upsampling_layer(
             self.filters(level),
             2,
             strides=2,

@@ -76,6 +76,18 @@ def test_first_weights_depend_on_the_seed_alone(normalization: str) -> None:
     assert not any(np.array_equal(first[name], another[name]) for name in kernels)
 
 
+@pytest.mark.parametrize("normalization", ["batch", "group", "none"])
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_model_that_trains_has_the_names_and_weights_of_the_one_that_is_saved(
+    normalization: str, precision: str
+) -> None:
+    config = tiny(model__normalization=normalization, training__precision=precision)
+    training = build_unet(config, for_training=True)
+    assert same(weights(build_unet(config)), weights(training))
+    biased = [layer for layer in training.layers if getattr(layer, "use_bias", False) and layer.name != LOGITS]
+    assert all(type(layer).__module__ == "fedpolyp.model.bias" for layer in biased) == (precision != "float32")
+
+
 def test_no_two_layers_start_alike() -> None:
     first = weights(build_unet(tiny(model__dropout=(0.1, 0.3))))
     starts = [tuple(array.ravel()[:4]) for name, array in first.items() if name.endswith("kernel")]
