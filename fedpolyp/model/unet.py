@@ -47,9 +47,9 @@ class _Builder:
     def __init__(self, config: Config, for_training: bool) -> None:
         self.model = config.model
         self.policy = keras.DTypePolicy(config.training.precision or "float32")
-        sums_in_half = for_training and self.policy.compute_dtype != "float32"
-        self.convolution_layer = bias.Conv2D if sums_in_half else layers.Conv2D
-        self.upsampling_layer = bias.Conv2DTranspose if sums_in_half else layers.Conv2DTranspose
+        in_bfloat16 = for_training and self.policy.compute_dtype != "float32"
+        self.convolution_layer = bias.Conv2D if in_bfloat16 else layers.Conv2D
+        self.upsampling_layer = bias.Conv2DTranspose if in_bfloat16 else layers.Conv2DTranspose
         self.batch_normalization = FusedBatchNormalization if for_training else layers.BatchNormalization
         self._seed = config.seed * 1000  # room for every layer between one experiment's seed and the next
 
