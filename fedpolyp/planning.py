@@ -13,6 +13,7 @@ from fedpolyp.config import Config
 # Resident memory of an actor: 1.3 GB for 128 px, 16 filters and batches of 8, of which TensorFlow alone takes 0.7.
 _TENSORFLOW_BYTES = 0.7e9
 _BYTES_PER_ACTIVATION = 0.6e9 / (128 * 128 * 16 * 8)
+_HOSPITALS_ON_A_CORE = 1.5  # beyond, an actor more takes longer to start than a short run gains
 _ACTORS_PER_GPU = 2  # one computes while the other reads and writes weights; not measured
 _UNITS = 10_000  # in which Ray counts the shares of a GPU
 _DEVICES = Path("/dev")
@@ -116,15 +117,23 @@ def trainer_bytes(config: Config) -> float:
 
 
 def _actors(config: Config, machine: Machine) -> tuple[int, str]:
-    """As many as there are hospitals in a round and as cores (at `training.threads` each), memory and GPUs allow."""
+    """As many as there are hospitals in a round and as cores (at `training.threads` each), memory and GPUs allow.
+
+    Somewhat more hospitals than cores train all at a time and share the cores: in turns, the few of the second turn
+    would leave the other cores idle for half of the round.
+    """
     cores, threads, share = machine.cores, config.training.threads, config.runtime.gpus_per_client
-    each = trainer_bytes(config)
-    limits = [
-        (seats(config), f"{_count(seats(config), 'hospital')} in a round"),
-        (cores // threads, f"{_count(cores, 'core')}, {_count(threads, 'thread')} each"),
-        # The server, which scores the model, takes as much as an actor.
-        (int(machine.memory // each) - 1, f"{machine.memory / 1e9:.1f} GB free, {each / 1e9:.1f} each and the server"),
-    ]
+    each, wanted = trainer_bytes(config), seats(config)
+    if threads == 1 and cores < wanted <= _HOSPITALS_ON_A_CORE * cores:
+        limits = [(wanted, f"all of a round, sharing {_count(cores, 'core')}")]
+    else:
+        limits = [
+            (wanted, f"{_count(wanted, 'hospital')} in a round"),
+            (cores // threads, f"{_count(cores, 'core')}, {_count(threads, 'thread')} each"),
+        ]
+    # The server, which scores the model, takes as much as an actor.
+    held = int(machine.memory // each) - 1
+    limits.append((held, f"{machine.memory / 1e9:.1f} GB free, {each / 1e9:.1f} each and the server"))
     if machine.gpus and share != 0:
         on_one = _ACTORS_PER_GPU if share is None else actors_on_a_gpu(share)
         limits.append((machine.gpus * on_one, f"{_count(machine.gpus, 'GPU')}, {on_one} on each"))

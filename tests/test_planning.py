@@ -22,6 +22,7 @@ def actors(machine: Machine, **overrides: object) -> int | None:
     [
         (Machine(2, int(24e9), 0, False), {}, 2),
         (Machine(64, int(256e9), 0, False), {}, 5),
+        (Machine(3, int(24e9), 0, False), {}, 3),
         (Machine(64, int(256e9), 0, False), {"hospitals__count": 100}, 64),
         (Machine(64, int(256e9), 0, False), {"hospitals__count": 100, "federation__fraction": 0.1}, 10),
         (Machine(64, int(256e9), 0, False), {"hospitals__count": 100, "training__threads": 4}, 16),
@@ -42,6 +43,20 @@ def test_as_many_hospitals_at_a_time_as_round_cores_memory_and_gpus_allow(
     machine: Machine, overrides: dict[str, object], expected: int
 ) -> None:
     assert actors(machine, **overrides) == expected
+
+
+@pytest.mark.parametrize(
+    ("cores", "hospitals", "expected"), [(2, 3, 3), (2, 4, 2), (4, 5, 5), (4, 6, 6), (4, 7, 4), (8, 12, 12), (1, 2, 1)]
+)
+def test_up_to_half_as_many_hospitals_more_than_cores_share_them(cores: int, hospitals: int, expected: int) -> None:
+    machine = Machine(cores, int(64e9), 0, False)
+    assert actors(machine, hospitals__count=hospitals) == expected
+    assert actors(machine, hospitals__count=100, federation__fraction=hospitals / 100) == expected
+
+
+def test_hospitals_share_no_cores_where_memory_is_short_or_each_has_several_threads() -> None:
+    assert actors(Machine(4, int(6e9), 0, False)) == 3
+    assert actors(Machine(8, int(64e9), 0, False), hospitals__count=3, training__threads=4) == 2
 
 
 def test_larger_images_take_more_memory() -> None:
@@ -106,6 +121,7 @@ def test_all_actors_find_a_place_on_the_gpus_though_a_share_lies_on_one() -> Non
         (Machine(64, int(256e9), 0, False), {}, "5 hospitals in a round"),
         (Machine(64, int(256e9), 0, False), {"hospitals.count": 1}, "1 hospital in a round"),
         (Machine(8, int(256e9), 0, False), {"training.threads": 4}, "8 cores, 4 threads each"),
+        (Machine(4, int(256e9), 0, False), {}, "all of a round, sharing 4 cores"),
         (Machine(64, int(4e9), 0, False), {}, "4.0 GB free, 1.3 each and the server"),
         (Machine(64, 0, 0, False), {}, "0.0 GB free, 1.3 each and the server"),
         (Machine(64, int(256e9), 1, False), {}, "1 GPU, 2 on each"),
