@@ -61,7 +61,10 @@ def compare(
     ] = None,
     seeds: Annotated[
         int,
-        typer.Option(help=f"how often everything is trained, with another seed each  {_shown(1)}", show_default=False),
+        typer.Option(
+            help=f"how often everything is trained, with another seed each; 5 and more compare methods  {_shown(1)}",
+            show_default=False,
+        ),
     ] = 1,
     seed: Annotated[int | None, typer.Option(help=f"the first seed; also fixes the deal  {_shown(0)}")] = None,
     arms: Annotated[

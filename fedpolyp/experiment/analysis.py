@@ -16,7 +16,7 @@ from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.scores import BEST, HELD_OUT, LAST, METRICS, Scores, read_scores
-from fedpolyp.experiment.statistics import Estimate, estimate, holm, signed_rank
+from fedpolyp.experiment.statistics import SEEDS_NEEDED, Estimate, estimate, holm, p_of_no_difference
 from fedpolyp.runs import RunFolder
 
 POOLED, LOCAL = "pooled", "local"
@@ -91,8 +91,13 @@ class Difference:
     seeds: tuple[int, ...]  # those that both arms have
     last: Estimate
     best: Estimate | None  # None without validation
-    p: float  # signed-rank test, last round
+    p: float  # of no difference, last round
     p_adjusted: float  # by Holm, over all differences of the report
+
+    @property
+    def of_methods(self) -> bool:
+        """Whether there are enough seeds to speak of methods; else it is one between the models trained here."""
+        return len(self.seeds) >= SEEDS_NEEDED
 
     @property
     def claimed(self) -> bool:
@@ -123,6 +128,16 @@ class Analysis:
     groups: int  # duplicate groups in the held-out set
     missing: tuple[str, ...]  # a sentence for each thing a whole comparison would have
     unequal: tuple[str, ...]  # settings other than arm, strategy, rounds and seed that are not the same in all runs
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds there are at least, in each arm and in each difference."""
+        return min(map(len, [*(arm.seeds for arm in self.arms), *(found.seeds for found in self.differences)]))
+
+    @property
+    def of_methods(self) -> bool:
+        """Whether there are enough seeds to speak of methods; else the page is about the models trained here."""
+        return self.seeds >= SEEDS_NEEDED
 
 
 def analyse(runs: Sequence[RunFolder]) -> Analysis:
@@ -236,7 +251,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     hospitals, groups = evidence.partition.hospitals, evidence.groups(evidence.partition.heldout)
 
     def held_out(kind: str) -> dict[str, Estimate]:
-        return {metric: estimate(evidence.values(label, seeds, kind, metric), groups) for metric in METRICS}
+        return {metric: _score(evidence.values(label, seeds, kind, metric), groups) for metric in METRICS}
 
     validated = all(any(record["val_dice"] is not None for record in run) for run in records)
     best_rounds = evidence.scores.where(arm=label, kind=BEST).round
@@ -246,7 +261,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
         if ids := hospitals[name].test:
             trainer = {"trainer": name} if label == LOCAL else {}
             tested = evidence.on(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
-            own[name] = estimate(tested, evidence.groups(ids))
+            own[name] = _score(tested, evidence.groups(ids))
     return Arm(
         label=label,
         runs=tuple(run for run, _ in runs),
@@ -255,10 +270,16 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
         best=held_out(BEST) if validated else {},
         best_rounds=tuple(np.unique(best_rounds).tolist()) if validated else (),
         own_tests=own,
-        by_size=tuple(estimate(dice[:, rows], groups[rows]) if rows.any() else None for rows in chosen),
+        by_size=tuple(_score(dice[:, rows], groups[rows]) if rows.any() else None for rows in chosen),
         cost=_cost([config for _, config in runs], records, len(hospitals)),
         curves=tuple(_curve(config, run) for (_, config), run in zip(runs, records, strict=True)),
     )
+
+
+def _score(values: NDArray[np.float64], groups: NDArray[np.intp]) -> Estimate:
+    """The mean score with its interval, which ends where scores do."""
+    found = estimate(values, groups)
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def _seen(record: Mapping[str, Any], config: Config) -> int:
@@ -311,7 +332,7 @@ def _differences(arms: Sequence[Arm], evidence: _Evidence) -> tuple[Difference, 
         if seeds := tuple(seed for seed in one.seeds if seed in two.seeds):
             last = paired(label, other, seeds, LAST)
             best = estimate(paired(label, other, seeds, BEST), groups) if one.best and two.best else None
-            p = signed_rank(last, groups)
+            p = p_of_no_difference(last, groups)
             found.append(Difference(label, other, seeds, estimate(last, groups), best, p, p))
     adjusted = holm([difference.p for difference in found])
     return tuple(replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True))

@@ -14,8 +14,16 @@ def name(label: str) -> str:
     return _NAMES.get(label, label)
 
 
+def models(arm: Arm) -> str:
+    """What was trained in an arm, for pages that say nothing of methods: 'the FedAvg model', 'the 3 pooled models'."""
+    if arm.label == LOCAL:
+        return "the hospitals' own models"
+    kind = arm.label if arm.label == POOLED else name(arm.label)
+    return f"the {kind} model" if len(arm.seeds) == 1 else f"the {len(arm.seeds)} {kind} models"
+
+
 def answer(analysis: Analysis) -> str:
-    """The comparison in one sentence."""
+    """The comparison in one sentence: of methods where there are enough seeds, else of the models trained here."""
     federated = [arm for arm in analysis.arms if arm.federated] or list(analysis.arms[-1:])
     images = f"{len(analysis.partition.heldout)} images that no hospital has seen"
     parts = []
@@ -25,16 +33,22 @@ def answer(analysis: Analysis) -> str:
         reached = (
             f"{dice.value:.3f}" if compared else f"{dice.value:.3f} (95 % interval {dice.low:.3f} to {dice.high:.3f})"
         )
-        start = f"reaches a mean Dice of {reached} on {images}" if place == 0 else f"reaches {reached}"
-        parts.append(f"{name(arm.label)} {start}{compared}")
-    return "; ".join(parts) + "."
+        who, verb = name(arm.label), "reaches"
+        if not analysis.of_methods:
+            several = arm.label == LOCAL or len(arm.seeds) > 1
+            who = models(arm) + (" trained here" if place == 0 else "")
+            verb = "reach" if several else "reaches"
+        parts.append(f"{who} {verb} " + (f"a mean Dice of {reached} on {images}" if place == 0 else reached) + compared)
+    said = "; ".join(parts) + "."
+    return said[0].upper() + said[1:]
 
 
 def _compared(analysis: Analysis, differences: list[Difference]) -> str:
     clauses, alike = [], []
     for difference in differences:
         other = next(arm for arm in analysis.arms if arm.label == difference.other)
-        against = f"{_TRAINING.get(other.label, name(other.label))} ({other.last['dice'].value:.3f})"
+        called = _TRAINING.get(other.label, name(other.label)) if analysis.of_methods else models(other)
+        against = f"{called} ({other.last['dice'].value:.3f})"
         found = difference.last.value
         if difference.claimed:
             clauses.append(f"{abs(found):.3f} {'more' if found > 0 else 'less'} than {against}")
@@ -48,23 +62,27 @@ def _compared(analysis: Analysis, differences: list[Difference]) -> str:
 def sentence(difference: Difference) -> str:
     """What is, and what is not, distinguishable from noise in one difference."""
     one, other, found = name(difference.arm), name(difference.other), difference.last
+    verb, how = "is", ("better", "worse")
+    if not difference.of_methods:
+        one, other = f"{one} as trained here", f"{other} as trained here"
+        verb, how = "scores", ("higher", "lower")
     numbers = f"{signed(found.value)} Dice, 95 % interval {signed(found.low)} to {signed(found.high)}"
     numbers += f", p {p_value(difference.p_adjusted)}"
     if difference.claimed:
-        return f"{one} is {'better' if found.value > 0 else 'worse'} than {other}: {numbers}."
+        return f"{one} {verb} {how[found.value < 0]} than {other}: {numbers}."
     if found.excludes_zero:
-        return f"{one} against {other}: the interval leaves out 0 but the rank test disagrees, so no claim ({numbers})."
+        return f"{one} against {other}: the interval leaves out 0 but p is not below 0.05, so no claim ({numbers})."
     return f"{one} and {other} cannot be told apart: the difference may be noise ({numbers})."
 
 
 def remarks(analysis: Analysis) -> Iterable[str]:
     """What to keep in mind when reading the numbers."""
-    shared = [difference.seeds for difference in analysis.differences]
-    seeds = min(map(len, [*(arm.seeds for arm in analysis.arms), *shared]))
-    if seeds < SEEDS_NEEDED:
+    if not analysis.of_methods:
+        told = "one seed" if analysis.seeds == 1 else f"{analysis.seeds} seeds"
         yield (
-            f"With {'one seed' if seeds == 1 else f'{seeds} seeds'} the intervals cover which images were held out, "
-            "not the chance in training: trained again with another seed, every arm would score a little differently."
+            f"With {told} this page is about these models and claims nothing of methods: its intervals cover which "
+            "images were held out, not the chance in training. Trained again with another seed, every arm would score "
+            f"a little differently. Methods are compared from {SEEDS_NEEDED} seeds on."
         )
     seen = sorted(arm.cost.images for arm in analysis.arms)
     if seen[-1] > 1.01 * seen[0]:

@@ -1,4 +1,4 @@
-"""How sure a mean score is: bootstrap intervals over images and seeds, a signed-rank test, and Holm's correction."""
+"""How sure a mean score is: intervals and tests over images, with five seeds over seeds too, and Holm's correction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 DRAWS = 10_000
 LEVEL = 0.95
-SEEDS_NEEDED = 3  # with fewer seeds there is nothing to resample: the interval is about images alone
+# With fewer seeds an interval is about these models and other images. From here on it is about training again, too:
+# about methods. Two to four seeds tell too little of their own spread.
+SEEDS_NEEDED = 5
 _CHUNK = 1_000  # draws made at a time, so that a large held-out set does not fill the memory
 
 Values = NDArray[np.float64]
@@ -29,44 +31,89 @@ class Estimate:
 
 
 def estimate(values: Values, groups: NDArray[np.intp], draws: int = DRAWS, random_seed: int = 0) -> Estimate:
-    """The mean of `values` and the percentile interval of `bootstrap_means`.
+    """The mean of `values` with its interval: over images alone, or with enough seeds over both.
 
-    Given the differences of two arms on the same images and seeds, this is their paired comparison: the mean is linear,
-    so that both arms are drawn with the same weights.
+    With fewer than `SEEDS_NEEDED` seeds it is the percentile interval of `bootstrap_means`. With more it is Student's t
+    interval with the variance of `_of_methods`. Given the differences of two arms on the same images and seeds, this is
+    their paired comparison, for the mean is linear.
+
+    Args:
+        values: (S, N), a row a seed, a column an image; both at least 1.
+        groups: (N,), images with equal numbers are near-duplicates of each other.
+        draws: of the bootstrap.
+        random_seed: fixes them.
     """
-    low, high = np.quantile(bootstrap_means(values, groups, draws, random_seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(values.mean()), float(low), float(high))
+    if len(values) < SEEDS_NEEDED:
+        drawn = bootstrap_means(values, groups, draws, random_seed)
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Estimate(float(values.mean()), float(low), float(high))
+    from scipy.stats import t
+
+    mean, error, freedom = _of_methods(values, groups)
+    half = float(t.ppf((1 + LEVEL) / 2, freedom)) * error
+    return Estimate(mean, mean - half, mean + half)
+
+
+def p_of_no_difference(differences: Values, groups: NDArray[np.intp]) -> float:
+    """The two-sided p of two arms being equal, in [0, 1], from their differences (S, N) by seed and image.
+
+    It is about what `estimate` is about: with fewer than `SEEDS_NEEDED` seeds about these models (`signed_rank`), with
+    more about methods (Student's t, with the same error as the interval's).
+    """
+    if len(differences) < SEEDS_NEEDED:
+        return signed_rank(differences, groups)
+    from scipy.stats import t
+
+    mean, error, freedom = _of_methods(differences, groups)
+    if error == 0:
+        return float(mean == 0)
+    return float(2 * t.sf(abs(mean) / error, freedom))
+
+
+def _of_methods(values: Values, groups: NDArray[np.intp]) -> tuple[float, float, float]:
+    """The mean of `values` (S, N), its standard error over other seeds and other images, and the degrees of freedom.
+
+    The squared error is the sum of two: the variance of the seeds' means over S, and the variance of the groups' means
+    over their number G (of a ratio of sums, where groups are of unequal size; Cochran, Sampling Techniques, 1977,
+    ch. 6). What is random in an image and a seed together is in both, so that the sum is rather too large. Degrees of
+    freedom: Satterthwaite, Biometrics Bulletin 2(6), 1946, of S - 1 and G - 1.
+    """
+    seeds, images = values.shape
+    _, member = np.unique(groups, return_inverse=True)
+    of_seeds = float(values.mean(axis=1).var(ddof=1)) / seeds
+    off = np.bincount(member, values.mean(axis=0) - values.mean())  # (G,), sums to 0
+    count = len(off)
+    of_images = count / (count - 1) * float((off**2).sum()) / images**2 if count > 1 else 0.0
+    variance = of_seeds + of_images
+    if variance == 0:
+        return float(values.mean()), 0.0, seeds - 1.0
+    freedom = variance**2 / (of_seeds**2 / (seeds - 1) + of_images**2 / max(1, count - 1))
+    return float(values.mean()), float(np.sqrt(variance)), freedom
 
 
 def bootstrap_means(values: Values, groups: NDArray[np.intp], draws: int = DRAWS, random_seed: int = 0) -> Values:
-    """Means of `values` in resampled experiments.
+    """Means of `values` with other images: the seeds stay as they are.
 
     Whole groups of near-duplicate images are drawn with replacement (the cluster bootstrap; Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993, ch. 8), each bringing all its images; with three or more seeds, seeds too are
-    drawn, independently of the groups (the pigeonhole bootstrap; Owen, Annals of Applied Statistics 1(2), 2007). Calls
-    with the same groups and random seed draw the same groups.
+    Introduction to the Bootstrap, 1993, ch. 8), each bringing all its images. Calls with the same groups and random
+    seed draw the same groups.
 
     Args:
         values: (S, N), a row a seed, a column an image; both at least 1.
         groups: (N,), images with equal numbers are drawn together.
-        draws: how many experiments.
+        draws: how many.
         random_seed: fixes them.
 
     Returns:
         (draws,) means over images and seeds.
     """
-    seeds = len(values)
     _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    sums = np.stack([np.bincount(member, row) for row in values])  # (S, G)
-    of_groups, of_seeds = (np.random.default_rng(seed) for seed in np.random.SeedSequence(random_seed).spawn(2))
+    sums = np.bincount(member, values.mean(axis=0))  # (G,)
+    random = np.random.default_rng(np.random.SeedSequence(random_seed).spawn(1)[0])
     means = []
     for first in range(0, draws, _CHUNK):
-        count = min(_CHUNK, draws - first)
-        weights = _multiplicities(of_groups, len(sizes), count)
-        drawn = weights @ sums.T / (weights @ sizes)[:, None]  # (count, S): each seed's mean
-        # The rows of weights sum to the number of seeds.
-        across = _multiplicities(of_seeds, seeds, count) if seeds >= SEEDS_NEEDED else np.ones((count, seeds))
-        means.append((drawn * across).sum(axis=1) / seeds)
+        weights = _multiplicities(random, len(sizes), min(_CHUNK, draws - first))
+        means.append(weights @ sums / (weights @ sizes))
     return np.concatenate(means)
 
 

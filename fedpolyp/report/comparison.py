@@ -14,7 +14,7 @@ from fedpolyp.errors import UsageError
 from fedpolyp.experiment import conclusions
 from fedpolyp.experiment.analysis import LOCAL, SIZE_BOUNDS, SIZES, Analysis, SiteRow, analyse
 from fedpolyp.experiment.scores import HELD_OUT
-from fedpolyp.experiment.statistics import DRAWS
+from fedpolyp.experiment.statistics import DRAWS, SEEDS_NEEDED
 from fedpolyp.files import replacing, write_text
 from fedpolyp.report.charts import HOSPITALS_DRAWN, Chart, draw_charts
 from fedpolyp.report.gallery import make_gallery, thumbnails
@@ -85,6 +85,7 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         size_bounds=SIZE_BOUNDS,
         sizes=SIZES,
         draws=DRAWS,
+        seeds_needed=SEEDS_NEEDED,
         source=Path(analysis.config.data.source).name,
         command=command or next((shlex.join(one["command"]) for one in made if one.get("command")), None),
         started=min((str(one["started"]) for one in made if one.get("started")), default=None),

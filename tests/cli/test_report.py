@@ -28,7 +28,7 @@ def test_a_comparison_is_reported_in_its_own_folder(
 ) -> None:
     assert called(monkeypatch, str(made)) == 0
     said = capsys.readouterr().out
-    assert said.startswith("FedAvg reaches a mean Dice of ")
+    assert said.startswith("The FedAvg model trained here reaches a mean Dice of ")
     assert [line.split()[0] for line in said.splitlines() if " to 0." in line] == ["Pooled", "FedAvg"]
     assert "There is no finished local run." in said
     assert said.endswith(f"report: {made / 'report.html'}\n")

@@ -98,30 +98,51 @@ def test_clear_differences_are_claimed_and_small_ones_are_not(whole: Analysis) -
     assert found["local", "pooled"].claimed and found["local", "pooled"].last.value < 0
     assert found["fedavg", "local"].claimed and found["fedavg", "local"].last.value > 0
     assert all(one.p <= one.p_adjusted <= 5 * one.p + 1e-12 for one in found.values())
-    assert "Local is worse than Pooled" in conclusions.sentence(found["local", "pooled"])
+    assert conclusions.sentence(found["local", "pooled"]).startswith(
+        "Local as trained here scores lower than Pooled as trained here: "
+    )
 
 
 def test_the_answer_says_what_was_found_and_nothing_more(folder: Path, tmp_path: Path) -> None:
     analysis = analyse([run for run in runs_in(folder) if run.path.parent.name in ("fedavg", "pooled", "local")])
     pooled, local, fedavg = (arm.last["dice"].value for arm in analysis.arms)
     assert conclusions.answer(analysis) == (
-        f"FedAvg reaches a mean Dice of {fedavg:.3f} on 30 images that no hospital has seen: "
-        f"{pooled - fedavg:.3f} less than pooled training ({pooled:.3f}), "
-        f"and {fedavg - local:.3f} more than training at each hospital alone ({local:.3f})."
+        f"The 2 FedAvg models trained here reach a mean Dice of {fedavg:.3f} on 30 images that no hospital has seen: "
+        f"{pooled - fedavg:.3f} less than the 2 pooled models ({pooled:.3f}), "
+        f"and {fedavg - local:.3f} more than the hospitals' own models ({local:.3f})."
     )
     write_comparison(tmp_path, ("pooled", "fedavg"))
     shutil.copy(tmp_path / "pooled" / "0" / "images.csv", tmp_path / "fedavg" / "0" / "images.csv")
     same = analyse(runs_in(tmp_path))
-    assert ": not to be told apart from pooled training (" in conclusions.answer(same)
+    assert ": not to be told apart from the pooled model (" in conclusions.answer(same)
     assert "cannot be told apart" in conclusions.sentence(same.differences[0])
 
 
-def test_few_seeds_are_remarked_on_and_three_are_not(folder: Path, whole: Analysis, tmp_path: Path) -> None:
-    assert any(remark.startswith("With 2 seeds the intervals cover") for remark in conclusions.remarks(whole))
+def test_fewer_than_five_seeds_claim_nothing_of_methods_and_five_compare_them(
+    folder: Path, whole: Analysis, tmp_path: Path
+) -> None:
+    said = "this page is about these models and claims nothing of methods"
+    assert any(remark.startswith(f"With 2 seeds {said}") for remark in conclusions.remarks(whole))
     one = analyse(runs_in(folder)[:1])
-    assert any(remark.startswith("With one seed") for remark in conclusions.remarks(one))
-    write_comparison(tmp_path, ("pooled", "fedavg"), seeds=3)
-    assert not any("intervals cover" in remark for remark in conclusions.remarks(analyse(runs_in(tmp_path))))
+    assert any(remark.startswith(f"With one seed {said}") for remark in conclusions.remarks(one))
+    write_comparison(tmp_path, ("pooled", "local", "fedavg"), seeds=5)
+    shutil.rmtree(tmp_path / "local" / "4")
+    mixed = analyse(runs_in(tmp_path))
+    assert any(remark.startswith(f"With 4 seeds {said}") for remark in conclusions.remarks(mixed))
+    assert conclusions.answer(mixed).startswith("The 5 FedAvg models trained here reach a mean Dice of ")
+    assert [one.of_methods for one in mixed.differences] == [True, False, False]
+    assert conclusions.sentence(mixed.differences[0]).startswith("FedAvg is worse than Pooled: ")
+    five = analyse([run for run in runs_in(tmp_path) if run.path.parent.name != "local"])
+    assert not any(said in remark for remark in conclusions.remarks(five))
+    assert conclusions.answer(five).startswith("FedAvg reaches a mean Dice of ")
+    assert " less than pooled training (" in conclusions.answer(five)
+
+
+def test_chance_in_training_is_in_the_interval_of_five_seeds(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ("fedavg",), seeds=5)
+    of_four, of_five = (analyse(runs_in(tmp_path)[:seeds]).arms[0] for seeds in (4, 5))
+    assert of_five.last["hd95"].low >= 0 and of_five.last["dice"].high <= 1
+    assert of_five.last["dice"].high - of_five.last["dice"].low > of_four.last["dice"].high - of_four.last["dice"].low
 
 
 def test_seeds_that_two_arms_do_not_share_are_no_seeds_of_their_difference(tmp_path: Path) -> None:
@@ -150,7 +171,7 @@ def test_an_unfinished_comparison_is_analysed_and_what_is_missing_is_said(tmp_pa
 def test_a_single_run_is_analysed_without_complaint(folder: Path) -> None:
     analysis = analyse(runs_in(folder)[:1])
     assert analysis.missing == () and analysis.differences == ()
-    assert conclusions.answer(analysis).startswith("Pooled reaches a mean Dice of ")
+    assert conclusions.answer(analysis).startswith("The pooled model trained here reaches a mean Dice of ")
     assert "95 % interval" in conclusions.answer(analysis)
 
 

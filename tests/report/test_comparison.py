@@ -70,9 +70,9 @@ def test_the_headline_follows_from_the_scored_images_alone(folder: Path, page: s
     pooled, local, fedavg = (headline(folder, arm) for arm in ("pooled", "local", "fedavg"))
     (answer,) = Text("h1", page).found
     assert answer == (
-        f"FedAvg reaches a mean Dice of {fedavg:.3f} on 30 images that no hospital has seen: {pooled - fedavg:.3f} less"
-        f" than pooled training ({pooled:.3f}), and {fedavg - local:.3f} more than training at each hospital alone "
-        f"({local:.3f})."
+        f"The FedAvg model trained here reaches a mean Dice of {fedavg:.3f} on 30 images that no hospital has seen: "
+        f"{pooled - fedavg:.3f} less than the pooled model ({pooled:.3f}), and {fedavg - local:.3f} more than the "
+        f"hospitals' own models ({local:.3f})."
     )
 
 
