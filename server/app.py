@@ -20,6 +20,7 @@ from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.handover import handed_over, name_at_sites
 from fedpolyp.sites.progress import FileWatcher, progress_file
+from fedpolyp.text import printable
 from fedpolyp.watcher import Watcher, Watchers
 from server.rounds import Federation
 
@@ -108,4 +109,4 @@ class LogWatcher(Watcher):
 
     def note(self, text: str) -> None:
         """See `Watcher`."""
-        _log.warning("%s", text)
+        _log.warning("%s", printable(text))

@@ -12,12 +12,15 @@ from flwr.serverapp import Grid
 
 from clients.messages import Order, content_of
 from fedpolyp.errors import FedpolypError
+from fedpolyp.text import printable
 
 _POLL_SECONDS = 0.05
 _SITES_POLL_SECONDS = 0.5
 # Orders at a time: Flower looks through all of them whenever it is asked for replies, and replies ahead of their turn
 # take memory.
 _UNDER_WAY = 64
+# Characters of a reason: so many are kept, and so many are looked at: Flower and Ray wrap a lot around it.
+_KEPT, _LOOKED_AT = 500, 100_000
 _WRAPPED = re.compile(r"^<class '[\w.]+'>:<'")
 
 
@@ -201,8 +204,13 @@ class Seats:
 
 def _reply(hospital: str, message: Message) -> Reply:
     if message.has_error():
-        return Reply(hospital, None, _plain_reason(message.error.reason or "it failed without a reason"))
+        return Reply(hospital, None, _reason(message.error.reason or ""))
     return Reply(hospital, message.content)
+
+
+def _reason(text: str) -> str:
+    """Why a hospital failed, of whatever it says: one short line that prints."""
+    return printable(_plain_reason(text[-_LOOKED_AT:]), _KEPT)
 
 
 def _plain_reason(reason: str) -> str:
@@ -212,4 +220,4 @@ def _plain_reason(reason: str) -> str:
     if "Node Unavailable" in reason:
         return "it gave no sign of life for a minute: its machine or its link has failed"
     lines = [line.strip() for line in reason.replace("\\n", "\n").splitlines() if line.strip(" '>\"")]
-    return _WRAPPED.sub("", lines[-1]).removesuffix("'>") if lines else reason
+    return _WRAPPED.sub("", lines[-1]).removesuffix("'>") if lines else "it failed without a reason"

@@ -12,6 +12,7 @@ from fedpolyp.cli.config import config
 from fedpolyp.cli.report import report
 from fedpolyp.cli.simulate import simulate
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.text import printable_lines
 
 app = typer.Typer(
     name="fedpolyp",
@@ -50,7 +51,8 @@ def main() -> None:
     try:
         app()
     except (FedpolypError, OSError) as error:
-        print("\n".join([f"fedpolyp: {_sentence(error)}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        said = "\n".join([f"fedpolyp: {_sentence(error)}", *getattr(error, "__notes__", [])])
+        print(printable_lines(said), file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
 
 

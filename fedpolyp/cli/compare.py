@@ -89,8 +89,9 @@ def compare(
         learning_rates=None if learning_rate is None else parse_learning_rates(learning_rate),
     )
 
+    from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.cli.report import show_report
-    from fedpolyp.cli.screen import comparison_screen, console_of_its_own
+    from fedpolyp.cli.screen import comparison_screen
     from fedpolyp.data.source import open_source
     from fedpolyp.files import write_text
 

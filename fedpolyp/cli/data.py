@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.tables import plain_table
 from fedpolyp.config import Config, DataConfig, load
@@ -29,7 +29,7 @@ def ingest(
 
     from fedpolyp.data.ingest import ingest
 
-    store, console = ingest(folder, size), _console()
+    store, console = ingest(folder, size), PlainConsole()
     rejected = store.report.rejected
     console.print(f"{store.report.used} pairs ingested at {size}x{size} pixels, {len(rejected)} left out")
     if rejected:
@@ -58,7 +58,7 @@ def show(
     from fedpolyp.data.source import open_source
     from fedpolyp.report.samples import draw_samples
 
-    store, console = open_source(config.data, config.data_seed), _console()
+    store, console = open_source(config.data, config.data_seed), PlainConsole()
     left_out = len(store.report.rejected)
     console.print(f"{len(store.records)} images" + (f", {left_out} pairs left out" if left_out else ""))
     _print_sizes(console, store)
@@ -72,11 +72,7 @@ def show(
     console.print(f"pictures: {out}", soft_wrap=True)
 
 
-def _console() -> Console:
-    return Console(highlight=False, markup=False)  # a file's name may look like markup
-
-
-def _print_sizes(console: Console, store: "Store") -> None:
+def _print_sizes(console: PlainConsole, store: "Store") -> None:
     sizes = Counter((record.width, record.height) for record in store.records)
     (common, count), *others = sizes.most_common()
     text = f"{common[0]}x{common[1]} pixels"
@@ -89,7 +85,7 @@ def _print_sizes(console: Console, store: "Store") -> None:
     console.print(f"original size: {text}", soft_wrap=True)
 
 
-def _print_lesions(console: Console, store: "Store") -> None:
+def _print_lesions(console: PlainConsole, store: "Store") -> None:
     import numpy as np
 
     quartiles = np.quantile([record.lesion_fraction for record in store.records], (0.25, 0.5, 0.75))
@@ -101,7 +97,7 @@ def _print_lesions(console: Console, store: "Store") -> None:
     )
 
 
-def _print_duplicates(console: Console, store: "Store") -> None:
+def _print_duplicates(console: PlainConsole, store: "Store") -> None:
     groups: dict[int, list[str]] = {}
     for record in store.records:
         groups.setdefault(record.group, []).append(record.id)
@@ -110,7 +106,7 @@ def _print_duplicates(console: Console, store: "Store") -> None:
     console.print(f"near-duplicates: {text if alike else 'none'}")
 
 
-def _print_deal(console: Console, store: "Store", config: Config) -> None:
+def _print_deal(console: PlainConsole, store: "Store", config: Config) -> None:
     import numpy as np
 
     from fedpolyp.data.hospitals import deal

@@ -48,7 +48,8 @@ def follow(settings: CoordinatorSettings, run: RunFolder, flower_run: str, quiet
     Raises:
         FedpolypError: it failed, was stopped, or the coordinator no longer answers.
     """
-    from fedpolyp.cli.screen import console_of_its_own, screen
+    from fedpolyp.cli.console import console_of_its_own
+    from fedpolyp.cli.screen import screen
 
     asked = time.monotonic()
     with screen(console_of_its_own(), quiet) as watcher, stop_signal() as stop:

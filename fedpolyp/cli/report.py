@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.tables import plain_table
 from fedpolyp.errors import UsageError
 
@@ -26,10 +26,12 @@ def report(
     if out is None and len(runs) > 1:
         raise UsageError("--out must be given when the report is about more than one folder")
     found = [_runs(run) for run in runs]
-    show_report(out or found[0][0], [folder for _, folders in found for folder in folders], _command(runs), Console())
+    show_report(
+        out or found[0][0], [folder for _, folders in found for folder in folders], _command(runs), PlainConsole()
+    )
 
 
-def show_report(folder: Path, runs: "list[RunFolder]", command: str | None, console: Console) -> None:
+def show_report(folder: Path, runs: "list[RunFolder]", command: str | None, console: PlainConsole) -> None:
     """Write the report about `runs` into `folder`, and print what it says in short."""
     from fedpolyp.experiment.analysis import analyse
     from fedpolyp.experiment.conclusions import answer, remarks
@@ -37,11 +39,11 @@ def show_report(folder: Path, runs: "list[RunFolder]", command: str | None, cons
 
     analysis = analyse(runs)
     page = write_page(folder, analysis, command)
-    console.print(answer(analysis), highlight=False, markup=False)
+    console.print(answer(analysis))
     console.print(_table(analysis))
     for sentence in (*analysis.missing, *remarks(analysis)):
-        console.print(sentence, highlight=False, markup=False)
-    console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+        console.print(sentence)
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 def _runs(run: str) -> "tuple[Path, list[RunFolder]]":

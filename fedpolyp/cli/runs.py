@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from fedpolyp import runs
+from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.tables import plain_table, round_table
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import write_text
@@ -28,7 +28,7 @@ def list_runs(
         return
     if root != runs.DEFAULT_ROOT and not root.is_dir():
         raise UsageError(f"there is no folder {root}; --root takes a folder of run folders")
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     # A comparison's runs lie two folders deeper: <comparison>/<arm>/<seed>.
     folders = sorted(path.parent for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/config.toml"))
     if not folders:
@@ -51,7 +51,7 @@ def show(
     """Show how one run went, round by round."""
     above = context.parent.params["root"] if context.parent else runs.DEFAULT_ROOT  # runs --root DIR show RUN
     folder = runs.find(run, root or Path(above))
-    records, console = folder.rounds(), Console(highlight=False, markup=False)
+    records, console = folder.rounds(), PlainConsole()
     if not records:
         raise FedpolypError(f"{folder.path} has no complete round yet")
     heldout = bool(folder.partition().heldout)

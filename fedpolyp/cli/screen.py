@@ -1,22 +1,22 @@
 """What a person sees of a run: a live display on a terminal, plain lines elsewhere."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fedpolyp.cli.console import PlainConsole
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
+from fedpolyp.text import printable
 from fedpolyp.watcher import Watcher
 
 
 class PlainScreen(Watcher):
     """One line a round, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: PlainConsole) -> None:
         self.console = console
         self.rounds = 0
         self.scored_on = "held-out"
@@ -47,13 +47,13 @@ class PlainScreen(Watcher):
         self._say(f"note: {text}", "yellow")
 
     def _say(self, line: str, style: str | None = None) -> None:
-        self.console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, style=style, soft_wrap=True)
 
 
 class LiveScreen(PlainScreen):
     """The same lines, and below them a bar with the round, the hospitals still training, and the time left."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
+    def __init__(self, console: PlainConsole, progress: Progress) -> None:
         super().__init__(console)
         self._progress = progress
         self._bar = progress.add_task("starting", total=None, dice="")
@@ -83,13 +83,13 @@ class LiveScreen(PlainScreen):
     def _show(self, round: int, task: str) -> None:
         doing = "training" if task == "train" else f"scoring {task}"
         left = ", ".join(self._training[:3]) + (" …" if len(self._training) > 3 else "")
-        self._progress.update(self._bar, description=f"round {round}/{self.rounds} {doing} {left}")
+        self._progress.update(self._bar, description=printable(f"round {round}/{self.rounds} {doing} {left}"))
 
 
 class ComparisonScreen:
     """One line for every round of every run, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: PlainConsole) -> None:
         self.console = console
 
     def begun(self, run: str, rounds: int, done: int) -> None:
@@ -105,20 +105,20 @@ class ComparisonScreen:
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
 
 class LiveComparisonScreen(ComparisonScreen):
     """A bar for each run."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
+    def __init__(self, console: PlainConsole, progress: Progress) -> None:
         super().__init__(console)
         self._progress = progress
         self._bars: dict[str, TaskID] = {}
 
     def begun(self, run: str, rounds: int, done: int) -> None:
         """Show its bar."""
-        self._bars[run] = self._progress.add_task(run, total=rounds, completed=max(0, done), dice="")
+        self._bars[run] = self._progress.add_task(printable(run), total=rounds, completed=max(0, done), dice="")
 
     def round(self, run: str, record: dict[str, Any], rounds: int) -> None:
         """Move its bar."""
@@ -132,13 +132,8 @@ class SilentComparisonScreen(ComparisonScreen):
         """Keep quiet."""
 
 
-def console_of_its_own() -> Console:
-    """A console on today's standard output, wherever that is sent later: Ray prints there, too."""
-    return Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"))
-
-
 @contextmanager
-def screen(console: Console, quiet: bool) -> Iterator[Watcher]:
+def screen(console: PlainConsole, quiet: bool) -> Iterator[Watcher]:
     """The watcher that fits `console`: silent, a live display on a terminal, plain lines elsewhere."""
     if quiet:
         yield Watcher()
@@ -150,7 +145,7 @@ def screen(console: Console, quiet: bool) -> Iterator[Watcher]:
 
 
 @contextmanager
-def comparison_screen(console: Console, quiet: bool) -> Iterator[ComparisonScreen]:
+def comparison_screen(console: PlainConsole, quiet: bool) -> Iterator[ComparisonScreen]:
     """What shows the runs of a comparison on `console`: nothing, bars on a terminal, lines elsewhere."""
     if quiet:
         yield SilentComparisonScreen(console)
@@ -161,9 +156,9 @@ def comparison_screen(console: Console, quiet: bool) -> Iterator[ComparisonScree
             yield LiveComparisonScreen(console, progress)
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: PlainConsole) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[dice]}"),
         TimeElapsedColumn(),

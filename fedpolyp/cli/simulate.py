@@ -32,7 +32,8 @@ def simulate(
         config, plan = planned(given.resumed(begun), this_machine(), begun)
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
-    from fedpolyp.cli.screen import console_of_its_own, screen
+    from fedpolyp.cli.console import console_of_its_own
+    from fedpolyp.cli.screen import screen
     from fedpolyp.data.hospitals import deal
     from fedpolyp.data.source import open_source
 
@@ -41,7 +42,7 @@ def simulate(
     if store.report.rejected and not quiet:
         console.print(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
     if plan and not quiet:
-        console.print(plan, highlight=False)
+        console.print(plan)
     if resume is None:
         partition = deal(store.records, config)
         run = runs.create(path, config, partition, store.path)
@@ -83,5 +84,5 @@ def simulate(
     last = run.rounds()[-1]
     if not quiet:
         console.print(round_table(run.rounds()))
-    console.print(f"held-out Dice {last['dice']:.3f} after round {last['round']}", highlight=False)
-    console.print(f"run folder: {run.path}", highlight=False, soft_wrap=True)
+    console.print(f"held-out Dice {last['dice']:.3f} after round {last['round']}")
+    console.print(f"run folder: {run.path}", soft_wrap=True)

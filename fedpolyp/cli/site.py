@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from fedpolyp.cli import flower
+from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.cli.tables import plain_table, round_table
@@ -416,5 +416,5 @@ def _print(*commands: flower.Command) -> None:
         typer.echo(command.shown())
 
 
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
+def _console() -> PlainConsole:
+    return PlainConsole(soft_wrap=True)

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 
 from fedpolyp.cli.flower import Command
 from fedpolyp.errors import FedpolypError
+from fedpolyp.text import printable
 
 _PAUSE, _GRACE = 10.0, 10.0
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of Flower's own log
 
 
 def serve_until_stopped(commands: Sequence[Command]) -> None:
@@ -92,10 +95,12 @@ def _pass_on(process: "subprocess.Popen[bytes]", command: Command, heard: set[st
     assert process.stdout is not None
     known = (command.first_words, command.refused_words, *command.last_words)
     for line in process.stdout:
-        sys.stdout.buffer.write(line)
+        text = line.decode(errors="replace")
+        shown = printable(_COLOUR.sub("", text.rstrip("\r\n")))  # some of it a coordinator may have sent
+        sys.stdout.buffer.write(f"{shown}\n".encode())
         sys.stdout.flush()
         heard |= {words for words in known if words.encode() in line}
-        heed(line.decode(errors="replace"))
+        heed(text)
 
 
 def _start(command: Command, output: int | None = None) -> "subprocess.Popen[bytes]":

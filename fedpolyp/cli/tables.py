@@ -1,6 +1,6 @@
 """Tables that more than one command prints."""
 
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Group
@@ -8,19 +8,29 @@ from rich.table import Table
 from rich.text import Text
 
 from fedpolyp.report.rounds import best_on_validation
+from fedpolyp.text import printable
 
 _ROWS = 25
 _HOSPITALS_SHOWN = 8
 _HOSPITALS_SPACED = 5
 
 
-def plain_table(title: str | None, *headings: str, numbers_from: int = 1) -> Table:
+class PlainTable(Table):
+    """A table whose cells are text as it is: characters that would steer a terminal are written out, markup is none."""
+
+    def add_row(self, *cells: str, **options: Any) -> None:  # type: ignore[override]  # plain text alone
+        """See `rich.table.Table.add_row`."""
+        super().add_row(*(Text(printable(cell)) for cell in cells), **options)
+
+
+def plain_table(title: str | None, *headings: str, numbers_from: int = 1) -> PlainTable:
     """An empty table in the house's look; columns from `numbers_from` on are right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = PlainTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.collapse_padding = True
     for place, heading in enumerate(headings):
         # A name that does not fit goes on in the next line: it may have to be typed.
-        table.add_column(heading, justify="right" if place >= numbers_from else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if place >= numbers_from else "left"
+        table.add_column(Text(printable(heading)), justify=justify, overflow="fold")
     return table
 
 

@@ -1,0 +1,27 @@
+"""The console of every command: it prints text as it is, and nothing in it can steer the terminal."""
+
+import os
+from typing import IO, Any
+
+from rich.console import Console
+
+from fedpolyp.text import printable_lines
+
+
+class PlainConsole(Console):
+    """Prints without markup and highlighting; characters that would steer a terminal are written out.
+
+    Of tables, `plain_table` sees to the cells.
+    """
+
+    def __init__(self, file: IO[str] | None = None, soft_wrap: bool = False, **options: Any) -> None:
+        super().__init__(file=file, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See `rich.console.Console.print`."""
+        super().print(*(printable_lines(what) if isinstance(what, str) else what for what in objects), **options)
+
+
+def console_of_its_own() -> PlainConsole:
+    """A console on today's standard output, wherever that is sent later: Ray prints there, too."""
+    return PlainConsole(file=os.fdopen(os.dup(1), "w", encoding="utf-8"))

@@ -1,0 +1,25 @@
+"""Text of another party (a site's reason, an order, a file's name), made fit to be printed, logged and written."""
+
+
+def printable(text: object, most: int = 0) -> str:
+    r"""`text` on one line, with every character that does not print as itself written out, as in `\x1b` or `\n`.
+
+    So nothing in it can steer a terminal, forge a line of a log, or turn the direction of writing. What may come from
+    another party passes through here once, where it comes in or where it is shown; a second time changes nothing.
+
+    Args:
+        text: what is shown by `str`.
+        most: characters kept, of `text` and of the result; the rest is cut off and told by '…'. 0 keeps all.
+    """
+    plain = str(text)
+    whole = "".join(char if char.isprintable() else _written_out(char) for char in (plain[:most] if most else plain))
+    return f"{whole[: most - 1]}…" if most and max(len(plain), len(whole)) > most else whole
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its line ends kept, and each line `printable`."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _written_out(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
