@@ -71,9 +71,12 @@ class RunFolder:
         """The masks that the last models see in the held-out images."""
         return self.path / "predictions.npz"
 
-    def model_file(self, hospital: str = "") -> Path:
-        """The model that was best on validation, as Keras saves it; one for each hospital in the local arm."""
-        return self.path / (f"model-{hospital}.keras" if hospital else "model.keras")
+    def model_file(self, kind: str, hospital: str = "") -> Path:
+        """A model as Keras saves it: 'last' (after the last round) or 'best' (on validation).
+
+        In the local arm there is one of each for every hospital.
+        """
+        return self.path / f"model-{kind}{f'-{hospital}' if hospital else ''}.keras"
 
     @property
     def events(self) -> Path:

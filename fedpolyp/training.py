@@ -1,5 +1,6 @@
 """The trainer: one U-Net compiled once per process, and as many trainings with it as are asked for."""
 
+import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from fedpolyp import metrics
 from fedpolyp.config import Config, DataConfig, FederationConfig
 from fedpolyp.data import augmentation
+from fedpolyp.files import replacing
 from fedpolyp.model import arrays as named
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.model.losses import segmentation_loss
@@ -135,17 +137,22 @@ class Trainer:
         return self._run(arrays, images, np.zeros(images.shape[:3], np.uint8))[0]
 
     def save(self, arrays: Arrays, path: Path) -> None:
-        """Write the model with weights `arrays` as a .keras file: uint8 RGB images in, lesion probability out.
+        """Write the model with weights `arrays` as a .keras file, whole or not at all.
 
-        It is made of Keras's own layers and computes in float32, so that it can be used without fedpolyp, anywhere.
+        Uint8 RGB images in, lesion probability out. It is made of Keras's own layers and computes in float32, so that
+        it can be used without fedpolyp, anywhere.
         """
         plain = self.config.training.model_copy(update={"precision": "float32"})
         model = build_unet(self.config.model_copy(update={"training": plain}))
         named.assign({variable.path: variable for variable in model.weights}, arrays)
-        with warnings.catch_warnings():
-            # Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            model.save(path)
+        # Keras writes to where it is told, bit by bit, and only to a name that ends in .keras.
+        with tempfile.TemporaryDirectory() as folder, replacing(path) as stream:
+            whole = Path(folder) / "model.keras"
+            with warnings.catch_warnings():
+                # Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                model.save(whole)
+            stream.write(whole.read_bytes())
 
     def _run(self, arrays: Arrays, images: Images, masks: Images) -> tuple[Images, NDArray[np.float64]]:
         named.assign(self._variables, arrays)

@@ -41,8 +41,8 @@ def test_simulate_trains_prints_the_table_and_leaves_the_run_folder(tmp_path: Pa
     assert "round 2/2" in done.stdout and "each hospital" in done.stdout
     assert done.stdout.endswith("run folder: run\n")
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left >= {"config.toml", "environment.json", "partition.json", "rounds.jsonl", "images.csv", "model.keras"}
-    assert left >= {"predictions.png", "curves.png", "checkpoints"}
+    assert left >= {"config.toml", "environment.json", "partition.json", "rounds.jsonl", "images.csv"}
+    assert left >= {"model-last.keras", "model-best.keras", "predictions.png", "curves.png", "checkpoints"}
     again = fedpolyp("simulate", *TINY, "--out", "run", cwd=tmp_path)
     assert again.returncode == 2 and "run exists already" in again.stderr
 

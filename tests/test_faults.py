@@ -119,7 +119,12 @@ def test_a_run_goes_on_without_its_follower_and_is_followed_again(two_sites: Dep
     for said in ("2 hospitals", "round 0/1", "round 1/1", f"run folder: {followed.folder}"):
         run.says(said)
     folder = RunFolder(followed.folder)
-    assert len(told_by(folder)) == 1 and folder.model_file().exists() and folder.curves.exists()
+    assert (
+        len(told_by(folder)) == 1
+        and folder.model_file("last").exists()
+        and folder.model_file("best").exists()
+        and folder.curves.exists()
+    )
     # And what Flower told the sites of the run: no path.
     assert json.loads(told.read_text()) == {"config": "", "out": "", "overrides": "", "sites": followed.name()}
 

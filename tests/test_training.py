@@ -214,6 +214,19 @@ def test_a_saved_model_sees_polyps_where_the_trainer_does(tmp_path: Path) -> Non
     assert np.array_equal((probability > 0.5)[clear], predicted.astype(bool)[clear])
 
 
+def test_a_save_that_breaks_off_leaves_the_model_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(model: keras.Model, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    file = tmp_path / "model-last.keras"
+    file.write_bytes(b"whole")
+    monkeypatch.setattr(keras.Model, "save", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        trainer().save(trainer().initial, file)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name] and file.read_bytes() == b"whole"
+
+
 def test_an_empty_training_set_is_refused() -> None:
     with pytest.raises(ValueError, match="^there are no training images$"):
         train(trainer(), frames(0))

@@ -56,11 +56,13 @@ def show(
         raise FedpolypError(f"{folder.path} has no complete round yet")
     heldout = bool(folder.partition().heldout)
     console.print(round_table(records, heldout))
-    for label, record in (("last round", records[-1]), ("best on validation", best_on_validation(records))):
+    scored = (("last round", "last", records[-1]), ("best on validation", "best", best_on_validation(records)))
+    for label, kind, record in scored:
         if record is not None:
-            scored_on = "held-out" if heldout else "test"
+            scored_on, file = "held-out" if heldout else "test", folder.model_file(kind)
+            where = f" ({file.name})" if file.exists() else ""
             console.print(
-                f"{label} ({record['round']}): {scored_on} Dice {record['dice']:.3f}, IoU {record['iou']:.3f}"
+                f"{label} ({record['round']}): {scored_on} Dice {record['dice']:.3f}, IoU {record['iou']:.3f}{where}"
             )
     tests = {name: own["test_dice"] for name, own in records[-1]["hospitals"].items() if "test_dice" in own}
     if tests:

@@ -54,7 +54,7 @@ def simulate(
 
         starting = cluster.begin(config, verbose)
 
-    from fedpolyp.cli.tables import round_table
+    from fedpolyp.cli.tables import ending, round_table
     from fedpolyp.report.tensorboard import EventWriter
     from fedpolyp.watcher import Watchers
 
@@ -81,8 +81,7 @@ def simulate(
             if done >= 0:
                 error.add_note(f"{done} rounds are complete; go on with: fedpolyp simulate --resume {run.path}")
             raise
-    last = run.rounds()[-1]
     if not quiet:
         console.print(round_table(run.rounds()))
-    console.print(f"held-out Dice {last['dice']:.3f} after round {last['round']}")
+    console.print(ending(run.rounds(), own_models=config.arm == "local"), soft_wrap=True)
     console.print(f"run folder: {run.path}", soft_wrap=True)

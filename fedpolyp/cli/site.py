@@ -11,7 +11,7 @@ from fedpolyp.cli import flower
 from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.supervise import keep_running, serve_until_stopped
-from fedpolyp.cli.tables import plain_table, round_table
+from fedpolyp.cli.tables import ending, plain_table, round_table
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
 
@@ -368,11 +368,9 @@ def _take_out(settings: CoordinatorSettings, nodes: list[flower.Node]) -> None:
 
 
 def _finish(run: "RunFolder", quiet: bool) -> None:
-    from fedpolyp import checkpoints
     from fedpolyp.data.source import open_source
     from fedpolyp.report.curves import draw_curves
-    from fedpolyp.report.finish import finish
-    from fedpolyp.training import shared_trainer
+    from fedpolyp.report.finish import finish, save_models
 
     config, rounds, console = run.config(), run.rounds(), _console()
     heldout = bool(run.partition().heldout)
@@ -380,13 +378,11 @@ def _finish(run: "RunFolder", quiet: bool) -> None:
     if heldout:
         finish(run, open_source(config.data, config.data_seed))
     else:
-        last = checkpoints.load(run.checkpoints, rounds[-1]["round"], config.fingerprint())
-        best = checkpoints.load(run.checkpoints, last.best_round, config.fingerprint())
-        shared_trainer(config).save(best.arrays, run.model_file())
+        save_models(run)
         draw_curves(run.curves, rounds)
     if not quiet:
         console.print(round_table(rounds, heldout))
-    console.print(f"{scored_on} Dice {rounds[-1]['dice']:.3f} after round {rounds[-1]['round']}")
+    console.print(ending(rounds, scored_on))
     console.print(f"run folder: {run.path}", soft_wrap=True)
 
 

@@ -67,5 +67,23 @@ def round_table(records: list[dict[str, Any]], heldout: bool = True) -> Group:
     return Group(Text(title, style="bold"), table)  # a table's own title would be cut to its width
 
 
+def ending(records: list[dict[str, Any]], scored_on: str = "held-out", own_models: bool = False) -> str:
+    """What a finished run leaves: the Dice of its last model and of the best on validation, and the files of both.
+
+    With `own_models`, where each hospital has its own, the best are each hospital's own choice and have no Dice here.
+    """
+    last, best = records[-1], best_on_validation(records)
+    said = f"{scored_on} Dice {last['dice']:.3f} after round {last['round']}"
+    if own_models:
+        return (
+            f"{said}, mean of the hospitals' models (model-last-<hospital>.keras; best on each one's validation: "
+            "model-best-<hospital>.keras)"
+        )
+    said += " (model-last.keras)"
+    if best is not None:
+        said += f", {best['dice']:.3f} after round {best['round']}, best on validation (model-best.keras)"
+    return said
+
+
 def _score(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"

@@ -2,6 +2,7 @@
 
 from fedpolyp import checkpoints, metrics
 from fedpolyp.data.store import Store
+from fedpolyp.experiment.scores import BEST, LAST
 from fedpolyp.experiment.unfederated import learners
 from fedpolyp.report.curves import draw_curves
 from fedpolyp.report.predictions import draw_predictions
@@ -10,19 +11,29 @@ from fedpolyp.training import shared_trainer
 
 
 def finish(run: RunFolder, store: Store) -> None:
-    """Draw predictions.png (the last round's model, held-out images), save the best models as Keras, draw curves.png.
+    """Draw predictions.png (the last round's model, held-out images), save the models as Keras, draw curves.png.
 
     Where each hospital has a model of its own, the picture is of the one in the middle by mean Dice.
     """
-    config, partition, rounds = run.config(), run.partition(), run.rounds()
+    partition, rounds = run.partition(), run.rounds()
     positions = store.positions(partition.heldout)
     images, truths = store.images[positions], store.masks[positions]
     predictions = run.predictions()
     dices = {name: metrics.dice(metrics.count_pixels(masks, truths)) for name, masks in predictions.items()}
     shown = sorted(dices, key=lambda name: float(dices[name].mean()))[len(dices) // 2]
     draw_predictions(run.path / "predictions.png", images, truths, predictions[shown], partition.heldout, dices[shown])
-    for learner in learners(config, run, partition):
-        last = checkpoints.load(learner.checkpoints, rounds[-1]["round"], config.fingerprint())
-        best = checkpoints.load(learner.checkpoints, last.best_round, config.fingerprint())
-        shared_trainer(config).save(best.arrays, run.model_file(learner.model))
+    save_models(run)
     draw_curves(run.curves, rounds)
+
+
+def save_models(run: RunFolder) -> None:
+    """Save as Keras the model after the last round and the one best on validation; of each hospital in the local arm.
+
+    Without validation images both are the last.
+    """
+    config, done = run.config(), run.rounds()[-1]["round"]
+    for learner in learners(config, run, run.partition()):
+        last = checkpoints.load(learner.checkpoints, done, config.fingerprint())
+        best = checkpoints.load(learner.checkpoints, last.best_round, config.fingerprint())
+        for kind, model in ((LAST, last), (BEST, best)):
+            shared_trainer(config).save(model.arrays, run.model_file(kind, learner.model))

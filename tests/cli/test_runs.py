@@ -114,11 +114,12 @@ def test_a_shown_run_tells_its_scores_and_what_was_refused(
     rounds[1]["refused"] = [{"hospital": "hospital-9", "reason": "array 'w' has [b]NaN"}]
     rounds[3]["hospitals"]["hospital-1"]["test_dice"] = 0.987
     run = made(tmp_path / "run", rounds, scored=True)
+    run.model_file("best").touch()
     assert called(monkeypatch, "show", str(run.path)) == 0
     shown = capsys.readouterr().out
     assert cells(shown, "1*") == ["1*", "1.000", "0.400", "0.600", "0.60", "2.5"]
     assert "last round (3): held-out Dice 0.450, IoU 0.225" in shown
-    assert "best on validation (1): held-out Dice 0.400, IoU 0.200" in shown
+    assert "best on validation (1): held-out Dice 0.400, IoU 0.200 (model-best.keras)" in shown
     assert "own test images, last round: hospital-1 0.987" in shown
     assert "round 1: hospital-9 did not count: array 'w' has [b]NaN" in shown
     assert f"complete run in {run.path}" in shown

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedpolyp.cli.tables import round_table
+from fedpolyp.cli.tables import ending, round_table
 
 
 def records(count: int, hospitals: int, best: int | None = 0) -> list[dict[str, Any]]:
@@ -58,3 +58,17 @@ def test_without_validation_no_round_is_marked() -> None:
 
 def test_without_a_held_out_set_the_table_says_what_was_scored_instead() -> None:
     assert printed(records(2, 1), heldout=False)[0][:5] == ["Dice", "on", "all", "test", "images,"]
+
+
+def test_the_last_line_names_the_last_model_and_the_best_with_their_files() -> None:
+    rounds = records(4, 2, best=1)
+    rounds[1]["dice"] = 0.375
+    assert ending(rounds) == (
+        "held-out Dice 0.250 after round 3 (model-last.keras), "
+        "0.375 after round 1, best on validation (model-best.keras)"
+    )
+    assert ending(records(4, 2, best=None), "the sites' test") == (
+        "the sites' test Dice 0.250 after round 3 (model-last.keras)"
+    )
+    assert "model-last-<hospital>.keras" in ending(rounds, own_models=True)
+    assert "0.375" not in ending(rounds, own_models=True)  # each hospital chose a best of its own

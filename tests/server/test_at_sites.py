@@ -203,7 +203,9 @@ def test_a_run_that_ended_unwatched_is_finished_without_its_sites(
     assert events[-1] == {"event": "finished", "flower_run": "7"} and {event["flower_run"] for event in events} == {"7"}
     # Nobody serves here: what is left to do needs neither the coordinator nor the sites.
     said = fedpolyp("run", "--folder", str(grid.deploy / "coordinator"), "--resume", str(run.path))
-    assert "Dice" in said and run.model_file().exists() and run.curves.exists()
+    assert (
+        "Dice" in said and run.model_file("last").exists() and run.model_file("best").exists() and run.curves.exists()
+    )
     assert (run.path / "predictions.png").exists() == heldout
 
 
