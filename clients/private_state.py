@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedpolyp.archives import read_arrays
+from fedpolyp.errors import FedpolypError
 from fedpolyp.files import replacing
 from fedpolyp.model.arrays import Arrays
 
@@ -12,12 +14,19 @@ _NAME = re.compile(r"(\d{6})\.npz")
 
 
 def read_before(folder: Path, round: int) -> Arrays | None:
-    """The state that the hospital's last training before `round` left; None before its first."""
+    """The state that the hospital's last training before `round` left; None before its first.
+
+    Raises:
+        FedpolypError: its file is damaged.
+    """
     earlier = [known for known in _rounds(folder) if known < round]
     if not earlier:
         return None
-    with np.load(_path(folder, earlier[-1]), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    path = _path(folder, earlier[-1])
+    try:
+        return read_arrays(path)
+    except ValueError as error:
+        raise FedpolypError(f"the private state {path} is damaged: {error}") from None
 
 
 def write(folder: Path, round: int, state: Arrays, keep_from: int) -> None:

@@ -6,7 +6,6 @@ defaults, a preset, a TOML file and single overrides (`{"training.batch_size": 4
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedpolyp.errors import UsageError
+from fedpolyp.files import read_toml
 
 PHANTOM = "phantom"
+_PROBLEMS, _SHOWN = 5, 200  # of a file that is wrong all over
 
 
 class Section(BaseModel):
@@ -191,7 +192,7 @@ def load(file: Path | None = None, preset: str | None = None, overrides: Mapping
             raise UsageError(f"preset must be one of {', '.join(PRESETS)}; got '{preset}'")
         _merge(tree, PRESETS[preset])
     if file is not None:
-        _merge(tree, _flatten(_read_toml(file)))
+        _merge(tree, _read_flat(file))
     _merge(tree, overrides or {})
     try:
         return Config.model_validate(tree)
@@ -227,13 +228,12 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def _read_flat(file: Path) -> dict[str, Any]:
+    tree = read_toml(file, "the config file ")
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the config file {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid TOML: {error}") from None
+        return _flatten(tree)
+    except RecursionError:
+        raise UsageError(f"{file} is not a config: its tables are nested too deeply") from None
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -261,8 +261,8 @@ def _merge(tree: dict[str, Any], flat: Mapping[str, Any]) -> None:
 
 
 def _sentence(error: ValidationError) -> str:
-    parts = []
-    for problem in error.errors(include_url=False):
+    parts: list[str] = []
+    for problem in error.errors(include_url=False)[:_PROBLEMS]:
         where = ".".join(str(part) for part in problem["loc"]) or "config"
         if problem["type"] == "extra_forbidden":
             parts.append(f"{where} is not a setting ('fedpolyp config' lists them)")
@@ -270,5 +270,6 @@ def _sentence(error: ValidationError) -> str:
             parts.append(str(problem["ctx"]["error"]))
         else:
             said = problem["msg"].replace("Input should be", "must be")
-            parts.append(f"{where} {said}; got {problem['input']!r}")
+            got = repr(problem["input"])
+            parts.append(f"{where} {said}; got {got if len(got) <= _SHOWN else got[:_SHOWN] + '…'}")
     return "; ".join(parts)

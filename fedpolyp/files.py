@@ -1,14 +1,26 @@
-"""Files that are either whole or absent, whatever happens to the process that writes them, and locks."""
+"""Files that are either whole or absent, whatever happens to the process that writes them, their reading, and locks.
 
+What is read may come from somebody else: only regular files are opened, up to a size, and what cannot be read as it
+should be is refused in one sentence.
+"""
+
+import errno
 import fcntl
+import json
+import math
 import os
 import secrets
+import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, UsageError
+
+_TOML_BYTES = 64 * 1024  # ten times a config with all its comments
+_TOML_DOTS = 1000  # in a line: what tomllib needs for a dotted key grows with its square, 9 s for 20,000 dots
 
 
 @contextmanager
@@ -37,16 +49,148 @@ def write_text(path: Path, text: str) -> None:
         stream.write(text.encode())
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add `text` (UTF-8) to the file at `path`, which is on disk when this returns.
+
+    Raises:
+        OSError: the disk refuses, or there is a link at `path`: it is not followed.
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab") as stream:
+        stream.write(text.encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON that every reader of JSON understands: a number that is not finite is null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(own) for name, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(own) for own in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for reading when it is a regular file, or a link to one: what else has a name may never end.
+
+    Raises:
+        OSError: it is none, or cannot be opened.
+    """
+    # Opening a named pipe would wait for whoever writes to it.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        kind = os.fstat(stream.fileno()).st_mode
+        if not stat.S_ISREG(kind):
+            number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+            raise OSError(number, os.strerror(number) if stat.S_ISDIR(kind) else "not a regular file", str(path))
+        yield stream
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: it is larger, no regular file, or cannot be read.
+    """
+    with open_regular(path) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit // 1024:,} KB", str(path))
+    return content
+
+
+def parse_json(content: bytes | str) -> Any:
+    """What `content` says as JSON; NaN and Infinity, which JSON does not have, are None.
+
+    Raises:
+        ValueError: it is no JSON, no text, too deeply nested, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(content, parse_constant=lambda _: None)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path, limit: int) -> Any:
+    """What the file at `path`, of at most `limit` bytes, says as JSON.
+
+    Raises:
+        FedpolypError: it cannot be read, or says nothing as JSON.
+    """
+    try:
+        return parse_json(read_bytes(path, limit))
+    except OSError as error:
+        raise FedpolypError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise FedpolypError(f"{path} is not valid JSON: {error}") from None
+
+
+def read_toml(path: Path, called: str = "") -> dict[str, Any]:
+    """What the file of settings at `path` says as TOML, with or without a byte-order mark; `called` is what it is.
+
+    Raises:
+        UsageError: it cannot be read, is larger than 64 KB, or is not TOML.
+    """
+    try:
+        text = read_bytes(path, _TOML_BYTES).decode("utf-8-sig")
+        if any(line.count(".") > _TOML_DOTS for line in text.splitlines()):
+            raise ValueError(f"a line has more than {_TOML_DOTS} dots")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"cannot read {called}{path}: {error.strerror}") from None
+    except RecursionError:
+        raise UsageError(f"{path} is not valid TOML: it is nested too deeply") from None
+    except ValueError as error:  # of TOML, of UTF-8, of a number with thousands of digits
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+
+
 @contextmanager
 def sole(lock: Path, otherwise: str) -> Iterator[None]:
     """Keep every other process out of the block; the lock goes with the process that holds it.
 
+    The file `lock` stays as it is, and no link is followed to one elsewhere.
+
     Raises:
-        FedpolypError: another process is in it, which `otherwise` says.
+        FedpolypError: another process is in it, which `otherwise` says, or `lock` cannot be opened.
     """
-    with lock.open("w") as handle:
+    with _lock_file(lock, os.O_RDWR | os.O_CREAT) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FedpolypError(otherwise) from None
         yield
+
+
+def is_locked(lock: Path) -> bool:
+    """Whether a process is in a block that `sole` keeps with the file `lock`.
+
+    Raises:
+        FedpolypError: `lock` cannot be opened.
+    """
+    try:
+        with _lock_file(lock, os.O_RDONLY) as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+@contextmanager
+def _lock_file(lock: Path, flags: int) -> Iterator[int]:
+    try:
+        handle = os.open(lock, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise FedpolypError(f"cannot open the lock {lock}: {why}") from None
+    try:
+        yield handle
+    finally:
+        os.close(handle)

@@ -1,9 +1,7 @@
 """The run folder: what a run writes, in an order that leaves the last complete round readable, and how it is read."""
 
 import csv
-import fcntl
 import io
-import json
 import os
 import platform
 import sys
@@ -21,12 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp import __version__, files
+from fedpolyp.archives import read_arrays
 from fedpolyp.config import Config, load, to_toml
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.records import checked
 
 DEFAULT_ROOT = Path("runs")
 _IMAGE_COLUMNS = ("arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95")
+_ENVIRONMENT_BYTES, _ROUNDS_BYTES, _PREDICTIONS_BYTES = 1024**2, 1024**3, 4 * 1024**3  # the most that is read
 _PACKAGES = ("tensorflow", "keras", "flwr", "ray", "numpy", "opencv-python")
 
 
@@ -45,6 +46,11 @@ class RunFolder:
     def partition_file(self) -> Path:
         """The deal, as ids."""
         return self.path / "partition.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, processor, command, time."""
+        return self.path / "environment.json"
 
     @property
     def rounds_file(self) -> Path:
@@ -103,24 +109,25 @@ class RunFolder:
         """Keep every other process from writing to this run; the lock goes with the process that holds it.
 
         Raises:
-            FedpolypError: another process is at work on this run.
+            FedpolypError: another process is at work on this run, or there is a link in its folder.
         """
         with files.sole(self.path / ".lock", f"another process is at work on {self.path}"):
-            for half in self.path.rglob(".*.part"):  # of a process that was killed while it wrote
-                half.unlink(missing_ok=True)
+            self._clear()
             yield
+
+    def _clear(self) -> None:
+        """Drop what a process that was killed left half written; refuse links, through which a run writes elsewhere."""
+        for folder, folders, names in os.walk(self.path):
+            for path in (Path(folder, name) for name in (*folders, *names)):
+                if path.is_symlink():
+                    raise FedpolypError(f"{path} is a link: a run writes into its own folder only, so put the real one")
+                if path.name.startswith(".") and path.suffix == ".part":
+                    path.unlink(missing_ok=True)
 
     @property
     def at_work(self) -> bool:
         """Whether a process is at work on this run."""
-        try:
-            with (self.path / ".lock").open() as handle:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return False
-        return False
+        return files.is_locked(self.path / ".lock")
 
     def config(self) -> Config:
         """The config the run was started with."""
@@ -130,27 +137,43 @@ class RunFolder:
         """The deal the run was started with."""
         return Partition.load(self.partition_file)
 
+    def environment(self) -> dict[str, Any]:
+        """Where and with what the run was made.
+
+        Raises:
+            FedpolypError: the file that says so cannot be read.
+        """
+        said = files.read_json(self.environment_file, _ENVIRONMENT_BYTES)
+        if not isinstance(said, dict):
+            raise FedpolypError(f"{self.environment_file} is damaged: it is not a table")
+        return said
+
     def rounds(self) -> list[dict[str, Any]]:
-        """The records of all complete rounds, from round 0; a half-written last line is left out."""
-        if not self.rounds_file.exists():
+        """The records of all complete rounds, from round 0; a half-written last line is left out.
+
+        Raises:
+            FedpolypError: the file cannot be read, or a record has other values than a round's.
+        """
+        try:
+            lines = files.read_bytes(self.rounds_file, _ROUNDS_BYTES).splitlines()
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise FedpolypError(f"cannot read {self.rounds_file}: {error.strerror}") from None
         records = []
-        for line in self.rounds_file.read_bytes().splitlines():
+        for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
+                record = files.parse_json(line)
             except ValueError:  # not JSON, or not even text
                 break
             if not isinstance(record, dict) or "round" not in record:
                 break
-            records.append(record)
+            records.append(checked(record, f"line {number} of {self.rounds_file}"))
         return records
 
     def append_round(self, record: dict[str, Any]) -> None:
         """Add one round's record; it is on disk when this returns."""
-        with self.rounds_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        files.append_text(self.rounds_file, files.to_json(record) + "\n")
 
     def start_over(self) -> None:
         """Drop the record of round 0, which is all that a run killed before its first checkpoint has left.
@@ -174,7 +197,7 @@ class RunFolder:
         kept = [record for record in self.rounds() if record["round"] <= round]
         if [record["round"] for record in kept] != list(range(round + 1)):
             raise FedpolypError(f"{self.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
-        files.write_text(self.rounds_file, "".join(json.dumps(record) + "\n" for record in kept))
+        files.write_text(self.rounds_file, "".join(files.to_json(record) + "\n" for record in kept))
 
     def write_predictions(self, masks: Mapping[str, NDArray[np.uint8]]) -> None:
         """Write predictions.npz: by model, the masks (N, S, S) in {0, 1} that it sees in the held-out images."""
@@ -184,16 +207,22 @@ class RunFolder:
             np.savez_compressed(stream, side=side, **packed)  # type: ignore[arg-type]  # its stub offers a keyword there
 
     def predictions(self) -> dict[str, NDArray[np.uint8]]:
-        """The masks (N, S, S) in {0, 1} by model, in the order of the held-out ids; empty when the file is absent."""
-        if not self.predictions_file.exists():
+        """The masks (N, S, S) in {0, 1} by model, in the order of the held-out ids; empty when the file is absent.
+
+        Raises:
+            FedpolypError: the file holds something else.
+        """
+        try:
+            packed = read_arrays(self.predictions_file, most_bytes=_PREDICTIONS_BYTES)
+            side = int(packed.pop("side"))
+            return {
+                name: np.unpackbits(bits, axis=1, count=side * side).reshape(-1, side, side)
+                for name, bits in packed.items()
+            }
+        except FileNotFoundError:
             return {}
-        with np.load(self.predictions_file, allow_pickle=False) as archive:
-            side = int(archive["side"])
-            packed = {name: archive[name] for name in archive.files if name != "side"}
-        return {
-            name: np.unpackbits(bits, axis=1, count=side * side).reshape(-1, side, side)
-            for name, bits in packed.items()
-        }
+        except (ValueError, KeyError, TypeError, MemoryError) as error:
+            raise FedpolypError(f"{self.predictions_file} is damaged: {error}") from None
 
     def write_images(self, rows: Iterable["ScoredImage"]) -> None:
         """Write images.csv, one row a scored image and model."""
@@ -297,7 +326,7 @@ def create(path: Path, config: Config, partition: Partition, store: Path | None 
     except OSError as error:
         raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from None
     partition.save(made.partition_file)
-    files.write_text(made.path / "environment.json", json.dumps(environment(store), indent=1) + "\n")
+    files.write_text(made.environment_file, files.to_json(environment(store), indent=1) + "\n")
     files.write_text(made.path / "config.toml", to_toml(config, explain=True))
     if made.path != path:
         made.path.chmod(0o755)

@@ -200,6 +200,25 @@ def test_no_flipped_bit_makes_an_array_disappear(tmp_path: Path) -> None:
     assert spoiled(tmp_path, range(8 * directory, 8 * directory + 8 * 46)) == []
 
 
+def test_a_single_array_in_a_checkpoints_place_is_refused_by_name(tmp_path: Path) -> None:
+    with checkpoint_path(tmp_path, 3).open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(DamagedCheckpoint, match="^checkpoint .* is damaged: it is a single array"):
+        checkpoints.load(tmp_path, 3, OURS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"round": 4}, {"round": "3"}, {"best_round": 4}, {"best_round": -1}, {"best_val_dice": "x"}, {"fingerprint": 3}],
+)
+def test_one_that_says_what_cannot_be_is_refused_by_name(tmp_path: Path, changes: dict[str, Any]) -> None:
+    meta = {"round": 3, "fingerprint": OURS, "best_round": 3, "best_val_dice": 0.5, "members": 0} | changes
+    with checkpoint_path(tmp_path, 3).open("wb") as stream:
+        np.savez(stream, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8))
+    with pytest.raises(DamagedCheckpoint, match="is damaged: what it says about itself"):
+        checkpoints.load(tmp_path, 3, OURS)
+
+
 def test_latest_falls_back_past_damaged_ones_hearing_why(tmp_path: Path) -> None:
     for round in range(1, 5):
         checkpoints.save(tmp_path, checkpoint(round), keep=9)

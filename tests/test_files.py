@@ -1,5 +1,6 @@
 """A file that is written is whole or as it was before."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -8,7 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpolyp.files import replacing, write_text
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.files import (
+    append_text,
+    is_locked,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_toml,
+    replacing,
+    sole,
+    to_json,
+    write_text,
+)
 
 
 @settings(deadline=None)
@@ -78,3 +91,84 @@ def test_the_bytes_are_on_disk_before_the_name_changes(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", note)
     write_text(path, "four")
     assert told[0] == (4, False)
+
+
+def test_json_has_no_nan_and_no_infinity() -> None:
+    value = {"a": float("nan"), "b": [1.5, float("-inf"), (float("inf"),)], "c": {"d": True}}
+    assert json.loads(to_json(value)) == {"a": None, "b": [1.5, None, [None]], "c": {"d": True}}
+
+
+def test_what_is_no_number_is_nothing_when_it_is_read() -> None:
+    assert parse_json('{"loss": NaN, "x": [Infinity, 1]}') == {"loss": None, "x": [None, 1]}
+
+
+DEEP, HUGE = "[" * 100_000, "1" * 5000
+
+
+@pytest.mark.parametrize("content", ["", "{", DEEP, f'{{"x": {HUGE}}}', "\udcff"])
+def test_what_is_not_json_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(FedpolypError, match=f"^{path} is not valid JSON: "):
+        read_json(path, 10**6)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "x = " + DEEP[:30_000],
+        f"x = {HUGE}",
+        "x = " + "{a=" * 5000,
+        "\ufeff\ufeffx = 1",
+        ".".join("a" * 20_000) + "=1",
+        "\x00",
+    ],
+)
+def test_what_is_not_toml_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=f"^{path} is not valid TOML: "):
+        read_toml(path)
+
+
+def test_a_byte_order_mark_before_toml_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfseed = 3\r\n")
+    assert read_toml(tmp_path / "x.toml") == {"seed": 3}
+
+
+def test_a_file_of_settings_of_megabytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"# a comment\n" * 900_000)
+    with pytest.raises(UsageError, match=f"^cannot read the config file {path}: it is larger than 64 KB$"):
+        read_toml(path, "the config file ")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, why in (("pipe", "not a regular file"), ("zero", "not a regular file"), (".", "Is a directory")):
+        with pytest.raises(OSError, match=why):
+            read_bytes(tmp_path / name, 100)
+
+
+def test_a_lock_follows_no_link_and_truncates_nothing(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "link").symlink_to(precious)
+    with pytest.raises(FedpolypError, match="it is a link"), sole(tmp_path / "link", "taken"):
+        pass
+    with pytest.raises(FedpolypError, match="it is a link"):
+        is_locked(tmp_path / "link")
+    with sole(precious, "taken"):
+        assert is_locked(precious)
+    assert precious.read_text() == "kept"
+
+
+def test_text_is_appended_through_no_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "link").symlink_to(precious)
+    with pytest.raises(OSError):
+        append_text(tmp_path / "link", "more")
+    append_text(precious, ", more")
+    assert precious.read_text() == "kept, more"

@@ -4,6 +4,7 @@ import csv
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,12 @@ def config() -> Config:
 def with_rounds(folder: Path, rounds: list[int]) -> RunFolder:
     run = RunFolder(folder)
     for round in rounds:
-        run.append_round({"round": round, "dice": round / 10})
+        run.append_round(record(round))
     return run
+
+
+def record(round: int) -> dict[str, Any]:
+    return RoundRecord(round, {"dice": round / 10, "iou": 0.1, "loss": 1.0}, began=0.0).to_plain() | {"seconds": 1.5}
 
 
 def test_a_created_run_gives_back_its_config_and_deal(tmp_path: Path) -> None:
@@ -88,7 +93,7 @@ def test_predictions_read_back_as_the_masks_that_were_written(tmp_path: Path) ->
 
 def test_appended_rounds_are_read_in_order(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).rounds() == []
-    assert with_rounds(tmp_path, [0, 1, 2]).rounds() == [{"round": n, "dice": n / 10} for n in range(3)]
+    assert with_rounds(tmp_path, [0, 1, 2]).rounds() == [record(n) for n in range(3)]
 
 
 def test_a_half_written_last_line_is_ignored_wherever_it_ends(tmp_path: Path) -> None:
@@ -122,7 +127,7 @@ def test_rewind_drops_later_and_half_written_records_and_can_be_written_on(tmp_p
         stream.write('{"round": 4, "di')
     run.rewind(2)
     assert [record["round"] for record in run.rounds()] == [0, 1, 2]
-    run.append_round({"round": 3})
+    run.append_round(record(3))
     assert [record["round"] for record in run.rounds()] == [0, 1, 2, 3]
 
 
@@ -207,3 +212,45 @@ def test_starting_over_drops_the_first_record_and_refuses_to_drop_more(tmp_path:
     with pytest.raises(FedpolypError, match=r"checkpoints holds no checkpoint .*rounds\.jsonl holds 2 rounds"):
         run.start_over()
     assert run.rounds_file.read_bytes() == before
+
+
+def test_a_link_in_a_run_folder_is_refused_before_anything_is_written_through_it(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("engine.log", "state", ".lock", "checkpoints/x"):
+        run = runs.create(tmp_path / name.replace("/", "-"), config(), PARTITION)
+        (run.path / name).symlink_to(elsewhere, target_is_directory=True)
+        with pytest.raises(FedpolypError, match="link"), run.locked():
+            pass
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["[1]", "[" * 10_000, '{"started": ' + "1" * 5000 + "}", "{"])
+def test_an_environment_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    run = runs.create(tmp_path / "run", config(), PARTITION)
+    run.environment_file.write_text(content)
+    with pytest.raises(FedpolypError, match=f"^{run.environment_file} is "):
+        run.environment()
+
+
+def test_a_record_with_other_values_than_a_rounds_is_refused_by_line(tmp_path: Path) -> None:
+    run = with_rounds(tmp_path, [0, 1])
+    with run.rounds_file.open("a") as stream:
+        stream.write(json.dumps(record(2) | {"dice": "0.9"}) + "\n")
+    with pytest.raises(FedpolypError, match=f"^line 3 of {run.rounds_file} is damaged: 'dice'"):
+        run.rounds()
+
+
+def test_a_loss_that_is_no_number_is_written_as_json_that_every_reader_takes(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.append_round(record(0) | {"loss": float("nan")})
+    assert "NaN" not in run.rounds_file.read_text()
+    assert run.rounds()[0]["loss"] is None
+
+
+def test_predictions_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with run.predictions_file.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(FedpolypError, match=f"^{run.predictions_file} is damaged"):
+        run.predictions()

@@ -167,7 +167,8 @@ class _Running:
     @classmethod
     def start(cls, job: Job, base: Config, screen: "ComparisonScreen") -> "_Running":
         log = job.run.path / "compare.log"
-        with log.open("wb") as stream:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(log, flags, 0o666), "wb") as stream:
             # A group of its own: Ctrl-C is for us, and reaches the child once, from `stop`.
             process = subprocess.Popen(
                 resume_command(job.run.path, base.runtime),

@@ -1,6 +1,5 @@
 """`fedpolyp runs`: what has been run, and how one run went."""
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from fedpolyp import runs
 from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.tables import plain_table, round_table
 from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.files import write_text
+from fedpolyp.files import to_json, write_text
 from fedpolyp.report.rounds import best_on_validation
 from fedpolyp.runs import RunFolder
 
@@ -81,7 +80,7 @@ def export(
 ) -> None:
     """Write a run's config and scores as one small JSON file that names no path and no image."""
     folder = runs.find(run)
-    environment = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))
+    environment = folder.environment()
     config = folder.config().model_dump(mode="json")
     config["data"]["source"] = Path(config["data"]["source"]).name
     kept = ("round", "dice", "iou", "val_dice", "loss", "seconds")
@@ -90,7 +89,7 @@ def export(
         "config": config,
         "rounds": [{name: _rounded(record[name]) for name in kept} for record in folder.rounds()],
     }
-    lines = json.dumps(summary, indent=1)
+    lines = to_json(summary, indent=1)
     try:
         write_text(
             file, re.sub(r"\{\s+(\"round\"[^}]*?)\s+\}", lambda m: f"{{{' '.join(m[1].split())}}}", lines) + "\n"
@@ -106,7 +105,7 @@ def _rounded(value: float | None) -> float | None:
 def _summary(run: RunFolder) -> tuple[str, ...]:
     try:
         config = run.config()
-    except UsageError:  # one damaged folder does not hide the others
+    except FedpolypError:  # one damaged folder does not hide the others
         return "-", "unreadable config.toml", "-", "-", "-", "-"
     records = run.rounds()
     best = best_on_validation(records)

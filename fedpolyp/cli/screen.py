@@ -35,10 +35,10 @@ class PlainScreen(Watcher):
 
     def finished_round(self, record: dict[str, Any]) -> None:
         """Say how the round's model scores."""
-        val = record["val_dice"]
+        val, loss = ("-" if record[name] is None else f"{record[name]:.3f}" for name in ("val_dice", "loss"))
         self._say(
-            f"round {record['round']:>{len(str(self.rounds))}}/{self.rounds}  loss {record['loss']:.3f}  "
-            f"{self.scored_on} Dice {record['dice']:.3f}  validation Dice {'-' if val is None else f'{val:.3f}'}  "
+            f"round {record['round']:>{len(str(self.rounds))}}/{self.rounds}  loss {loss}  "
+            f"{self.scored_on} Dice {record['dice']:.3f}  validation Dice {val}  "
             f"{record['seconds']:.1f} s"
         )
 

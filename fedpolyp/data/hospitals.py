@@ -8,21 +8,27 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.files import replacing
+from fedpolyp.files import read_bytes, replacing
+from fedpolyp.names import check_hospital, check_id, shown
 
 if TYPE_CHECKING:
     from fedpolyp.data.store import ImageRecord
 
 # One each for training, validation and test.
 GROUPS_PER_HOSPITAL = 3
+
+_MOST_BYTES = 64 * 1024**2  # of a partition.json: 100,000 images with the longest ids
+
+_Id = Annotated[str, AfterValidator(check_id)]
+_Hospital = Annotated[str, AfterValidator(check_hospital)]
 
 # A stream of random numbers for each decision, so that changing one of them leaves the others as they were.
 _HELD_OUT, _DEAL, _SPLIT = 1, 2, 3
@@ -32,17 +38,17 @@ _HELD_OUT, _DEAL, _SPLIT = 1, 2, 3
 class HospitalImages:
     """The ids of one hospital's images, each tuple sorted."""
 
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
+    train: tuple[_Id, ...]
+    val: tuple[_Id, ...]
+    test: tuple[_Id, ...]
 
 
 @dataclass(frozen=True)
 class Partition:
     """Which image is where: the ids of the held-out set, sorted, and each hospital's by the hospital's name."""
 
-    heldout: tuple[str, ...]
-    hospitals: dict[str, HospitalImages]
+    heldout: tuple[_Id, ...]
+    hospitals: dict[_Hospital, HospitalImages]
 
     def save(self, path: Path) -> None:
         """Write `path` as JSON in one step: a reader finds the old file or all of the new one."""
@@ -54,22 +60,22 @@ class Partition:
         """The partition that `save` wrote to `path`.
 
         Raises:
-            FedpolypError: the file cannot be read, is not a partition, or has an image in two places.
+            FedpolypError: the file cannot be read, is no partition, has an image in two places or a name that is none.
         """
         try:
-            partition = _JSON.validate_json(path.read_bytes())
+            partition = _JSON.validate_json(read_bytes(path, _MOST_BYTES))
         except OSError as error:
             raise FedpolypError(f"cannot read the partition {path}: {error.strerror}") from None
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise FedpolypError(f"{path} is not a partition: {where + ': ' if where else ''}{problem['msg']}") from None
+            where = shown(".".join(str(part) for part in problem["loc"])) + ": " if problem["loc"] else ""
+            raise FedpolypError(f"{path} is not a partition: {where}{problem['msg']}") from None
         sets = [partition.heldout]
         for images in partition.hospitals.values():
             sets += [images.train, images.val, images.test]
         repeated = [image for image, count in Counter(image for ids in sets for image in ids).items() if count > 1]
         if repeated:
-            raise FedpolypError(f"{path} is not a partition: image '{repeated[0]}' is in it more than once")
+            raise FedpolypError(f"{path} is not a partition: image {shown(repeated[0])} is in it more than once")
         return partition
 
 

@@ -1,6 +1,5 @@
 """All that a comparison's report says, computed from finished run folders."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -190,13 +189,13 @@ def _common_deal(runs: Sequence[RunFolder]) -> Partition:
 
 def _store(run: RunFolder, partition: Partition) -> Store | None:
     try:
-        path = json.loads((run.path / "environment.json").read_text(encoding="utf-8")).get("store")
-        store = Store.open(Path(path)) if path else None
+        path = run.environment().get("store")
+        store = Store.open(Path(path)) if isinstance(path, str) else None
         if store is not None:
             store.positions(partition.heldout)
             store.positions([id for own in partition.hospitals.values() for id in (*own.train, *own.val, *own.test)])
         return store
-    except (OSError, ValueError, AttributeError, FedpolypError):
+    except FedpolypError:
         return None
 
 

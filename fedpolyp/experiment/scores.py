@@ -1,6 +1,7 @@
 """The scored images of many runs as one table of columns."""
 
 import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from fedpolyp import metrics
 from fedpolyp.errors import FedpolypError
+from fedpolyp.files import read_bytes
 from fedpolyp.runs import RunFolder
 
 HELD_OUT = "heldout"
+_MOST_BYTES = 1024**3  # of an images.csv that is read
 LAST, BEST = "last", "best"
 METRICS = ("dice", "iou", "precision", "recall", "hd95")
 
@@ -80,18 +83,17 @@ def read_scores(runs: Iterable[RunFolder]) -> Scores:
 def _read(run: RunFolder) -> Scores:
     path, label = run.images_file, run.config().arm_label
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            columns: dict[str, list[str]] = {name: [] for name in reader.fieldnames or ()}
-            for row in reader:
-                for name, values in columns.items():
-                    values.append(row[name])
+        reader = csv.DictReader(io.StringIO(read_bytes(path, _MOST_BYTES).decode(), newline=""))
+        columns: dict[str, list[str]] = {name: [] for name in reader.fieldnames or ()}
+        for row in reader:
+            for name, values in columns.items():
+                values.append(row[name])
         return _table(columns, label)
     except OSError as error:
         raise FedpolypError(f"cannot read {path}: {error.strerror}") from None
     except KeyError as error:
         raise FedpolypError(f"{path} is damaged: it has no column {error}") from None
-    except (ValueError, TypeError, csv.Error) as error:
+    except (ValueError, TypeError, OverflowError, csv.Error) as error:
         raise FedpolypError(f"{path} is damaged: {error}") from None
 
 

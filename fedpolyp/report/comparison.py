@@ -1,6 +1,5 @@
 """report.html: a comparison on one page that needs no other file; its figures as PNG and tables as CSV beside it."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from fedpolyp import __version__
 from fedpolyp.config import to_toml
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
 from fedpolyp.experiment.analysis import LOCAL, SIZE_BOUNDS, SIZES, Analysis, SiteRow, analyse
 from fedpolyp.experiment.scores import HELD_OUT
@@ -98,8 +97,8 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
 def _environment(run: RunFolder) -> dict[str, Any]:
     """environment.json, or what is left of it."""
     try:
-        return dict(json.loads((run.path / "environment.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return run.environment()
+    except FedpolypError:
         return {}
 
 

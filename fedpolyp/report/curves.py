@@ -42,7 +42,7 @@ def draw_curves(path: Path, rounds: list[dict[str, Any]]) -> None:
 
     _draw_hospitals(right, rounds, "train_loss", "training, each hospital")
     _draw(right, _mean_train_loss(rounds), GREEN, "training, mean of hospitals", 2.2)
-    _draw(right, [(r["round"], r["loss"]) for r in rounds], BLUE, "held-out set", 2.2)
+    _draw(right, [(r["round"], r["loss"]) for r in rounds if r["loss"] is not None], BLUE, "held-out set", 2.2)
 
     left.set(title="Dice, mean per image", ylim=(0, 1))
     right.set(title="Loss", ylim=(0, None))

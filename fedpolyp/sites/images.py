@@ -1,16 +1,16 @@
 """A site's own images: ingested into its own folder, and dealt to its three sets."""
 
-import json
-
 from pydantic import TypeAdapter
 
 from fedpolyp.data.hospitals import HospitalImages, split
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.store import Store
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.files import read_json
 from fedpolyp.sites.settings import SiteSettings
 
 _LISTS = TypeAdapter(HospitalImages)
+_LISTS_BYTES = 64 * 1024**2
 
 
 def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalImages]:
@@ -28,8 +28,8 @@ def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalI
         return store, split(store.records, wanted.val, wanted.test, wanted.seed)
     file = settings.folder / wanted.file
     try:
-        ids = _LISTS.validate_python(json.loads(file.read_bytes()))
-    except (OSError, ValueError) as error:
+        ids = _LISTS.validate_python(read_json(file, _LISTS_BYTES))
+    except (FedpolypError, ValueError) as error:
         raise UsageError(f"{file} is not a JSON file with the lists train, val and test: {error}") from None
     everything = [*ids.train, *ids.val, *ids.test]
     if len(set(everything)) < len(everything):

@@ -1,7 +1,6 @@
 """How a run at real sites is followed: what its watcher hears goes to a file that another process reads."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
+from fedpolyp.files import parse_json, to_json
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 
@@ -30,7 +30,7 @@ class FileWatcher(Watcher):
 
     def tell(self, event: str, **details: Any) -> None:
         """Write one line."""
-        line = json.dumps({"event": event, "flower_run": self.flower_run, **details}) + "\n"
+        line = to_json({"event": event, "flower_run": self.flower_run, **details}) + "\n"
         with self.file.open("ab+") as stream:
             if stream.tell():
                 stream.seek(-1, os.SEEK_END)
@@ -70,7 +70,7 @@ def new_lines(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     events = []
     for line in whole.splitlines():
         with contextlib.suppress(ValueError):  # half a line tells nothing
-            events.append({"flower_run": "", **json.loads(line)})
+            events.append({"flower_run": "", **parse_json(line)})
     return events, offset + len(whole)
 
 

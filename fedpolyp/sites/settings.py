@@ -2,7 +2,6 @@
 
 import ipaddress
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedpolyp.config import PHANTOM, Config
 from fedpolyp.errors import UsageError
+from fedpolyp.files import read_toml
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -107,7 +107,7 @@ class SiteSettings(Table):
         Raises:
             UsageError: the file cannot be read or holds something else.
         """
-        plain = _read(file) | ({"data": data} if data else {})
+        plain = read_toml(file) | ({"data": data} if data else {})
         return cls.of(plain | {"folder": file.resolve().parent}, file)
 
     @property
@@ -170,7 +170,7 @@ class CoordinatorSettings(Table):
             UsageError: the file cannot be read or holds something else.
         """
         file = folder / "coordinator.toml"
-        return cls.of(_read(file) | {"folder": folder.resolve()}, file)
+        return cls.of(read_toml(file) | {"folder": folder.resolve()}, file)
 
     @property
     def authority(self) -> Path:
@@ -234,12 +234,3 @@ def check_host(host: str, option: str = "--coordinator") -> None:
         if _HOST.fullmatch(host):
             return
         raise UsageError(f"{option} takes a host name or an IP address without a port; got '{host}'") from None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid TOML: {error}") from None

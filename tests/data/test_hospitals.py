@@ -257,6 +257,12 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         '{"heldout": [1], "hospitals": {}}',
         '{"heldout": [], "hospitals": {"h": {"train": ["a"], "val": []}}}',
         '{"heldout": ["a"], "hospitals": {"h": {"train": ["a"], "val": [], "test": []}}}',
+        '{"heldout": ["../a"], "hospitals": {}}',
+        '{"heldout": ["a\\u001b[2J"], "hospitals": {}}',
+        '{"heldout": [], "hospitals": {"../h": {"train": [], "val": [], "test": []}}}',
+        '{"heldout": [], "hospitals": {"<script>": {"train": [], "val": [], "test": []}}}',
+        '{"heldout": [' * 50_000,
+        '{"heldout": [' + "9" * 5000 + "]}",
     ],
 )
 def test_a_damaged_partition_is_a_fedpolyp_error_naming_the_file(tmp_path, text):

@@ -1,0 +1,45 @@
+"""What may name a hospital or an image: names become parts of paths and pages, and somebody else may write them.
+
+The one place of these rules: who reads a partition, a store's table or the records of rounds asks here.
+"""
+
+import re
+import unicodedata
+
+HOSPITAL = "1 to 63 letters, digits, spaces, dots, hyphens and underscores, and begins with a letter or digit"
+_HOSPITAL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,61}[A-Za-z0-9_-])?", re.ASCII)
+_LONGEST_ID = 255  # what a file name can have
+_INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's control characters, halves of pairs, separators of lines
+_PARTS = re.compile(r"[/\\]")
+
+
+def check_hospital(name: str) -> str:
+    """`name`, which may name a hospital.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if not _HOSPITAL.fullmatch(name):
+        raise ValueError(f"a hospital's name has {HOSPITAL}; got {shown(name)}")
+    return name
+
+
+def check_id(id: str) -> str:
+    """`id`, which may be an image's: a file's name without its ending, with or without folders before it.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if not id or len(id) > _LONGEST_ID:
+        raise ValueError(f"an image's id has 1 to {_LONGEST_ID} characters; got {len(id)}: {shown(id)}")
+    if any(unicodedata.category(character) in _INVISIBLE for character in id):
+        raise ValueError(f"an image's id has no control characters; got {shown(id)}")
+    if any(part in ("", ".", "..") for part in _PARTS.split(id)):
+        raise ValueError(f"an image's id leads out of no folder; got {shown(id)}")
+    return id
+
+
+def shown(text: object, most: int = 80) -> str:
+    """`text` as it can be printed anywhere: quoted, without control characters, cut where it is long."""
+    quoted = ascii(str(text)[: most + 1])
+    return quoted if len(quoted) <= most else quoted[:most] + "…"
