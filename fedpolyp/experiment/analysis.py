@@ -38,14 +38,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of an arm took, the mean over its seeds."""
+    """What one run of an arm took, the mean over its seeds.
+
+    Not its seconds: runs without a federation go side by side on the same cores, a federated run has them alone.
+    """
 
     rounds: float
     images: float  # training images seen, repeats counted, at all hospitals together
     steps: float | None  # gradient steps, at all hospitals together; None where they were not recorded
     bytes_up: float  # sent by a hospital, mean over hospitals
     bytes_down: float  # received by a hospital, mean over hospitals
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,6 @@ def _cost(configs: Sequence[Config], runs: Sequence[list[dict[str, Any]]], hospi
         steps=mean(sum(record["steps"] for record in run) for run in runs) if counted else None,
         bytes_up=mean(sum(record["bytes_up"] for record in run) for run in runs) / hospitals,
         bytes_down=mean(sum(record["bytes_down"] for record in run) for run in runs) / hospitals,
-        seconds=mean(sum(record["seconds"] for record in run) for run in runs),
     )
 
 

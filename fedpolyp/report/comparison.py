@@ -64,7 +64,6 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         signed=conclusions.signed,
         p_value=conclusions.p_value,
         megabytes=lambda count: f"{count / 1e6:,.1f} MB" if count else "0",
-        duration=_duration,
     )
     template = environment.from_string(package_files("fedpolyp.report").joinpath("page.html").read_text("utf-8"))
     made = [_environment(run) for arm in analysis.arms for run in arm.runs]
@@ -100,12 +99,6 @@ def _environment(run: RunFolder) -> dict[str, Any]:
         return run.environment()
     except FedpolypError:
         return {}
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def tables(analysis: Analysis) -> dict[str, str]:
         "lesion-size": _csv(("arm", "lesions", "images", "dice", "low", "high"), _sizes(analysis)),
         "curves": _csv(("arm", "seed", "round", "images_seen", "dice"), _curves(analysis)),
         "cost": _csv(
-            ("arm", "rounds", "images_seen", "steps", "bytes_up_a_hospital", "bytes_down_a_hospital", "seconds"),
+            ("arm", "rounds", "images_seen", "steps", "bytes_up_a_hospital", "bytes_down_a_hospital"),
             _cost(analysis),
         ),
     }
@@ -85,4 +85,4 @@ def _curves(analysis: Analysis) -> Iterable[Row]:
 def _cost(analysis: Analysis) -> Iterable[Row]:
     for arm in analysis.arms:
         cost = arm.cost
-        yield arm.label, cost.rounds, cost.images, cost.steps, cost.bytes_up, cost.bytes_down, cost.seconds
+        yield arm.label, cost.rounds, cost.images, cost.steps, cost.bytes_up, cost.bytes_down

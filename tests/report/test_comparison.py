@@ -116,6 +116,13 @@ def test_figures_and_tables_lie_beside_the_page_and_agree_with_it(folder: Path) 
         assert (folder / "tables" / f"{name}.csv").read_text().count("\n") > 1
 
 
+def test_seconds_of_runs_that_shared_the_cores_are_not_compared(folder: Path, page: str) -> None:
+    assert "second" not in (folder / "tables" / "cost.csv").read_text().splitlines()[0]
+    (headings,) = [row for row in Text("tr", page).found if row.startswith("Arm rounds images seen")]
+    assert headings == "Arm rounds images seen gradient steps sent by a hospital received by it"
+    assert "Seconds are left out, for they cannot be compared" in page
+
+
 def test_the_same_runs_give_the_same_page_and_figures(folder: Path, tmp_path: Path, page: str) -> None:
     write_report(tmp_path, runs_in(folder), "fedpolyp compare --out <somewhere>")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
