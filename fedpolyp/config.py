@@ -79,12 +79,21 @@ class TrainingConfig(Section):
 
     local_epochs: int = Field(1, ge=1, le=1000, description="passes over a hospital's training images in a round")
     batch_size: int = Field(8, ge=1, le=1024, description="images a step; a last partial batch is kept")
-    learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's learning rate in the first round")
+    optimizer: Literal["adam", "adamw", "muon", "sgd"] = Field(
+        "adam",
+        description="of each hospital: adam, adamw, muon (orthogonalized momentum for kernels, adam for the rest), "
+        "sgd (Nesterov momentum 0.9)",
+    )
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="the optimizer's learning rate in the first round")
+    weight_decay: float = Field(
+        0.01, ge=0, lt=1, description="adamw: what a step takes off each kernel, as a fraction of the learning rate"
+    )
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate over the rounds")
     warmup_rounds: int = Field(0, ge=0, description="rounds over which the learning rate rises linearly at the start")
     loss: Literal["bce", "bce+dice"] = Field("bce+dice", description="binary cross-entropy, plus soft Dice per image")
     optimizer_state: Literal["reset", "keep", "average"] = Field(
-        "average", description="Adam's moments across rounds: reset, kept at each hospital, or averaged by the server"
+        "average",
+        description="the optimizer's moments across rounds: reset, kept at each hospital, or averaged by the server",
     )
     augment: bool = Field(True, description="random flips, rotations, scaled crops and colour")
     precision: Literal["float32", "mixed_bfloat16"] | None = Field(

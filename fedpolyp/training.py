@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import fedpolyp.quiet_tensorflow  # noqa: F401
 
@@ -25,6 +24,7 @@ from fedpolyp.model import arrays as named
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.model.losses import segmentation_loss
 from fedpolyp.model.unet import LOGITS, build_unet
+from fedpolyp.optimizers import optimizer_of, remembered
 
 Images = NDArray[np.uint8]
 
@@ -33,7 +33,7 @@ _EVALUATION_BATCH = 16
 
 @dataclass(frozen=True)
 class Trained:
-    """What one training leaves: new weights, Adam's state, and how it went."""
+    """What one training leaves: new weights, what the optimizer remembers, and how it went."""
 
     arrays: Arrays
     optimizer: Arrays
@@ -71,13 +71,12 @@ class Trainer:
         self.model = build_unet(config, for_training=True)
         self._logits = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
         self._variables = {variable.path: variable for variable in self.model.weights}
-        self._optimizer = keras.optimizers.Adam(config.training.learning_rate)
-        self._optimizer.build(self.model.trainable_variables)
-        self._moments = _moments(self._optimizer, self.model.trainable_variables)
+        self._optimizer = optimizer_of(config.training, self.model)
+        self._remembered = remembered(self._optimizer, self.model.trainable_variables)
         self._anchor = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.model.trainable_variables]
         self._proximal_mu = config.federation.proximal_mu if config.federation.strategy == "fedprox" else 0.0
         self.initial = named.read(self._variables)
-        self.fresh_optimizer = named.read(self._moments)
+        self.fresh_optimizer = named.read(self._remembered)
         self.traces = 0
         size = config.data.image_size
         # One signature for every batch size, or each hospital's last partial batch would be traced anew.
@@ -105,8 +104,8 @@ class Trainer:
             masks: (N, S, S) uint8 in {0, 1}.
             hospital: whose images these are; with `round` and the config's seed it fixes every random draw.
             round: from 1.
-            learning_rate: Adam's, for the whole training.
-            optimizer: Adam's state as an earlier training left it; None starts anew.
+            learning_rate: the optimizer's, for the whole training.
+            optimizer: what the optimizer remembered at the end of an earlier training; None starts anew.
 
         Raises:
             ValueError: there are no images, or arrays do not fit the model.
@@ -114,7 +113,7 @@ class Trainer:
         if len(images) == 0:
             raise ValueError("there are no training images")
         named.assign(self._variables, start)
-        named.assign(self._moments, self.fresh_optimizer if optimizer is None else optimizer)
+        named.assign(self._remembered, self.fresh_optimizer if optimizer is None else optimizer)
         self._optimizer.learning_rate.assign(learning_rate)
         self._reseed_dropout(round, hospital)
         if self._proximal_mu:
@@ -125,7 +124,7 @@ class Trainer:
             total += float(self._train_step(batch, truth)) * len(batch)
             steps += 1
         seen = len(images) * self.config.training.local_epochs
-        return Trained(named.read(self._variables), named.read(self._moments), total / seen, len(images), steps)
+        return Trained(named.read(self._variables), named.read(self._remembered), total / seen, len(images), steps)
 
     def evaluate(self, arrays: Arrays, images: Images, masks: Images) -> Evaluation:
         """Score the model with weights `arrays` on `images` (N, S, S, 3) uint8 and `masks` (N, S, S) uint8."""
@@ -250,15 +249,3 @@ def learning_rate(config: Config, round: int) -> float:
         return training.learning_rate
     progress = (round - 1 - training.warmup_rounds) / max(1, rounds - training.warmup_rounds)
     return float(training.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)))
-
-
-def _moments(optimizer: keras.optimizers.Adam, trainable: list[Any]) -> dict[str, Any]:
-    """Adam's variables by name: the step counter, then first and second moment of each trainable variable."""
-    variables: dict[str, Any] = {"iterations": optimizer.iterations}
-    own = [v for v in optimizer.variables if v is not optimizer.iterations and v is not optimizer.learning_rate]
-    moments = {variable.path.removeprefix(f"{optimizer.name}/"): variable for variable in own}
-    for variable in trainable:
-        stem = variable.path.replace("/", "_")
-        variables[f"m/{variable.path}"] = moments[f"{stem}_momentum"]
-        variables[f"v/{variable.path}"] = moments[f"{stem}_velocity"]
-    return variables
