@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedpolyp.config import Config
+from fedpolyp.processor import instructions
 
 # Resident memory of an actor: 1.3 GB for 128 px, 16 filters and batches of 8, of which TensorFlow alone takes 0.7.
 _TENSORFLOW_BYTES = 0.7e9
@@ -43,8 +44,7 @@ def this_machine() -> Machine:
         # Files that were read or written lately count as used, until somebody needs the room.
         files = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
         memory = max(0, min(memory, int(granted) - used + int(files[1] if files else 0)))
-    instructions = set(_read("/proc/cpuinfo").split())
-    return Machine(cores, memory, _gpus(), bool(instructions & {"avx512_bf16", "amx_bf16"}))
+    return Machine(cores, memory, _gpus(), bool(instructions() & {"avx512_bf16", "amx_bf16"}))
 
 
 def _gpus() -> int:

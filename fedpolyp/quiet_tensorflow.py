@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 from fedpolyp.imports import without
+from fedpolyp.processor import choose_kernels
 
 # TensorFlow reads these when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+choose_kernels()
 
 if "tensorflow" not in sys.modules:
     sys.stderr.flush()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp import __version__, files
+from fedpolyp import __version__, files, processor
 from fedpolyp.archives import read_arrays
 from fedpolyp.config import Config, load, to_toml
 from fedpolyp.data.hospitals import Partition
@@ -147,6 +147,13 @@ class RunFolder:
         if not isinstance(said, dict):
             raise FedpolypError(f"{self.environment_file} is damaged: it is not a table")
         return said
+
+    def other_kernels(self) -> str:
+        """A sentence when the run was begun with other kernels than this machine computes with, whose bits differ."""
+        begun, here = self.environment().get("kernels"), processor.kernels()
+        if begun in (None, here):
+            return ""
+        return f"the run was begun with {begun}, this machine computes with {here}: bits may differ from here on"
 
     def rounds(self) -> list[dict[str, Any]]:
         """The records of all complete rounds, from round 0; a half-written last line is left out.
@@ -359,16 +366,9 @@ def environment(store: Path | None = None) -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor.name(),
+        "kernels": processor.kernels(),
         "cores": os.cpu_count(),
         "store": None if store is None else str(store.resolve()),
         "packages": {"fedpolyp": __version__, **{name: version(name) for name in _PACKAGES}},
     }
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()

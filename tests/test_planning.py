@@ -157,6 +157,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The system's files that tell of the machine: one with 8 cores, 20 GiB free and no limits, to be changed."""
     files = {"/proc/meminfo": "MemTotal:  25165824 kB\nMemAvailable:   20971520 kB\n"}
     monkeypatch.setattr(planning, "_read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(planning, "instructions", frozenset)
     monkeypatch.setattr(planning, "_DEVICES", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     return files
@@ -200,9 +201,9 @@ def test_a_container_may_use_no_more_memory_than_the_machine_has(system: dict[st
     ("flags", "expected"), [("fma avx512f avx512_bf16", True), ("fma amx_bf16", True), ("fma avx512f", False)]
 )
 def test_the_processors_flags_tell_whether_it_computes_in_bfloat16(
-    system: dict[str, str], flags: str, expected: bool
+    system: dict[str, str], monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool
 ) -> None:
-    system["/proc/cpuinfo"] = f"model name : AMD EPYC\nflags\t\t: fpu {flags} rdpid\n"
+    monkeypatch.setattr(planning, "instructions", lambda: frozenset(flags.split()))
     assert this_machine().bfloat16 == expected
 
 

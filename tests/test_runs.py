@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpolyp import __version__, runs
+from fedpolyp import __version__, processor, runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.errors import FedpolypError, UsageError
@@ -46,6 +46,13 @@ def test_a_created_run_says_where_and_with_what_it_was_made(tmp_path: Path) -> N
     assert told["packages"].keys() >= {"tensorflow", "flwr", "numpy"}
     assert told["python"] and told["processor"] and told["cores"] >= 1
     assert datetime.fromisoformat(told["started"]).tzinfo is not None
+
+
+def test_going_on_with_other_kernels_says_that_bits_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.create(tmp_path / "run", config(), PARTITION)
+    assert run.other_kernels() == ""
+    monkeypatch.setattr(processor, "kernels", lambda: "oneDNN other")
+    assert "with oneDNN other: bits may differ" in run.other_kernels()
 
 
 def test_a_run_is_made_in_an_empty_folder_but_never_over_something(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def simulate(
         run = runs.find(resume)
         begun = run.config()
         config, plan = planned(given.resumed(begun), this_machine(), begun)
+        plan = "\n".join(filter(None, (plan, run.other_kernels())))
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own

@@ -1,0 +1,73 @@
+"""Which kernels TensorFlow computes with: oneDNN wherever the processor has AVX2, and as the user says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedpolyp import processor
+from fedpolyp.planning import this_machine
+from fedpolyp.processor import choose_kernels, instructions, kernels, name
+
+SWITCH = "TF_ENABLE_ONEDNN_OPTS"
+
+
+@pytest.fixture
+def cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A processor with AVX2 alone, and no wish of the user's."""
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nmodel name\t: AMD EPYC 7763\nflags\t\t: fpu fma avx2 rdpid\nbugs\t\t: none\n")
+    monkeypatch.setattr(processor, "_CPUINFO", file)
+    for variable in (SWITCH, "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.setenv(variable, "any")  # so that whatever a test leaves there goes when it ends
+        monkeypatch.delenv(variable)
+    return file
+
+
+def test_a_processors_name_and_instructions_are_read_from_what_linux_says(cpu: Path) -> None:
+    assert name() == "AMD EPYC 7763"
+    assert instructions() == {"fpu", "fma", "avx2", "rdpid"}
+
+
+def test_onednn_is_switched_on_where_there_is_avx2_alone(cpu: Path) -> None:
+    choose_kernels()
+    assert os.environ[SWITCH] == "1" and kernels() == "oneDNN avx2"
+
+
+def test_nothing_is_switched_where_there_is_no_avx2_or_nothing_is_known(cpu: Path) -> None:
+    cpu.write_text("flags : fpu sse4_2\n")
+    choose_kernels()
+    cpu.unlink()
+    choose_kernels()
+    assert SWITCH not in os.environ and instructions() == frozenset() and kernels().startswith("TensorFlow")
+
+
+def test_the_users_own_setting_wins(cpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "0")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    choose_kernels()
+    assert os.environ[SWITCH] == "0" and kernels() == "TensorFlow avx2 limited to AVX2"
+
+
+@pytest.mark.skipif("avx2" not in instructions(), reason="there is nothing to switch on")
+def test_it_is_switched_before_tensorflow_is_imported() -> None:
+    program = (
+        "import os, sys\n"
+        "class Look:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'tensorflow':\n"
+        f"            print(os.environ.get('{SWITCH}'))\n"
+        "sys.meta_path.insert(0, Look())\n"
+        "import fedpolyp.training\n"
+    )
+    clean = {key: value for key, value in os.environ.items() if key != SWITCH}
+    done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]
+
+
+def test_the_planner_sees_the_same_processor(cpu: Path) -> None:
+    assert not this_machine().bfloat16
+    cpu.write_text("flags : avx2 avx512_bf16\n")
+    assert this_machine().bfloat16
