@@ -8,17 +8,36 @@ from flwr.app import MetricRecord, RecordDict
 
 from clients import private_state
 from clients.hospital import Hospital, hospital_in_simulation
+from clients.kept_reply import KeptReply, drop_delivered
 from clients.messages import Order, from_record, order_of, to_record
 from clients.site import hospital_at, is_site, settings_of
 from fedpolyp import metrics
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.sites import audit
 from fedpolyp.training import shared_trainer
 
 
 def train(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
-    """Train on the hospital's training images; reply with the new weights and how many images they are worth."""
+    """Train on the hospital's training images; reply with the new weights and how many images they are worth.
+
+    A site answers an order that it has carried out already with the reply that it has kept.
+    """
     order = order_of(content)
     hospital = _hospital(order, node_config)
+    if not is_site(node_config):
+        return _trained(order, hospital, content)
+    drop_delivered(hospital.state, order.round)
+    kept = KeptReply.of(hospital.state, order, content)
+    if (reply := kept.read()) is not None:
+        about = {"run": order.run, "message": "train", "round": order.round}
+        audit.append(settings_of(node_config).audit, "found", about | {"reason": "trained before; that reply is sent"})
+        return reply
+    reply = _trained(order, hospital, content)
+    kept.write(reply)
+    return reply
+
+
+def _trained(order: Order, hospital: Hospital, content: RecordDict) -> RecordDict:
     across_rounds = hospital.config.training.optimizer_state
     optimizer = None
     if across_rounds == "keep":
@@ -50,6 +69,8 @@ def evaluate(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
     """Score the global model on one of the hospital's own sets; reply with each image's counts and distances."""
     order = order_of(content)
     hospital = _hospital(order, node_config)
+    if is_site(node_config):
+        drop_delivered(hospital.state, order.round)
     images, masks = hospital.images(order.score_set)
     trainer, arrays = shared_trainer(hospital.config), from_record(content.array_records["arrays"])
     scores: Arrays

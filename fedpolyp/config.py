@@ -113,7 +113,9 @@ class FederationConfig(Section):
         0.5, gt=0, le=1, description="fraction of the sampled hospitals whose replies a round needs to count"
     )
     proximal_mu: float = Field(0.01, ge=0, description="FedProx: weight of the proximal term")
-    round_timeout: float = Field(3600.0, gt=0, description="seconds after which missing replies are given up")
+    round_timeout: float = Field(
+        3600.0, gt=0, description="seconds until a missing reply is given up; at real sites, without a sign of life"
+    )
 
 
 class RuntimeConfig(Section):

@@ -1,13 +1,16 @@
 """One exchange of messages with hospitals: send orders, take the replies in hospital order, refuse the bad ones."""
 
-import itertools
+import math
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from clients.messages import Order, content_of
@@ -21,6 +24,12 @@ _SITES_POLL_SECONDS = 0.5
 _UNDER_WAY = 64
 # Characters of a reason: so many are kept, and so many are looked at: Flower and Ray wrap a lot around it.
 _KEPT, _LOOKED_AT = 500, 100_000
+# What Flower replies in the place of a site whose link or machine has failed: such an order is sent again.
+_LINK_FAILED = (ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
+_AGAIN_SECONDS = 10.0  # at least, from one sending of an order to the next
+_CRASHES = 3  # of a site's program in one order: it would end so each time
+_AT_WORK = 24  # times `round_timeout`: how long a site that stays connected may take
+_FAILED = "its machine or its link has failed"
 _WRAPPED = re.compile(r"^<class '[\w.]+'>:<'")
 
 
@@ -53,6 +62,8 @@ class Seats:
     processes: set[int] = field(default_factory=set)  # that have replied so far
     own_names: bool = False
     sizes: Mapping[str, int] = field(default_factory=dict)  # images of the hospitals, where they are known
+    signs: dict[str, float] = field(default_factory=dict)  # when each site was last seen connected
+    taking_part: dict[str, int] = field(default_factory=dict)  # the last round in which each was asked
 
     @classmethod
     def wait(
@@ -106,8 +117,11 @@ class Seats:
                 told = True
             self.stop.wait(_SITES_POLL_SECONDS)
 
-    def _connected(self) -> dict[str, int]:
-        return {node.name: node.node_id for node in self.grid.get_nodes()}
+    def _connected(self) -> dict[str, Any]:
+        """The sites that are connected, by name, as Flower tells of nodes; each of them has given a sign of life."""
+        nodes = {node.name: node for node in self.grid.get_nodes()}
+        self.signs.update(dict.fromkeys(nodes, time.monotonic()))
+        return nodes
 
     def send(
         self,
@@ -116,28 +130,23 @@ class Seats:
         arrays: ArrayRecord,
         optimizer: ArrayRecord | None = None,
         arrived: Callable[[Reply], None] = lambda reply: None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> Iterator[Reply]:
         """Send every order with the same weights; the iterator returned gives the replies in the order of `orders`.
 
         Replies ahead of their turn are held back, so that what is made of them does not depend on who was fastest;
         `arrived` hears of each one at once.
 
+        A site that takes part in a round and disappears is asked again as soon as it is back. It is given up when it
+        was not connected for `timeout` seconds, and one that stays connected after `_AT_WORK` times as long.
+
         Raises:
             Interrupted: (the iterator) `stop` was set.
         """
-        queue = self._largest_first(orders)
-        if self.own_names:
-            nodes = self._connected()
-        else:
-            nodes = {order.hospital: self.nodes[seat % len(self.nodes)] for seat, order in enumerate(queue)}
-        messages = (
-            (order, Message(content_of(order, arrays, optimizer), nodes[order.hospital], kind))
-            for order in queue
-            if order.hospital in nodes
-        )
-        waiting = self._push(messages, _UNDER_WAY)
-        absent = {order.hospital for order in orders} - nodes.keys()
-        return self._gather(orders, messages, waiting, absent, arrived)
+        queue = {order.hospital: order for order in self._largest_first(orders)}
+        exchange = _Exchange(self, kind, queue, arrays, optimizer, arrived, note)
+        exchange.ask(self._connected() if self.own_names else {})
+        return exchange.replies([order.hospital for order in orders])
 
     def _largest_first(self, orders: Sequence[Order]) -> list[Order]:
         """The orders as they are sent: those of large hospitals first, so that no process ends long after the others.
@@ -151,12 +160,6 @@ class Seats:
             queue += sorted(some, key=lambda order: -self.sizes.get(order.hospital, 0))
         return queue
 
-    def _push(self, messages: Iterator[tuple[Order, Message]], most: int) -> dict[str, Order]:
-        """Send up to `most` of the messages that are left; their orders by the messages' ids."""
-        batch = list(itertools.islice(messages, max(0, most)))
-        ids = self.grid.push_messages([message for _, message in batch]) if batch else []
-        return dict(zip(ids, (order for order, _ in batch), strict=True))
-
     def replacement(self, reply: Reply) -> int | None:
         """The process that sent `reply`, if it stands in for one of the `actors` that has died."""
         if self.actors is None or reply.content is None:
@@ -167,39 +170,120 @@ class Seats:
         self.processes.add(process)
         return process if new and len(self.processes) > self.actors else None
 
-    def _gather(
-        self,
-        orders: Sequence[Order],
-        messages: Iterator[tuple[Order, Message]],
-        waiting: dict[str, Order],
-        absent: set[str],
-        arrived: Callable[[Reply], None],
-    ) -> Iterator[Reply]:
-        held: dict[str, Reply] = {}
-        deadline = time.monotonic() + self.timeout
-        for order in orders:
-            if order.hospital in absent:
-                reply = Reply(order.hospital, None, "it is not connected")
-                arrived(reply)
-                yield reply
-                continue
-            while order.hospital not in held:
-                for message in self.grid.pull_messages(list(waiting)):
-                    reply = _reply(waiting.pop(message.metadata.reply_to_message_id).hospital, message)
-                    held[reply.hospital] = reply
-                    arrived(reply)
-                waiting |= self._push(messages, _UNDER_WAY - len(waiting) - len(held))
-                if order.hospital in held:
+
+@dataclass(frozen=True)
+class _Sent:
+    """A message that is under way."""
+
+    hospital: str
+    since: str  # the last time before it that the site connected, as Flower tells it
+
+
+@dataclass
+class _Exchange:
+    """The orders of one `Seats.send`, and what has become of them."""
+
+    seats: Seats
+    kind: str
+    open: dict[str, Order]  # by hospital, neither answered nor given up, in the order of sending
+    arrays: ArrayRecord
+    optimizer: ArrayRecord | None
+    arrived: Callable[[Reply], None]
+    note: Callable[[str], None]
+    waiting: dict[str, _Sent] = field(default_factory=dict)  # by the messages' ids
+    held: dict[str, Reply] = field(default_factory=dict)
+    sent: dict[str, float] = field(default_factory=dict)  # when each was last asked
+    crashes: Counter[str] = field(default_factory=Counter)
+    began: float = field(default_factory=time.monotonic)
+    told: set[str] = field(default_factory=set)  # who is late
+
+    def __post_init__(self) -> None:
+        self.seat_of = {hospital: seat for seat, hospital in enumerate(self.open)}
+
+    def replies(self, hospitals: Sequence[str]) -> Iterator[Reply]:
+        """The replies in the order of `hospitals`, each as soon as it is there or given up."""
+        seats, self.began = self.seats, time.monotonic()
+        for hospital in hospitals:
+            while hospital not in self.held:
+                # Taken first: to pull lasts as long as a slow site sends, and who replied meanwhile is not late.
+                nodes, now = seats._connected() if seats.own_names else {}, time.monotonic()
+                lost = self._pull()  # by now, though they were in `nodes`
+                self.ask({name: node for name, node in nodes.items() if name not in lost})
+                if hospital in self.held:
                     break
-                if self.stop.is_set():
+                if seats.stop.is_set():
                     raise Interrupted("interrupted")
-                if time.monotonic() > deadline:
-                    late = Reply(order.hospital, None, f"no reply within {self.timeout:.0f} s")
-                    held[order.hospital] = late
-                    arrived(late)
+                if why := self._why_given_up(hospital, nodes, now):
+                    self._close(Reply(hospital, None, why))
                 else:
-                    self.stop.wait(_SITES_POLL_SECONDS if self.own_names else _POLL_SECONDS)
-            yield held.pop(order.hospital)
+                    seats.stop.wait(_SITES_POLL_SECONDS if seats.own_names else _POLL_SECONDS)
+            yield self.held.pop(hospital)
+
+    def ask(self, nodes: Mapping[str, Any]) -> None:
+        """Send the orders that are due; at sites, those whose site, of `nodes`, has not had it since it connected."""
+        now, seats, batch = time.monotonic(), self.seats, list[tuple[_Sent, Message]]()
+        under_way = set(self.waiting.values())
+        for name, order in self.open.items():
+            if seats.own_names:
+                if name not in nodes or now - self.sent.get(name, -math.inf) < _AGAIN_SECONDS:
+                    continue
+                sent, node = _Sent(name, nodes[name].last_activated_at), nodes[name].node_id
+            else:
+                if len(self.waiting) + len(self.held) + len(batch) >= _UNDER_WAY:
+                    break
+                sent, node = _Sent(name, ""), seats.nodes[self.seat_of[name] % len(seats.nodes)]
+            if sent in under_way:
+                continue
+            if name in self.sent:
+                self.note(f"round {order.round}: {name} is asked again")
+            self.sent[name], seats.taking_part[name] = now, order.round
+            batch.append((sent, Message(content_of(order, self.arrays, self.optimizer), node, self.kind)))
+        ids = seats.grid.push_messages([message for _, message in batch]) if batch else []
+        self.waiting.update(zip(ids, (sent for sent, _ in batch), strict=True))
+
+    def _pull(self) -> set[str]:
+        """Take what has come; returns the sites whose order must be sent again."""
+        lost = set()
+        for message in self.seats.grid.pull_messages(list(self.waiting)):
+            sent = self.waiting.pop(message.metadata.reply_to_message_id, None)
+            if sent is None:  # it was asked twice, and has replied
+                continue
+            reply = _reply(sent.hospital, message)
+            if self.seats.own_names and message.has_error() and self._may_pass(sent.hospital, message.error.code):
+                number = self.open[sent.hospital].round
+                self.note(f"round {number}: {sent.hospital}: {reply.reason}; it is asked again when it is there")
+                lost.add(sent.hospital)
+            else:
+                self._close(reply)
+        return lost
+
+    def _may_pass(self, hospital: str, code: int) -> bool:
+        self.crashes[hospital] += code == ErrorCode.CLIENT_APP_CRASHED
+        crashed = code == ErrorCode.CLIENT_APP_CRASHED and self.crashes[hospital] < _CRASHES
+        return crashed or code in _LINK_FAILED
+
+    def _why_given_up(self, hospital: str, nodes: Mapping[str, Any], now: float) -> str:
+        """Why nobody waits for it any longer; '' while one does."""
+        seats, waited = self.seats, now - self.began
+        if not seats.own_names:
+            return f"no reply within {seats.timeout:.0f} s" if waited > seats.timeout else ""
+        if hospital in nodes:
+            if waited > seats.timeout and hospital not in self.told:
+                self.told.add(hospital)
+                most = _AT_WORK * seats.timeout
+                self.note(f"{hospital} has not replied for {waited:.0f} s, but is connected: it has {most:.0f} s")
+            return f"no reply within {waited:.0f} s" if waited > _AT_WORK * seats.timeout else ""
+        number = self.open[hospital].round
+        gone = now - seats.signs.get(hospital, -math.inf)
+        if hospital not in self.sent and (seats.taking_part.get(hospital, -1) < number or gone > seats.timeout):
+            return "it is not connected"
+        return f"it gave no sign of life for {seats.timeout:.0f} s: {_FAILED}" if gone > seats.timeout else ""
+
+    def _close(self, reply: Reply) -> None:
+        del self.open[reply.hospital]
+        self.waiting = {id_: sent for id_, sent in self.waiting.items() if sent.hospital != reply.hospital}
+        self.held[reply.hospital] = reply
+        self.arrived(reply)
 
 
 def _reply(hospital: str, message: Message) -> Reply:
@@ -218,6 +302,6 @@ def _plain_reason(reason: str) -> str:
     if "ActorDiedError" in reason or "ActorUnavailableError" in reason:
         return "its process died each time it was given this round"
     if "Node Unavailable" in reason:
-        return "it gave no sign of life for a minute: its machine or its link has failed"
+        return f"it gave no sign of life for a minute: {_FAILED}"
     lines = [line.strip() for line in reason.replace("\\n", "\n").splitlines() if line.strip(" '>\"")]
     return _WRAPPED.sub("", lines[-1]).removesuffix("'>") if lines else "it failed without a reason"

@@ -232,7 +232,7 @@ class Rounds:
                 watcher.note(f"round {number}: a training process died; process {process} took its place")
             watcher.replied(number, task, reply.hospital, reply.reason)
 
-        return self.seats.send(kind, orders, to_record(arrays), optimizer, arrived)
+        return self.seats.send(kind, orders, to_record(arrays), optimizer, arrived, watcher.note)
 
     def _order(self, hospital: str, number: int, **details: Any) -> Order:
         if self.federation.name_at_sites or self.federation.store is None:

@@ -54,18 +54,17 @@ def begins_training(deployment: Deployment, site: str, run: Followed, round: int
     wait_until(asked, f"{site} is asked to train in round {round}")
 
 
-def test_a_site_killed_in_a_round_costs_its_share_of_it_and_takes_part_again(
-    two_sites: Deployment, tmp_path: Path
-) -> None:
+def test_a_site_killed_in_a_round_goes_on_with_that_round(two_sites: Deployment, tmp_path: Path) -> None:
     deployment = two_sites
     run, followed = deployment.new_run(tmp_path / "run", ENDLESS, f"--held-out={deployment.heldout}")
     begins_training(deployment, "oslo", followed)
     deployment.programs["oslo"].kill()
     oslo = deployment.join("oslo")
     oslo.says("or the coordinator has not yet noticed that an earlier start of this site has ended; trying again")
-    record = followed.finished_round(refusing("oslo"))
-    assert set(record["hospitals"]) == {"bergen"} and record["refused"][0]["reason"] == LOST
-    followed.finished_round(again("oslo", record["round"]))
+    record = followed.finished_round(lambda record: record["round"] == 1)
+    assert set(record["hospitals"]) == {"bergen", "oslo"} and record["refused"] == []
+    run.says(f"round 1: oslo: {LOST}; it is asked again when it is there")
+    run.says("round 1: oslo is asked again")
     assert run.interrupt() == 1
     run.says("fedpolyp: interrupted; the run was stopped")
     run.says(f"go on with: fedpolyp site run --folder {deployment.coordinator} --resume {followed.folder}")
@@ -142,7 +141,7 @@ def checkout_that_tells(file: Path, folder: Path) -> Path:
     return copy
 
 
-def test_a_site_whose_link_was_cut_in_a_round_takes_part_again(two_sites: Deployment, tmp_path: Path) -> None:
+def test_a_site_whose_link_was_cut_in_a_round_goes_on_with_that_round(two_sites: Deployment, tmp_path: Path) -> None:
     deployment = two_sites
     with Relay(deployment.port) as link:
         assert deployment.programs["bergen"].interrupt() == 0
@@ -151,10 +150,13 @@ def test_a_site_whose_link_was_cut_in_a_round_takes_part_again(two_sites: Deploy
         run, followed = deployment.new_run(tmp_path / "run", ENDLESS)
         begins_training(deployment, "bergen", followed)
         link.cut()
-        record = followed.finished_round(refusing("bergen"))
-        assert set(record["hospitals"]) == {"oslo"} and record["refused"][0]["reason"] == LOST
+        run.says(f"round 1: bergen: {LOST}; it is asked again when it is there")
         link.mend()
-        followed.finished_round(again("bergen", record["round"]))
+        record = followed.finished_round(lambda record: record["round"] == 1)
+        assert set(record["hospitals"]) == {"bergen", "oslo"} and record["refused"] == []
+        log = audit.read(deployment.folder / "bergen" / "private" / "audit.jsonl")
+        events = [entry.content["event"] for entry in log if entry.content.get("run") == followed.name()]
+        assert "found" in events, "it trained again"
         assert run.interrupt() == 1
 
 

@@ -37,6 +37,7 @@ class Node:
 
     name: str
     node_id: int
+    last_activated_at: str = ""
 
 
 class SitesGrid(SerialGrid):

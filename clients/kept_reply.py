@@ -1,0 +1,97 @@
+"""A site keeps the reply to its last training until a later round's order shows that it was delivered.
+
+So no training is lost to a broken link or a killed process: the same order is answered with the same bits.
+"""
+
+import hashlib
+import json
+import logging
+import re
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flwr.app import MetricRecord, RecordDict
+
+from clients.messages import Order, from_record, to_record
+from fedpolyp.files import replacing
+
+_NAME = re.compile(r"reply-(\d{6,})-[0-9a-f]{64}\.npz")
+_HEADER = "about"
+_LEFT_DAYS = 7.0  # after which that of a run that nobody has gone on with is removed
+_log = logging.getLogger("flwr")
+
+
+@dataclass(frozen=True)
+class KeptReply:
+    """The reply to one order: a file beside the hospital's private state, named by what was ordered."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, state: Path, order: Order, content: RecordDict) -> "KeptReply":
+        """Where the reply to the training order in `content` is kept: by its round, and a digest of all it says.
+
+        The digest is SHA-256 over the order's fields and the bytes of the weights (and moments) that came with it.
+        """
+        digest = hashlib.sha256(json.dumps(dict(order.to_record()), sort_keys=True).encode())
+        for name, record in sorted(content.array_records.items()):
+            for key, array in record.items():
+                digest.update(f"{name}/{key}:{len(array.data)}:".encode())
+                digest.update(array.data)
+        return cls(state / f"reply-{order.round:06d}-{digest.hexdigest()}.npz")
+
+    def read(self) -> RecordDict | None:
+        """The reply; None when there is none, or its file is damaged."""
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                about = json.loads(bytes(archive[_HEADER]))
+                arrays = {name: archive[name] for name in archive.files if name != _HEADER}
+            records: dict[str, dict[str, np.ndarray]] = {name: {} for name in about["records"]}
+            for name, array in arrays.items():
+                record, _, key = name.partition("/")
+                records[record][key] = array
+            reply = RecordDict({name: to_record(record) for name, record in records.items()})
+            reply["metrics"] = MetricRecord(about["metrics"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            _log.warning("the kept reply %s cannot be read, so the order is carried out again: %s", self.path, error)
+            return None
+        return reply
+
+    def write(self, reply: RecordDict) -> None:
+        """Keep `reply`, whole or not at all, instead of those before it; without room on the disk it is not kept."""
+        about = {"records": list(reply.array_records), "metrics": dict(reply.metric_records["metrics"])}
+        arrays = {_HEADER: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+        for name, record in reply.array_records.items():
+            arrays |= {f"{name}/{key}": array for key, array in from_record(record).items()}
+        try:
+            with replacing(self.path) as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub offers its own keyword there
+        except OSError as error:
+            _log.warning("the reply could not be kept, should it not be delivered: %s", error)
+            return
+        for known, _ in _kept(self.path.parent):
+            if known != self.path:
+                known.unlink(missing_ok=True)
+
+
+def drop_delivered(state: Path, round: int) -> None:
+    """Remove what an order of `round` shows to have been delivered, and what other runs have left for a week."""
+    for path, known in _kept(state):
+        if known < round:
+            path.unlink(missing_ok=True)
+    for folder in state.parent.glob("*"):
+        for path, _ in _kept(folder):
+            if folder != state and time.time() - path.stat().st_mtime > _LEFT_DAYS * 86400:
+                path.unlink(missing_ok=True)
+
+
+def _kept(state: Path) -> Iterator[tuple[Path, int]]:
+    for path in state.glob("reply-*.npz"):
+        if name := _NAME.fullmatch(path.name):
+            yield path, int(name[1])

@@ -1,0 +1,134 @@
+"""A finished training is never lost: the site answers a repeated order with the same bits, without training again."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message, MetricRecord, RecordDict
+
+from clients.kept_reply import KeptReply, drop_delivered
+from clients.messages import content_of, to_record
+from fedpolyp.sites import audit
+from tests.real_sites import RUN, make_sites, order, send, tiny
+
+WEIGHTS = {"m/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "seen": np.array(3)}
+
+
+@pytest.fixture
+def oslo(tmp_path: Path) -> Path:
+    return make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+
+
+def bits(reply: Message) -> Any:
+    """All that a reply says, to the bit."""
+    arrays = {
+        name: [(key, a.dtype, a.shape, a.data) for key, a in r.items()]
+        for name, r in reply.content.array_records.items()
+    }
+    return arrays, dict(reply.content.metric_records["metrics"])
+
+
+def kept(site: Path) -> list[str]:
+    return sorted(file.name[:12] for file in (site / "private" / "state" / RUN).glob("reply-*"))
+
+
+def events(site: Path) -> list[str]:
+    return [entry.content["event"] for entry in audit.read(site / "private" / "audit.jsonl")]
+
+
+@pytest.mark.parametrize("moments", ["average", "keep"])
+def test_a_repeated_order_is_answered_with_the_same_bits_without_training(
+    oslo: Path, moments: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = order(round=3, config=tiny(training__optimizer_state=moments))
+    first = send(oslo, asked)
+    monkeypatch.setattr("clients.work._trained", lambda *_: pytest.fail("it trained again"))
+    again = send(oslo, asked)  # in another process, it would find the same file
+    assert bits(again) == bits(first) and (len(again.content.array_records) == 2) == (moments == "average")
+    assert events(oslo) == ["asked", "sent", "asked", "found", "sent"]
+    logged = [entry.content for entry in audit.read(oslo / "private" / "audit.jsonl")]
+    assert logged[1]["sha256"] == logged[4]["sha256"]
+    assert logged[3]["run"] == RUN and logged[3]["round"] == 3
+
+
+def test_another_order_is_carried_out_and_a_later_round_removes_what_was_delivered(oslo: Path) -> None:
+    first = send(oslo, order(round=3))
+    assert kept(oslo) == ["reply-000003"]
+    other = send(oslo, order(round=3, learning_rate=0.02))
+    assert bits(other) != bits(first) and kept(oslo) == ["reply-000003"]  # the newest alone
+    send(oslo, order(round=3), "evaluate")
+    assert kept(oslo) == ["reply-000003"]  # the round may still be repeated, from its checkpoint
+    send(oslo, order(round=4), "evaluate")
+    assert kept(oslo) == []
+    assert events(oslo) == ["asked", "sent"] * 4
+
+
+def content(round: int = 1, **weights: np.ndarray) -> RecordDict:
+    return content_of(order(round=round), to_record(WEIGHTS | weights))
+
+
+def reply_of(*records: str) -> RecordDict:
+    about = MetricRecord({"images": 10, "train_loss": 0.1 + 0.2, "steps": 3, "process": 7})
+    return RecordDict({name: to_record(WEIGHTS) for name in records} | {"metrics": about})
+
+
+def test_what_is_kept_is_read_to_the_bit(tmp_path: Path) -> None:
+    file = KeptReply.of(tmp_path, order(), content())
+    assert file.read() is None
+    file.write(reply_of("arrays", "optimizer"))
+    assert file.read() == reply_of("arrays", "optimizer")
+    file.write(RecordDict({"arrays": to_record({}), "metrics": MetricRecord({"steps": 0})}))
+    assert file.read() == RecordDict({"arrays": to_record({}), "metrics": MetricRecord({"steps": 0})})
+
+
+def test_an_order_is_the_same_only_with_the_same_fields_and_weights(tmp_path: Path) -> None:
+    same = KeptReply.of(tmp_path, order(), content())
+    assert KeptReply.of(tmp_path, order(), content()) == same
+    others = [
+        KeptReply.of(tmp_path, order(round=2), content()),
+        KeptReply.of(tmp_path, order("bergen"), content()),
+        KeptReply.of(tmp_path, order(learning_rate=0.02), content()),
+        KeptReply.of(tmp_path, order(run="f" * 32), content()),
+        KeptReply.of(tmp_path, order(config=tiny(seed=1)), content()),
+        KeptReply.of(tmp_path, order(), content(seen=np.array(4))),
+        KeptReply.of(tmp_path, order(), content_of(order(), to_record(WEIGHTS), to_record(WEIGHTS))),
+    ]
+    assert len({same, *others}) == 8
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-30], lambda whole: b"", lambda whole: whole[:200] + b"x" * 9])
+def test_a_damaged_file_is_none(tmp_path: Path, damage: Any) -> None:
+    file = KeptReply.of(tmp_path, order(), content())
+    file.write(reply_of("arrays"))
+    file.path.write_bytes(damage(file.path.read_bytes()))
+    assert file.read() is None
+
+
+def test_a_full_disk_loses_neither_the_reply_that_is_sent_nor_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, file = KeptReply.of(tmp_path, order(), content()), KeptReply.of(tmp_path, order(round=2), content(2))
+    before.write(reply_of("arrays"))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    file.write(reply_of("arrays"))
+    assert file.read() is None and before.read() == reply_of("arrays") and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_other_runs_have_left_is_removed_after_a_week(tmp_path: Path) -> None:
+    left, new = tmp_path / "a", tmp_path / "b"
+    for state in (left, new):
+        KeptReply.of(state, order(round=9), content()).write(reply_of("arrays"))
+    (left / "000009.npz").write_bytes(b"")  # moments: not ours to remove
+    drop_delivered(new, 9)
+    assert [len(list(state.glob("reply-*"))) for state in (left, new)] == [1, 1]
+    for file in [*left.iterdir(), *new.iterdir()]:
+        os.utime(file, (time.time() - 8 * 86400,) * 2)
+    drop_delivered(new, 9)
+    assert [len(list(state.glob("reply-*"))) for state in (left, new)] == [0, 1] and (left / "000009.npz").exists()
