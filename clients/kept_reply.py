@@ -12,11 +12,12 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
-from clients.messages import Order, from_record, to_record
+from clients.messages import Order
 from fedpolyp.files import replacing
 
 _NAME = re.compile(r"reply-(\d{6,})-[0-9a-f]{64}\.npz")
@@ -48,13 +49,11 @@ class KeptReply:
         """The reply; None when there is none, or its file is damaged."""
         try:
             with np.load(self.path, allow_pickle=False) as archive:
-                about = json.loads(bytes(archive[_HEADER]))
-                arrays = {name: archive[name] for name in archive.files if name != _HEADER}
-            records: dict[str, dict[str, np.ndarray]] = {name: {} for name in about["records"]}
-            for name, array in arrays.items():
-                record, _, key = name.partition("/")
-                records[record][key] = array
-            reply = RecordDict({name: to_record(record) for name, record in records.items()})
+                about = json.loads(archive[_HEADER].tobytes())
+                reply = RecordDict({name: ArrayRecord() for name in about["records"]})
+                for number, (name, key, dtype, shape, stype) in enumerate(about["arrays"]):
+                    data = archive[f"array-{number}"].tobytes()
+                    reply.array_records[name][key] = Array(dtype=dtype, shape=tuple(shape), stype=stype, data=data)
             reply["metrics"] = MetricRecord(about["metrics"])
         except FileNotFoundError:
             return None
@@ -65,10 +64,15 @@ class KeptReply:
 
     def write(self, reply: RecordDict) -> None:
         """Keep `reply`, whole or not at all, instead of those before it; without room on the disk it is not kept."""
-        about = {"records": list(reply.array_records), "metrics": dict(reply.metric_records["metrics"])}
-        arrays = {_HEADER: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+        described: list[list[Any]] = []
+        arrays = {}
         for name, record in reply.array_records.items():
-            arrays |= {f"{name}/{key}": array for key, array in from_record(record).items()}
+            for key, array in record.items():
+                arrays[f"array-{len(described)}"] = np.frombuffer(array.data, np.uint8)
+                described.append([name, key, array.dtype, array.shape, array.stype])
+        metrics = dict(reply.metric_records["metrics"])
+        about = {"records": list(reply.array_records), "arrays": described, "metrics": metrics}
+        arrays[_HEADER] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         try:
             with replacing(self.path) as stream:
                 np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub offers its own keyword there
