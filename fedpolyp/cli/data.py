@@ -41,7 +41,7 @@ def ingest(
             more = len(rejected) - _REJECTED_SHOWN
             console.print(f"and {more} more, under 'rejected' in {store.path / 'table.json'}", soft_wrap=True)
     _print_duplicates(console, store)
-    console.print(f"store: {store.path}", soft_wrap=True)
+    console.print(f"store: {store.path} (a copy of these images: treat it as them)", soft_wrap=True)
 
 
 @app.command()
@@ -70,6 +70,43 @@ def show(
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
     console.print(f"pictures: {out}", soft_wrap=True)
+
+
+@app.command()
+def stores(
+    prune: Annotated[
+        float | None, typer.Option(metavar="DAYS", min=0, help="remove what no command has used for so many days")
+    ] = None,
+) -> None:
+    """List the stores that were made of images, and remove old ones.
+
+    A store is a copy of the images and masks at the size of a training: treat it as the images themselves. What a
+    command is using is never removed; a store that is needed again is made again.
+    """
+    import time
+
+    from fedpolyp.data import pruning
+    from fedpolyp.data.store import stores_folder
+
+    folder, console = stores_folder(), PlainConsole()
+    removed, left = ([], pruning.stores_in(folder)) if prune is None else pruning.prune(folder, prune * 86_400)
+    if removed:
+        console.print(f"removed {len(removed)} stores, {_megabytes(pruning.total(removed))}")
+    table = plain_table(None, "store", "size", "days unused")
+    for store in left:
+        days = "in use" if store.open else f"{max(0.0, time.time() - store.used) / 86_400:.0f}"
+        table.add_row(store.path.name, _megabytes(store.size), days)
+    if left:
+        console.print(table)
+    console.print(
+        f"{len(left)} stores, {_megabytes(pruning.total(left))} of copies of images and masks, in {folder} "
+        "(FEDPOLYP_STORES names another folder)",
+        soft_wrap=True,
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 def _print_sizes(console: PlainConsole, store: "Store") -> None:

@@ -1,6 +1,7 @@
 """The store: the images and masks of one source as memory-mapped arrays on disk, beside a table of records."""
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -8,19 +9,26 @@ import re
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, TypeAdapter
 
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.files import open_regular, parse_json, read_bytes
+from fedpolyp.names import check_id
 
 IMAGES, MASKS, TABLE = "images.npy", "masks.npy", "table.json"
 DRAFT = ".draft-"
+FILES = {IMAGES, MASKS, TABLE}  # all that a store holds
+_TABLE_BYTES = 512 * 1024**2  # of a table of a million images
 DRAFT_LIFE = 24 * 3600.0  # seconds after which a draft's writer is taken for dead
 
 
@@ -28,7 +36,7 @@ DRAFT_LIFE = 24 * 3600.0  # seconds after which a draft's writer is taken for de
 class ImageRecord:
     """What is known of one image without looking at its pixels."""
 
-    id: str  # file stem
+    id: Annotated[str, AfterValidator(check_id)]  # file stem
     source: str  # name of the folder, or "phantom"
     look: int  # the phantom's look; -1 for real images
     height: int  # original pixels
@@ -55,9 +63,14 @@ class IngestReport:
     rejected: tuple[Rejection, ...] = ()
 
 
+_RECORDS, _REJECTED = TypeAdapter(tuple[ImageRecord, ...]), TypeAdapter(tuple[Rejection, ...])
+
+
 @dataclass(frozen=True, eq=False)
 class Store:
     """An open store; its arrays are read-only and shared by all processes that open it.
+
+    As long as somebody has it open it is not pruned (see `fedpolyp.data.pruning`).
 
     `images` is uint8 (N, S, S, 3) RGB, `masks` uint8 (N, S, S) in {0, 1}; row i of both is `records[i]`.
     """
@@ -76,15 +89,25 @@ class Store:
             FedpolypError: there is no complete store at `path`.
         """
         try:
-            table = json.loads((path / TABLE).read_text(encoding="ascii"))
-            records = tuple(ImageRecord(**{**row, "tone": tuple(row["tone"])}) for row in table["records"])
-            rejected = tuple(Rejection(**row) for row in table["rejected"])
-            images = np.load(path / IMAGES, mmap_mode="r")
-            masks = np.load(path / MASKS, mmap_mode="r")
-            _check_shapes(images, masks, len(records))
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            held = _hold(path)
+        except OSError as error:
             raise FedpolypError(f"{path} is not a complete store ({error}); remove it to have it made again") from None
-        return cls(path, images, masks, records, IngestReport(len(records), rejected))
+        try:
+            table = parse_json(read_bytes(path / TABLE, _TABLE_BYTES))
+            records = _RECORDS.validate_python(table["records"])
+            rejected = _REJECTED.validate_python(table["rejected"])
+            images, masks = (_mapped(path / name) for name in (IMAGES, MASKS))
+            _check_shapes(images, masks, len(records))
+            store = cls(path, images, masks, records, IngestReport(len(records), rejected))
+            if len(store._rows) < len(records):
+                raise ValueError("two images have one id")
+        # A store may be somebody else's: its headers can make NumPy fail in any way.
+        except Exception as error:
+            os.close(held)
+            why = " ".join(str(error).split())[:300]
+            raise FedpolypError(f"{path} is not a complete store ({why}); remove it to have it made again") from None
+        weakref.finalize(store, os.close, held)
+        return store
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """The row of each of `ids`, in their order, intp (len(ids),).
@@ -103,9 +126,25 @@ class Store:
 
 
 def stores_folder() -> Path:
-    """Where stores are kept: $FEDPOLYP_STORES, or else ~/.cache/fedpolyp/stores."""
+    """Where stores are kept: $FEDPOLYP_STORES, or else in the platform's folder of caches.
+
+    Raises:
+        UsageError: that is in the home folder of a user who has none.
+    """
     chosen = os.environ.get("FEDPOLYP_STORES")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "fedpolyp" / "stores"
+    if chosen:
+        folder = os.path.expanduser(chosen)
+    else:
+        import platformdirs  # only here: who names a folder does not need it
+
+        try:
+            folder = os.path.join(platformdirs.user_cache_dir("fedpolyp"), "stores")
+        except RuntimeError:  # versions of it differ in what they do without a home
+            folder = "~"
+    if folder.startswith("~"):  # which is left there where no home is known
+        asked = f"FEDPOLYP_STORES is '{chosen}'" if chosen else "neither HOME nor FEDPOLYP_STORES is set"
+        raise UsageError(f"no home folder is known for the stores of images ({asked}); set FEDPOLYP_STORES to a folder")
+    return Path(folder)
 
 
 def store_path(stores: Path, name: str, image_size: int, key: Any) -> Path:
@@ -163,6 +202,30 @@ def write_store(
     except OSError as error:
         raise FedpolypError(f"cannot write the store {path}: {error.strerror or error}") from None
     return Store.open(path)
+
+
+def _hold(path: Path) -> int:
+    """A descriptor by which this process has the store at `path` open, and nobody removes it; it was used now."""
+    held = os.open(path / TABLE, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH)  # who lists or removes stores has it for a moment
+        except OSError:  # a file system without locks, where nothing can be pruned either
+            return held
+        if not os.path.samestat(os.fstat(held), os.stat(path / TABLE)):
+            raise FileNotFoundError(f"{path} was just removed")
+        with suppress(OSError):  # somebody else's, or on a disk that is read only
+            os.utime(path)
+    except BaseException:
+        os.close(held)
+        raise
+    return held
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """The array in the file at `path`, read only and not read yet."""
+    with open_regular(path):  # which a named pipe is not
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _check_shapes(images: NDArray[Any], masks: NDArray[Any], count: int) -> None:

@@ -112,3 +112,22 @@ def test_show_names_the_smallest_and_the_largest_lesion(
     assert f"{np.median(list(areas.values())):.1%}" in told
     assert "near-duplicates: none" in told
     assert (tmp_path / "samples.png").exists()
+
+
+def test_stores_are_listed_and_pruned_and_called_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fedpolyp.config import load
+    from fedpolyp.data.source import open_source
+
+    monkeypatch.setenv("FEDPOLYP_STORES", str(tmp_path / "stores"))
+    path = open_source(load(overrides={"data.image_size": 32, "data.phantom_images": 20}).data, 0).path
+    assert called(monkeypatch, "stores") == 0
+    told = capsys.readouterr().out
+    assert path.name in told and "copies of images and masks" in told
+    assert called(monkeypatch, "stores", "--prune", "1") == 0
+    assert path.exists() and "1 stores" in capsys.readouterr().out
+    assert called(monkeypatch, "stores", "--prune", "0") == 0
+    assert not path.exists() and "removed 1 stores" in capsys.readouterr().out
+    assert called(monkeypatch, "stores") == 0
+    assert f"0 stores, 0.0 MB of copies of images and masks, in {tmp_path / 'stores'}" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """A store is complete or not there, and gives back what was put in."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from fedpolyp.data.store import (
     stores_folder,
     write_store,
 )
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, UsageError
 
 REPORT = IngestReport(3, (Rejection("images/x.gif", "not one of .png"),))
 
@@ -142,7 +143,21 @@ def test_stores_lie_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FEDPOLYP_STORES", "/somewhere/stores")
     assert stores_folder() == Path("/somewhere/stores")
     monkeypatch.delenv("FEDPOLYP_STORES")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert stores_folder() == Path.home() / ".cache" / "fedpolyp" / "stores"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert stores_folder() == Path("/elsewhere/fedpolyp/stores")
+
+
+@pytest.mark.parametrize("chosen", ["~nobody-of-this-name", "~nobody-of-this-name/stores", ""])
+def test_stores_in_the_home_of_nobody_are_refused_with_what_to_set(
+    chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDPOLYP_STORES", chosen)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where there is no HOME and no such user
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(UsageError, match="no home folder is known for the stores .* set FEDPOLYP_STORES"):
+        stores_folder()
 
 
 def test_store_names_are_readable_and_follow_the_key(tmp_path: Path) -> None:
@@ -164,3 +179,48 @@ def test_tone_is_red_green_blue_between_0_and_1() -> None:
 def test_records_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         record("a").id = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "[]",
+        "[" * 50_000,
+        '{"records": 1, "rejected": []}',
+        '{"records": [{"id": "../a"}], "rejected": []}',
+        '{"records": [], "rejected": [' + "9" * 5000 + "]}",
+    ],
+)
+def test_a_table_that_somebody_else_wrote_is_refused_by_name(tmp_path: Path, table: str) -> None:
+    path = write(tmp_path / "s").path
+    (path / "table.json").write_text(table)
+    with pytest.raises(FedpolypError, match=f"^{path} is not a complete store"):
+        Store.open(path)
+
+
+@pytest.mark.parametrize("id_", ["../a", "a\x1b[2J", "b"])
+def test_no_record_has_an_id_that_none_can_have_or_that_another_has(tmp_path: Path, id_: str) -> None:
+    path = write(tmp_path / "s").path
+    table = json.loads((path / "table.json").read_text())
+    table["records"][1]["id"] = id_
+    (path / "table.json").write_text(json.dumps(table))
+    with pytest.raises(FedpolypError, match="not a complete store"):
+        Store.open(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x93NUMPY\x01\x00v\x00{'descr': ',', 'fortran_order': False, 'shape': (3,)}\n", b"cos\n"]
+)
+def test_an_array_that_somebody_else_wrote_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = write(tmp_path / "s").path
+    (path / "masks.npy").write_bytes(content)
+    with pytest.raises(FedpolypError, match="not a complete store"):
+        Store.open(path)
+
+
+def test_a_pipe_in_a_stores_place_is_not_waited_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "s").path
+    (path / "masks.npy").unlink()
+    os.mkfifo(path / "masks.npy")
+    with pytest.raises(FedpolypError, match="not a complete store"):
+        Store.open(path)

@@ -1,0 +1,115 @@
+"""The stores that were made so far: which there are, and the removal of those that nobody uses."""
+
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedpolyp.data.store import DRAFT, FILES, TABLE
+
+
+@dataclass(frozen=True)
+class Found:
+    """A store that lies in the folder of stores."""
+
+    path: Path
+    size: int  # bytes
+    used: float  # when a command last opened it, seconds since 1970
+    open: bool  # whether a process has it open
+
+
+def stores_in(folder: Path) -> list[Found]:
+    """The complete stores in `folder`, by name; whatever else lies there is not looked at.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in sorted(folder.iterdir()):
+        if (size := _size(path)) is not None:
+            with suppress(FileNotFoundError):  # another process removes it
+                found.append(Found(path, size, path.stat().st_mtime, _is_open(path)))
+    return found
+
+
+def prune(folder: Path, seconds: float) -> tuple[list[Found], list[Found]]:
+    """Remove the stores in `folder` that no command has opened for so many `seconds` and none has open now.
+
+    Only what `stores_in` finds is removed, and of it only a store's three files. Returns those that were removed, and
+    those that stay.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    removed: list[Found] = []
+    left: list[Found] = []
+    for store in stores_in(folder):
+        unused = time.time() - store.used >= seconds
+        (removed if unused and _remove(store.path) else left).append(store)
+    return removed, left
+
+
+def total(stores: Sequence[Found]) -> int:
+    """Their bytes together."""
+    return sum(store.size for store in stores)
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of the store at `path`; None where there is none: it holds its files and nothing else."""
+    try:
+        if path.name.startswith(DRAFT) or path.is_symlink() or set(os.listdir(path)) != FILES:
+            return None
+        kinds = [(path / name).lstat() for name in FILES]
+    except OSError:
+        return None
+    return sum(kind.st_size for kind in kinds) if all(stat.S_ISREG(kind.st_mode) for kind in kinds) else None
+
+
+def _is_open(path: Path) -> bool:
+    held = _alone(path)
+    if held is not None:
+        os.close(held)
+    return held is None
+
+
+def _alone(path: Path) -> int | None:
+    """A descriptor by which nobody else has the store at `path` open; None where somebody has, or may have."""
+    try:
+        held = os.open(path / TABLE, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(held), os.stat(path / TABLE)):
+            return held
+    except OSError:  # open elsewhere, or on a file system without locks
+        pass
+    os.close(held)
+    return None
+
+
+def _remove(path: Path) -> bool:
+    held = _alone(path)
+    if held is None:
+        return False
+    try:
+        if _size(path) is None:
+            return False
+        # Under another name first: who looks for it finds all of it or nothing. A draft goes by itself after a day.
+        doomed = path.with_name(f"{DRAFT}{path.name}-{secrets.token_hex(4)}")
+        path.rename(doomed)
+        for name in FILES:
+            (doomed / name).unlink()
+        doomed.rmdir()
+    except OSError:
+        return False
+    finally:
+        os.close(held)
+    return True
