@@ -4,9 +4,11 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import fedpolyp.quiet_tensorflow  # noqa: F401
 
@@ -27,6 +29,7 @@ from fedpolyp.model.unet import LOGITS, build_unet
 from fedpolyp.optimizers import optimizer_of, remembered
 
 Images = NDArray[np.uint8]
+_T = TypeVar("_T")
 
 _EVALUATION_BATCH = 16
 
@@ -119,12 +122,12 @@ class Trainer:
         if self._proximal_mu:
             for anchor, variable in zip(self._anchor, self.model.trainable_variables, strict=True):
                 anchor.assign(variable.value)
-        total, steps = 0.0, 0
-        for batch, truth in self._batches(images, masks, hospital, round):
-            total += float(self._train_step(batch, truth)) * len(batch)
-            steps += 1
-        seen = len(images) * self.config.training.local_epochs
-        return Trained(named.read(self._variables), named.read(self._remembered), total / seen, len(images), steps)
+        losses, sizes = [], []
+        for batch, truth in _one_ahead(self._batches(images, masks, hospital, round)):
+            losses.append(self._train_step(batch, truth))  # read at the end: a GPU would be waited for at every step
+            sizes.append(len(batch))
+        loss = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
+        return Trained(named.read(self._variables), named.read(self._remembered), loss, len(images), len(losses))
 
     def evaluate(self, arrays: Arrays, images: Images, masks: Images) -> Evaluation:
         """Score the model with weights `arrays` on `images` (N, S, S, 3) uint8 and `masks` (N, S, S) uint8."""
@@ -203,6 +206,15 @@ class Trainer:
             if isinstance(layer, keras.layers.Dropout):
                 words = np.random.SeedSequence([self.config.seed, round, zlib.crc32(hospital.encode()), number])
                 layer.seed_generator.state.assign(words.generate_state(2))
+
+
+def _one_ahead(batches: Iterator[_T]) -> Iterator[_T]:
+    """Each of `batches`, the next of which is made in a thread while the caller works on the one at hand."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def shared_trainer(config: Config) -> Trainer:

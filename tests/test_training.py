@@ -1,6 +1,8 @@
 """A trainer can be used again and again: what one training does depends on its arguments alone."""
 
 import dataclasses
+import threading
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from fedpolyp import metrics
 from fedpolyp.config import Config, load
 from fedpolyp.model.arrays import Arrays, equal
-from fedpolyp.training import Images, Trained, Trainer, learning_rate, shared_trainer
+from fedpolyp.training import Images, Trained, Trainer, _one_ahead, learning_rate, shared_trainer
 
 
 def tiny(**overrides: Any) -> Config:
@@ -279,3 +281,20 @@ def test_a_training_is_a_record_that_nobody_changes() -> None:
     trained = train(trainer(), frames(2))
     with pytest.raises(dataclasses.FrozenInstanceError):
         trained.loss = 0.0  # type: ignore[misc]
+
+
+def test_the_next_batch_is_made_while_a_step_runs_and_a_fault_in_it_reaches_the_caller() -> None:
+    second_is_made = threading.Event()
+
+    def batches() -> Iterator[int]:
+        yield 1
+        second_is_made.set()
+        yield 2
+        raise ValueError("the third")
+
+    coming = _one_ahead(batches())
+    assert next(coming) == 1 and second_is_made.wait(60)
+    assert next(coming) == 2
+    with pytest.raises(ValueError, match="the third"):
+        next(coming)
+    assert list(_one_ahead(iter("abc"))) == ["a", "b", "c"]
