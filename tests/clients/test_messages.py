@@ -103,6 +103,24 @@ def index(text: str, rest: bytes = b"") -> bytes:
     return len(padded).to_bytes(8, "little") + padded.encode() + rest
 
 
+@pytest.mark.parametrize("piece", [8, 64, 4096])
+def test_large_arrays_travel_in_pieces_so_that_a_broken_link_costs_one_of_them(
+    piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {"m/kernel": np.arange(100, dtype=np.float32).reshape(4, 25), "seen": np.array(3)}
+    whole = to_record(arrays)
+    monkeypatch.setattr("clients.messages._PIECE", piece)
+    record = to_record(arrays)
+    assert equal(from_record(record), arrays)
+    sizes = [len(array.data) for array in record.values()]
+    assert max(sizes) <= piece and set(sizes[:-1]) <= {piece} and sum(sizes) == len(whole["packed"].data)
+    if len(sizes) > 1:
+        names = list(record)
+        for wrong in (names[1:], [names[0], *names[2:]], [*names[1:], names[0]]):
+            with pytest.raises(ValueError):
+                from_record(ArrayRecord({name: record[name] for name in wrong}))
+
+
 @pytest.mark.parametrize(
     "record",
     [
