@@ -6,17 +6,46 @@ defaults, a preset, a TOML file and single overrides (`{"training.batch_size": 4
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 
 PHANTOM = "phantom"
 _PROBLEMS, _SHOWN = 5, 200  # of a file that is wrong all over
+CHECKED: Final = "checked"
+AS_THEY_ARE: Final = "as-they-are"
+_LESION_VALUE = re.compile(r"\d{1,5}|#[0-9a-fA-F]{6}")
+
+
+def _lesion_values(given: Any) -> Any:
+    """What was given as the text '1,2', the list [1, 2] or the number 1, as text."""
+    if given is None:
+        return None
+    words = [str(word).strip() for word in (given if isinstance(given, list) else str(given).split(","))]
+    right = all(_LESION_VALUE.fullmatch(word) and (word[0] == "#" or int(word) < 2**16) for word in words)
+    if not words or not right or len({word[0] == "#" for word in words}) > 1:
+        raise ValueError(
+            "lesion_values must be whole numbers from 0 to 65535, as in 1,2, or colours, as in #ff0000,#00ff00; "
+            f"got '{given}'"
+        )
+    return ",".join(words)
+
+
+Masks = Annotated[
+    Literal["checked", "as-they-are"],
+    Field(description="checked: stop where the masks look wrong; as-they-are: take them all the same"),
+]
+LesionValues = Annotated[
+    str | None,
+    BeforeValidator(_lesion_values),
+    Field(description="values of the masks that are lesion, as in 1,2, or colours; unset: decided from all masks"),
+]
 
 
 class Section(BaseModel):
@@ -37,6 +66,8 @@ class DataConfig(Section):
     lists: str | None = Field(
         None, description="folder with train.txt and val.txt: val.txt becomes the held-out set instead of a random one"
     )
+    masks: Masks = CHECKED
+    lesion_values: LesionValues = None
     phantom_images: int = Field(320, ge=20, le=100_000, description="how many frames the phantom draws")
     phantom_looks: int = Field(5, ge=1, le=1000, description="how many scope-and-lamp looks the phantom's frames have")
 

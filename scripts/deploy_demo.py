@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 
 from fedpolyp.data import phantom
-from fedpolyp.data.ingest import FORMATS
+from fedpolyp.data.reading import SUFFIXES
 
 HELD_OUT = "held-out"
 FEDPOLYP = (sys.executable, "-m", "fedpolyp")
@@ -137,7 +137,7 @@ def share_out(folder: Path, chosen: argparse.Namespace) -> None:
     """Deal a folder's images to the parties in turn, by links."""
     parties = [*chosen.sites.split(","), HELD_OUT]
     for part in ("images", "masks"):
-        files = sorted(file for file in (chosen.data / part).iterdir() if file.suffix.lower() in FORMATS)
+        files = sorted(file for file in (chosen.data / part).iterdir() if file.suffix.lower() in SUFFIXES)
         for number, party in enumerate(parties):
             (folder / party / part).mkdir(parents=True)
             for file in files[number :: len(parties)]:

@@ -42,6 +42,7 @@ def another(dotted: str) -> Any:
         case None:
             return {
                 "data.lists": "lists",
+                "data.lesion_values": "1,2",
                 "data.seed": 7,
                 "training.precision": "mixed_bfloat16",
                 "runtime.actors": 3,

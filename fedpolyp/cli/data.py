@@ -19,17 +19,26 @@ app = typer.Typer(help="Ingest a folder of images, or look at what is in it.", n
 _REJECTED_SHOWN = 20
 
 
+def _about(setting: str) -> str:
+    return DataConfig.model_fields[setting].description or ""
+
+
 @app.command()
 def ingest(
     folder: Annotated[Path, typer.Argument(help="folder with images/ and masks/ of the same stems")],
     image_size: Annotated[int, typer.Option(help="side of the square images, pixels")] = DataConfig().image_size,
+    masks: Annotated[str, typer.Option(help=_about("masks"))] = DataConfig().masks,
+    lesion_values: Annotated[str | None, typer.Option(help=_about("lesion_values"), show_default=False)] = None,
 ) -> None:
     """Decode a folder of images and masks into a store that every later command opens at once."""
-    size = load(overrides={"data.image_size": image_size}).data.image_size  # refuses what the config would refuse
+    given = {"data.image_size": image_size, "data.masks": masks, "data.lesion_values": lesion_values}
+    config = load(overrides=given).data  # refuses what the config would refuse
 
     from fedpolyp.data.ingest import ingest
+    from fedpolyp.data.masks import MaskSettings
 
-    store, console = ingest(folder, size), PlainConsole()
+    size = config.image_size
+    store, console = ingest(folder, size, masks=MaskSettings.of_config(config)), PlainConsole()
     rejected = store.report.rejected
     console.print(f"{store.report.used} pairs ingested at {size}x{size} pixels, {len(rejected)} left out")
     if rejected:
@@ -40,6 +49,7 @@ def ingest(
         if len(rejected) > _REJECTED_SHOWN:
             more = len(rejected) - _REJECTED_SHOWN
             console.print(f"and {more} more, under 'rejected' in {store.path / 'table.json'}", soft_wrap=True)
+    _print_notes(console, store)
     _print_duplicates(console, store)
     console.print(f"store: {store.path} (a copy of these images: treat it as them)", soft_wrap=True)
 
@@ -62,6 +72,7 @@ def show(
     left_out = len(store.report.rejected)
     console.print(f"{len(store.records)} images" + (f", {left_out} pairs left out" if left_out else ""))
     _print_sizes(console, store)
+    _print_notes(console, store)
     _print_lesions(console, store)
     _print_duplicates(console, store)
     _print_deal(console, store, config)
@@ -107,6 +118,11 @@ def stores(
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
+
+
+def _print_notes(console: PlainConsole, store: "Store") -> None:
+    for note in store.report.notes:
+        console.print(note, soft_wrap=True)
 
 
 def _print_sizes(console: PlainConsole, store: "Store") -> None:

@@ -339,7 +339,14 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
     runs.refuse_taken(path)
     images = held_out or (settings.folder / settings.held_out if settings.held_out else None)
     size = config.data.image_size
-    data = DataConfig(image_size=size) if images is None else DataConfig(image_size=size, source=str(images.resolve()))
+    data = DataConfig(image_size=size)
+    if images is not None:
+        data = DataConfig(
+            image_size=size,
+            source=str(images.resolve()),
+            masks=config.data.masks,
+            lesion_values=config.data.lesion_values,
+        )
     hospitals = config.hospitals.model_copy(update={"count": len(settings.sites)})
     config = config.model_copy(update={"data": data, "hospitals": hospitals})
     ids: tuple[str, ...] = ()

@@ -3,17 +3,22 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.data.duplicates import duplicate_groups
+from fedpolyp.data.levels import spans
+from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings, Summary, brightest
+from fedpolyp.data.orientation import Undecidable, lying_alike
+from fedpolyp.data.pairs import PARTS, WANTED, Listing, Pair, list_pairs
+from fedpolyp.data.plausibility import Shown, check_lesions, check_values
+from fedpolyp.data.reading import Picture, Unusable, decode_image, decode_mask, read, silent_decoders
 from fedpolyp.data.store import (
     ImageRecord,
     IngestReport,
@@ -25,144 +30,134 @@ from fedpolyp.data.store import (
     write_store,
 )
 from fedpolyp.errors import UsageError
+from fedpolyp.text import printable
 
-VERSION = 1  # part of a store's key: raise it whenever the same files would give another store
-FORMATS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
-PARTS = ("images", "masks")
-WANTED = f"images/ and masks/ with files of the same stems ({', '.join(FORMATS)})"
+VERSION = 2  # part of a store's key: raise it whenever the same files would give another store
+_SAME = 8.0  # mean difference, of 255, below which an image shows its mask
 
-
-@dataclasses.dataclass(frozen=True)
-class FileStamp:
-    """What tells a changed file from an unchanged one without reading it."""
-
-    part: str  # images or masks
-    name: str
-    size: int  # bytes
-    mtime_ns: int
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
-    """An image and the mask of the same stem."""
+class _Row:
+    """One pair in the store's arrays; the record's group is still to be found."""
 
-    stem: str
-    image: str  # relative to the source's folder, as is the mask
-    mask: str
-
-
-class _Unusable(Exception):
-    def __init__(self, file: str, reason: str) -> None:
-        super().__init__(file, reason)
-        self.rejection = Rejection(file, reason)
+    record: ImageRecord
+    shown: Shown
+    tagged: bool  # by EXIF, image or mask
 
 
-def ingest(folder: Path, image_size: int, stores: Path | None = None) -> Store:
+def ingest(folder: Path, image_size: int, stores: Path | None = None, masks: MaskSettings = UNSAID) -> Store:
     """The store of the pairs in `folder` at `image_size` pixels a side, opened if it was made before, else made.
 
     `stores` is the folder of all stores, `stores_folder()` unless given. Records are in the order of their ids. Pairs
-    that cannot be used are in the store's report.
+    that cannot be used are in the store's report, as is what was taken for lesion.
 
     Raises:
-        UsageError: `folder` lacks images/ or masks/, or has no usable pair.
+        UsageError: `folder` lacks images/ or masks/, has no usable pair, or has masks that look wrong while `masks`
+            does not say that they are meant so.
         FedpolypError: the store cannot be written, or what is in its place cannot be opened.
     """
     folder = Path(os.path.expanduser(folder)).resolve()  # Path's own fails for an unknown user
-    files = _files(folder)
-    key = [VERSION, image_size, str(folder), [dataclasses.astuple(file) for file in files]]
+    listing = list_pairs(folder)
+    key = [VERSION, image_size, str(folder), dataclasses.astuple(masks), dataclasses.astuple(listing)]
     path = store_path(stores or stores_folder(), folder.name, image_size, key)
     if path.exists():
         return Store.open(path)
+    with silent_decoders():
+        images, lesions, rows, report = _made(folder, image_size, listing, masks)
+    groups = duplicate_groups(images).tolist()
+    records = [dataclasses.replace(row.record, group=group) for row, group in zip(rows, groups, strict=True)]
+    return write_store(path, images, lesions, records, report)
 
-    pairs, rejected = _pairs(files)
-    images = np.empty((len(pairs), image_size, image_size, 3), np.uint8)
-    masks = np.empty((len(pairs), image_size, image_size), np.uint8)
 
-    def load(row: int) -> ImageRecord | Rejection:
+def _made(
+    folder: Path, side: int, listing: Listing, settings: MaskSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[_Row], IngestReport]:
+    """The store's two arrays, its rows and its report."""
+    rejected = list(listing.rejected)
+    summaries = _each(lambda pair: _summarise(folder, pair), listing.pairs, rejected)
+    pairs = [pair for pair, summary in zip(listing.pairs, summaries, strict=True) if summary is not None]
+    masks = [summary for summary in summaries if summary is not None]
+    if not masks:
+        raise _no_usable_pair(folder, listing, rejected)
+    rule = MaskRule.of(masks, settings)
+    if not any(map(rule.shows_lesion, masks)) and rule.given:
+        values = np.unique(np.concatenate([rule.histogram(mask).values for mask in masks])).tolist()
+        given = spans(settings.values)
+        raise UsageError(f"no mask in {folder} has a value of {given}, named as lesion; there are {spans(values)}")
+    if not settings.as_they_are:
+        check_values(folder, dict(zip(pairs, masks, strict=True)), rule)
+
+    images = np.empty((len(pairs), side, side, 3), np.uint8)
+    lesions = np.empty((len(pairs), side, side), np.uint8)
+
+    def load(row: int) -> _Row:
+        fault = "" if settings.as_they_are else rule.fault(masks[row])
+        if fault or not rule.shows_lesion(masks[row]):
+            raise Unusable(pairs[row].mask, fault or rule.no_lesion(masks[row]))
+        return _load(folder, pairs[row], rule, masks[row], images[row], lesions[row])
+
+    rows = _each(load, range(len(pairs)), rejected)
+    loaded = [row for row in rows if row is not None]
+    if not loaded:
+        raise _no_usable_pair(folder, listing, rejected)
+    if not settings.as_they_are:
+        check_lesions(folder, [row.shown for row in loaded])
+    if len(loaded) < len(pairs):
+        used = [row is not None for row in rows]
+        images, lesions = images[used], lesions[used]
+    rejected.sort(key=lambda rejection: rejection.file)
+    return images, lesions, loaded, IngestReport(len(loaded), tuple(rejected), _notes(rule, loaded))
+
+
+def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -> list[R | None]:
+    """What `do` makes of each of `these`, in parallel; None, and an entry in `rejected`, where it cannot be used."""
+
+    def attempt(one: T) -> R | Rejection:
         try:
-            return _load(folder, pairs[row], images[row], masks[row])
-        except _Unusable as unusable:
+            return do(one)
+        except Unusable as unusable:
             return unusable.rejection
 
-    with _silent_decoders(), ThreadPoolExecutor() as pool:
-        outcomes = list(pool.map(load, range(len(pairs))))
+    with ThreadPoolExecutor() as pool:
+        outcomes = list(pool.map(attempt, these))
     rejected += [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
-    rejected.sort(key=lambda rejection: rejection.file)
-    records = [outcome for outcome in outcomes if isinstance(outcome, ImageRecord)]
-    if not records:
-        raise UsageError(f"no usable pair in {folder}: looked for {WANTED}, found {_found(files, rejected)}")
-    if len(records) < len(pairs):
-        used = [isinstance(outcome, ImageRecord) for outcome in outcomes]
-        images, masks = images[used], masks[used]
-    groups = duplicate_groups(images).tolist()
-    records = [dataclasses.replace(record, group=group) for record, group in zip(records, groups, strict=True)]
-    return write_store(path, images, masks, records, IngestReport(len(records), tuple(rejected)))
+    return [None if isinstance(outcome, Rejection) else outcome for outcome in outcomes]
 
 
-def _files(folder: Path) -> list[FileStamp]:
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; the source must be a folder that has {WANTED}")
-    missing = [f"{part}/" for part in PARTS if not (folder / part).is_dir()]
-    files = []
+def _summarise(folder: Path, pair: Pair) -> Summary:
+    return Summary.of(decode_mask(pair.mask, read(folder, pair.mask)))
+
+
+def _load(
+    folder: Path,
+    pair: Pair,
+    rule: MaskRule,
+    summary: Summary,
+    image_row: NDArray[np.uint8],
+    mask_row: NDArray[np.uint8],
+) -> _Row:
+    """Fills one row of the store's arrays."""
+    image_bytes, mask_bytes = read(folder, pair.image), read(folder, pair.mask)
+    image, mask = decode_image(pair.image, image_bytes), decode_mask(pair.mask, mask_bytes)
     try:
-        if missing:
-            found = ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"
-            raise UsageError(f"{folder} has no {' and no '.join(missing)}: looked for {WANTED}, found {found}")
-        for part in PARTS:
-            with os.scandir(folder / part) as entries:
-                for entry in entries:
-                    if not entry.name.startswith(".") and not entry.is_dir():
-                        # A link to nowhere stays in the list, to be rejected with its reason.
-                        stat = entry.stat(follow_symlinks=entry.is_file())
-                        files.append(FileStamp(part, entry.name, stat.st_size, stat.st_mtime_ns))
-    except OSError as error:
-        raise UsageError(f"cannot read {error.filename or folder}: {error.strerror}") from None
-    return sorted(files, key=lambda file: (file.part, file.name))
-
-
-def _pairs(files: list[FileStamp]) -> tuple[list[Pair], list[Rejection]]:
-    """The pairs in the order of their stems, and one rejection for each stem or file that makes none."""
-    stems: dict[str, dict[str, list[str]]] = {}
-    rejected = []
-    for file in files:
-        path = f"{file.part}/{file.name}"
-        stem, suffix = os.path.splitext(file.name)
-        if suffix.lower() in FORMATS:
-            stems.setdefault(stem, {part: [] for part in PARTS})[file.part].append(path)
-        else:
-            rejected.append(Rejection(path, f"not one of {', '.join(FORMATS)}"))
-    pairs = []
-    for stem, found in sorted(stems.items()):
-        images, masks = (found[part] for part in PARTS)
-        if len(images) > 1 or len(masks) > 1:
-            doubled = images if len(images) > 1 else masks
-            rejected.append(Rejection(doubled[0], f"same stem as {', '.join(doubled[1:])}"))
-        elif not masks:
-            rejected.append(Rejection(images[0], "no mask of this stem in masks/"))
-        elif not images:
-            rejected.append(Rejection(masks[0], "no image of this stem in images/"))
-        else:
-            pairs.append(Pair(stem, images[0], masks[0]))
-    return pairs, rejected
-
-
-def _load(folder: Path, pair: Pair, image_row: NDArray[np.uint8], mask_row: NDArray[np.uint8]) -> ImageRecord:
-    """Fills one row of the store; the record's group is still to be found."""
-    image_bytes, mask_bytes = _read(folder, pair.image), _read(folder, pair.mask)
-    image = _decode(pair.image, image_bytes, cv2.IMREAD_COLOR_RGB)
-    mask = _to_grey(_decode(pair.mask, mask_bytes, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH))
-    height, width = image.shape[:2]
-    if mask.shape != (height, width):
-        theirs = f"{mask.shape[1]}x{mask.shape[0]}"
-        raise _Unusable(pair.mask, f"the mask is {theirs} pixels, its image {width}x{height}")
+        pixels, lesion = lying_alike(image, Picture(rule.lesion(summary, mask), mask.orientation))
+    except Undecidable as error:
+        raise Unusable(pair.mask, str(error)) from None
     side = mask_row.shape[0]
-    image_row[:] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    mask_row[:] = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA) >= 128
+    image_row[:] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+    mask_row[:] = cv2.resize(lesion, (side, side), interpolation=cv2.INTER_AREA) >= 128
     if not mask_row.any():
-        raise _Unusable(pair.mask, f"the mask is empty: no lesion pixel at {side}x{side}")
-    return ImageRecord(
+        count = np.count_nonzero(lesion)
+        too_small = f"the lesion is too small: of its {count} pixels none is left at {side}x{side}"
+        raise Unusable(pair.mask, too_small if count else "no lesion: no pixel has one of the colours given")
+    difference = cv2.absdiff(brightest(image_row), 255 * mask_row)
+    height, width = pixels.shape[:2]
+    record = ImageRecord(
         id=pair.stem,
-        source=folder.name,
+        source=printable(folder.name),
         look=-1,
         height=height,
         width=width,
@@ -171,54 +166,21 @@ def _load(folder: Path, pair: Pair, image_row: NDArray[np.uint8], mask_row: NDAr
         group=-1,
         sha256=hashlib.sha256(image_bytes + mask_bytes).hexdigest(),
     )
+    shown = Shown(pair.mask, float(np.count_nonzero(lesion) / lesion.size), float(difference.mean()) < _SAME)
+    return _Row(record, shown, image.orientation > 1 or mask.orientation > 1)
 
 
-def _read(folder: Path, file: str) -> bytes:
-    try:
-        return (folder / file).read_bytes()
-    except OSError as error:
-        raise _Unusable(file, f"cannot be read: {error.strerror}") from None
+def _notes(rule: MaskRule, rows: Sequence[_Row]) -> tuple[str, ...]:
+    notes = [f"masks {rule}"]
+    if tagged := sum(row.tagged for row in rows):
+        have = "1 pair has one" if tagged == 1 else f"{tagged} pairs have one"
+        notes.append(f"EXIF orientation: {have}; sizes and tags told how mask and image lie")
+    return tuple(notes)
 
 
-def _decode(file: str, content: bytes, flags: int) -> NDArray[Any]:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # raised for an empty file or an absurd size; for other damage the answer is None
-        pixels = None
-    if pixels is None:
-        raise _Unusable(file, "cannot be decoded: damaged, or not the format its name says")
-    return pixels
-
-
-def _to_grey(mask: NDArray[Any]) -> NDArray[np.uint8]:
-    """Any stored mask (8 or 16 bits, grey or colour, 0/1 or full range) as uint8 (H, W) in 0..255."""
-    if mask.ndim == 3:
-        # The brightest channel: a lesion painted pure red has a luminance below the threshold.
-        mask = np.maximum.reduce(cv2.split(mask))  # ten times as fast as mask.max(axis=2)
-    brightest = mask.max()
-    if brightest <= 1:
-        mask = mask * 255
-    elif brightest > 255:
-        mask = mask // 257
-    return mask.astype(np.uint8)
-
-
-def _found(files: list[FileStamp], rejected: list[Rejection]) -> str:
-    counts = " and ".join(f"{sum(file.part == part for file in files)} in {part}/" for part in PARTS)
+def _no_usable_pair(folder: Path, listing: Listing, rejected: list[Rejection]) -> UsageError:
+    counts = " and ".join(f"{sum(file.part == part for file in listing.files)} in {part}/" for part in PARTS)
+    rejected.sort(key=lambda rejection: rejection.file)
     reasons = "; ".join(f"{rejection.file}: {rejection.reason}" for rejection in rejected[:3])
-    return f"{counts} ({reasons})" if reasons else counts
-
-
-@contextmanager
-def _silent_decoders() -> Iterator[None]:
-    """Keeps what OpenCV, libpng and libtiff print about damaged files, which the report tells better, off stderr."""
-    # libpng writes to the descriptor itself: OpenCV's log level does not reach it.
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
+    found = f"{counts} ({reasons})" if reasons else counts
+    return UsageError(f"no usable pair in {printable(str(folder))}: looked for {WANTED}, found {found}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fedpolyp.config import PHANTOM, DataConfig
 from fedpolyp.data.ingest import ingest
+from fedpolyp.data.masks import MaskSettings
 from fedpolyp.data.store import ImageRecord, IngestReport, Store, colour_tone, store_path, stores_folder, write_store
 
 
@@ -12,12 +13,12 @@ def open_source(config: DataConfig, seed: int) -> Store:
     """The store of `config`'s source, made if there is none yet; `seed` decides the phantom's frames.
 
     Raises:
-        UsageError: the source is a folder without a usable pair.
+        UsageError: the source is a folder without a usable pair, or with masks that look wrong.
         FedpolypError: the store cannot be written, or what is in its place cannot be opened.
     """
     if config.source == PHANTOM:
         return _open_phantom(config.phantom_images, config.image_size, config.phantom_looks, seed)
-    return ingest(Path(config.source), config.image_size)
+    return ingest(Path(config.source), config.image_size, masks=MaskSettings.of_config(config))
 
 
 def _open_phantom(count: int, size: int, looks: int, seed: int) -> Store:

@@ -61,9 +61,11 @@ class IngestReport:
 
     used: int
     rejected: tuple[Rejection, ...] = ()
+    notes: tuple[str, ...] = ()  # what was decided for all pairs: what is lesion in the masks, which were turned
 
 
 _RECORDS, _REJECTED = TypeAdapter(tuple[ImageRecord, ...]), TypeAdapter(tuple[Rejection, ...])
+_NOTES = TypeAdapter(tuple[str, ...])
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +98,10 @@ class Store:
             table = parse_json(read_bytes(path / TABLE, _TABLE_BYTES))
             records = _RECORDS.validate_python(table["records"])
             rejected = _REJECTED.validate_python(table["rejected"])
+            notes = _NOTES.validate_python(tuple(table.get("notes", ())))
             images, masks = (_mapped(path / name) for name in (IMAGES, MASKS))
             _check_shapes(images, masks, len(records))
-            store = cls(path, images, masks, records, IngestReport(len(records), rejected))
+            store = cls(path, images, masks, records, IngestReport(len(records), rejected, notes))
             if len(store._rows) < len(records):
                 raise ValueError("two images have one id")
         # A store may be somebody else's: its headers can make NumPy fail in any way.
@@ -177,6 +180,7 @@ def write_store(
     table = {
         "records": [dataclasses.asdict(record) for record in records],
         "rejected": [dataclasses.asdict(rejection) for rejection in report.rejected],
+        "notes": report.notes,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,8 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
     rejected = store.report.rejected
     left_out = f", {len(rejected)} left out (first: {rejected[0].file}: {rejected[0].reason})" if rejected else ""
     sets = f"{len(ids.train)} for training, {len(ids.val)} for validation, {len(ids.test)} for the test"
-    yield Finding("images", len(ids.train) > 0, f"{store.report.used} pairs{left_out}; {sets}")
+    said = [f"{store.report.used} pairs{left_out}", sets, *store.report.notes]
+    yield Finding("images", len(ids.train) > 0, "; ".join(said))
     if config is not None:
         yield _limits(settings, config, len(ids.train))
     if try_it and ids.train:

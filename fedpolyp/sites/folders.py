@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedpolyp.config import CHECKED
 from fedpolyp.errors import UsageError
 from fedpolyp.sites import certificates, recipes
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, write_secret
@@ -87,6 +88,8 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     (folder / "site.toml").write_text(
         f'name = "{site}"\ncoordinator = "{address}"\ndata = ""  # the folder with images/ and masks/\n'
+        f'masks = "{CHECKED}"  # {_about("masks")}\n'
+        f"# lesion_values =  # {_about('lesion_values')}\n"
         f"\n# What the coordinator may ask for at most.\n[limits]\n{_explained(Limits())}"
         f"\n# How the images are dealt; the same in every run.\n[split]\n{_explained(Split())}",
         encoding="utf-8",
@@ -96,6 +99,10 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
     (private / "README").write_text(_PRIVATE, encoding="utf-8")  # an archive would leave out an empty folder
     for name, text in recipes.of_site(site, host, port).items():
         _write_recipe(folder / name, text)
+
+
+def _about(setting: str) -> str:
+    return SiteSettings.model_fields[setting].description or ""
 
 
 def _write_recipe(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from pydantic import TypeAdapter
 
 from fedpolyp.data.hospitals import HospitalImages, split
 from fedpolyp.data.ingest import ingest
+from fedpolyp.data.masks import MaskSettings
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import read_json
@@ -22,7 +23,8 @@ def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalI
     """
     if not settings.data:
         raise UsageError("site.toml names no folder of images ('data')")
-    store = ingest(settings.images, image_size, settings.stores)
+    masks = MaskSettings.of(settings.masks, settings.lesion_values)
+    store = ingest(settings.images, image_size, settings.stores, masks)
     wanted = settings.split
     if not wanted.file:
         return store, split(store.records, wanted.val, wanted.test, wanted.seed)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedpolyp.config import PHANTOM, Config
+from fedpolyp.config import CHECKED, PHANTOM, Config, LesionValues, Masks
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 
@@ -97,6 +97,8 @@ class SiteSettings(Table):
     name: str
     coordinator: str  # host:port
     data: str = ""  # the folder with images/ and masks/; '' until 'site join --data' names it
+    masks: Masks = CHECKED
+    lesion_values: LesionValues = None
     limits: Limits = Limits()
     split: Split = Split()
 

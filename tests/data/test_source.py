@@ -82,7 +82,10 @@ def test_whatever_decides_the_frames_makes_another_store(phantom: FakePhantom) -
 def test_a_folder_is_ingested_at_the_size_of_the_config_whatever_the_seed(tmp_path: Path) -> None:
     for part in ("images", "masks"):
         (tmp_path / "clinic" / part).mkdir(parents=True)
-        cv2.imwrite(str(tmp_path / "clinic" / part / "a.png"), np.full((40, 40), 200, np.uint8))
+        pixels = np.full((40, 40), 200, np.uint8)
+        if part == "masks":
+            pixels[9:] = 0
+        cv2.imwrite(str(tmp_path / "clinic" / part / "a.png"), pixels)
     config = DataConfig(source=str(tmp_path / "clinic"), image_size=48)
     store = open_source(config, seed=0)
     assert store.images.shape == (1, 48, 48, 3)

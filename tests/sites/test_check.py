@@ -60,7 +60,9 @@ def no_answer(settings: SiteSettings) -> Connection:
 def test_a_site_that_has_all_it_needs_has_nothing_to_mend(site: Path) -> None:
     good, bad = found(site)
     assert not bad and set(good) == {"key", "disk", "memory", "coordinator", "images", "limits", "training"}
-    assert good["images"] == "12 pairs; 10 for training, 1 for validation, 1 for the test"
+    assert good["images"] == (
+        "12 pairs; 10 for training, 1 for validation, 1 for the test; masks by grey level: background 0, lesion 255"
+    )
 
 
 def test_the_experiment_that_is_expected_is_the_one_that_is_tried(site: Path) -> None:

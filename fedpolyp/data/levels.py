@@ -1,0 +1,181 @@
+"""Which values of a folder's masks are lesion, and which background: decided from the histograms of all of them.
+
+A mask is made of levels: values that cover areas (0 and 255; classes 0, 1 and 2; the numbers of instances). All other
+values are what JPEG's noise or a resize put beside a level or between two, and count as the level they are nearest to.
+What tells a level is that it is solid: that it has pixels whose eight neighbours are of the same value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+NOISE = 7  # JPEG at usual qualities leaves 0 to 7 of 0, and 248 to 255 of 255
+FEW = 16  # a mask with so few values was saved without loss
+_OF_MANY = 0.15  # beyond this share of pixels off every level, a mask is no mask
+_SUPPORT = 0.1  # of the masks, which have to have a level where none was saved without loss
+_AREA = 0.01  # of the pixels that are not 0, which a level covers in a mask with noise
+_DIM = 64  # below it, values of 1 to 7 are classes, not noise
+_AROUND = np.ones((3, 3), np.uint8)
+_ALIKE = 0.05  # of the area of brighter levels, from which 1 to 7 are no noise
+
+
+class Undecided(Exception):
+    """The values do not tell what is lesion; the message says why, for a sentence that begins with 'the masks'."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The values of one mask."""
+
+    values: NDArray[np.int64]  # (V,), ascending
+    counts: NDArray[np.int64]  # (V,) pixels of each
+    solid: NDArray[np.int64]  # (V,) pixels of each whose neighbours all have the same value
+    lossy: bool
+
+    @classmethod
+    def of(cls, pixels: NDArray[Any], lossy: bool) -> "Histogram":
+        """The histogram of `pixels`, uint8 or uint16 (H, W)."""
+        inside = cv2.compare(cv2.dilate(pixels, _AROUND), cv2.erode(pixels, _AROUND), cv2.CMP_EQ)
+        bins = 256 if pixels.dtype == np.uint8 else 65536
+        counts, solid = (
+            cv2.calcHist([pixels], [0], where, [bins], [0, bins]).ravel().astype(np.int64) for where in (None, inside)
+        )
+        values = np.flatnonzero(counts)
+        return cls(values, counts[values], solid[values], lossy)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the mask was saved without loss, so that each of its values means something."""
+        return not self.lossy and (len(self.values) <= FEW or bool(np.mean(self.solid > 0) >= 0.9))
+
+    @property
+    def levels(self) -> NDArray[np.int64]:
+        """The values that cover areas."""
+        if self.exact:
+            solid = self.values[self.solid > 0]
+            return solid if solid.any() else self.values  # nothing but small or thin shapes
+        least = np.where(self.values == 0, 1, max(1, _AREA * self.counts[self.values > 0].sum()))
+        return self.values[self.solid >= least]
+
+    @property
+    def many(self) -> bool:
+        """Whether it has many grey levels, as a photograph."""
+        if self.exact:
+            return False
+        return bool(self.counts[far(self.values, self.levels)].sum() > _OF_MANY * self.counts.sum())
+
+    def pixels(self, low: int, high: int) -> int:
+        """How many solid pixels have values from `low` to `high`."""
+        return int(self.solid[(self.values >= low) & (self.values <= high)].sum())
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels of masks of one depth (8 or 16 bits), and which are lesion."""
+
+    values: tuple[int, ...]  # ascending
+    lesion: tuple[bool, ...]
+    depth: int  # 8 or 16
+
+    @cached_property
+    def table(self) -> NDArray[np.uint8]:
+        """255 for each value that is lesion, 0 for the others, (256,) or (65536,)."""
+        if not self.values:
+            return np.zeros(2**self.depth, np.uint8)
+        middles = (np.array(self.values[1:]) + np.array(self.values[:-1])) / 2
+        nearest = np.searchsorted(middles, np.arange(2**self.depth), side="right")
+        return np.where(np.array(self.lesion)[nearest], np.uint8(255), np.uint8(0))
+
+    def __str__(self) -> str:
+        flags = np.array(self.lesion, bool)
+        parts = {"background": ~flags, "lesion": flags}
+        words = [f"{name} {spans(np.array(self.values)[of].tolist())}" for name, of in parts.items() if of.any()]
+        return ", ".join(words)
+
+
+def decide(masks: Sequence[Histogram], depth: int, given: Sequence[int] = ()) -> Levels:
+    """The levels of `masks`, of `depth` bits each: 0 is background, all else lesion; or what is `given` is lesion.
+
+    Raises:
+        Undecided: which values are lesion cannot be told.
+    """
+    levels = _found(masks)
+    if given:
+        if any(not mask.exact for mask in masks):
+            levels = levels[far(levels, np.array(given))]
+        levels = np.union1d(levels, given)
+        return Levels(tuple(levels.tolist()), tuple(np.isin(levels, given).tolist()), depth)
+    highest = _highest_noise(levels, masks, depth)
+    if len(levels) and levels[0] > highest:
+        raise Undecided(f"have no background: no value of 0, but {spans(levels.tolist())}")
+    return Levels(tuple(levels.tolist()), tuple((levels > highest).tolist()), depth)
+
+
+def brightest_half(masks: Sequence[Histogram], depth: int) -> Levels:
+    """Two levels, 0 and the highest there is, whatever lies between: lesion is what is above their middle."""
+    top = max((int(mask.values[-1]) for mask in masks), default=0)
+    if depth == 8 and top >= _DIM:
+        top = 255
+    return Levels((0, top), (False, True), depth) if top else Levels((0,), (False,), depth)
+
+
+def far(values: NDArray[np.int64], levels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of `values` are farther than noise reaches from every one of `levels`."""
+    noise = NOISE if len(values) == 0 or values.max() <= 255 else NOISE * 257
+    if len(levels) == 0:
+        return np.ones(len(values), bool)
+    right = np.searchsorted(levels, values).clip(max=len(levels) - 1)
+    left = (right - 1).clip(min=0)
+    return np.minimum(abs(levels[left] - values), abs(levels[right] - values)) > noise
+
+
+def spans(values: Sequence[int]) -> str:
+    """`values` in words, not more than a few."""
+    if len(values) > 6:
+        return f"{values[0]} to {values[-1]} ({len(values)} values)"
+    return ", ".join(map(str, values))
+
+
+def _found(masks: Sequence[Histogram]) -> NDArray[np.int64]:
+    """All levels of masks saved without loss, and those that enough of the others have in common."""
+    exact = [mask.levels for mask in masks if mask.exact]
+    found = set(np.concatenate(exact).tolist()) if exact else set()
+    noisy = [mask.levels for mask in masks if not mask.exact]
+    if not noisy:
+        return np.array(sorted(found), np.int64)
+    ends = {0: (0, NOISE), 255: (255 - NOISE, 255), 65535: (65535 - 257 * NOISE, 65535)}
+    votes = np.bincount(np.concatenate([np.unique(levels) for levels in noisy]).astype(np.int64), minlength=65536)
+    chosen: list[int] = []
+    for value in np.argsort(-votes, kind="stable")[: np.count_nonzero(votes)].tolist():
+        level = next((end for end, (low, high) in ends.items() if low <= value <= high), value)
+        near = abs(np.array([*chosen, *found], np.int64) - level) <= NOISE
+        if not near.any() and votes[max(0, value - NOISE) : value + NOISE + 1].sum() >= _SUPPORT * len(noisy):
+            chosen.append(level)
+    return np.array(sorted({*found, *chosen}), np.int64)
+
+
+def _highest_noise(levels: NDArray[np.int64], masks: Sequence[Histogram], depth: int) -> int:
+    """The highest level that is background with noise; 0 where levels of 1 to 7 are classes."""
+    if depth == 16:
+        if len(levels) == 0 or levels[-1] < 257 * (255 - NOISE):
+            return 0
+        between = (levels > 257 * NOISE) & (levels < 257 * (255 - NOISE))
+        return 0 if between.any() else 257 * NOISE
+    low, high = levels[(levels > 0) & (levels <= NOISE)], levels[levels > NOISE]
+    if len(high) == 0 or high[-1] < _DIM:
+        return 0
+    if levels[0] > 0 and high[0] >= 255 - NOISE:
+        return NOISE  # no 0 beside them: they are the background
+    both = [mask for mask in masks if mask.values[-1] > NOISE]
+    dark = sum(mask.pixels(1, NOISE) for mask in both)
+    bright = sum(mask.pixels(NOISE + 1, 255) for mask in both)
+    if dark < _ALIKE * bright:
+        return NOISE
+    if len(low) + len(high) >= high[-1] / 2:  # 1, 2, 3 and so on: instances
+        return 0
+    raise Undecided(f"have areas of {spans(low.tolist())} beside {spans(high.tolist())}, noise or a class")

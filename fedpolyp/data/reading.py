@@ -1,0 +1,194 @@
+"""Reads image files that may hold anything: whatever is wrong with one is a reason to leave out its pair, no more.
+
+A file is opened without waiting, must be a regular one, and is read up to a limit; its header is looked at before its
+pixels are decoded.
+"""
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fedpolyp.data.store import Rejection
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+MAX_BYTES = 300_000_000  # of a file; the most pixels, uncompressed, with four channels of 16 bits
+MAX_PIXELS = 36_000_000  # of an image, a little more than a frame of 8K video
+_FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
+_ORIENTATION = 274  # EXIF's and TIFF's number for it
+_DAMAGED = "cannot be decoded: damaged, or not the format its name says"
+_WITHOUT_OPENCV = ("P", "PA", "LA")  # of which it loses the indices of the palette or the alpha channel
+
+
+class Unusable(Exception):
+    """A file that cannot be used, with the reason."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(file, reason)
+        self.rejection = Rejection(file, reason)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded file, its pixels in the order in which they are stored."""
+
+    pixels: NDArray[Any]  # uint8 or uint16; (H, W), (H, W, 3) RGB or (H, W, 4) RGBA
+    orientation: int  # EXIF's, 1 to 8: how to turn the pixels to see them upright; 1 where the file does not say
+    palette: NDArray[np.uint8] | None = None  # (256, 3) RGB, where the pixels are indices of it
+    lossy: bool = False  # JPEG: values are near what was saved
+
+
+def what_kind(mode: int) -> str:
+    """What a file of such a mode (`st_mode`) is, if it is not a regular one; '' if it is."""
+    if stat.S_ISREG(mode):
+        return ""
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file"
+
+
+def too_large(size: int) -> str:
+    """Why a file of `size` bytes is not read; '' if it is."""
+    return f"{size / 1e6:,.0f} MB large; at most {MAX_BYTES / 1e6:.0f} are read" if size > MAX_BYTES else ""
+
+
+def read(folder: Path, file: str) -> bytes:
+    """The content of `file` in `folder`.
+
+    Raises:
+        Unusable: it is not a regular file (or a link to one), too large, or cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+        descriptor = os.open(folder / file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if fault := what_kind(status.st_mode) or too_large(status.st_size):
+                raise Unusable(file, fault)
+            content = stream.read(MAX_BYTES + 1)  # a file may grow meanwhile
+    except (OSError, ValueError) as error:
+        raise Unusable(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if fault := too_large(len(content)):
+        raise Unusable(file, fault)
+    return content
+
+
+def decode_image(file: str, content: bytes) -> Picture:
+    """A picture of 8-bit RGB, whatever was stored.
+
+    Raises:
+        Unusable: it cannot be decoded or has too many pixels.
+    """
+    header, orientation = _header(file, content)
+    pixels = _opencv(file, content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    return Picture(_as_stored(pixels, header, orientation), orientation)
+
+
+def decode_mask(file: str, content: bytes) -> Picture:
+    """A picture as it was stored: 8 or 16 bits, grey or colour, with its alpha channel, or indices of a palette.
+
+    Raises:
+        Unusable: it cannot be decoded, has too many pixels, or pixels of another type.
+    """
+    header, orientation = _header(file, content)
+    lossy = header.format == "JPEG" or header.info.get("compression") == "jpeg"
+    if header.mode in _WITHOUT_OPENCV:
+        return _pillow(file, header, orientation)
+    pixels = _opencv(file, content, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    return Picture(_as_stored(pixels, header, orientation), orientation, lossy=lossy)
+
+
+@contextmanager
+def silent_decoders() -> Iterator[None]:
+    """Keeps what OpenCV, libpng, libtiff and Pillow print about damaged files, which the report tells better."""
+    # libpng writes to the descriptor itself: OpenCV's log level does not reach it.
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
+def _header(file: str, content: bytes) -> tuple[Image.Image, int]:
+    """The picture with its pixels still to be decoded, and its orientation."""
+    try:
+        header = Image.open(io.BytesIO(content), formats=_FORMATS)
+        width, height = header.size
+        # Pillow's own getexif decodes a PNG to look behind its pixels.
+        orientation = int(Image.Image.getexif(header).get(_ORIENTATION, 1))
+        if header.format == "TIFF":
+            tiles = [header.tag_v2.get(tag, 0) for tag in (322, 323)]  # type: ignore[attr-defined]
+            width, height = max(width, int(tiles[0])), max(height, int(tiles[1]))
+    except Image.DecompressionBombError:
+        raise Unusable(file, f"too many pixels; at most {MAX_PIXELS:,} are decoded") from None
+    except Exception:  # what a damaged header may raise is not told anywhere
+        raise Unusable(file, _DAMAGED) from None
+    if width * height > MAX_PIXELS:
+        raise Unusable(file, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
+    return header, orientation if 1 <= orientation <= 8 else 1
+
+
+def _opencv(file: str, content: bytes, flags: int) -> NDArray[Any]:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except (cv2.error, MemoryError):  # for most damage the answer is None
+        pixels = None
+    if pixels is None:
+        raise Unusable(file, _DAMAGED)
+    if pixels.dtype not in (np.uint8, np.uint16) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise Unusable(file, f"its pixels are {pixels.dtype}; 8 or 16 bits are read, grey or in colour")
+    return pixels
+
+
+def _as_stored(pixels: NDArray[Any], header: Image.Image, orientation: int) -> NDArray[Any]:
+    """OpenCV turns what is in a TIFF as its tag says, asked or not."""
+    return turned_back(pixels, orientation) if header.format == "TIFF" else pixels
+
+
+def _pillow(file: str, header: Image.Image, orientation: int) -> Picture:
+    try:
+        palette = None
+        if header.mode == "P":
+            colours = np.array(header.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            palette = np.zeros((256, 3), np.uint8)
+            palette[: len(colours)] = colours
+            pixels = np.array(header)
+        else:
+            pixels = np.array(header.convert("RGBA"))
+    except Exception:  # as for the header
+        raise Unusable(file, _DAMAGED) from None
+    # Pillow turns a TIFF, too, while it decodes it.
+    return Picture(turned_back(pixels, orientation) if header.format == "TIFF" else pixels, orientation, palette)
+
+
+def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """`pixels`, (H, W) or (H, W, C), upright: turned as EXIF's `orientation`, 1 to 8, says."""
+    if orientation >= 5:
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def turned_back(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """The pixels that `turned` made these of; a quarter turn to the right is undone by one to the left."""
+    return turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))

@@ -1,0 +1,139 @@
+"""Masks that look wrong as a whole stop the ingest in one sentence, unless the user says that they are meant so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpolyp.data.ingest import ingest
+from fedpolyp.data.masks import MaskSettings
+from fedpolyp.errors import UsageError
+from tests.picture_folders import HEIGHT, WIDTH, encoded, picture, shape, with_palette, write_pair
+
+COUNT = 6
+Files = Callable[[int], tuple[bytes, bytes]]  # image and mask by number
+
+
+def inverted(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(255 - 255 * shape(number))
+
+
+def inverted_jpeg(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(255 - 255 * shape(number), ".jpg")
+
+
+def inverted_palette(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), with_palette(1 - shape(number), (255, 255, 255), (0, 0, 0))
+
+
+def photographs(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(picture(number + 50))
+
+
+def photographs_jpeg(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number), ".jpg"), encoded(picture(number + 50), ".jpg")
+
+
+def grey_photographs(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(picture(number + 50)[..., 0])
+
+
+def images_twice(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(picture(number))
+
+
+def masks_twice(number: int) -> tuple[bytes, bytes]:
+    return encoded(255 * shape(number)), encoded(255 * shape(number))
+
+
+def masks_twice_in_other_formats(number: int) -> tuple[bytes, bytes]:
+    return encoded(np.dstack([255 * shape(number)] * 3), ".jpg"), encoded(shape(number))
+
+
+def exchanged(number: int) -> tuple[bytes, bytes]:
+    return encoded(255 * shape(number)), encoded(picture(number))
+
+
+def exchanged_jpeg(number: int) -> tuple[bytes, bytes]:
+    return encoded(255 * shape(number), ".jpg"), encoded(picture(number), ".jpg")
+
+
+def one_all_lesion(number: int) -> tuple[bytes, bytes]:
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8) if number == 2 else 255 * shape(number)
+    return encoded(picture(number)), encoded(mask)
+
+
+def all_lesion(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(np.full((HEIGHT, WIDTH), 255, np.uint8))
+
+
+def no_background(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(1 + shape(number))
+
+
+def border_of_255(number: int) -> tuple[bytes, bytes]:
+    mask = shape(number)
+    mask[:6] = 255
+    return encoded(picture(number)), encoded(mask)
+
+
+def two_kinds(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(shape(number) * np.uint8(255 if number % 2 else 1))
+
+
+WRONG: list[tuple[Files, str]] = [
+    (inverted, r"in 6 of 6 more than half of the image is lesion \(median 9\d%\), as if lesion and background"),
+    (inverted_jpeg, r"in 6 of 6 more than half of the image is lesion"),
+    (inverted_palette, r"in 6 of 6 more than half of the image is lesion"),
+    (photographs, r"6 of 6 have many grey levels or colours, as photographs have \(first: masks/0\.png\)"),
+    (photographs_jpeg, r"6 of 6 have many grey levels or colours, as photographs have \(first"),
+    (grey_photographs, r"6 of 6 have many grey levels or colours, as photographs have \(first"),
+    (images_twice, r"6 of 6 have many grey levels .*, and are the same files as their images \(first"),
+    (masks_twice, r"6 of 6 show the same as their images \(first: masks/0\.png\)"),
+    (masks_twice_in_other_formats, r"6 of 6 show the same as their images"),
+    (exchanged, r"6 of 6 have many .* their images look like masks: images/ and masks/ may be exchanged"),
+    (exchanged_jpeg, r"6 of 6 have many .* their images look like masks: images/ and masks/ may be exchanged"),
+    (one_all_lesion, r"in 1 of 6 every pixel is lesion \(first: masks/2\.png\)"),
+    (all_lesion, r"they have no background: no value of 0, but 255"),
+    (no_background, r"they have no background: no value of 0, but 1, 2"),
+    (border_of_255, r"they have areas of 1 beside 255, noise or a class"),
+    (two_kinds, r"3 of 6 are unlike the others \(first: masks/0\.png: unknown: its values are 0, 1"),
+]
+
+
+def folder_of(folder: Path, files: Files) -> Path:
+    for number in range(COUNT):
+        image, mask = files(number)
+        write_pair(folder, str(number), image, mask)
+    return folder
+
+
+@pytest.mark.parametrize(("files", "said"), WRONG, ids=lambda value: getattr(value, "__name__", ""))
+def test_implausible_masks_stop_in_one_sentence_that_names_the_way_out(tmp_path: Path, files: Files, said: str) -> None:
+    folder = folder_of(tmp_path / "clinic", files)
+    with pytest.raises(UsageError, match=said) as stopped:
+        ingest(folder, 32, tmp_path / "stores")
+    sentence = str(stopped.value)
+    assert sentence.startswith(f"the masks in {folder} look wrong: ")
+    assert "--masks as-they-are" in sentence and "--lesion-values" in sentence and "\n" not in sentence
+    assert not (tmp_path / "stores").exists()
+
+
+@pytest.mark.parametrize("files", [files for files, _ in WRONG], ids=lambda value: value.__name__)
+def test_masks_that_are_meant_so_are_taken_as_they_are(tmp_path: Path, files: Files) -> None:
+    folder = folder_of(tmp_path / "clinic", files)
+    store = ingest(folder, 32, tmp_path / "stores", MaskSettings.of("as-they-are", None))
+    assert store.report.used + len(store.report.rejected) == COUNT
+    assert store.report.used >= COUNT // 2
+    if files in (inverted, inverted_palette):
+        assert np.mean(store.masks) > 0.85
+
+
+def test_a_large_lesion_here_and_there_is_plausible(tmp_path: Path) -> None:
+    def files(number: int) -> tuple[bytes, bytes]:
+        mask = 255 * shape(number)
+        mask[:, : WIDTH - 2] = 255 if number < 2 else mask[:, : WIDTH - 2]
+        return encoded(picture(number)), encoded(mask)
+
+    assert ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores").report.used == COUNT

@@ -1,0 +1,272 @@
+"""Whatever lies in a folder is left out by name with its reason; it neither hangs the ingest nor fills the memory."""
+
+import os
+import resource
+import socket
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpolyp.data import reading
+from fedpolyp.data.ingest import ingest
+from fedpolyp.data.pairs import list_pairs
+from fedpolyp.data.reading import Unusable, decode_image, decode_mask, read
+from fedpolyp.data.store import Rejection, Store
+from fedpolyp.errors import UsageError
+from tests.picture_folders import encoded, picture, write_pair
+
+
+def png_bomb(side: int) -> bytes:
+    """A PNG of `side` by `side` black pixels, of a few bytes for a million pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    squeeze = zlib.compressobj(9)
+    row = bytes(1 + 3 * side)
+    rows = b"".join([*(squeeze.compress(row) for _ in range(min(side, 500))), squeeze.flush()])
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def tiff_of_large_tiles() -> bytes:
+    """A TIFF of 16 by 16 pixels in one tile of 30,000 by 30,000."""
+    tags = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: 30_000, 323: 30_000, 324: 8, 325: 256}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def named_pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def link_to_device(file: Path) -> None:
+    file.symlink_to("/dev/zero")
+
+
+def link_to_terabytes(file: Path) -> None:
+    with (file.parent.parent / "large").open("wb") as stream:
+        stream.truncate(10**12)
+    file.symlink_to(file.parent.parent / "large")
+
+
+def terabyte(file: Path) -> None:
+    with file.open("wb") as stream:
+        stream.truncate(10**12)
+
+
+def link_to_itself(file: Path) -> None:
+    file.symlink_to(file.name)
+
+
+def link_to_nowhere(file: Path) -> None:
+    file.symlink_to("gone.png")
+
+
+def socket_file(file: Path) -> None:
+    here = os.getcwd()
+    os.chdir(file.parent)  # the path of a socket is short
+    try:
+        socket.socket(socket.AF_UNIX).bind(file.name)
+    finally:
+        os.chdir(here)
+
+
+def bomb(file: Path) -> None:
+    file.write_bytes(png_bomb(32_000))
+
+
+def smaller_bomb(file: Path) -> None:
+    file.write_bytes(png_bomb(6001))
+
+
+def large_tiles(file: Path) -> None:
+    file.write_bytes(tiff_of_large_tiles())
+
+
+def unreadable_header(file: Path) -> None:
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)
+
+
+def another_format(file: Path) -> None:
+    file.write_bytes(b"GIF89a" + bytes(64))
+
+
+def numbers_with_fractions(file: Path) -> None:
+    file.write_bytes(encoded(picture()[..., 0].astype(np.float32), ".tiff"))
+
+
+ENTRIES: list[tuple[Callable[[Path], None], str]] = [
+    (named_pipe, "a named pipe, not a regular file"),
+    (socket_file, "a socket, not a regular file"),
+    (link_to_device, "a device, not a regular file"),
+    (terabyte, "1,000,000 MB large; at most 300 are read"),
+    (link_to_terabytes, "1,000,000 MB large; at most 300 are read"),
+    (link_to_itself, "cannot be read: Too many levels of symbolic links"),
+    (link_to_nowhere, "cannot be read: No such file or directory"),
+    (bomb, "pixels; at most 36,000,000 are decoded"),
+    (smaller_bomb, "6001x6001 pixels; at most 36,000,000 are decoded"),
+    (large_tiles, "30000x30000 pixels; at most 36,000,000 are decoded"),
+    (unreadable_header, "cannot be decoded: damaged, or not the format its name says"),
+    (another_format, "cannot be decoded: damaged, or not the format its name says"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three good pairs, and half of a fourth, 'bad'."""
+    for seed, stem in enumerate(("a", "b", "c")):
+        write_pair(tmp_path / "clinic", stem, seed=seed)
+    write_pair(tmp_path / "clinic", "bad", seed=9)
+    return tmp_path / "clinic"
+
+
+@pytest.mark.parametrize("part", ["images", "masks"])
+@pytest.mark.parametrize(("make", "reason"), ENTRIES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_hostile_entry_is_left_out_by_name_and_the_rest_is_ingested(
+    folder: Path, tmp_path: Path, make: Callable[[Path], None], reason: str, part: str
+) -> None:
+    file = folder / part / "bad.png"
+    file.unlink()
+    make(file)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    store = ingest(folder, 32, tmp_path / "stores")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert [record.id for record in store.records] == ["a", "b", "c"]
+    (rejection,) = store.report.rejected
+    assert rejection.file == f"{part}/bad.png" and rejection.reason.endswith(reason)
+    assert grown < 300_000  # kB
+    assert Store.open(store.path).report == store.report
+
+
+def test_masks_of_numbers_with_fractions_are_named(folder: Path, tmp_path: Path) -> None:
+    numbers_with_fractions(folder / "masks" / "bad.png")
+    (rejection,) = ingest(folder, 32, tmp_path / "stores").report.rejected
+    assert rejection == Rejection("masks/bad.png", "its pixels are float32; 8 or 16 bits are read, grey or in colour")
+
+
+def test_a_link_to_a_regular_file_is_read_as_the_file(folder: Path, tmp_path: Path) -> None:
+    file = folder / "images" / "bad.png"
+    file.rename(tmp_path / "elsewhere.png")
+    file.symlink_to(tmp_path / "elsewhere.png")
+    store = ingest(folder, 32, tmp_path / "stores")
+    assert len(store.records) == 4 and not store.report.rejected
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\x1b]0;owned\x07", b"line\nbreak", "evil\u202egnp".encode(), b"\x7f"])
+def test_names_that_are_no_text_are_left_out_and_written_out(folder: Path, tmp_path: Path, name: bytes) -> None:
+    for part in ("images", "masks"):
+        content = (folder / part / "bad.png").read_bytes()
+        Path(os.fsdecode(os.fsencode(folder / part) + b"/" + name + b".png")).write_bytes(content)
+    store = ingest(folder, 32, tmp_path / "stores")
+    assert len(store.records) == 4
+    (rejection,) = store.report.rejected
+    assert rejection.reason == "its name is not UTF-8, or has control characters: rename it"
+    assert rejection.file.isprintable() and rejection.file.startswith("images/")
+
+
+@pytest.mark.parametrize("stem", ["Aufnahme é ß", "画像", "a,b;c", "Screenshot 10.15.07\u202fPM", "=1+1", "[b]x"])
+def test_names_in_any_script_are_good(tmp_path: Path, stem: str) -> None:
+    write_pair(tmp_path / "clinic", stem)
+    assert [record.id for record in ingest(tmp_path / "clinic", 32, tmp_path / "stores").records] == [stem]
+
+
+def test_pairs_in_subfolders_are_named(folder: Path, tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (folder / part / "more").mkdir()
+        for stem in ("x", "y"):
+            (folder / part / "more" / f"{stem}.png").write_bytes((folder / part / "a.png").read_bytes())
+    (folder / "masks" / ".hidden").mkdir()
+    write_pair(folder / "second", "z")
+    reason = "a folder, not read: only files right in images/ and masks/ are; it has 2"
+    store = ingest(folder, 32, tmp_path / "stores")
+    assert len(store.records) == 4
+    assert store.report.rejected == (
+        Rejection("images/more/", reason),
+        Rejection("masks/more/", reason),
+        Rejection("second/", "a folder with images/ and masks/ of its own, not read: it is a source by itself"),
+    )
+    (folder / "images" / "more" / "z.png").touch()
+    assert ingest(folder, 32, tmp_path / "stores").report.rejected[0].reason.endswith("it has 3")
+
+
+def test_a_folder_whose_pairs_all_lie_in_subfolders_says_so(tmp_path: Path) -> None:
+    write_pair(tmp_path / "one", "a")
+    for part in ("images", "masks"):
+        (tmp_path / "clinic" / part).mkdir(parents=True)
+        (tmp_path / "one" / part).rename(tmp_path / "clinic" / part / "sequence-1")
+    with pytest.raises(
+        UsageError, match=r"no usable pair .* \(images/sequence-1/: a folder, not read: only files right"
+    ):
+        ingest(tmp_path / "clinic", 32, tmp_path / "stores")
+
+
+@pytest.mark.parametrize("kind", ["link to the folder above", "folder named as a picture", "folder nobody may read"])
+def test_folders_of_any_kind_stop_nothing(folder: Path, tmp_path: Path, kind: str) -> None:
+    entry = folder / "images" / "sub.png"
+    if kind == "link to the folder above":
+        entry.symlink_to("..")
+    else:
+        entry.mkdir(mode=0o000 if "nobody" in kind else 0o755)
+    store = ingest(folder, 32, tmp_path / "stores")
+    entry.is_symlink() or entry.chmod(0o755)
+    assert len(store.records) == 4
+    assert [rejection.file for rejection in store.report.rejected] == ["images/sub.png/"]
+
+
+def test_listing_opens_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object) -> None:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr("builtins.open", opened)
+    assert len(list_pairs(folder).pairs) == 4
+
+
+def test_a_file_that_became_a_pipe_or_grew_meanwhile_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Unusable, match="a named pipe, not a regular file"):
+        read(tmp_path, "pipe")
+    monkeypatch.setattr(reading, "MAX_BYTES", 10)
+    (tmp_path / "file").write_bytes(bytes(11))
+    with pytest.raises(Unusable, match="large; at most 0 are read"):
+        read(tmp_path, "file")
+
+
+def test_the_header_is_read_before_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decoded(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(reading.cv2, "imdecode", decoded)
+    for decode in (decode_image, decode_mask):
+        with pytest.raises(Unusable, match="6001x6001 pixels"):
+            decode("a.png", png_bomb(6001))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_files_cut_short_are_unusable(suffix: str, share: float) -> None:
+    content = encoded(picture(), suffix)
+    for decode in (decode_image, decode_mask):
+        with reading.silent_decoders(), pytest.raises(Unusable, match="cannot be decoded"):
+            decode("a", content[: int(len(content) * share)])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_spoilt_bytes_raise_nothing_but_unusable(suffix: str) -> None:
+    rng, content = np.random.default_rng(0), encoded(picture(), suffix)
+    with reading.silent_decoders():
+        for _ in range(60):
+            spoilt = np.frombuffer(content, np.uint8).copy()
+            spoilt[rng.integers(0, min(300, len(spoilt)), 4)] = rng.integers(0, 256, 4)
+            for decode in (decode_image, decode_mask):
+                try:
+                    decode("a", spoilt.tobytes())
+                except Unusable:
+                    continue
