@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from fedpolyp.errors import FedpolypError
 from fedpolyp.names import check_hospital, shown
 
-_Count = Annotated[int, Field(ge=0, lt=2**62)]
+_Count = Annotated[int, Field(ge=0, le=10**15)]
+_Score = Annotated[float, Field(ge=0, le=1)]
 _Name = Annotated[str, AfterValidator(check_hospital)]
 
 
@@ -17,10 +18,11 @@ class _Read(BaseModel):
 
 
 class _Hospital(_Read):
-    images: _Count = 0
+    images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     train_loss: float = 0.0
-    val_dice: float = 0.0
-    test_dice: float = 0.0
+    # null: the hospital has no such images
+    val_dice: _Score | None = None
+    test_dice: _Score | None = None
 
 
 class _Refusal(_Read):
@@ -30,11 +32,11 @@ class _Refusal(_Read):
 
 class _Record(_Read):
     round: _Count
-    dice: float
-    iou: float
-    val_dice: float | None
+    dice: _Score
+    iou: _Score
+    val_dice: _Score | None
     loss: float | None  # null: it was not finite
-    seconds: float
+    seconds: Annotated[float, Field(ge=0, le=1e9)]
     steps: _Count = 0  # the oldest runs have none
     bytes_up: _Count
     bytes_down: _Count

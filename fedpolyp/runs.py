@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fedpolyp import __version__, files, processor
 from fedpolyp.archives import read_arrays
+from fedpolyp.cells import guarded
 from fedpolyp.config import Config, load, to_toml
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.errors import FedpolypError, UsageError
@@ -237,7 +238,8 @@ class RunFolder:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_IMAGE_COLUMNS)
         for row in rows:
-            writer.writerow((row.arm, row.seed, row.model, row.round, row.set, row.id, *row.counts, f"{row.hd95:.6f}"))
+            model, of, id = (guarded(name) for name in (row.model, row.set, row.id))
+            writer.writerow((row.arm, row.seed, model, row.round, of, id, *row.counts, f"{row.hd95:.6f}"))
         files.write_text(self.images_file, text.getvalue())
 
 

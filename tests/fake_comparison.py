@@ -67,7 +67,7 @@ def _write_rounds(run: RunFolder, config: Config, partition: Partition) -> None:
         dice = top * (1 - 0.9 * np.exp(-number / 4)) + random.normal(0, 0.01)
         record = RoundRecord(number, {"dice": dice, "iou": dice / (2 - dice), "loss": 1.5 - dice}, dice - 0.02)
         for place, (name, own) in enumerate(sorted(partition.hospitals.items())):
-            record.hospital(name)["val_dice"] = dice - 0.03 * place + random.normal(0, 0.02)
+            record.hospital(name)["val_dice"] = float(np.clip(dice - 0.03 * place + random.normal(0, 0.02), 0, 1))
             if number and config.arm != "pooled":
                 record.hospital(name).update(images=len(own.train), train_loss=1.4 - dice)
         if number:

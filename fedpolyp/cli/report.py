@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from fedpolyp.runs import RunFolder
 
 
+_LONGEST_COMMAND = 10_000  # characters; somebody else may have written the file
+
+
 def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="run folders, or the folder of a comparison")],
     out: Annotated[
@@ -60,7 +63,10 @@ def _runs(run: str) -> "tuple[Path, list[RunFolder]]":
 
 def _command(runs: list[str]) -> str | None:
     file = Path(runs[0]) / "command.txt"
-    return file.read_text(encoding="utf-8", errors="replace").strip() if len(runs) == 1 and file.is_file() else None
+    if len(runs) != 1 or not file.is_file():
+        return None
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        return stream.read(_LONGEST_COMMAND).strip()
 
 
 def _table(analysis: "Analysis") -> "Table":

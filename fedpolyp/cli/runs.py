@@ -63,7 +63,9 @@ def show(
             console.print(
                 f"{label} ({record['round']}): {scored_on} Dice {record['dice']:.3f}, IoU {record['iou']:.3f}{where}"
             )
-    tests = {name: own["test_dice"] for name, own in records[-1]["hospitals"].items() if "test_dice" in own}
+    tests = {
+        name: own["test_dice"] for name, own in records[-1]["hospitals"].items() if own.get("test_dice") is not None
+    }
     if tests:
         scores = ", ".join(f"{name} {dice:.3f}" for name, dice in sorted(tests.items()))
         console.print(f"Dice on each hospital's own test images, last round: {scores}")

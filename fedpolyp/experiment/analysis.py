@@ -244,6 +244,8 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     seeds = tuple(config.seed for _, config in runs)
     records = [run.rounds() for run, _ in runs]
     for (run, config), held in zip(runs, records, strict=True):
+        if [record["round"] for record in held] != list(range(len(held))):
+            raise FedpolypError(f"{run.rounds_file} is damaged: its rounds do not follow one another")
         if len(held) != config.federation.rounds + 1:
             raise FedpolypError(
                 f"{run.rounds_file} is damaged: the run is finished, and it holds {max(0, len(held) - 1)} of "
@@ -305,7 +307,7 @@ def _curve(config: Config, records: list[dict[str, Any]]) -> Curve:
     hospitals: dict[str, list[tuple[int, float]]] = {}
     for record in records:
         for name, own in record["hospitals"].items():
-            if "val_dice" in own:
+            if own.get("val_dice") is not None:
                 hospitals.setdefault(name, []).append((record["round"], own["val_dice"]))
     return Curve(
         seed=config.seed,

@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp import metrics
+from fedpolyp.cells import unguarded
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import Partition
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import read_bytes
+from fedpolyp.names import shown
 from fedpolyp.runs import RunFolder
 
 HELD_OUT = "heldout"
@@ -81,14 +85,14 @@ def read_scores(runs: Iterable[RunFolder]) -> Scores:
 
 
 def _read(run: RunFolder) -> Scores:
-    path, label = run.images_file, run.config().arm_label
+    path = run.images_file
     try:
         reader = csv.DictReader(io.StringIO(read_bytes(path, _MOST_BYTES).decode(), newline=""))
         columns: dict[str, list[str]] = {name: [] for name in reader.fieldnames or ()}
         for row in reader:
             for name, values in columns.items():
                 values.append(row[name])
-        return _table(columns, label)
+        return _table(columns, run.config(), run.partition())
     except OSError as error:
         raise FedpolypError(f"cannot read {path}: {error.strerror}") from None
     except KeyError as error:
@@ -97,24 +101,62 @@ def _read(run: RunFolder) -> Scores:
         raise FedpolypError(f"{path} is damaged: {error}") from None
 
 
-def _table(columns: dict[str, list[str]], label: str) -> Scores:
+def _table(columns: dict[str, list[str]], config: Config, partition: Partition) -> Scores:
+    """The columns of one run's file, which somebody else may have written.
+
+    Raises:
+        ValueError: a value cannot be, or a row is about an image, a hospital or a round that the run does not have.
+        KeyError: a column is missing.
+    """
+    columns |= {name: [unguarded(cell) for cell in columns[name]] for name in ("model", "set", "id")}
     counts = np.array([[int(n) for n in columns[name]] for name in ("tp", "fp", "fn", "tn")], np.int64).T
     distances = np.array([float(text) for text in columns["hd95"]])
     models = [model.partition(":") for model in columns["model"]]
     if not models:
         raise ValueError("it has no rows")
     if strange := {kind for kind, _, _ in models} - {LAST, BEST}:
-        raise ValueError(f"its models must be last or best, with or without a hospital; got '{min(strange)}'")
-    if (counts < 0).any() or not counts.sum(axis=1).all() or not np.isfinite(distances).all():
-        raise ValueError("a row counts no pixel, fewer than none, or has no finite distance")
+        raise ValueError(f"its models must be last or best, with or without a hospital; got {shown(min(strange))}")
+    pixels = config.data.image_size**2
+    # Each before the sum, which could wrap around.
+    if not ((counts >= 0) & (counts <= pixels)).all() or (counts.sum(axis=1) != pixels).any():
+        raise ValueError(f"a row does not count the {pixels} pixels of an image")
+    if not ((distances >= 0) & (distances <= 1)).all():
+        raise ValueError("a row has a distance that is no fraction of the image's diagonal")
+    seeds, rounds = ([int(text) for text in columns[name]] for name in ("seed", "round"))
+    if set(seeds) != {config.seed} or min(rounds) < 0 or max(rounds) > config.federation.rounds:
+        raise ValueError("a row is of a seed or a round that the run does not have")
+    rows = list(zip(columns["model"], columns["set"], columns["id"], strict=True))
+    if len(set(rows)) < len(rows):
+        raise ValueError("two rows are about one image and one model")
+    for hospital in {hospital for _, _, hospital in models} - {""}:
+        if hospital not in partition.hospitals:
+            raise ValueError(f"a row is about the model of {shown(hospital)}, which is no hospital of the run")
+    for of in sorted(set(columns["set"])):
+        ids = {id for _, own, id in rows if own == of}
+        if strange := ids - _allowed(of, ids, partition):
+            raise ValueError(f"it has a row about {shown(min(strange))} in {shown(of)}, which the run does not have")
     return Scores(
-        arm=np.full(len(models), label),
-        seed=np.array([int(seed) for seed in columns["seed"]], np.int64),
+        arm=np.full(len(models), config.arm_label),
+        seed=np.array(seeds, np.int64),
         kind=np.array([kind for kind, _, _ in models]),
         trainer=np.array([hospital for _, _, hospital in models]),
-        round=np.array([int(round) for round in columns["round"]], np.int64),
+        round=np.array(rounds, np.int64),
         set=np.array(columns["set"]),
         id=np.array(columns["id"]),
         counts=counts,
         hd95=distances,
     )
+
+
+def _allowed(of: str, ids: set[str], partition: Partition) -> set[str]:
+    """Which of `ids` the run may have scored in the set `of`: all, where only somebody else knows the set's images."""
+    kind, _, hospital = of.partition(":")
+    if of == HELD_OUT:
+        return ids & set(partition.heldout)
+    if kind not in ("val", "test"):
+        return ids if kind == "unseen" else set()
+    own = partition.hospitals.get(hospital)
+    if own is None:
+        return set()
+    known = any((own.train, own.val, own.test))  # real sites do not tell
+    return ids & set(own.val if kind == "val" else own.test) if known else ids

@@ -12,6 +12,7 @@ from fedpolyp.experiment.analysis import SIZES, Analysis, Arm, Curve
 from fedpolyp.experiment.conclusions import name
 from fedpolyp.experiment.statistics import Estimate
 from fedpolyp.report.style import arm_colour, arm_marker
+from fedpolyp.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 HOSPITALS_DRAWN = 12
 
+_NAME = 40  # characters of a hospital's name that are drawn
 _WIDTH = 5.2  # inches; a phone shows this at about its own size
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -36,6 +38,8 @@ _STYLE: dict[Any, Any] = {
     # Text stays text: the reader's own fonts, to be searched and copied. Equal figures get equal bytes.
     "svg.fonttype": "none",
     "svg.hashsalt": "fedpolyp",
+    # A name with dollar signs is no formula.
+    "text.parse_math": False,
 }
 
 
@@ -68,9 +72,9 @@ def _charts(analysis: Analysis) -> Iterator[Chart]:
         yield _curves("images-seen", title, told, arms, "images seen", lambda curve: curve.images)
     hospitals = sorted(analysis.partition.hospitals)
     if len(hospitals) <= HOSPITALS_DRAWN:
-        for hospital in hospitals:
+        for hospital, file in zip(hospitals, _file_names(hospitals), strict=True):
             if any(hospital in curve.hospitals for arm in arms for curve in arm.curves):
-                yield _hospital(hospital, arms)
+                yield _hospital(hospital, file, arms)
     if any(arm.own_tests for arm in arms):
         yield _own_tests(arms)
     yield _by_size(analysis)
@@ -129,7 +133,18 @@ def _curves(
     return _chart(figure, file, title, told)
 
 
-def _hospital(hospital: str, arms: Sequence[Arm]) -> Chart:
+def _file_names(hospitals: Sequence[str]) -> list[str]:
+    """A part of a file's name for each hospital: its own, where that can be part of any file's name and page's id."""
+    names: list[str] = []
+    for number, hospital in enumerate(hospitals, 1):
+        part = re.sub(r"[^A-Za-z0-9._-]", "_", hospital)[:40]
+        names.append(part if part == hospital else f"{part}_{number}")
+        if names[-1].lower() in (name.lower() for name in names[:-1]):
+            names[-1] += f"_{number}"
+    return names
+
+
+def _hospital(hospital: str, file: str, arms: Sequence[Arm]) -> Chart:
     figure, axes = _figure(2.3, 3.4)
     told = []
     for arm in arms:
@@ -140,12 +155,12 @@ def _hospital(hospital: str, arms: Sequence[Arm]) -> Chart:
             along, values = _mean_curve([(points[0], points[1]) for points in curves])
             _line(axes, along, values, arm.label)
             told.append(f"{name(arm.label)} ends at {values[-1]:.3f}")
-    axes.set(xlabel="round", title=hospital, xlim=(0, None), ylim=(0, 1))
+    axes.set(xlabel="round", title=printable(hospital, _NAME), xlim=(0, None), ylim=(0, 1))
     _finish(axes, "round", legend=False)  # the page has one for all of these panels
     return _chart(
         figure,
-        f"validation-{hospital}",
-        f"Validation Dice by round at {hospital}",
+        f"validation-{file}",
+        f"Validation Dice by round at {printable(hospital, _NAME)}",
         "; ".join(told),
         only_png=lambda: _legend(axes, 2),
     )
@@ -173,12 +188,13 @@ def _own_tests(arms: Sequence[Arm]) -> Chart:
         at = np.arange(len(hospitals)) + (place - (len(arms) - 1) / 2) * width
         axes.bar(at, values, width * 0.9, color=arm_colour(arm.label), label=name(arm.label))
         axes.vlines(at, [own.low for own in found], [own.high for own in found], color="#222222", linewidth=0.9)
-    short = [hospital.removeprefix("hospital-") for hospital in hospitals]
+    short = [printable(hospital.removeprefix("hospital-"), _NAME) for hospital in hospitals]
     axes.set(xticks=range(len(hospitals)), xticklabels=short, xlabel="hospital", ylabel="Dice", ylim=(0, 1))
     axes.tick_params(axis="x", length=0)
     _finish(axes, "")
     told = "; ".join(
-        f"{name(arm.label)}: " + ", ".join(f"{hospital} {arm.own_tests[hospital].value:.3f}" for hospital in hospitals)
+        f"{name(arm.label)}: "
+        + ", ".join(f"{printable(hospital, _NAME)} {arm.own_tests[hospital].value:.3f}" for hospital in hospitals)
         for arm in arms
     )
     return _chart(figure, "own-tests", "Dice on each hospital's own test images with 95 % intervals", told)

@@ -20,9 +20,12 @@ from fedpolyp.report.gallery import make_gallery, thumbnails
 from fedpolyp.report.style import arm_colour
 from fedpolyp.report.tables import tables
 from fedpolyp.runs import RunFolder
+from fedpolyp.text import printable, printable_lines
 
 PAGE = "report.html"
 _HOSPITALS_LISTED = 20
+_ENVIRONMENT = ("started", "processor", "cores", "platform", "python")
+_LONGEST = 10_000  # characters of what somebody else may have written
 
 
 def write_report(folder: Path, runs: Sequence[RunFolder], command: str | None = None) -> Path:
@@ -57,7 +60,9 @@ def write_page(folder: Path, analysis: Analysis, command: str | None = None) -> 
 def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, finalize=_plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(
         name=conclusions.name,
         colour=arm_colour,
@@ -85,20 +90,33 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         draws=DRAWS,
         seeds_needed=SEEDS_NEEDED,
         source=Path(analysis.config.data.source).name,
-        command=command or next((shlex.join(one["command"]) for one in made if one.get("command")), None),
-        started=min((str(one["started"]) for one in made if one.get("started")), default=None),
+        command=command or next((one["command"] for one in made if "command" in one), None),
+        started=min((one["started"] for one in made if "started" in one), default=None),
         machine=made[0],
         configs=[(arm.label, arm.seeds, to_toml(arm.runs[0].config())) for arm in analysis.arms],
         version=__version__,
     )
 
 
+def _plain(value: Any) -> Any:
+    """What stands in the page for a value: text of another party without anything that does not print as itself."""
+    return printable_lines(value) if type(value) is str else value  # Markup is the page's own
+
+
 def _environment(run: RunFolder) -> dict[str, Any]:
-    """environment.json, or what is left of it."""
+    """environment.json, or what of it is as a run writes it."""
     try:
-        return run.environment()
+        said = run.environment()
     except FedpolypError:
         return {}
+    told: dict[str, Any] = {
+        name: printable(said[name], _LONGEST) for name in _ENVIRONMENT if isinstance(said.get(name), str | int)
+    }
+    if isinstance(command := said.get("command"), list):
+        told["command"] = shlex.join(str(word) for word in command)[:_LONGEST]
+    if isinstance(packages := said.get("packages"), dict):
+        told["packages"] = {printable(name, 80): printable(number, 80) for name, number in packages.items()}
+    return told
 
 
 @dataclass(frozen=True)

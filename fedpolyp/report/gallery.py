@@ -3,13 +3,13 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.data.store import Store
+from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment.analysis import Analysis, Arm
 from fedpolyp.experiment.scores import HELD_OUT, LAST, read_scores
 from fedpolyp.report.predictions import choose
@@ -53,7 +53,7 @@ def make_gallery(analysis: Analysis) -> Gallery:
     for arm in analysis.arms:
         try:
             predicted = arm.runs[0].predictions()
-        except (OSError, ValueError, KeyError, BadZipFile):
+        except (OSError, FedpolypError):
             predicted = {}
         if not predicted or any(each.shape != store.masks[positions].shape for each in predicted.values()):
             return Gallery((), f"{arm.runs[0].predictions_file.name} of {arm.label}/{arm.seeds[0]} cannot be used")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fedpolyp.report.grid import Image, Outline, Tile, draw_grid
 from fedpolyp.report.style import PREDICTION, TRUTH
+from fedpolyp.text import printable
 
 _COLUMNS = 4
 _SIDE = 256  # pixels
@@ -33,7 +34,7 @@ def draw_predictions(
     def tile(position: int) -> Tile:
         # The prediction is the thinner line: where both run together, both are seen.
         outlines = Outline(truths[position], TRUTH, 4.0), Outline(predictions[position], PREDICTION, 2.2)
-        return Tile(images[position], outlines, f"Dice {dices[position]:.2f}\n{_short(ids[position])}")
+        return Tile(images[position], outlines, f"Dice {dices[position]:.2f}\n{_short(printable(ids[position]))}")
 
     chosen = choose(dices)
     draw_grid(

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from fedpolyp.cells import guarded
 from fedpolyp.experiment.analysis import SIZES, Analysis
 from fedpolyp.experiment.scores import BEST, LAST, METRICS
 from fedpolyp.experiment.statistics import Estimate
@@ -33,8 +34,14 @@ def _csv(headings: Sequence[str], rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)
-    writer.writerows([round(cell, 6) if isinstance(cell, float) else cell for cell in row] for row in rows)
+    writer.writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def _cell(value: str | float | None) -> str | float | None:
+    if isinstance(value, float):
+        return round(value, 6)
+    return guarded(value) if isinstance(value, str) else value
 
 
 def _of(found: Estimate) -> tuple[float, float, float]:

@@ -25,7 +25,9 @@ class EventWriter(Watcher):
         """Write the round's scalars; they are on disk when this returns."""
         scores = {tag: record[name] for name, tag in _SCORES.items() if record[name] is not None}
         for hospital, own in record["hospitals"].items():
-            scores |= {f"{hospital}/{name}": own[name] for name in ("train_loss", "val_dice") if name in own}
+            scores |= {
+                f"{hospital}/{name}": own[name] for name in ("train_loss", "val_dice") if own.get(name) is not None
+            }
         for tag, score in scores.items():
             self._writer.add_scalar(tag, score, record["round"])
         self._writer.flush()

@@ -229,6 +229,26 @@ def test_rounds_that_a_finished_run_has_lost_are_an_error_and_not_a_shorter_run(
         analyse([run])
 
 
+def test_rounds_that_do_not_follow_one_another_are_an_error(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    lines = run.rounds_file.read_bytes().splitlines(keepends=True)
+    run.rounds_file.write_bytes(b"".join([*lines[:7], lines[6], *lines[8:]]))
+    with pytest.raises(FedpolypError, match=r"rounds\.jsonl is damaged: its rounds do not follow one another"):
+        analyse([run])
+
+
+@pytest.mark.parametrize(
+    "values", [{"dice": 3e18}, {"dice": float("nan")}, {"bytes_up": 10**400}, {"hospitals": []}, {"seconds": "1"}]
+)
+def test_rounds_with_values_that_cannot_be_are_one_sentence(tmp_path: Path, values: dict[str, object]) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    lines = run.rounds()
+    run.rounds_file.write_text("".join(json.dumps(line | values) + "\n" for line in lines))
+    with pytest.raises(FedpolypError) as error:
+        analyse([run])
+    assert "is damaged" in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_run_at_real_sites_without_a_held_out_set_is_refused(tmp_path: Path) -> None:
     (run,) = write_comparison(tmp_path, ("fedavg",))
     partition = json.loads(run.partition_file.read_text())

@@ -10,8 +10,8 @@ from fedpolyp.experiment.scores import Scores, read_scores
 from fedpolyp.runs import RunFolder, scored_images
 from tests.tiny import tiny_config
 
-PARTITION = Partition(("a", "b"), {"hospital-1": HospitalImages(("c",), ("d",), ("e",))})
-COUNTS = np.array([[2, 1, 1, 12], [0, 0, 4, 12]])
+PARTITION = Partition(("a", "b"), {f"hospital-{n}": HospitalImages((f"c{n}",), (f"d{n}",), (f"e{n}",)) for n in (1, 2)})
+COUNTS = np.array([[2, 1, 1, 1020], [0, 0, 4, 1020]])  # of 32 by 32 pixels
 
 
 def made(folder: Path, arm: str = "federated", written_arm: str = "", models: tuple[str, ...] = ("last",)) -> RunFolder:
@@ -19,9 +19,9 @@ def made(folder: Path, arm: str = "federated", written_arm: str = "", models: tu
     run = runs.create(folder, config, PARTITION)
     rows = []
     for model in models:
-        about = (written_arm or config.arm_label, 3, model, 9)
+        about = (written_arm or config.arm_label, 3, model, 2)
         rows += scored_images(*about, "heldout", ("a", "b"), COUNTS, np.array([0.25, 1.0]))
-        rows += scored_images(*about, "test:hospital-1", ("e",), COUNTS[:1], np.array([0.5]))
+        rows += scored_images(*about, "test:hospital-1", ("e1",), COUNTS[:1], np.array([0.5]))
     run.write_images(rows)
     return run
 
@@ -46,7 +46,7 @@ def test_scores_and_areas_follow_from_the_counts(tmp_path: Path) -> None:
     assert heldout.score("dice").tolist() == [4 / 6, 0.0]
     assert heldout.score("iou").tolist() == [0.5, 0.0]
     assert heldout.score("hd95").tolist() == [0.25, 1.0]
-    assert heldout.area.tolist() == [3 / 16, 4 / 16]
+    assert heldout.area.tolist() == [3 / 1024, 4 / 1024]
 
 
 def test_by_image_is_in_the_order_asked_for_and_averages_what_is_about_one_image(tmp_path: Path) -> None:
@@ -62,10 +62,24 @@ def test_by_image_is_in_the_order_asked_for_and_averages_what_is_about_one_image
     ("old", "new", "problem"),
     [
         (",tp,", ",x,", "no column 'tp'"),
-        (",2,1,1,12,", ",2,1,,12,", "invalid literal"),
-        (",2,1,1,12,", ",2,1,-1,12,", "fewer than none"),
-        ("0.250000", "nan", "no finite distance"),
+        (",2,1,1,1020,", ",2,1,,1020,", "invalid literal"),
+        (",2,1,1,1020,", ",2,1,-1,1022,", "does not count the 1024 pixels of an image"),
+        (",2,1,1,1020,", ",2,1,1,1021,", "does not count the 1024 pixels of an image"),
+        (",2,1,1,1020,", f",{2**63 - 1},{2**63 - 1},2,1024,", "does not count the 1024 pixels of an image"),
+        (",2,1,1,1020,", f",{10**30},1,1,1020,", "too large"),
+        (",2,1,1,1020,", f",{'9' * 5000},1,1,1020,", "limit"),
+        ("0.250000", "nan", "no fraction of the image's diagonal"),
+        ("0.250000", "inf", "no fraction of the image's diagonal"),
+        ("0.250000", "-5", "no fraction of the image's diagonal"),
         (",last,", ",middle,", "got 'middle'"),
+        (",last,", ",last:hospital-9,", "'hospital-9', which is no hospital of the run"),
+        (",3,last,", ",4,last,", "of a seed or a round that the run does not have"),
+        (",last,2,", ",last,1000000,", "of a seed or a round that the run does not have"),
+        (",heldout,b,", ",heldout,a,", "two rows are about one image"),
+        (",heldout,b,", ",heldout,d1,", "a row about 'd1' in 'heldout', which the run does not have"),
+        (",test:hospital-1,e1,", ",test:hospital-1,a,", "a row about 'a' in 'test:hospital-1'"),
+        (",test:hospital-1,", ",test:<b>,", "in 'test:<b>', which the run does not have"),
+        (",test:hospital-1,", ",elsewhere,", "in 'elsewhere', which the run does not have"),
         ("0.500000\n", "", "could not convert"),
     ],
 )

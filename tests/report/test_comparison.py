@@ -138,6 +138,8 @@ def test_without_images_or_predictions_the_page_says_why_there_are_no_pictures(t
         "There are no pictures: predictions.npz of fedavg/0 cannot be used." in (tmp_path / "report.html").read_text()
     )
     run.predictions_file.write_bytes(b"no archive")
+    write_report(tmp_path, [run])
+    assert "predictions.npz of fedavg/0 cannot be used" in (tmp_path / "report.html").read_text()
     (run.path / "environment.json").write_text("{}")
     write_report(tmp_path, [run])
     page = (tmp_path / "report.html").read_text()

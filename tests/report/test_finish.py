@@ -8,6 +8,7 @@ from fedpolyp import checkpoints
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.experiment.unfederated import learners
 from fedpolyp.report.finish import save_models
+from fedpolyp.runs import RoundRecord
 from fedpolyp.training import shared_trainer
 from tests.tiny import tiny_config, tiny_run
 
@@ -24,7 +25,7 @@ def test_the_last_model_and_the_one_best_on_validation_are_both_left(tmp_path: P
             model = Checkpoint(number, config.fingerprint(), arrays, {}, best_round=1, best_val_dice=0.5)
             checkpoints.save(learner.checkpoints, model, keep=1)
     for number in range(3):
-        run.append_round({"round": number})
+        run.append_round(RoundRecord(number, {"dice": 0.5, "iou": 0.4, "loss": 1.0}).to_plain())
     save_models(run)
     for owner in owners:
         for kind, number in (("last", 2), ("best", 1)):
