@@ -24,16 +24,16 @@ _TOML_DOTS = 1000  # in a line: what tomllib needs for a dotted key grows with i
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Open a temporary file that takes the place of `path` when the block ends without an exception.
 
     The bytes are on disk before the name changes, so a reader finds the old file or the new one, never a part. Who may
-    read it is as the process's umask says.
+    read it is as `mode` and the process's umask say.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("xb") as stream:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedpolyp.cli.supernode import HOST
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import write_text
 from fedpolyp.sites.handover import COORDINATOR
@@ -118,17 +119,22 @@ def superlink(settings: CoordinatorSettings) -> Command:
 def supernode(settings: SiteSettings, site_file: Path, port: int) -> Command:
     """The SuperNode of a site; what it passes on to the ClientApp is where site.toml and the images are.
 
-    When Flower cannot unpack or load a program, it tells the coordinator the system's message, with the path: so it is
-    given its folder under a name that says nothing of this machine.
+    It is started by `fedpolyp.cli.supernode`, which lets it show the site's certificate and guards its port. When
+    Flower cannot unpack or load a program, it tells the coordinator the system's message, with the path: so it is given
+    its folder under a name that says nothing of this machine.
     """
     named = f'site="{site_file.resolve()}" data="{settings.images.resolve()}"'
     return Command(
         (
-            "flower-supernode",
+            sys.executable,
+            "-P",
+            "-m",
+            "fedpolyp.cli.supernode",
+            str(settings.folder),
             f"--superlink={settings.coordinator}",
             f"--root-certificates={settings.authority}",
             f"--auth-supernode-private-key={settings.key}",
-            "--host=127.0.0.1",
+            f"--host={HOST}",
             f"--port={port}",
             f"--node-config={named}",
         ),

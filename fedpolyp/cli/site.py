@@ -1,7 +1,9 @@
 """`fedpolyp site`: the same federation at real hospitals, from certificates to the run."""
 
 import os
+import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,8 @@ from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
 
 if TYPE_CHECKING:
+    import subprocess
+
     from fedpolyp.runs import RunFolder
 
 app = typer.Typer(help="Take a federation to real hospitals: the same code at separate sites.", no_args_is_help=True)
@@ -23,6 +27,11 @@ app = typer.Typer(help="Take a federation to real hospitals: the same code at se
 Folder = Annotated[Path, typer.Option(help="the site's folder, with site.toml")]
 CoordinatorFolder = Annotated[Path, typer.Option(help="the coordinator's folder, with coordinator.toml")]
 PrintCommand = Annotated[bool, typer.Option("--print-command", help="print what would be run, and run nothing")]
+Out = Annotated[Path | None, typer.Option(help="the folder that 'site init' made, with both of the others")]
+AuthorityFolder = Annotated[Path | None, typer.Option(help="the authority's folder  [dim]\\[OUT/authority][/dim]")]
+AuthoritysCoordinator = Annotated[
+    Path | None, typer.Option(help="the coordinator's folder  [dim]\\[OUT/coordinator][/dim]")
+]
 Data = Annotated[Path | None, typer.Option(help="folder of images, instead of the one in site.toml")]
 
 
@@ -49,19 +58,14 @@ def init(
 
 @app.command()
 def renew(
-    out: Annotated[Path | None, typer.Option(help="the folder that 'site init' made, with both of the others")] = None,
-    authority: Annotated[Path | None, typer.Option(help="the authority's folder  [dim]\\[OUT/authority][/dim]")] = None,
-    coordinator: Annotated[
-        Path | None, typer.Option(help="the coordinator's folder  [dim]\\[OUT/coordinator][/dim]")
-    ] = None,
+    out: Out = None,
+    authority: AuthorityFolder = None,
+    coordinator: AuthoritysCoordinator = None,
 ) -> None:
     """Give the coordinator a new certificate of the same authority; sites need not change anything."""
     from fedpolyp.sites.folders import renew_certificate
 
-    if out is not None:
-        authority, coordinator = authority or out / "authority", coordinator or out / "coordinator"
-    if authority is None or coordinator is None:
-        raise UsageError("name the folder that 'site init' made with --out, or --authority and --coordinator")
+    authority, coordinator = _folders(out, authority, coordinator)
     renew_certificate(authority, coordinator)
     _console().print(f"{coordinator}: server.crt and server.key are new; restart 'fedpolyp site serve'")
 
@@ -72,8 +76,26 @@ def keygen(folder: Folder) -> None:
     from fedpolyp.sites.certificates import write_site_key
 
     settings = SiteSettings.load(folder / "site.toml")
-    public = write_site_key(settings.key, settings.name)
-    _console().print(f"send {public} to the coordinator, who registers it: fedpolyp site register {settings.name}")
+    public, console = write_site_key(settings.key, settings.name), _console()
+    console.print(f"send {public} to the coordinator, who makes a certificate for it and lets it in:")
+    console.print(f"fedpolyp site certify {settings.name}; fedpolyp site register {settings.name}")
+    console.print(f"the certificate comes back to you, as {settings.certificate}")
+
+
+@app.command()
+def certify(
+    sites: Annotated[list[str] | None, typer.Argument(help="sites whose sites/NAME.pub is there; default: all")] = None,
+    out: Out = None,
+    authority: AuthorityFolder = None,
+    coordinator: AuthoritysCoordinator = None,
+) -> None:
+    """Make certificates for the sites' public keys in the coordinator's folder, by which they are let in."""
+    from fedpolyp.sites.folders import certify_sites
+
+    authority, coordinator = _folders(out, authority, coordinator)
+    names = sites or list(CoordinatorSettings.load(coordinator).sites)
+    for name, file in zip(names, certify_sites(authority, coordinator, names), strict=True):
+        _console().print(f"{file}: send it to {name}, where it becomes site.crt; it holds no secret")
 
 
 @app.command()
@@ -84,19 +106,44 @@ def serve(
 ) -> None:
     """Serve the federation until stopped: Flower's SuperLink on loopback, and before it nginx, which sites reach."""
     from fedpolyp.files import write_text
-    from fedpolyp.sites.proxy import nginx_config
+    from fedpolyp.sites import proxy
+    from fedpolyp.sites.certificates import check_pair
 
-    settings = CoordinatorSettings.load(folder)
-    config, gate = settings.folder / "proxy" / "nginx.conf", nginx_config(settings, listen)
-    link, proxy = flower.superlink(settings), flower.Command(("nginx", "-e", "stderr", "-c", str(config)))
+    settings, say = CoordinatorSettings.load(folder), _console().print
+    work = proxy.work_folder(settings)
+    config = work / "nginx.conf"
+    link = flower.superlink(settings)
+    gate = flower.Command(("nginx", "-e", "stderr", "-c", str(config)), folder=work)
     if print_command:
-        _print(link, proxy)
+        _print(link, gate)
         return
-    write_text(config, gate)
+    check_pair(settings.key, settings.certificate)
+    wanted = proxy.nginx_config(settings, listen)
+    proxy.make_work_folder(settings)
+    seen = proxy.stamps(settings)
+    write_text(config, wanted)
+    for fault in proxy.let_in(settings)[1]:
+        say(fault)
     settings.flower.mkdir(mode=0o700, exist_ok=True)
     flower.write_connection(settings)
-    _console().print(f"serving {', '.join(settings.sites)} on port {settings.port}; stop with Ctrl-C")
-    serve_until_stopped([link, proxy])
+
+    def follow(running: Sequence["subprocess.Popen[bytes]"]) -> None:
+        nonlocal seen
+        if (now := proxy.stamps(settings)) == seen:
+            return
+        seen = now
+        try:
+            write_text(config, proxy.nginx_config(settings, listen))
+        except (FedpolypError, OSError) as error:  # sites that are let in stay so
+            say(str(error))
+            return
+        running[1].send_signal(signal.SIGHUP)
+        known, faults = proxy.let_in(settings)
+        for said in (*faults, f"let in, by their certificates: {', '.join(known) or 'nobody'}"):
+            say(said)
+
+    say(f"serving {', '.join(settings.sites)} on port {settings.port}; stop with Ctrl-C")
+    serve_until_stopped([link, gate], follow)
 
 
 @app.command()
@@ -109,7 +156,7 @@ def register(
 
     A site whose public key has changed is let in with the new one; its old one is refused from then on.
     """
-    from fedpolyp.sites.certificates import public_key_pem, read_public_key
+    from fedpolyp.sites.certificates import public_key_pem, read_certificate, read_public_key
 
     settings = CoordinatorSettings.load(folder)
     names = sites or list(settings.sites)
@@ -118,6 +165,12 @@ def register(
         if name not in settings.sites:
             raise UsageError(f"'{name}' is not among the sites in coordinator.toml: {', '.join(settings.sites)}")
     keys = {name: public_key_pem(read_public_key(settings.public_key(name))) for name in names}
+    for name in names:
+        certificate = settings.site_certificate(name)
+        if not certificate.exists():
+            raise UsageError(f"{certificate} is missing: 'fedpolyp site certify {name}' makes it")
+        if public_key_pem(read_certificate(certificate).public_key()) != keys[name]:
+            raise UsageError(f"{certificate} is for another key: 'fedpolyp site certify {name}' makes one for this")
     if print_command:
         _print(*(flower.register(settings, name) for name in names))
         return
@@ -161,6 +214,7 @@ def unregister(
         return
     _take_out(settings, chosen)
     for name in sites:
+        settings.site_certificate(name).unlink(missing_ok=True)  # nginx reads nothing of it any more, either
         _console().print(f"{name} is not let in any more")
 
 
@@ -393,13 +447,25 @@ def _finish(run: "RunFolder", quiet: bool) -> None:
     console.print(f"run folder: {run.path}", soft_wrap=True)
 
 
+def _folders(out: Path | None, authority: Path | None, coordinator: Path | None) -> tuple[Path, Path]:
+    if out is not None:
+        authority, coordinator = authority or out / "authority", coordinator or out / "coordinator"
+    if authority is None or coordinator is None:
+        raise UsageError("name the folder that 'site init' made with --out, or --authority and --coordinator")
+    return authority, coordinator
+
+
 def _site(folder: Path, data: Path | None) -> SiteSettings:
+    from fedpolyp.sites.connection import ASK_FOR_ONE
+
     file = folder / "site.toml"
     settings = SiteSettings.load(file, "" if data is None else str(data.expanduser().resolve()))
     if not settings.data:
         raise UsageError(f"{file} names no folder of images: write it there as 'data', or give --data")
     if not settings.key.exists():
         raise UsageError(f"{settings.key} is missing: 'fedpolyp site keygen --folder {folder}' makes it")
+    if not settings.certificate.exists():
+        raise UsageError(f"{settings.certificate} is missing; {ASK_FOR_ONE}")
     if not flower.quoted_safely([file.resolve(), settings.images]):
         raise UsageError(f"Flower cannot be told a path with quotation marks or backslashes: {settings.images}")
     return settings

@@ -24,8 +24,12 @@ _PR_SET_PDEATHSIG = 1
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of Flower's own log
 
 
-def serve_until_stopped(commands: Sequence[Command]) -> None:
+def serve_until_stopped(
+    commands: Sequence[Command], meanwhile: Callable[[Sequence["subprocess.Popen[bytes]"]], Any] = lambda running: None
+) -> None:
     """Run all of `commands` until SIGINT or SIGTERM; when one ends by itself, end the others.
+
+    Twice a second, `meanwhile` is given their processes.
 
     Raises:
         FedpolypError: one has ended by itself.
@@ -39,6 +43,7 @@ def serve_until_stopped(commands: Sequence[Command]) -> None:
                 for command, process in zip(commands, running, strict=True):
                     if process.poll() is not None:
                         raise FedpolypError(f"{command.arguments[0]} has ended (exit code {process.returncode})")
+                meanwhile(running)
                 stop.wait(0.5)
         finally:
             for process in running:

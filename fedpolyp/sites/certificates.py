@@ -1,4 +1,4 @@
-"""Keys and certificates: an authority for a federation, a certificate for its coordinator, a key for each site."""
+"""Keys and certificates: a federation's authority, a certificate for its coordinator, a key and one for each site."""
 
 import ipaddress
 import os
@@ -8,19 +8,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.files import read_bytes
 
 AUTHORITY_DAYS, SERVER_DAYS = 3650, 397
+CIPHERS = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256"  # of TLS 1.2
+MOST_BYTES = 64 * 1024  # of a file with a key or a certificate
 _BEFORE = timedelta(hours=1)  # a site's clock may be a little behind
 
 
 @dataclass(frozen=True)
 class Authority:
-    """Who signs the coordinator's certificate; sites trust what it has signed and nothing else."""
+    """Who signs the certificates of coordinator and sites; both trust what it has signed and nothing else."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
@@ -46,8 +51,8 @@ class Authority:
             FedpolypError: a file cannot be read as what it should be.
         """
         try:
-            private = serialization.load_pem_private_key(key.read_bytes(), None)
-            public = x509.load_pem_x509_certificate(certificate.read_bytes())
+            private = serialization.load_pem_private_key(read_bytes(key, MOST_BYTES), None)
+            public = x509.load_pem_x509_certificate(read_bytes(certificate, MOST_BYTES))
         except (OSError, ValueError, TypeError) as error:
             raise FedpolypError(
                 f"{key} and {certificate} are not an authority's key and certificate: {error}"
@@ -61,13 +66,28 @@ class Authority:
     ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
         """A new P-384 key and a certificate for a server that is reached by `names`: host names or IP addresses."""
         key = ec.generate_private_key(ec.SECP384R1())
+        builder = _builder(_name(names[0]), self.certificate.subject, key.public_key(), start, days).add_extension(
+            x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False
+        )
+        return key, self._signed(builder, ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def site_certificate(
+        self, site: str, key: ec.EllipticCurvePublicKey, start: datetime | None = None, days: int | None = None
+    ) -> x509.Certificate:
+        """A certificate by which the coordinator knows `site`, for its public key; it lasts as long as the authority.
+
+        Who is let in is for the coordinator to say, by the certificates that it keeps.
+        """
+        end = None if days is not None else self.certificate.not_valid_after_utc
+        builder = _builder(_name(site), self.certificate.subject, key, start, days or 0, end)
+        return self._signed(builder, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def _signed(self, builder: x509.CertificateBuilder, use: x509.ObjectIdentifier) -> x509.Certificate:
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
-        return key, (
-            _builder(_name(names[0]), self.certificate.subject, key.public_key(), start, days)
-            .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        return (
+            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
             .add_extension(authority, critical=False)
             .sign(self.key, hashes.SHA384())
         )
@@ -98,21 +118,74 @@ def read_public_key(path: Path) -> ec.EllipticCurvePublicKey:
         UsageError: it is a private key, or no public key on P-384.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     if b"PRIVATE KEY" in content:
         raise UsageError(f"{path} is a private key, which must not leave its site; the public key ends in .pub")
     try:
         key = serialization.load_ssh_public_key(content)
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path} is not a public key: {error}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise UsageError(f"{path} is not a key on the curve P-384, which 'fedpolyp site keygen' makes")
     return key
 
 
-def public_key_pem(key: ec.EllipticCurvePublicKey) -> bytes:
+def read_certificate(path: Path) -> x509.Certificate:
+    """The certificate in the PEM file `path`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(read_bytes(path, MOST_BYTES))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"{path} holds no certificate") from None
+
+
+def check_pair(key: Path, certificate: Path) -> None:
+    """Refuse a server's key and certificate that do not belong together: 'site renew' was killed between the two.
+
+    Raises:
+        FedpolypError: they do not, or one cannot be read.
+    """
+    try:
+        private = serialization.load_pem_private_key(read_bytes(key, MOST_BYTES), None)
+    except OSError as error:
+        raise UsageError(f"cannot read {key}: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise UsageError(f"{key} holds no private key") from None
+    if private.public_key() != read_certificate(certificate).public_key():
+        raise FedpolypError(f"{key} is not the key of {certificate}: 'fedpolyp site renew' makes both anew")
+
+
+def site_of(certificate: x509.Certificate) -> str:
+    """The name that a site's certificate was made for."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
+def private_key_pem(path: Path) -> bytes:
+    """The site's private key in `path`, an OpenSSH file, in PEM, as TLS takes it.
+
+    Raises:
+        UsageError: it holds none.
+    """
+    try:
+        key = serialization.load_ssh_private_key(read_bytes(path, MOST_BYTES), None)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UsageError(f"{path} is not a private key as 'fedpolyp site keygen' makes it")
+    return key_pem(key)
+
+
+def public_key_pem(key: CertificatePublicKeyTypes) -> bytes:
     """`key` in PEM, as the SuperLink knows sites."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
@@ -151,7 +224,12 @@ def _alternative(name: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime | None, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    start: datetime | None,
+    days: int,
+    end: datetime | None = None,
 ) -> x509.CertificateBuilder:
     begin = start or datetime.now(UTC) - _BEFORE
     return (
@@ -161,7 +239,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
-        .not_valid_after(begin + timedelta(days=days))
+        .not_valid_after(end or begin + timedelta(days=days))
     )
 
 

@@ -2,19 +2,24 @@
 
 import contextlib
 import email.utils
+import os
 import socket
 import ssl
 import time
 from dataclasses import dataclass
 
 from fedpolyp.errors import UsageError
+from fedpolyp.files import read_bytes
+from fedpolyp.sites.certificates import CIPHERS, MOST_BYTES, private_key_pem, read_certificate
 from fedpolyp.sites.settings import SiteSettings
 
-_TIMEOUT = 10.0
+# Limits on a whole look at the coordinator, whatever it answers and however slowly.
+_SECONDS, _BYTES = 20.0, 65536
 # Flower takes signed messages that are from 5 s ahead to 305 s old; the coordinator's clock is read to the second.
 _AHEAD_SECONDS, _BEHIND_SECONDS = 3.0, 240.0
 _NO_ADDRESS = "site.toml names no coordinator to connect to, as HOST:PORT"
 _FEW_DAYS = 30
+ASK_FOR_ONE = "the coordinator makes another for this site's key: fedpolyp site certify"
 
 
 @dataclass(frozen=True)
@@ -22,46 +27,119 @@ class Connection:
     """What a connection to the coordinator showed."""
 
     days_left: float  # of its certificate
+    own_days_left: float  # of this site's
     clock_ahead: float | None  # seconds that this machine's clock is ahead of the coordinator's, to about one
 
 
 def connect(settings: SiteSettings) -> Connection:
-    """Connect to the coordinator as a site does, and look.
+    """Connect to the coordinator as a site does, and look; however it answers, that takes about 20 s at most.
 
     Raises:
-        ConnectionError: it cannot be reached, or is not to be trusted; the message says why.
-        UsageError: the site's own files do not say whom to connect to, or whom to trust.
+        ConnectionError: it cannot be reached, is not to be trusted, or does not let this site in; the message says why.
+        UsageError: the site's own files do not say whom to connect to, whom to trust, or who the site is.
     """
     host, _, port = settings.coordinator.rpartition(":")
     host = host.strip("[]")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise UsageError(f"{_NO_ADDRESS}; got '{settings.coordinator}'")
+    context, own = tls_context(settings), read_certificate(settings.certificate)
+    own_days_left = (own.not_valid_after_utc.timestamp() - time.time()) / 86400
+    if own_days_left < 0:
+        raise ConnectionError(f"{settings.certificate} has expired; {ASK_FOR_ONE} (or this machine's clock is wrong)")
+    deadline = time.monotonic() + _SECONDS
     try:
-        context = ssl.create_default_context(cafile=str(settings.authority))
-    except OSError as error:
-        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
-        raise UsageError(f"cannot read the authority's certificate {settings.authority}: {why}") from None
-    try:
-        with (
-            socket.create_connection((host, int(port)), _TIMEOUT) as plain,
-            context.wrap_socket(plain, server_hostname=host) as secure,
-        ):
-            certificate = secure.getpeercert() or {}
-            asked = time.time()
-            secure.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-            said = b""
-            while chunk := secure.recv(4096):
-                said += chunk
+        with _connected(host, int(port), deadline) as plain:
+            plain.settimeout(_left(deadline))
+            with context.wrap_socket(plain, server_hostname=host) as secure:
+                certificate = secure.getpeercert() or {}
+                asked = time.time()
+                said = _answer(secure, f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode(), deadline)
     except ssl.SSLCertVerificationError as error:
         raise ConnectionError(
             f"the coordinator's certificate is not accepted: {_plain(error.verify_message)}"
         ) from None
+    except TimeoutError:
+        raise ConnectionError(f"{settings.coordinator} takes longer than {_SECONDS:.0f} s to answer") from None
     except OSError as error:
         raise ConnectionError(f"cannot reach {settings.coordinator}: {error.strerror or error}") from None
     except UnicodeError:
         raise UsageError(f"{_NO_ADDRESS}; got '{settings.coordinator}'") from None
+    if not said:
+        raise ConnectionError(f"the coordinator does not accept {settings.certificate}; {ASK_FOR_ONE}")
+    if said.split(b"\r\n")[0].split()[1:2] == [b"401"]:
+        raise ConnectionError(
+            f"the coordinator does not let {settings.name} in: {settings.certificate} is not, or no longer, the "
+            "certificate that lies in its folder"
+        )
     ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-    return Connection((ends - time.time()) / 86400, _clock_ahead(asked, said))
+    return Connection((ends - time.time()) / 86400, own_days_left, _clock_ahead(asked, said))
+
+
+def tls_context(settings: SiteSettings) -> ssl.SSLContext:
+    """How a site calls its coordinator: it trusts the federation's authority alone, and shows its own certificate.
+
+    Raises:
+        UsageError: one of the site's files is not what it should be.
+    """
+    try:
+        context = ssl.create_default_context(cadata=read_bytes(settings.authority, MOST_BYTES).decode("ascii"))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
+        raise UsageError(
+            f"cannot read the authority's certificate {settings.authority}: {why or 'it holds no certificate'}"
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    if not settings.certificate.exists():
+        raise UsageError(f"{settings.certificate} is missing; {ASK_FOR_ONE}")
+    read_certificate(settings.certificate)
+    # OpenSSL reads no key in the form that Flower does, and only from a file: one in memory, which is gone with this.
+    key = os.memfd_create("site.key")
+    try:
+        os.write(key, private_key_pem(settings.key))
+        context.load_cert_chain(settings.certificate, f"/proc/self/fd/{key}")
+    except ssl.SSLError:
+        raise UsageError(f"{settings.certificate} is not a certificate for {settings.key}; {ASK_FOR_ONE}") from None
+    finally:
+        os.close(key)
+    return context
+
+
+def _connected(host: str, port: int, deadline: float) -> socket.socket:
+    """A connection to the first address of `host` that answers before the deadline."""
+    failed: OSError = TimeoutError("timed out")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        plain = socket.socket(family, kind, protocol)
+        try:
+            plain.settimeout(_left(deadline))
+            plain.connect(address)
+        except OSError as error:
+            plain.close()
+            failed = error
+        else:
+            return plain
+    raise failed
+
+
+def _answer(secure: ssl.SSLSocket, request: bytes, deadline: float) -> bytes:
+    """The beginning of what is answered to `request`; nothing, where the other end closes without an answer."""
+    said = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):  # what came before is what was said
+        secure.settimeout(_left(deadline))
+        secure.sendall(request)
+        while b"\r\n\r\n" not in said and len(said) < _BYTES:
+            secure.settimeout(_left(deadline))
+            if not (chunk := secure.recv(4096)):
+                break
+            said += chunk
+    return said
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 def faults_of(settings: SiteSettings) -> list[str]:
@@ -81,6 +159,8 @@ def warnings_of(connection: Connection) -> list[str]:
     warnings = _clock_faults(connection)
     if connection.days_left < _FEW_DAYS:
         warnings.append(f"the coordinator's certificate ends in {connection.days_left:.0f} days: ask it to renew")
+    if connection.own_days_left < _FEW_DAYS:
+        warnings.append(f"this site's certificate ends in {connection.own_days_left:.0f} days; {ASK_FOR_ONE}")
     return warnings
 
 
@@ -113,6 +193,6 @@ def _clock_ahead(asked: float, answer: bytes) -> float | None:
     for line in answer.decode("latin-1").splitlines():
         name, _, value = line.partition(":")
         if name.lower() == "date":
-            with contextlib.suppress(ValueError):  # whoever answered does not know the time
+            with contextlib.suppress(ValueError, TypeError, OverflowError):  # whoever answered does not know the time
                 return asked - email.utils.parsedate_to_datetime(value.strip()).timestamp()
     return None

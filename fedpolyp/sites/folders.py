@@ -1,11 +1,13 @@
 """The folders of a federation: one for each party, with what it needs and nothing that belongs to another."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedpolyp.config import CHECKED
 from fedpolyp.errors import UsageError
+from fedpolyp.files import replacing, write_text
 from fedpolyp.sites import certificates, recipes
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, write_secret
 from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split, Table, check_host, check_names
@@ -31,26 +33,52 @@ def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_
     authority = Authority.new(f"fedpolyp authority of {host}")
     _write_authority(out / "authority", authority)
     _write_coordinator(out / "coordinator", authority, host, port, sites)
+    coordinator = CoordinatorSettings.load(out / "coordinator")
     for site in sites:
         folder = out / site
         _write_site(folder, authority, host, port, site)
         if make_keys:
             public = certificates.write_site_key(folder / "site.key", site)
-            shutil.copyfile(public, CoordinatorSettings.load(out / "coordinator").public_key(site))
+            shutil.copyfile(public, coordinator.public_key(site))
+            certified = _certify(authority, coordinator, site)
+            shutil.copyfile(certified, SiteSettings.load(folder / "site.toml").certificate)
 
 
 def renew_certificate(authority_folder: Path, coordinator: Path) -> None:
     """Give the coordinator of the folder `coordinator` a new key and certificate of the same authority and names.
 
+    Both are written whole before either takes its place: what fails, fails with the old ones in place.
+
     Raises:
         FedpolypError: a folder is not there or not whole, or the sites trust another authority.
     """
+    authority, settings = _both(authority_folder, coordinator)
+    _write_server(settings.folder, authority, settings.host)
+
+
+def certify_sites(authority_folder: Path, coordinator: Path, sites: Sequence[str]) -> list[Path]:
+    """Give `sites` certificates for the public keys in the folder `coordinator`; returns where they were written.
+
+    Raises:
+        FedpolypError: a folder is not there or not whole, a key is none, or the sites trust another authority.
+    """
+    authority, settings = _both(authority_folder, coordinator)
+    check_names(list(sites))
+    return [_certify(authority, settings, site) for site in sites]
+
+
+def _both(authority_folder: Path, coordinator: Path) -> tuple[Authority, CoordinatorSettings]:
     authority = Authority.load(authority_folder / "ca.key", authority_folder / "ca.crt")
     settings = CoordinatorSettings.load(coordinator)
-    if settings.authority.read_bytes() != certificate_pem(authority.certificate):
+    if certificates.read_certificate(settings.authority) != authority.certificate:
         raise UsageError(f"{authority_folder} is not the authority of {coordinator}, whose ca.crt is another one's")
-    settings.key.unlink(missing_ok=True)
-    _write_server(settings.folder, authority, settings.host)
+    return authority, settings
+
+
+def _certify(authority: Authority, coordinator: CoordinatorSettings, site: str) -> Path:
+    key, file = certificates.read_public_key(coordinator.public_key(site)), coordinator.site_certificate(site)
+    write_text(file, certificate_pem(authority.site_certificate(site, key)).decode())
+    return file
 
 
 def _write_authority(folder: Path, authority: Authority) -> None:
@@ -78,8 +106,11 @@ def _write_coordinator(folder: Path, authority: Authority, host: str, port: int,
 
 def _write_server(folder: Path, authority: Authority, host: str) -> None:
     key, certificate = authority.server_certificate(list(dict.fromkeys([host, *LOOPBACK])))
-    write_secret(folder / "server.key", key_pem(key))
-    (folder / "server.crt").write_bytes(certificate_pem(certificate))
+    with replacing(folder / "server.crt", 0o644) as public, replacing(folder / "server.key", 0o600) as secret:
+        for stream, content in ((secret, key_pem(key)), (public, certificate_pem(certificate))):
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())  # what a full disk refuses, it refuses here, with the old ones in place
 
 
 def _write_site(folder: Path, authority: Authority, host: str, port: int, site: str) -> None:

@@ -14,7 +14,7 @@ from fedpolyp.files import read_toml
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-_TAKEN = ("authority", "coordinator")  # the other folders of a federation
+_TAKEN = ("authority", "coordinator", "refused")  # the other folders of a federation, and nginx's own door
 
 
 class Refusal(ValueError):
@@ -123,6 +123,11 @@ class SiteSettings(Table):
         return self.folder / "site.key"
 
     @property
+    def certificate(self) -> Path:
+        """The site's certificate, for that key, by which the coordinator lets it in."""
+        return self.folder / "site.crt"
+
+    @property
     def images(self) -> Path:
         """The folder of images; a relative one lies in the site's folder."""
         return self.folder / self.data
@@ -204,9 +209,23 @@ class CoordinatorSettings(Table):
         """The folder of run folders."""
         return self.folder / self.runs
 
+    @property
+    def sites_folder(self) -> Path:
+        """The folder of the sites' public keys and certificates."""
+        return self.folder / "sites"
+
     def public_key(self, site: str) -> Path:
         """Where the public key of `site` lies."""
-        return self.folder / "sites" / f"{site}.pub"
+        return self.sites_folder / f"{site}.pub"
+
+    def site_certificate(self, site: str) -> Path:
+        """Where the certificate of `site` lies; without it, it is not let in."""
+        return self.sites_folder / f"{site}.crt"
+
+
+def is_name(text: str) -> bool:
+    """Whether a site can be called so."""
+    return _NAME.fullmatch(text) is not None and text not in _TAKEN
 
 
 def check_names(names: list[str]) -> None:
@@ -219,7 +238,7 @@ def check_names(names: list[str]) -> None:
         if not _NAME.fullmatch(name):
             raise UsageError(f"a site's name has lower-case letters, digits and hyphens, 63 at most; got '{name}'")
         if name in _TAKEN:
-            raise UsageError(f"no site can be called {' or '.join(_TAKEN)}: so the other folders are called")
+            raise UsageError(f"no site can be called {', '.join(_TAKEN[:-1])} or {_TAKEN[-1]}: these names are taken")
     if len(set(names)) < len(names) or not names:
         raise UsageError(f"sites must be named once each; got '{','.join(names)}'")
 

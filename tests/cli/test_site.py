@@ -115,7 +115,7 @@ def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Pat
         (["renew", "--authority", "{}/authority"], "name the folder that 'site init' made with --out, or"),
         (
             ["init", "--coordinator", "a", "--sites", "authority", "--out", "{}/new"],
-            "no site can be called authority or",
+            "no site can be called authority, coordinator or refused",
         ),
         (["keygen", "--folder", "{}/oslo"], "never overwritten"),
         (["log", "--folder", "{}/oslo"], "cannot read the audit log"),
@@ -133,6 +133,35 @@ def test_a_key_made_at_the_site_is_the_one_it_joins_with(tmp_path: Path) -> None
         fedpolyp("join", "--folder", str(out / "oslo"), "--data", str(tmp_path))
     assert "oslo.pub" in fedpolyp("keygen", "--folder", str(out / "oslo"))
     assert (out / "oslo" / "site.key").exists() and (out / "oslo" / "oslo.pub").exists()
+    join = ("join", "--folder", str(out / "oslo"), "--data", str(tmp_path), "--print-command")
+    with pytest.raises(
+        UsageError, match=r"site\.crt is missing; the coordinator makes another .*: fedpolyp site certify"
+    ):
+        fedpolyp(*join)
+    keys = out / "coordinator" / "sites"
+    (out / "oslo" / "oslo.pub").rename(keys / "oslo.pub")
+    register = ("register", "--folder", str(out / "coordinator"), "--print-command")
+    with pytest.raises(UsageError, match=r"oslo\.crt is missing: 'fedpolyp site certify oslo' makes it"):
+        fedpolyp(*register)
+    assert f"{keys / 'oslo.crt'}: send it to oslo, where it becomes site.crt" in fedpolyp("certify", "--out", str(out))
+    (out / "oslo" / "site.crt").write_bytes((keys / "oslo.crt").read_bytes())
+    assert "fedpolyp.cli.supernode" in fedpolyp(*join) and "flwr supernode register" in fedpolyp(*register)
+
+
+def test_a_certificate_for_another_key_than_the_one_that_is_registered_is_refused(deploy: Path) -> None:
+    keys = deploy / "coordinator" / "sites"
+    (keys / "oslo.pub").write_bytes((keys / "bergen.pub").read_bytes())
+    with pytest.raises(UsageError, match=r"oslo\.crt is for another key: 'fedpolyp site certify oslo' makes one"):
+        fedpolyp("register", "oslo", "--folder", str(deploy / "coordinator"), "--print-command")
+
+
+def test_a_key_and_a_certificate_that_do_not_belong_together_are_not_served(deploy: Path) -> None:
+    coordinator = deploy / "coordinator"
+    before = (coordinator / "server.crt").read_bytes()
+    fedpolyp("renew", "--out", str(deploy))
+    (coordinator / "server.crt").write_bytes(before)  # as if it had been killed between the two
+    with pytest.raises(FedpolypError, match="is not the key of .*: 'fedpolyp site renew' makes both anew"):
+        fedpolyp("serve", "--folder", str(coordinator))
 
 
 def test_the_log_shows_its_entries_and_that_one_was_changed(deploy: Path) -> None:

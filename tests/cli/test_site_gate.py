@@ -13,23 +13,29 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.runtime import RuntimeHttpClient
 
 from fedpolyp.cli import flower
+from fedpolyp.cli.supervise import descendants
 from fedpolyp.errors import FedpolypError
 from fedpolyp.sites.certificates import write_site_key
-from fedpolyp.sites.connection import connect, faults_of
+from fedpolyp.sites.connection import connect, faults_of, tls_context
 from fedpolyp.sites.folders import make_federation
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 from scripts.deploy_demo import free_port
 from tests.cli.test_site import fedpolyp
+from tests.deployed import wait_until
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx"),
-]
+pytestmark = pytest.mark.slow
+
+
+SERVING: dict[Path, "subprocess.Popen[bytes]"] = {}
 
 
 def listens(port: int) -> bool:
@@ -56,6 +62,7 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         while not (listens(door) and listens(control)):
             assert serve.poll() is None and time.monotonic() < deadline, (folder / "serve.log").read_text()
             time.sleep(0.5)
+        SERVING[folder] = serve
         yield folder
     finally:
         serve.send_signal(signal.SIGTERM)
@@ -67,8 +74,7 @@ def post(deploy: Path, path: str) -> tuple[int, bytes]:
     """The HTTP status and answer that a hospital gets which posts an empty request to `path`, spelled exactly so."""
     site = SiteSettings.load(deploy / "mallory" / "site.toml")
     host, _, port = site.coordinator.rpartition(":")
-    trusted = ssl.create_default_context(cafile=str(site.authority))
-    connection = http.client.HTTPSConnection(host, int(port), context=trusted, timeout=60)
+    connection = http.client.HTTPSConnection(host, int(port), context=tls_context(site), timeout=60)
     try:
         connection.request("POST", path, b"", {"Content-Type": "application/protobuf"})
         response = connection.getresponse()
@@ -128,8 +134,8 @@ def refusal(command: flower.Command) -> str:
 
 def test_a_hospital_can_neither_register_a_node_nor_submit_a_run(deploy: Path) -> None:
     played = as_coordinator_through_the_door(deploy)
-    assert "404" in refusal(flower.register(played, "mallory"))
-    assert "404" in refusal(flower.submit(played, ROOT, "0" * 32))
+    refusal(flower.register(played, "mallory"))  # Flower's own programs have no certificate to show
+    refusal(flower.submit(played, ROOT, "0" * 32))
     own = CoordinatorSettings.load(deploy / "coordinator")
     flower.write_connection(own)
     assert "mallory" not in {node.site for node in flower.nodes(own)}
@@ -156,6 +162,8 @@ def test_a_key_that_was_taken_out_keeps_nobody_else_from_being_registered(deploy
     edit.write_text(edit.read_text().replace('"mallory"]', '"mallory", "tromso"]'))
     write_site_key(deploy / "tromso.key", "tromso")
     shutil.copyfile(deploy / "tromso.pub", own.public_key("tromso"))
+    # Its certificate went with its key; who has only the former key is told, and keeps nobody else out.
+    fedpolyp("certify", "mallory", "tromso", "--out", str(deploy))
     with pytest.raises(FedpolypError, match="a former key of mallory; no key is let in twice"):
         fedpolyp("register", "--folder", str(own.folder))
     assert sorted(node.site for node in flower.nodes(own) if node.let_in) == ["oslo", "tromso"]
@@ -176,3 +184,85 @@ def test_a_site_with_another_authority_is_told_so(deploy: Path, tmp_path: Path) 
     assert fault == (
         "the coordinator's certificate is not accepted: another authority signed it than the one in ca.crt"
     )
+
+
+def serving_bytes(deploy: Path) -> int:
+    """The memory of the SuperLink, nginx and all that they have started."""
+    serve = SERVING[deploy]
+    pages = 0
+    for number in descendants(serve.pid):
+        with suppress(OSError):
+            pages += int(Path(f"/proc/{number}/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def test_what_a_stranger_sends_takes_no_memory(deploy: Path) -> None:
+    own = CoordinatorSettings.load(deploy / "coordinator")
+    context, sent, before = ssl.create_default_context(cafile=str(own.authority)), 0, serving_bytes(deploy)
+    with (
+        socket.create_connection(("localhost", own.port), 60) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as caller,
+        suppress(OSError),
+    ):
+        caller.sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 629145600\r\n\r\n")
+        while sent < 600:
+            caller.sendall(bytes(1 << 20))
+            sent += 1
+    assert sent < 10 and serving_bytes(deploy) - before < 32 << 20
+
+
+def test_a_certificate_lets_its_site_in_for_as_long_as_it_lies_in_the_coordinators_folder(deploy: Path) -> None:
+    site, own = SiteSettings.load(deploy / "oslo" / "site.toml"), CoordinatorSettings.load(deploy / "coordinator")
+    certificate = own.site_certificate("oslo").read_bytes()
+    assert faults_of(site) == []
+    own.site_certificate("oslo").unlink()
+    wait_until(lambda: "does not let oslo in" in " ".join(faults_of(site)), "it is refused")
+    own.site_certificate("oslo").write_bytes(b"half a certificate")
+    wait_until(lambda: "oslo.crt holds no certificate" in (deploy / "serve.log").read_text(), "it is told")
+    own.site_certificate("oslo").write_bytes(certificate)
+    wait_until(lambda: faults_of(site) == [], "it is let in")
+    fedpolyp("renew", "--out", str(deploy))  # read when nginx starts again
+    assert faults_of(site) == []
+
+
+def test_nobody_but_its_own_executor_takes_an_order_at_a_site(deploy: Path, tmp_path: Path) -> None:
+    own = CoordinatorSettings.load(deploy / "coordinator")
+    flower.write_connection(own)
+    if not any(node.site == "oslo" and node.let_in for node in flower.nodes(own)):
+        flower.register(own, "oslo").answer()
+    port, site = free_port(), deploy / "oslo"
+    command = [sys.executable, "-m", "fedpolyp", "site", "join", f"--folder={site}", f"--port={port}", f"--data={site}"]
+    log = tmp_path / "join.log"
+    with log.open("wb") as stream:
+        join = subprocess.Popen(command, stdout=stream, stderr=stream, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        wait_until(lambda: "SuperNode ID:" in log.read_text(), "it has joined")
+        runtime = site / "private" / "flower" / "runtime"
+        wrong = SuperExecAuthHttpInterceptor(
+            master_secret=b"guessed", protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"})
+        )
+        right = SuperExecAuthHttpInterceptor(
+            master_secret=(runtime / "secret").read_bytes(),
+            protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"}),
+        )
+        for secret, status in (([], 401), ([wrong], 401), ([right], 200)):
+            client = RuntimeHttpClient.from_server_address(
+                server_address=f"127.0.0.1:{port}",
+                insecure=False,
+                root_certificates=(runtime / "ca.crt").read_bytes(),
+                interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec"), *secret],
+            )
+            with client:
+                try:
+                    assert not client.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-clientapp"])).token
+                    got = 200
+                except httpx.HTTPStatusError as error:
+                    got = error.response.status_code
+            assert got == status
+        plain = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        plain.request("GET", "/docs")
+        with pytest.raises(OSError):  # it says nothing in clear
+            plain.getresponse()
+    finally:
+        join.send_signal(signal.SIGTERM)
+        join.wait()

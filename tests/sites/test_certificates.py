@@ -15,6 +15,7 @@ from fedpolyp.sites.certificates import (
     Authority,
     certificate_pem,
     key_pem,
+    private_key_pem,
     read_public_key,
     write_secret,
     write_site_key,
@@ -119,3 +120,36 @@ def test_an_authority_is_read_back_and_another_ones_key_is_noticed(tmp_path: Pat
     (tmp_path / "ca.crt").write_bytes(certificate_pem(Authority.new("theirs").certificate))
     with pytest.raises(FedpolypError, match="is not the key of"):
         Authority.load(tmp_path / "ca.key", tmp_path / "ca.crt")
+
+
+def test_a_sites_certificate_opens_a_coordinators_door_and_plays_no_coordinator(
+    tmp_path: Path, authority: Authority
+) -> None:
+    key = read_public_key(write_site_key(tmp_path / "site.key", "localhost"))
+    certificate = authority.site_certificate("localhost", key)
+    (tmp_path / "site.pem").write_bytes(private_key_pem(tmp_path / "site.key") + certificate_pem(certificate))
+    server_key, server_certificate = authority.server_certificate(["localhost"])
+    (tmp_path / "server.pem").write_bytes(key_pem(server_key) + certificate_pem(server_certificate))
+
+    def meet(client_has: str, server_has: str) -> None:
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        server.load_cert_chain(tmp_path / server_has)
+        client.load_cert_chain(tmp_path / client_has)
+        client.check_hostname = False
+        server.verify_mode = ssl.CERT_REQUIRED
+        for end in (server, client):
+            end.load_verify_locations(cadata=certificate_pem(authority.certificate).decode())
+        up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ends = [client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True)]
+        for _ in range(6):
+            for end in ends:
+                try:
+                    end.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+
+    meet("site.pem", "server.pem")
+    with pytest.raises(ssl.SSLError):
+        meet("site.pem", "site.pem")
+    with pytest.raises(ssl.SSLError):
+        meet("server.pem", "server.pem")

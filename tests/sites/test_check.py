@@ -16,7 +16,7 @@ from fedpolyp.sites.connection import Connection
 from fedpolyp.sites.settings import SiteSettings
 from tests.real_sites import make_sites, tiny
 
-GOOD = Connection(300.0, 0.0)
+GOOD = Connection(300.0, 3000.0, 0.0)
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ def lose_authority(site: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def let_certificate_end(_: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(check, "connect", lambda settings: Connection(3.0, 0.0))
+    patch.setattr(check, "connect", lambda settings: Connection(3.0, 3000.0, 0.0))
 
 
 def put_clock_forward(_: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(check, "connect", lambda settings: Connection(300.0, 9.0))
+    patch.setattr(check, "connect", lambda settings: Connection(300.0, 3000.0, 9.0))
 
 
 def lose_images(site: Path, _: pytest.MonkeyPatch) -> None:

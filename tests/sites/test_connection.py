@@ -2,6 +2,8 @@
 
 import contextlib
 import email.utils
+import os
+import re
 import socket
 import ssl
 import threading
@@ -15,9 +17,18 @@ from flwr.common import constant
 
 from fedpolyp.errors import UsageError
 from fedpolyp.sites import connection
-from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
+from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, read_public_key, write_site_key
 from fedpolyp.sites.connection import connect, faults_of, warnings_of
 from fedpolyp.sites.settings import SiteSettings
+
+
+def make_own(folder: Path, authority: Authority, start: timedelta = timedelta(0), days: int | None = None) -> None:
+    """Make a site's own key, and a certificate for it."""
+    if not (folder / "site.key").exists():
+        write_site_key(folder / "site.key", "oslo")
+    key = read_public_key(folder / "oslo.pub")
+    certificate = authority.site_certificate("oslo", key, datetime.now(UTC) + start - timedelta(minutes=1), days)
+    (folder / "site.crt").write_bytes(certificate_pem(certificate))
 
 
 @contextlib.contextmanager
@@ -29,8 +40,13 @@ def coordinator(
     days: int = 300,
     clock: float = 0.0,
     name: str = "localhost",
+    answer: bytes | None = None,
 ) -> Iterator[SiteSettings]:
-    """A server on loopback with such a certificate and clock, and a site that is to connect to it."""
+    """A server on loopback with such a certificate and clock, and a site that is to connect to it.
+
+    What it answers, `answer` says; without an end, where it ends in dots.
+    """
+    make_own(folder, trusted)
     key, certificate = signer.server_certificate([name], datetime.now(UTC) + start - timedelta(minutes=1), days)
     (folder / "server.pem").write_bytes(key_pem(key) + certificate_pem(certificate))
     (folder / "ca.crt").write_bytes(certificate_pem(trusted.certificate))
@@ -38,12 +54,17 @@ def coordinator(
     context.load_cert_chain(folder / "server.pem")
     door = socket.create_server(("127.0.0.1", 0))
 
-    def answer() -> None:
+    said = f"HTTP/1.0 404\r\nDate: {email.utils.formatdate(time.time() + clock)}\r\n\r\n".encode()
+
+    def serve() -> None:
         with contextlib.suppress(OSError), context.wrap_socket(door.accept()[0], server_side=True) as caller:
             caller.recv(4096)
-            caller.sendall(f"HTTP/1.0 404\r\nDate: {email.utils.formatdate(time.time() + clock)}\r\n\r\n".encode())
+            caller.sendall(said if answer is None else answer)
+            while answer is not None and answer.endswith(b"."):
+                caller.sendall(answer[-1024:])
+                time.sleep(0.0 if len(answer) > 1 else 0.1)
 
-    thread = threading.Thread(target=answer)
+    thread = threading.Thread(target=serve)
     thread.start()
     try:
         yield SiteSettings(folder=folder, name="oslo", coordinator=f"localhost:{door.getsockname()[1]}")
@@ -92,6 +113,7 @@ def test_a_certificate_for_another_name_is_told(tmp_path: Path, ours: Authority)
 
 
 def test_a_coordinator_that_is_not_there_is_told(tmp_path: Path, ours: Authority) -> None:
+    make_own(tmp_path, ours)
     (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
@@ -130,6 +152,7 @@ def test_the_bounds_of_the_clock_lie_within_those_of_flower() -> None:
     "address", ["localhost", "localhost:", ":9443", "localhost:door", "localhost:99999", ".local:9443"]
 )
 def test_an_address_that_is_none_will_not_pass(tmp_path: Path, ours: Authority, address: str) -> None:
+    make_own(tmp_path, ours)
     (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
     with pytest.raises(UsageError, match="names no coordinator to connect to, as HOST:PORT"):
         faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=address))
@@ -147,3 +170,85 @@ def test_a_certificate_that_ends_soon_is_told(tmp_path: Path, ours: Authority) -
     with coordinator(tmp_path, ours, ours, days=20) as site:
         (warning,) = warnings_of(connect(site))
     assert "ends in 20 days" in warning
+
+
+def test_a_certificate_of_the_sites_own_that_ends_soon_or_has_ended_is_told(tmp_path: Path, ours: Authority) -> None:
+    with coordinator(tmp_path, ours, ours) as site:
+        make_own(tmp_path, ours, days=20)
+        (warning,) = warnings_of(connect(site))
+    assert "this site's certificate ends in 20 days; the coordinator makes another" in warning
+    make_own(tmp_path, ours, timedelta(days=-10), 9)
+    (fault,) = faults_of(site)
+    assert fault.startswith(f"{site.certificate} has expired; the coordinator makes another")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("site.crt", None, "is missing; the coordinator makes another for this site's key: fedpolyp site certify"),
+        ("site.crt", b"-----BEGIN CERTIFICATE-----", "holds no certificate"),
+        ("site.crt", b"another", "is not a certificate for .*site.key"),
+        ("site.key", b"\xff", "is not a private key as 'fedpolyp site keygen' makes it"),
+        ("site.key", bytes(70_000), "it is larger than 64 KB"),
+        ("ca.crt", bytes(70_000), "it is larger than 64 KB"),
+        ("ca.crt", "a pipe", "not a regular file"),
+        ("site.key", "a pipe", "not a regular file"),
+        ("site.crt", "a pipe", "not a regular file"),
+    ],
+)
+def test_a_file_of_the_sites_own_that_is_none_will_not_pass(
+    tmp_path: Path, ours: Authority, file: str, content: bytes | str | None, why: str
+) -> None:
+    make_own(tmp_path, ours)
+    (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
+    if content == b"another":
+        (tmp_path / "site.key").unlink()
+        (tmp_path / "oslo.pub").unlink()
+        write_site_key(tmp_path / "site.key", "oslo")
+    else:
+        (tmp_path / file).unlink()
+        if content == "a pipe":
+            os.mkfifo(tmp_path / file)
+        elif isinstance(content, bytes):
+            (tmp_path / file).write_bytes(content)
+    with pytest.raises(UsageError, match=why):
+        connect(SiteSettings(folder=tmp_path, name="oslo", coordinator="localhost:9"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "limit", "why"),
+    [
+        (b".", ("_SECONDS", 1.0), "takes longer than 1 s to answer"),
+        (b"Date: never\r\n" * 1000 + b".", None, ""),
+        (b"", None, "the coordinator does not accept .*site.crt; the coordinator makes another"),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", None, "the coordinator does not let oslo in: .*site.crt is not, or no"),
+        (b"\r\n\r\n", None, ""),
+    ],
+    ids=["drips", "floods", "says nothing", "refuses", "says little"],
+)
+def test_whatever_a_coordinator_answers_the_look_at_it_ends(
+    tmp_path: Path,
+    ours: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes,
+    limit: tuple[str, float] | None,
+    why: str,
+) -> None:
+    if limit is not None:
+        monkeypatch.setattr(connection, *limit)
+    with coordinator(tmp_path, ours, ours, answer=answer) as site:
+        faults = faults_of(site)
+    assert len(faults) == bool(why) and all(re.search(why, fault) for fault in faults)
+
+
+def test_a_coordinator_that_never_ends_the_handshake_does_not_hold_a_site(
+    tmp_path: Path, ours: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_own(tmp_path, ours)
+    (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
+    monkeypatch.setattr(connection, "_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        (fault,) = faults_of(
+            SiteSettings(folder=tmp_path, name="oslo", coordinator=f"localhost:{door.getsockname()[1]}")
+        )
+    assert fault.endswith("takes longer than 1 s to answer")

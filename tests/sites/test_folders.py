@@ -1,5 +1,6 @@
 """Every party gets what it needs, and nothing that belongs to another."""
 
+import errno
 import itertools
 import os
 import shutil
@@ -11,9 +12,10 @@ import pytest
 import yaml
 
 from fedpolyp.errors import UsageError
+from fedpolyp.sites.certificates import check_pair, read_certificate, read_public_key, site_of
 from fedpolyp.sites.check import checks
 from fedpolyp.sites.folders import make_federation, renew_certificate
-from fedpolyp.sites.proxy import nginx_config
+from fedpolyp.sites.proxy import make_work_folder, nginx_config, work_folder
 from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split
 
 SITES = ["oslo", "bergen"]
@@ -178,6 +180,42 @@ def test_a_renewed_certificate_is_new_and_of_the_same_authority(deploy: Path) ->
     assert after != before and stat.S_IMODE((deploy / "coordinator" / "server.key").stat().st_mode) == 0o600
 
 
+def test_a_disk_that_refuses_leaves_the_old_key_and_certificate(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coordinator = deploy / "coordinator"
+    pair = [coordinator / "server.key", coordinator / "server.crt"]
+    before = [file.read_bytes() for file in pair]
+    calls = iter((None, OSError(errno.ENOSPC, "No space left on device")))
+
+    def refuse(_: int) -> None:
+        if (fault := next(calls, None)) is not None:
+            raise fault
+
+    for _ in range(2):  # the key's, then the certificate's bytes
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="No space"):
+            renew_certificate(deploy / "authority", coordinator)
+        monkeypatch.undo()
+        assert [file.read_bytes() for file in pair] == before
+        assert sorted(file.name for file in coordinator.iterdir() if "server" in file.name) == [
+            "server.crt",
+            "server.key",
+        ]
+        calls = iter((OSError(errno.ENOSPC, "No space left on device"),))
+    check_pair(*pair)
+
+
+def test_a_site_has_a_certificate_for_its_own_key_of_the_federations_authority(deploy: Path) -> None:
+    authority = read_certificate(deploy / "authority" / "ca.crt")
+    for site in SITES:
+        certificate = read_certificate(deploy / site / "site.crt")
+        assert (deploy / "coordinator" / "sites" / f"{site}.crt").read_bytes() == (
+            deploy / site / "site.crt"
+        ).read_bytes()
+        certificate.verify_directly_issued_by(authority)
+        assert certificate.public_key() == read_public_key(deploy / site / f"{site}.pub")
+        assert site_of(certificate) == site and certificate.not_valid_after_utc == authority.not_valid_after_utc
+
+
 def test_a_certificate_of_another_authority_than_the_sites_trust_is_not_made(deploy: Path, tmp_path: Path) -> None:
     make_federation(tmp_path / "other", "localhost", 9443, SITES)
     before = (deploy / "coordinator" / "server.key").read_bytes()
@@ -186,16 +224,16 @@ def test_a_certificate_of_another_authority_than_the_sites_trust_is_not_made(dep
     assert (deploy / "coordinator" / "server.key").read_bytes() == before
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx")
 def test_nginx_accepts_its_config(deploy: Path) -> None:
-    (deploy / "coordinator" / "proxy").mkdir()
-    config = deploy / "coordinator" / "proxy" / "nginx.conf"
-    config.write_text(nginx_config(CoordinatorSettings.load(deploy / "coordinator"), "127.0.0.1"))
-    said = subprocess.run(["nginx", "-t", "-e", "stderr", "-c", config], capture_output=True, text=True)
+    settings = CoordinatorSettings.load(deploy / "coordinator")
+    make_work_folder(settings)
+    config = work_folder(settings) / "nginx.conf"
+    config.write_text(nginx_config(settings, "127.0.0.1"))
+    command = ["nginx", "-t", "-e", "stderr", "-c", config]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=work_folder(settings))
     assert said.returncode == 0, said.stderr
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
 @pytest.mark.parametrize("unit", ["oslo/fedpolyp-oslo.service", "coordinator/fedpolyp-coordinator.service"])
 def test_systemd_accepts_the_units(deploy: Path, tmp_path: Path, unit: str) -> None:
     program = tmp_path / "fedpolyp"
