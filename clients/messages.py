@@ -1,24 +1,27 @@
 """The messages a hospital understands: an order with weights in, weights or counts out."""
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, get_type_hints
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fedpolyp.model.arrays import Arrays
+from fedpolyp.exchange.packing import Malformed, pack, unpack
+from fedpolyp.model.arrays import Arrays, fault
 from fedpolyp.sites.settings import Refusal
+from fedpolyp.text import printable
 
 # What a hospital may be asked to score.
 SETS = ("val", "test")
 # The one array of a record, or its first piece: Flower's own way of packing an array copies it twice on either side.
 _PACKED = "packed"
-_ALIGNED = 8
 # Bytes that travel in one request. Flower gives each 3 minutes, and begins one anew whose link broke.
 _PIECE = 4 * 1024**2
 _PIECES = 4096  # of a record at most
+# What an order may hold: characters of its texts, and the largest of its numbers, as a config would allow.
+_LONGEST = {"hospital": 64, "config": 65_536, "score_set": 8, "run": 64, "run_folder": 4096, "store": 4096}
+_LARGEST = {"round": 100_000, "keep_state_from": 100_000, "learning_rate": 1.0}
+_SAID = 100  # characters of what was received instead
 
 
 @dataclass(frozen=True)
@@ -45,33 +48,33 @@ class Order:
         """Read `to_record`'s record back.
 
         Raises:
-            ValueError: a field is missing, unknown, of another type or negative.
+            ValueError: a field is missing, unknown, of another type, too long, negative, too large or no number.
         """
-        plain: dict[str, Any] = dict(record)
         expected: dict[str, type] = get_type_hints(cls)
-        if plain.keys() != expected.keys():
-            raise ValueError(f"an order has the fields {sorted(expected)}; got {sorted(plain)}")
+        if record.keys() != expected.keys():
+            few = len(record) <= len(expected) + 1
+            got = printable(sorted(record) if few else f"{len(record)} of them", 10 * _SAID)
+            raise ValueError(f"an order has the fields {sorted(expected)}; got {got}")
+        plain: dict[str, Any] = dict(record)
         for name, kind in expected.items():
-            if type(plain[name]) is not kind:
-                raise ValueError(f"the order's {name} must be of type {kind.__name__}; got {plain[name]!r}")
-            if isinstance(plain[name], (int, float)) and plain[name] < 0:
-                raise ValueError(f"the order's {name} must not be negative; got {plain[name]!r}")
+            if type(value := plain[name]) is not kind:
+                raise ValueError(f"the order's {name} must be of type {kind.__name__}; got {_short(value)}")
+            if name in _LONGEST and len(plain[name]) > _LONGEST[name]:
+                raise ValueError(f"the order's {name} may have {_LONGEST[name]} characters; got {len(plain[name])}")
+            if name in _LARGEST and not (math.isfinite(plain[name]) and 0 <= plain[name] <= _LARGEST[name]):
+                raise ValueError(f"the order's {name} must be between 0 and {_LARGEST[name]}; got {_short(value)}")
         if plain["score_set"] not in SETS:
-            raise ValueError(f"the order's score_set must be one of {SETS}; got {plain['score_set']!r}")
+            raise ValueError(f"the order's score_set must be one of {SETS}; got {_short(plain['score_set'])}")
         return cls(**plain)
 
 
-def to_record(arrays: Arrays) -> ArrayRecord:
-    """Named arrays as Flower carries them: packed into one, for it sends each array in a request of its own.
+def _short(value: object) -> str:
+    return printable(repr(value), _SAID)
 
-    The packed bytes are the length of the index (8 bytes, little-endian), the index (JSON: name, type, shape of each),
-    then the bytes of all arrays, each part filled up to a multiple of 8.
-    """
-    index = json.dumps([[name, array.dtype.str, array.shape] for name, array in arrays.items()]).encode()
-    parts: list[bytes | memoryview] = [len(index).to_bytes(8, "little"), index, _filling(len(index))]
-    for array in arrays.values():
-        parts += [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, _filling(array.nbytes)]
-    return _in_pieces(b"".join(parts))
+
+def to_record(arrays: Arrays) -> ArrayRecord:
+    """Named arrays as Flower carries them: packed into one, for it sends each array in a request of its own."""
+    return _in_pieces(pack(arrays))
 
 
 def _in_pieces(packed: bytes) -> ArrayRecord:
@@ -92,39 +95,37 @@ def _whole(record: ArrayRecord) -> bytes:
     """The bytes that `_in_pieces` made `record` of; not copied where it is of one piece.
 
     Raises:
-        ValueError: it is no such record.
+        Malformed: it is no such record.
     """
     pieces = list(record.values()) if len(record) <= _PIECES else []
     if not pieces or list(record) != _piece_names(len(pieces)) or any(piece.stype != _PACKED for piece in pieces):
-        raise ValueError(f"a record of packed arrays holds '{_PACKED}' and its pieces alone; got {len(record)} arrays")
+        raise Malformed(f"a record of packed arrays holds '{_PACKED}' and its pieces alone; got {len(record)} arrays")
     return pieces[0].data if len(pieces) == 1 else b"".join(piece.data for piece in pieces)
-
-
-def _filling(size: int) -> bytes:
-    return bytes(-size % _ALIGNED)
 
 
 def from_record(record: ArrayRecord) -> Arrays:
     """Named arrays out of `to_record`'s record, which they share the memory of: they cannot be written to.
 
     Raises:
-        ValueError: it holds something else.
+        Malformed: it holds something else.
     """
-    packed = _whole(record)
-    end = 8 + int.from_bytes(packed[:8], "little")
-    arrays: Arrays = {}
+    return unpack(_whole(record))
+
+
+def arrays_of(content: RecordDict, name: str, like: Arrays) -> Arrays:
+    """The arrays called `name` in a message's content, which must fit the model or optimizer that `like` is of.
+
+    Raises:
+        Refusal: they are not there, or do not fit.
+    """
+    if name not in content.array_records:
+        raise Refusal(f"the message holds no {name}")
     try:
-        for name, kind, shape in json.loads(packed[8:end]):
-            dtype = np.dtype(str(kind))
-            if dtype.kind not in "fiub" or not all(type(side) is int and side >= 0 for side in shape):
-                raise ValueError(f"array {name!r} of type {kind} and shape {shape}")
-            start, count = end + -end % _ALIGNED, math.prod(shape)
-            arrays[str(name)] = np.frombuffer(packed, dtype, count, start if count else 0).reshape(shape)
-            end = start + dtype.itemsize * count
-    except (TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"the index of packed arrays cannot be read: {error}") from None
-    if end + -end % _ALIGNED != len(packed):
-        raise ValueError(f"packed arrays of {len(packed)} bytes have an index of {end}")
+        arrays = from_record(content.array_records[name])
+    except Malformed as error:
+        raise Refusal(str(error)) from None
+    if wrong := fault(arrays, like):
+        raise Refusal(wrong)
     return arrays
 
 

@@ -12,6 +12,7 @@ from clients.messages import Order
 from fedpolyp.config import Config
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import Refusal, SiteSettings
+from fedpolyp.text import printable
 
 _RUN = re.compile(r"[0-9a-f]{32}")
 
@@ -38,7 +39,7 @@ def hospital_at(settings: SiteSettings, order: Order) -> Hospital:
         FedpolypError: the site's own images or settings cannot be used.
     """
     if order.hospital != settings.name:
-        raise Refusal(f"this site is {settings.name}; an order for {order.hospital} is refused")
+        raise Refusal(f"this site is {settings.name}; an order for {printable(order.hospital)} is refused")
     if order.run_folder or order.store:
         raise Refusal("an order must not name a folder: a site's images are where the site says")
     if not _RUN.fullmatch(order.run):

@@ -9,7 +9,7 @@ from flwr.app import MetricRecord, RecordDict
 from clients import private_state
 from clients.hospital import Hospital, hospital_in_simulation
 from clients.kept_reply import KeptReply, drop_delivered
-from clients.messages import Order, from_record, order_of, to_record
+from clients.messages import Order, arrays_of, order_of, to_record
 from clients.site import hospital_at, is_site, settings_of
 from fedpolyp import metrics
 from fedpolyp.model.arrays import Arrays
@@ -38,15 +38,16 @@ def train(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
 
 
 def _trained(order: Order, hospital: Hospital, content: RecordDict) -> RecordDict:
+    trainer = shared_trainer(hospital.config)
     across_rounds = hospital.config.training.optimizer_state
     optimizer = None
     if across_rounds == "keep":
         optimizer = private_state.read_before(hospital.state, order.round)
     elif across_rounds == "average" and "optimizer" in content:
-        optimizer = from_record(content.array_records["optimizer"])
+        optimizer = arrays_of(content, "optimizer", trainer.fresh_optimizer)
     images, masks = hospital.images("train")
-    trained = shared_trainer(hospital.config).train(
-        from_record(content.array_records["arrays"]),
+    trained = trainer.train(
+        arrays_of(content, "arrays", trainer.initial),
         images,
         masks,
         hospital=hospital.name,
@@ -72,7 +73,8 @@ def evaluate(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
     if is_site(node_config):
         drop_delivered(hospital.state, order.round)
     images, masks = hospital.images(order.score_set)
-    trainer, arrays = shared_trainer(hospital.config), from_record(content.array_records["arrays"])
+    trainer = shared_trainer(hospital.config)
+    arrays = arrays_of(content, "arrays", trainer.initial)
     scores: Arrays
     if order.distances:
         predicted = trainer.predict(arrays, images)

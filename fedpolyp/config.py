@@ -143,6 +143,12 @@ class FederationConfig(Section):
     min_replies: float = Field(
         0.5, gt=0, le=1, description="fraction of the sampled hospitals whose replies a round needs to count"
     )
+    max_update_norm: float = Field(
+        10.0,
+        gt=1,
+        description="an update that changes weights or statistics over so many times as much as the median of its "
+        "round does not count (the optimizer's moments: over its square; from three replies on)",
+    )
     proximal_mu: float = Field(0.01, ge=0, description="FedProx: weight of the proximal term")
     round_timeout: float = Field(
         3600.0, gt=0, description="seconds until a missing reply is given up; at real sites, without a sign of life"

@@ -15,10 +15,11 @@ from fedpolyp import runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import Partition, deal
 from fedpolyp.data.source import open_source
+from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.runs import RunFolder
-from fedpolyp.sites.handover import handed_over, name_at_sites
+from fedpolyp.sites.handover import handed_over, name_at_sites, registered_images
 from fedpolyp.sites.progress import FileWatcher, progress_file
 from fedpolyp.text import printable
 from fedpolyp.watcher import Watcher, Watchers
@@ -79,10 +80,11 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
             config, partition = run.config(), run.partition()
             store = open_source(config.data, config.data_seed) if partition.heldout else None
             watcher, name = Watchers(told, EventWriter(run)), name_at_sites(run)
-            Federation(config, run, store, partition, watcher, threading.Event(), name).run_on(grid)
+            stop, registered = threading.Event(), registered_images()
+            Federation(config, run, store, partition, watcher, stop, name, registered).run_on(grid)
             told.tell("finished")
         except FedpolypError as error:
-            told.tell("failed", reason=str(error))
+            told.tell("failed", reason=str(error), **({"again": False} if isinstance(error, Diverged) else {}))
             raise
         except Exception as error:
             told.tell("failed", reason=f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
@@ -44,6 +44,13 @@ class Reply:
     hospital: str
     content: RecordDict | None
     reason: str = ""
+
+    @property
+    def process(self) -> int | None:
+        """The process that it says it comes from; None where it says none."""
+        said = MetricRecord() if self.content is None else self.content.metric_records.get("metrics", MetricRecord())
+        process = said.get("process")
+        return process if type(process) is int else None
 
 
 @dataclass(frozen=True)
@@ -162,10 +169,9 @@ class Seats:
 
     def replacement(self, reply: Reply) -> int | None:
         """The process that sent `reply`, if it stands in for one of the `actors` that has died."""
-        if self.actors is None or reply.content is None:
+        process = None if self.actors is None else reply.process
+        if self.actors is None or process is None:
             return None
-        process = reply.content.metric_records["metrics"]["process"]
-        assert isinstance(process, int)
         new = process not in self.processes
         self.processes.add(process)
         return process if new and len(self.processes) > self.actors else None
@@ -244,7 +250,7 @@ class _Exchange:
     def _pull(self) -> set[str]:
         """Take what has come; returns the sites whose order must be sent again."""
         lost = set()
-        for message in self.seats.grid.pull_messages(list(self.waiting)):
+        for message in self._arrived():
             sent = self.waiting.pop(message.metadata.reply_to_message_id, None)
             if sent is None:  # it was asked twice, and has replied
                 continue
@@ -256,6 +262,25 @@ class _Exchange:
             else:
                 self._close(reply)
         return lost
+
+    def _arrived(self) -> list[Message]:
+        """The messages that have come.
+
+        At real sites asked for one by one: what makes Flower fail to read a reply is then that reply, which is refused,
+        and no other is lost.
+        """
+        grid = self.seats.grid
+        if not self.seats.own_names:
+            return list(grid.pull_messages(list(self.waiting)))
+        messages = []
+        for known, sent in list(self.waiting.items()):
+            try:
+                messages += list(grid.pull_messages([known])) if known in self.waiting else []
+            except Exception as error:
+                if _of_the_connection(error):
+                    raise
+                self._close(Reply(sent.hospital, None, f"its reply cannot be read: {type(error).__name__}"))
+        return messages
 
     def _may_pass(self, hospital: str, code: int) -> bool:
         self.crashes[hospital] += code == ErrorCode.CLIENT_APP_CRASHED
@@ -290,6 +315,13 @@ def _reply(hospital: str, message: Message) -> Reply:
     if message.has_error():
         return Reply(hospital, None, _reason(message.error.reason or ""))
     return Reply(hospital, message.content)
+
+
+def _of_the_connection(error: Exception) -> bool:
+    """Whether `error`, of Flower's grid, is of the connection to the coordinator's own SuperLink."""
+    from httpx import HTTPError  # which Flower's grid at sites has loaded
+
+    return isinstance(error, (HTTPError, OSError))
 
 
 def _reason(text: str) -> str:

@@ -2,28 +2,34 @@
 
 import math
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from clients.messages import Order, from_record, to_record
+from clients.messages import Order, to_record
 from fedpolyp import checkpoints, metrics
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, DataConfig
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
+from fedpolyp.divergence import diverged
 from fedpolyp.errors import FedpolypError
-from fedpolyp.model.arrays import Arrays, mismatch
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.runs import RoundRecord, RunFolder, ScoredImage, scored_images
 from fedpolyp.training import learning_rate, shared_trainer
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted, Reply, Seats
 from server.heldout import HeldOut
+from server.image_counts import ImageCounts
+from server.judging import comparable
+from server.replies import BadReply, NotFinite, Update, read_scores, read_update
 from server.sampling import sample
 from server.strategies import WeightedMean
 
@@ -41,6 +47,7 @@ class Federation:
     watcher: Watcher
     stop: threading.Event
     name_at_sites: str = ""  # by which real sites know this run; '' in a simulation
+    registered: Mapping[str, int] = field(default_factory=dict)  # images that real sites may have, where agreed
 
     def run_on(self, grid: Grid, seats: int = 1, actors: int | None = None) -> None:
         """Carry the run from its newest checkpoint, or from the start, to its last round.
@@ -76,7 +83,8 @@ class Federation:
 
     def needed(self, asked: int) -> int:
         """How many of so many hospitals must reply usably for a round to count."""
-        return max(1, math.ceil(self.config.federation.min_replies * asked))
+        # As it was typed: 0.28 times 25 is 7, and the float nearest to 0.28 is a little more.
+        return max(1, math.ceil(Fraction(str(self.config.federation.min_replies)) * asked))
 
     def _newest_checkpoint(self) -> Checkpoint | None:
         checkpoint = checkpoints.latest(self.run.checkpoints, self.config.fingerprint(), self.watcher.note)
@@ -95,11 +103,19 @@ class Rounds:
     seats: Seats
     heldout: HeldOut | None
     everyone: list[str]
+    validators: list[str] = field(default_factory=list)  # who validated the first round that was validated
 
     @property
     def config(self) -> Config:
         """The experiment's config."""
         return self.federation.config
+
+    @cached_property
+    def counts(self) -> ImageCounts:
+        """How many images each hospital has."""
+        if self.federation.name_at_sites:
+            return ImageCounts.at_sites(self.federation.run.rounds(), self.federation.registered)
+        return ImageCounts.of(self.federation.partition)
 
     @property
     def panel(self) -> list[str]:
@@ -131,18 +147,20 @@ class Rounds:
         record.bytes_down += (_bytes(before.arrays) + _bytes(before.strategy)) * len(orders)
         optimizer = to_record(before.strategy) if self._averages_moments else None
         weights, moments = WeightedMean(), WeightedMean()
-        for reply in self._send("train", "train", orders, before.arrays, optimizer):
-            try:
-                update = Update.of(reply, before)
-            except ValueError as error:
-                self._refuse(record, reply.hospital, str(error))
-                continue
+        replies, not_finite = self._send("train", "train", orders, before.arrays, optimizer), set[str]()
+        updates = self._updates(replies, before, record, not_finite)
+        most = self.config.federation.max_update_norm
+        for name, update in comparable(updates, before, most, self.counts, lambda *why: self._refuse(record, *why)):
+            self.counts.learn(name, "train", update.images)
             weights.add(update.arrays, update.images)
             moments.add(update.moments, update.images)
             record.bytes_up += _bytes(update.arrays) + _bytes(update.moments)
             record.steps += update.steps
-            record.hospital(reply.hospital).update(images=update.images, train_loss=update.loss)
+            record.hospital(name).update(images=update.images, train_loss=update.loss)
         if len(record.hospitals) < needed:
+            if len(not_finite) >= needed:
+                who = ", ".join(sorted(not_finite))
+                raise diverged(f"round {record.round}: the training has diverged at {who}", self.config)
             reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)
             raise FedpolypError(
                 f"round {record.round} stopped: {len(record.hospitals)} of {len(orders)} hospitals replied usably, "
@@ -172,8 +190,8 @@ class Rounds:
                 yield from scored_images(*about, "heldout", self.heldout.ids, *self.heldout.compare(seen))
             for reply in replies:
                 try:
-                    scores = _scores(reply, "hd95", self.config.data.image_size)
-                except ValueError as error:
+                    scores = self._read_scores(reply, "test", "hd95")
+                except BadReply as error:
                     self.federation.watcher.note(f"the scores of {reply.hospital} are missing from images.csv: {error}")
                     continue
                 ids = self.federation.partition.hospitals[reply.hospital].test
@@ -187,19 +205,18 @@ class Rounds:
         val_replies = self._ask_scores(model, "val", self.panel)
         test_replies: Iterator[Reply] = iter(())
         if last or self.heldout is None:
-            test_replies = self._ask_scores(model, "test", self.everyone if last else self.panel)
+            tested = self.everyone if last else self.panel
+            test_replies = self._ask_scores(model, "test", tested)
+            record.bytes_down += _bytes(model.arrays) * len(tested)
+        record.bytes_down += _bytes(model.arrays) * len(self.panel)
         if self.heldout is not None:
             record.scores = self.heldout.score(model.arrays)  # while the hospitals score theirs
-        val, test = self._scored(val_replies, record), self._scored(test_replies, record)
-        for name, scores in val.items():
-            record.hospital(name)["val_dice"] = _mean(metrics.dice(scores["counts"]))
-        for name, scores in test.items():
-            record.hospital(name)["test_dice"] = _mean(metrics.dice(scores["counts"]))
+            if not all(map(math.isfinite, record.scores.values())):
+                raise diverged(f"round {model.round}: the held-out loss of the model is no finite number", self.config)
+        val, test = self._scored(val_replies, "val", record), self._scored(test_replies, "test", record)
         if self.heldout is None:
             record.scores = _scores_of_all(test, record)
-        record.bytes_down += _bytes(model.arrays) * len(self.panel)
-        dices = [metrics.dice(scores["counts"]) for scores in val.values()]
-        record.val_dice = _mean(np.concatenate([np.zeros(0), *dices]))
+        record.val_dice = self._val_dice(val, record)
         model = checkpoints.judged(model, record.val_dice)
         self.federation.run.append_round(record.to_plain())
         checkpoints.save(self.federation.run.checkpoints, model, self.config.runtime.keep_checkpoints)
@@ -212,14 +229,63 @@ class Rounds:
         orders = [self._order(name, model.round, score_set=score_set, distances=distances) for name in hospitals]
         return self._send("evaluate", score_set, orders, model.arrays)
 
-    def _scored(self, replies: Iterator[Reply], record: RoundRecord) -> dict[str, Arrays]:
+    def _updates(
+        self, replies: Iterator[Reply], before: Checkpoint, record: RoundRecord, not_finite: set[str]
+    ) -> Iterator[tuple[str, Update]]:
+        """The updates in `replies`, by hospital; the others are refused, and who diverged is added to `not_finite`."""
+        training = self.config.training
+        for reply in replies:
+            try:
+                update = read_update(reply, before, training.batch_size, training.local_epochs)
+                if fault := self.counts.fault(reply.hospital, "train", update.images):
+                    raise BadReply(fault)
+            except BadReply as error:
+                self._refuse(record, reply.hospital, str(error))
+                if isinstance(error, NotFinite):
+                    not_finite.add(reply.hospital)
+                continue
+            yield reply.hospital, update
+
+    def _scored(self, replies: Iterator[Reply], score_set: str, record: RoundRecord) -> dict[str, Arrays]:
+        """The scores in `replies` by hospital, and into the record what they say of each."""
         scored = {}
         for reply in replies:
             try:
-                scored[reply.hospital] = _scores(reply, "losses", self.config.data.image_size)
-            except ValueError as error:
+                scored[reply.hospital] = self._read_scores(reply, score_set, "losses")
+            except BadReply as error:
                 self._refuse(record, reply.hospital, str(error))
+        images = {name: len(scores["counts"]) for name, scores in scored.items()}
+        for name, reason in self.counts.outsized(score_set, images).items():
+            self._refuse(record, name, reason)
+            del scored[name]
+        for name, scores in scored.items():
+            self.counts.learn(name, score_set, images[name])
+            about = {f"{score_set}_dice": _mean(metrics.dice(scores["counts"])), f"{score_set}_images": images[name]}
+            record.hospital(name).update(about)
         return scored
+
+    def _read_scores(self, reply: Reply, score_set: str, also: str) -> Arrays:
+        scores = read_scores(reply, also, self.config.data.image_size)
+        if fault := self.counts.fault(reply.hospital, score_set, len(scores["counts"])):
+            raise BadReply(fault)
+        return scores
+
+    def _val_dice(self, scored: dict[str, Arrays], record: RoundRecord) -> float | None:
+        """Mean over the validation images of the hospitals that the run's first validated round was validated by.
+
+        So like is compared with like: None when one of them is missing, for the mean over the others is another.
+        """
+        if not self.validators:
+            rounds = (own["hospitals"] for own in (*self.federation.run.rounds(), {"hospitals": record.hospitals}))
+            by = (sorted(name for name, own in hospitals.items() if "val_dice" in own) for hospitals in rounds)
+            self.validators.extend(next(filter(None, by), []))
+        if missing := [name for name in self.validators if name not in scored]:
+            self.federation.watcher.note(
+                f"round {record.round} cannot be the best on validation: the others were validated by "
+                f"{', '.join(missing)}, too"
+            )
+            return None
+        return _mean(np.concatenate([np.zeros(0), *(metrics.dice(scored[name]["counts"]) for name in self.validators)]))
 
     def _send(
         self, kind: str, task: str, orders: list[Order], arrays: Arrays, optimizer: ArrayRecord | None = None
@@ -259,66 +325,6 @@ class Rounds:
     @property
     def _averages_moments(self) -> bool:
         return self.config.training.optimizer_state == "average"
-
-
-@dataclass(frozen=True)
-class Update:
-    """What a hospital's training brings to the average, checked."""
-
-    arrays: Arrays
-    moments: Arrays
-    images: int
-    loss: float
-    steps: int
-
-    @classmethod
-    def of(cls, reply: Reply, asked: Checkpoint) -> "Update":
-        """Read a reply to the training order that carried the weights of `asked`.
-
-        Raises:
-            ValueError: the hospital failed, or sent names, shapes or values that do not fit.
-        """
-        content = _content(reply)
-        said = content.metric_records.get("metrics", MetricRecord())
-        images, loss, steps = said.get("images"), said.get("train_loss"), said.get("steps")
-        if type(images) is not int or images < 1 or type(loss) is not float or not math.isfinite(loss):
-            raise ValueError(f"it reports {images} images and a training loss of {loss}")
-        if type(steps) is not int or steps < 1:
-            raise ValueError(f"it reports {steps} steps")
-        parts = []
-        for name, expected in (("arrays", asked.arrays), ("optimizer", asked.strategy)):
-            arrays = from_record(content.array_records[name]) if name in content.array_records else {}
-            fault = mismatch(arrays, {known: array.shape for known, array in expected.items()})
-            if fault:
-                raise ValueError(fault)
-            for known, array in expected.items():
-                if arrays[known].dtype != array.dtype:
-                    raise ValueError(f"array {known} is {arrays[known].dtype}, expected {array.dtype}")
-            parts.append(arrays)
-        return cls(parts[0], parts[1], images, loss, steps)
-
-
-def _content(reply: Reply) -> RecordDict:
-    if reply.content is None:
-        raise ValueError(reply.reason)
-    return reply.content
-
-
-def _scores(reply: Reply, also: str, side: int) -> Arrays:
-    """The counts that a hospital sent of images of `side` pixels, and `also` for each ('losses' or 'hd95').
-
-    Raises:
-        ValueError: the hospital failed, or sent what are no such scores.
-    """
-    scores = from_record(_content(reply).array_records.get("scores", ArrayRecord()))
-    counts, others = scores.get("counts"), scores.get(also)
-    if counts is None or counts.ndim != 2 or counts.shape[1] != 4 or counts.dtype.kind not in "iu":
-        raise ValueError("its scores hold no counts of four columns")
-    if (counts < 0).any() or (counts.sum(axis=1) != side**2).any():
-        raise ValueError(f"its counts are not those of the {side**2} pixels of an image")
-    if others is None or others.shape != (len(counts),) or others.dtype.kind != "f" or not np.isfinite(others).all():
-        raise ValueError(f"its scores do not hold one of {also} for each image")
-    return scores
 
 
 def _scores_of_all(test: dict[str, Arrays], record: RoundRecord) -> dict[str, float]:

@@ -7,6 +7,7 @@ import typer
 
 from fedpolyp import runs
 from fedpolyp.cli.options import Given, with_settings
+from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.planning import planned, this_machine
 
@@ -79,7 +80,7 @@ def simulate(
             finish(run, store)
         except (FedpolypError, OSError) as error:
             done = len(run.rounds()) - 1
-            if done >= 0:
+            if done >= 0 and not isinstance(error, Diverged):
                 error.add_note(f"{done} rounds are complete; go on with: fedpolyp simulate --resume {run.path}")
             raise
     if not quiet:

@@ -14,6 +14,7 @@ from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.cli.tables import ending, plain_table, round_table
+from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
 
@@ -374,7 +375,7 @@ def run_(
                 FileWatcher(progress_file(run), flower_run).tell("submitted")
             follow(settings, run, flower_run, quiet)
     except FedpolypError as error:
-        if (done := len(run.rounds()) - 1) >= 0:
+        if (done := len(run.rounds()) - 1) >= 0 and not isinstance(error, Diverged):
             again = f"fedpolyp site run --folder {folder} --resume {run.path}"
             error.add_note(f"rounds are complete up to {done}; go on with: {again}")
         raise

@@ -1,5 +1,6 @@
 """The arms to compare a federation with: pooled (one model on everybody's images) and local (one at each hospital)."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
-from fedpolyp.errors import FedpolypError
+from fedpolyp.divergence import diverged
 from fedpolyp.runs import RoundRecord, RunFolder, ScoredImage, model_name, scored_images
 from fedpolyp.training import Evaluation, Images, Trainer, learning_rate, shared_trainer
 from fedpolyp.watcher import Watcher
@@ -100,9 +101,9 @@ class Arm:
             optimizer=model.strategy,
         )
         if not np.isfinite(trained.loss):
-            raise FedpolypError(
-                f"round {record.round}: the training of {learner.name} has diverged, its loss is {trained.loss}; a "
-                "lower learning rate may help"
+            raise diverged(
+                f"round {record.round}: the training of {learner.name} has diverged, its loss is {trained.loss}",
+                self.config,
             )
         record.hospital(learner.name).update(images=trained.images, train_loss=trained.loss)
         record.steps += trained.steps
@@ -113,6 +114,8 @@ class Arm:
         """Score the models, write the record and then the checkpoints."""
         heldout = [self._score(model, self.partition.heldout).means() for model in models]
         record.scores = {name: float(np.mean([scores[name] for scores in heldout])) for name in heldout[0]}
+        if not all(map(math.isfinite, record.scores.values())):
+            raise diverged(f"round {record.round}: the held-out loss is no finite number", self.config)
         judged = [self._judge(*both, record) for both in zip(self.learners, models, strict=True)]
         everyone = [dice for _, dices in judged for dice in dices]
         record.val_dice = float(np.concatenate(everyone).mean()) if everyone else None

@@ -10,11 +10,22 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray[Any]]
 
 _STATISTICS = ("/moving_mean", "/moving_variance")
+NOT_FINITE = "has values that are not finite numbers"
+# No weight, moment or statistic of a model that can be trained is anywhere near: images are scaled to [0, 1].
+LARGEST = 1e9
 
 
 def is_statistic(name: str) -> bool:
     """Whether `name` is a moving statistic of a normalization layer: averaged, but never optimized or noised."""
     return name.endswith(_STATISTICS)
+
+
+def cannot_be_negative(name: str) -> bool:
+    """Whether no value of array `name`, of a model or an optimizer, can be below zero.
+
+    These are variances, the optimizer's second moments (`v/…`) and its step counter.
+    """
+    return name.endswith("/moving_variance") or name.startswith("v/") or name == "iterations"
 
 
 def read(variables: Mapping[str, Any]) -> Arrays:
@@ -46,7 +57,27 @@ def mismatch(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int,
         if array.shape != tuple(shape):
             return f"array {name} has shape {array.shape}, expected {tuple(shape)}"
         if array.dtype.kind not in "fiu" or not np.all(np.isfinite(array)):
-            return f"array {name} has values that are not finite numbers"
+            return f"array {name} {NOT_FINITE}"
+    return None
+
+
+def fault(arrays: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]]) -> str | None:
+    """What in `arrays`, which somebody has sent, cannot be of the model or optimizer that `like` is of, in words.
+
+    Names, shapes and types must be the same, values finite and no larger than `LARGEST`, and none negative where none
+    can be. None when all fits.
+    """
+    if differs := mismatch(arrays, {name: array.shape for name, array in like.items()}):
+        return differs
+    for name, known in like.items():
+        array = arrays[name]
+        if array.dtype != known.dtype:
+            return f"array {name} is {array.dtype}, expected {known.dtype}"
+        if array.size and (lowest := array.min()) < 0 and cannot_be_negative(name):
+            return f"array {name} goes down to {lowest:g}, and cannot be negative"
+        largest = LARGEST**2 if name.startswith("v/") else LARGEST  # of squares of gradients
+        if array.size and max(abs(float(array.min())), abs(float(array.max()))) > largest:
+            return f"array {name} has values beyond {largest:g}"
     return None
 
 

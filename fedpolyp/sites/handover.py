@@ -7,11 +7,13 @@ coordinator's SuperLink starts, looks there. So no path of the coordinator's tra
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import write_text
 from fedpolyp.runs import RunFolder
+from fedpolyp.sites.settings import CoordinatorSettings
 
 # The coordinator's folder, in the environment of the SuperLink and so of what it starts.
 COORDINATOR = "FEDPOLYP_COORDINATOR"
@@ -43,6 +45,16 @@ def handed_over(name: str) -> RunFolder:
     if not _NAME.fullmatch(name) or not file.is_file():
         raise FedpolypError(f"no run was handed over as '{name}': 'fedpolyp site run' starts runs at sites")
     return RunFolder(Path(file.read_text(encoding="utf-8")))
+
+
+def registered_images() -> Mapping[str, int]:
+    """How many images were registered for sites in the coordinator.toml of the coordinator that started this process.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    coordinator = os.environ.get(COORDINATOR)
+    return {} if coordinator is None else CoordinatorSettings.load(Path(coordinator)).images
 
 
 def _file(coordinator: Path, name: str) -> Path:

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -168,6 +168,7 @@ class CoordinatorSettings(Table):
     control_port: int = Field(18080, ge=1, le=65535)  # of the SuperLink, on loopback only
     held_out: str = ""  # a folder with images/ and masks/ that no site has; '' for none
     runs: str = "runs"
+    images: Mapping[str, Annotated[int, Field(ge=1)]] = {}  # registered for a site: no more count, in all its sets
 
     @classmethod
     def load(cls, folder: Path) -> "CoordinatorSettings":

@@ -1,5 +1,6 @@
 """An order arrives as it was sent, or is refused with what is wrong with it."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.messages import SETS, Order, content_of, from_record, order_of, to_record
+from clients.messages import SETS, Order, arrays_of, content_of, from_record, order_of, to_record
 from fedpolyp.model.arrays import equal
 from fedpolyp.sites.settings import Refusal
 
@@ -16,14 +17,14 @@ ORDER = Order("hospital-1", 3, "{}", learning_rate=0.5, score_set="test", distan
 
 orders = st.builds(
     Order,
-    hospital=st.text(),
-    round=st.integers(0, 2**31),
+    hospital=st.text(max_size=64),
+    round=st.integers(0, 100_000),
     config=st.text(),
     learning_rate=st.floats(0, 1),
     score_set=st.sampled_from(SETS),
     distances=st.booleans(),
-    keep_state_from=st.integers(0, 2**31),
-    run=st.text(),
+    keep_state_from=st.integers(0, 100_000),
+    run=st.text(max_size=32),
     run_folder=st.text(),
     store=st.text(),
 )
@@ -74,6 +75,40 @@ def test_a_field_of_another_type_is_refused(name: str, value: Any) -> None:
     assert said.startswith(f"the order's {name} must be of ") and said.endswith(f"; got {value!r}")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("learning_rate", -0.1),
+        ("learning_rate", 1.1),
+        ("round", -1),
+        ("round", 10**18),
+        ("keep_state_from", 10**18),
+        ("config", "x" * 10_000_000),
+        ("hospital", "x" * 65),
+        ("run", "0" * 65),
+        ("store", "/" * 5000),
+    ],
+)
+def test_a_field_beyond_its_limit_is_refused_in_a_short_sentence(name: str, value: Any) -> None:
+    said = refusal(dict(ORDER.to_record()) | {name: value})
+    assert said.startswith(f"the order's {name} m") and len(said) < 200
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"\x1b[2J" + "y" * 5_000_000: 1},
+        {f"field{number}": 1 for number in range(100_000)},
+        {"hospital": ["\x1b]0;owned"] * 100_000},
+    ],
+)
+def test_a_flood_or_an_escape_sequence_does_not_reach_the_refusal(plain: dict[str, Any]) -> None:
+    said = refusal(dict(ORDER.to_record()) | plain)
+    assert len(said) < 1500 and said.isprintable()
+
+
 @pytest.mark.parametrize("score_set", ["train", "", "VAL"])
 def test_a_hospital_scores_no_set_but_validation_and_test(score_set: str) -> None:
     said = refusal(dict(ORDER.to_record()) | {"score_set": score_set})
@@ -92,6 +127,33 @@ def test_a_messages_content_gives_back_order_and_arrays() -> None:
 def test_a_message_without_an_order_is_refused() -> None:
     with pytest.raises(Refusal, match="^the message holds no order$"):
         order_of(RecordDict({"arrays": to_record({})}))
+
+
+LIKE = {"w": np.zeros(3, np.float32), "n/moving_variance": np.ones(2, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({}, "array names differ: 2 missing"),
+        (LIKE | {"w": np.zeros(3)}, "array w is float64, expected float32"),
+        (LIKE | {"w": np.full(3, np.nan, np.float32)}, "array w has values that are not finite numbers"),
+        (LIKE | {"w": np.full(3, 1e30, np.float32)}, "array w has values beyond 1e+09"),
+        (LIKE | {"n/moving_variance": np.full(2, -1, np.float32)}, "array n/moving_variance goes down to -1"),
+    ],
+)
+def test_weights_that_do_not_fit_the_model_are_refused_by_the_hospital(sent: dict[str, Any], said: str) -> None:
+    with pytest.raises(Refusal, match=f"^{re.escape(said)}"):
+        arrays_of(content_of(ORDER, to_record(sent)), "arrays", LIKE)
+    assert equal(arrays_of(content_of(ORDER, to_record(LIKE)), "arrays", LIKE), LIKE)
+
+
+def test_a_message_that_lacks_weights_or_packs_something_else_is_refused() -> None:
+    content = content_of(ORDER, packed(index('[["w", ",", [1]]]', bytes(8))))
+    with pytest.raises(Refusal, match="is of type ',', which is none of"):
+        arrays_of(content, "arrays", LIKE)
+    with pytest.raises(Refusal, match="^the message holds no optimizer$"):
+        arrays_of(content, "optimizer", LIKE)
 
 
 def packed(content: bytes) -> ArrayRecord:

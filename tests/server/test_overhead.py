@@ -13,6 +13,7 @@ from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
 from fedpolyp.training import Trainer, shared_trainer
 from fedpolyp.watcher import Watcher
+from server import replies as server_replies
 from server import rounds as server_rounds
 from tests import counting_actor
 from tests.tiny import federate, tiny_config, tiny_run
@@ -35,9 +36,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         cached.cache_clear()
     monkeypatch.setattr(Trainer, "__init__", count("builds", Trainer.__init__))
     monkeypatch.setattr(Store, "open", count("openings", Store.open))
-    monkeypatch.setattr(work, "from_record", count("unpacked", messages.from_record))
     monkeypatch.setattr(work, "to_record", count("packed", messages.to_record))
-    monkeypatch.setattr(server_rounds, "from_record", count("unpacked by the server", messages.from_record))
+    monkeypatch.setattr(server_replies, "from_record", count("unpacked by the server", messages.from_record))
+    monkeypatch.setattr(messages, "from_record", count("unpacked", messages.from_record))
     monkeypatch.setattr(server_rounds, "to_record", count("packed by the server", messages.to_record))
     monkeypatch.setattr(training.named, "read", count("read from the model", training.named.read))
     monkeypatch.setattr(training.named, "assign", count("assigned to the model", training.named.assign))

@@ -191,10 +191,10 @@ def it_fails(reply: Message) -> None:
         (not_finite, "logits/bias has values that are not finite"),
         (other_shape, "logits/bias has shape (2,), expected (1,)"),
         (missing_array, "1 missing ['logits/bias']"),
-        (no_arrays, "a record of packed arrays holds 'packed' alone"),
+        (no_arrays, "a record of packed arrays holds 'packed' and its pieces alone"),
         (arrays_of_another_kind, "array names differ"),
         (too_precise, "logits/bias is float64, expected float32"),
-        (nothing_packed, "Expecting value"),
+        (nothing_packed, "packed arrays of 0 bytes"),
         (images_as_a_list, "[4, 4] images"),
         (no_images, "0 images"),
         (nan_loss, "training loss of nan"),
@@ -219,7 +219,7 @@ def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(tmp_path: Path, ch
         ({"counts": np.full((5, 4), np.nan)}, "no counts of four columns"),
         ({"counts": np.array([[2000, -976, 0, 0]] * 5)}, "not those of the 1024 pixels"),
         ({"counts": np.array([[1024, 1, 0, 0]] * 5)}, "not those of the 1024 pixels"),
-        ({"losses": np.full(5, np.inf)}, "one of losses for each image"),
+        ({"losses": np.full(5, np.inf)}, "its losses are not all numbers between 0 and 1e+06"),
         ({"losses": np.zeros(5, np.int64)}, "one of losses for each image"),
         ({"losses": np.zeros(4)}, "one of losses for each image"),
     ],
@@ -337,7 +337,11 @@ def test_rounds_jsonl_holds_every_field_of_the_contract(tmp_path: Path) -> None:
     assert [record["steps"] for record in records] == [0, *[2 * batches] * 3]
     weights = sum(array.nbytes for array in final(run, config).arrays.values())
     assert all(record["bytes_up"] == 3 * weights for record in records[1:])
-    assert all(set(h) == {"images", "train_loss", "val_dice"} for r in records[1:-1] for h in r["hospitals"].values())
+    assert all(
+        set(h) == {"images", "train_loss", "val_dice", "val_images"}
+        for r in records[1:-1]
+        for h in r["hospitals"].values()
+    )
     assert all("test_dice" in hospital for hospital in records[-1]["hospitals"].values())
 
 

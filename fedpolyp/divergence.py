@@ -1,0 +1,19 @@
+"""A training that diverged: what to change, and that going on with it cannot help."""
+
+from fedpolyp.config import Config
+from fedpolyp.errors import FedpolypError
+
+
+class Diverged(FedpolypError):
+    """Losses or weights are no finite numbers any more; a resume would compute the same again."""
+
+
+def diverged(what: str, config: Config) -> Diverged:
+    """The failure of which `what` says what was seen, with the likely causes in `config`."""
+    causes = [f"a learning rate that is too high (it was {config.training.learning_rate:g})"]
+    if config.model.normalization == "none":
+        causes.append("training without normalization (--normalization batch or group)")
+    return Diverged(
+        f"{what}; the likely cause is {', or '.join(causes)}. Going on with this run would compute the same again: "
+        "start a new one with other settings"
+    )
