@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import Error, Message, MetricRecord, RecordDict
@@ -39,10 +40,20 @@ class SitesGrid(Grid):
         self.sites = dict(enumerate(sites, 101))
         self.each_poll = each_poll
         self.polled = 0
+        self.looked = False  # who is connected, since it last looked for replies
         self.under_way: dict[str, tuple[Site, Message, int]] = {}  # with the poll at which it is answered
         self.lost: set[str] = set()  # messages that nobody will answer
 
+    def poll(self) -> None:
+        self.polled += 1
+        self.looked = False
+        self.each_poll(self.polled)
+
     def get_nodes(self) -> Iterable[Any]:
+        if self.looked:  # and had no message to look for
+            self.poll()
+        self.looked = True
+
         @dataclass
         class Node:
             node_id: int
@@ -62,8 +73,8 @@ class SitesGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        self.polled += 1
-        self.each_poll(self.polled)
+        if self.looked:  # the first of the messages that it looks for
+            self.poll()
         replies = []
         for known in message_ids:
             site, asked, due = self.under_way[known]
@@ -107,6 +118,33 @@ def ask(seats: Seats, *names: str, round: int = 1, notes: list[str] | None = Non
     replies = list(seats.send("train", orders, to_record({"w": np.zeros(3)}), note=note))
     assert [reply.hospital for reply in replies] == list(names)
     return {reply.hospital: reply for reply in replies}
+
+
+def test_a_reply_that_flower_cannot_read_is_that_sites_alone() -> None:
+    class Unreadable(SitesGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            found = super().pull_messages(message_ids)
+            if any(order_of(asked.content).hospital == "oslo" for asked in self.answered(found)):
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+            return found
+
+        def answered(self, found: Iterable[Message]) -> list[Message]:
+            ids = {reply.metadata.reply_to_message_id for reply in found}
+            return [asked for site in self.sites.values() for asked in site.taken if asked.metadata.message_id in ids]
+
+    grid = Unreadable(Site("oslo", [None]), Site("bergen", [None]))
+    replies = ask(seats_of(grid), "bergen", "oslo")
+    assert replies["oslo"].reason == "its reply cannot be read: UnicodeDecodeError"
+    assert replies["bergen"].content is not None
+
+
+def test_a_failure_of_the_coordinators_own_connection_blames_no_site() -> None:
+    class Down(SitesGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            raise httpx.ConnectError("refused")
+
+    with pytest.raises(httpx.ConnectError):
+        ask(seats_of(Down(Site("oslo", [None]))), "oslo")
 
 
 def test_a_site_that_disappears_in_a_round_is_asked_again_when_it_is_back() -> None:
