@@ -62,10 +62,8 @@ def _compared(analysis: Analysis, differences: list[Difference]) -> str:
 def sentence(difference: Difference) -> str:
     """What is, and what is not, distinguishable from noise in one difference."""
     one, other, found = name(difference.arm), name(difference.other), difference.last
-    verb, how = "is", ("better", "worse")
-    if not difference.of_methods:
-        one, other = f"{one} as trained here", f"{other} as trained here"
-        verb, how = "scores", ("higher", "lower")
+    verb, how = ("is", ("better", "worse")) if difference.of_methods else ("scores", ("higher", "lower"))
+    one = one if difference.of_methods else f"As trained here, {one}"
     numbers = f"{signed(found.value)} Dice, 95 % interval {signed(found.low)} to {signed(found.high)}"
     numbers += f", p {p_value(difference.p_adjusted)}"
     if difference.claimed:

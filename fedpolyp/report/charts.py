@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HOSPITALS_DRAWN = 12
 
 _NAME = 40  # characters of a hospital's name that are drawn
-_WIDTH = 5.2  # inches; a phone shows this at about its own size
+_WIDTH = 4.4  # inches; a phone shows this at about its own size
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,

@@ -99,7 +99,7 @@ def test_clear_differences_are_claimed_and_small_ones_are_not(whole: Analysis) -
     assert found["fedavg", "local"].claimed and found["fedavg", "local"].last.value > 0
     assert all(one.p <= one.p_adjusted <= 5 * one.p + 1e-12 for one in found.values())
     assert conclusions.sentence(found["local", "pooled"]).startswith(
-        "Local as trained here scores lower than Pooled as trained here: "
+        "As trained here, Local scores lower than Pooled: "
     )
 
 
