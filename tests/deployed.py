@@ -82,11 +82,11 @@ class Program:
 class Deployment(contextlib.ExitStack):
     """A coordinator and sites, each with drawn images of its own; all that was started ends with it."""
 
-    def __init__(self, folder: Path, sites: Sequence[str], images: int = 12) -> None:
+    def __init__(self, folder: Path, sites: Sequence[str], images: int = 12, host: str = "localhost") -> None:
         super().__init__()
         self.enter_context(pytest.MonkeyPatch.context()).setenv("PYTHONPATH", str(Path(__file__).parents[1]))
         self.sites, self.port, self.control = tuple(sites), free_port(), free_port()
-        self.folder = make_sites(folder / "deploy", images, sites, self.port)
+        self.folder = make_sites(folder / "deploy", images, sites, self.port, host)
         self.coordinator = self.folder / "coordinator"
         edit(self.coordinator / "coordinator.toml", "control_port = 18080", f"control_port = {self.control}")
         self.images = {site: self.folder / "images-of" / site for site in sites}

@@ -37,9 +37,11 @@ def draw_images(folder: Path, count: int, first: int = 0, size: int = 64) -> Pat
     return folder
 
 
-def make_sites(out: Path, images: int = 12, sites: Sequence[str] = SITES, port: int = 9443) -> Path:
-    """The folders of a federation on loopback, each site with images of its own."""
-    make_federation(out, "localhost", port, sites)
+def make_sites(
+    out: Path, images: int = 12, sites: Sequence[str] = SITES, port: int = 9443, host: str = "localhost"
+) -> Path:
+    """The folders of a federation on loopback, or with its coordinator at `host`, each site with images of its own."""
+    make_federation(out, host, port, sites)
     for number, site in enumerate(sites):
         folder = draw_images(out / "images-of" / site, images, number * images)
         file = out / site / "site.toml"

@@ -185,6 +185,30 @@ def test_a_run_that_lost_its_sites_goes_on_to_the_same_bits(
     assert equal(final(again, config).arrays, final(whole, config).arrays)
 
 
+def test_a_resumed_run_gets_the_trainings_whose_replies_were_lost(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, partition, grid = small
+    whole = run_at_sites(tmp_path / "whole", config, partition, grid)
+    for name in partition.hospitals:
+        shutil.rmtree(grid.deploy / name / "private" / "state")
+    answer = grid.client_app
+
+    def lose(message: Message, context: Context) -> Message:
+        reply = answer(message, context)
+        if order_of(message.content).round == 2 and message.metadata.message_type == "train":
+            raise ConnectionError("the link is cut")
+        return reply
+
+    grid.client_app = lose  # type: ignore[assignment]
+    with pytest.raises(FedpolypError, match="round 2 stopped"):
+        run_at_sites(tmp_path / "real", config, partition, grid)
+    grid.client_app = answer
+    monkeypatch.setattr("clients.work._trained", lambda *_: pytest.fail("it trained again"))
+    again = run_at_sites(tmp_path / "real", config, partition, grid)
+    assert equal(final(again, config).arrays, final(whole, config).arrays)
+
+
 def unwatched(tmp_path: Path, config: Config, partition: Partition, heldout: bool) -> RunFolder:
     """A run folder as 'site run' makes it."""
     nobody = {name: HospitalImages((), (), ()) for name in partition.hospitals}
