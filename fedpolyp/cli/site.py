@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from fedpolyp.cli.tables import ending, plain_table, round_table
 from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
+from fedpolyp.text import printable
 
 if TYPE_CHECKING:
     import subprocess
@@ -282,23 +284,25 @@ def log(
     from fedpolyp.sites import audit
 
     settings, console = SiteSettings.load(folder / "site.toml"), _console()
-    entries = list(audit.read(settings.audit))
+    newest: deque[audit.Entry] = deque(maxlen=last)
+    first_fault = None
+    for entry in audit.read(settings.audit):
+        newest.append(entry)
+        if entry.fault and first_fault is None:
+            first_fault = entry
     table = plain_table(None, "time", "what", "message", "round", "bytes", "sha256 of the arrays", numbers_from=99)
-    for entry in entries[-last:]:
-        said = entry.content
-        what = f"CHANGED: {entry.fault}" if entry.fault else str(said.get("event", ""))
-        message = " ".join(str(said[name]) for name in ("message", "set") if said.get(name))
-        detail = str(said.get("reason") or str(said.get("sha256", ""))[:16])
-        cells = (said.get("time", "")[:19], what, message, said.get("round", ""), said.get("bytes", ""), detail)
-        table.add_row(*map(str, cells))
+    for entry in newest:
+        said = {name: printable(value, 200) for name, value in entry.content.items() if value is not None}
+        what = f"CHANGED: {entry.fault}" if entry.fault else said.get("event", "")
+        message = " ".join(said[name] for name in ("message", "set") if said.get(name))
+        detail = said.get("reason") or said.get("sha256", "")[:16]
+        table.add_row(said.get("time", "")[:19], what, message, said.get("round", ""), said.get("bytes", ""), detail)
     console.print(table)
-    faults = [entry for entry in entries if entry.fault]
-    if faults:
-        first = faults[0]
-        raise FedpolypError(f"{settings.audit} was changed: line {first.number} was {first.fault}")
-    if entries:
+    if first_fault is not None:
+        raise FedpolypError(f"{settings.audit} was changed: line {first_fault.number} was {first_fault.fault}")
+    if newest:
         console.print(
-            f"{len(entries)} entries, none changed; the last is {entries[-1].content['hash']}", soft_wrap=True
+            f"{newest[-1].number} entries, none changed; the last is {newest[-1].content['hash']}", soft_wrap=True
         )
     else:
         console.print("no entries yet")

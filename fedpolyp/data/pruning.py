@@ -56,6 +56,16 @@ def prune(folder: Path, seconds: float) -> tuple[list[Found], list[Found]]:
     return removed, left
 
 
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove the stores in `folder` that no process has open, but for the `count` that were used last.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    for store in sorted(stores_in(folder), key=lambda store: store.used)[:-count]:
+        _remove(store.path)
+
+
 def total(stores: Sequence[Found]) -> int:
     """Their bytes together."""
     return sum(store.size for store in stores)

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fedpolyp.errors import FedpolypError
+from fedpolyp.files import open_regular
 
 _START = "0" * 64  # what the first entry follows
+_MOST_BYTES = 65536  # of an entry; those that this project writes are below 2 kB
+# What reading a line raises that somebody else has written: no JSON, no object, nested too deeply, a huge number.
+_NO_ENTRY = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -62,22 +66,28 @@ def read(log: Path) -> Iterator[Entry]:
 
     What was cut off at the end cannot be seen in the log itself: compare the last hash with one noted earlier.
 
+    It may be long, and whoever can write it may have written anything: it is read line by line.
+
     Raises:
         FedpolypError: it cannot be read.
     """
-    previous = _START
     try:
-        lines = log.read_bytes().splitlines()
+        with open_regular(log) as stream:
+            yield from _entries(iter(lambda: stream.readline(_MOST_BYTES), b""))
     except OSError as error:
         raise FedpolypError(f"cannot read the audit log {log}: {error.strerror}") from None
+
+
+def _entries(lines: Iterator[bytes]) -> Iterator[Entry]:
+    previous = _START
     for number, line in enumerate(lines, 1):
         try:
             content = json.loads(line)
-            said, follows = str(content["hash"]), content["previous"]
-        except (ValueError, KeyError, TypeError):
+            said, follows, found = str(content["hash"]), content["previous"], _hash(content)
+        except _NO_ENTRY:
             yield Entry(number, {}, "not an entry")
             continue
-        if _hash(content) != said:
+        if found != said:
             yield Entry(number, content, "changed after it was written")
         elif follows != previous:
             yield Entry(number, content, "does not follow the entry before it: entries are missing or in another order")
@@ -94,12 +104,12 @@ def _hash(content: Mapping[str, Any]) -> str:
 def _last_hash(descriptor: int, size: int, log: Path) -> str:
     if size == 0:
         return _START
-    tail = os.pread(descriptor, 65536, max(0, size - 65536))
+    tail = os.pread(descriptor, _MOST_BYTES, max(0, size - _MOST_BYTES))
     try:
         if not tail.endswith(b"\n"):
             raise ValueError("it has no end")
         return str(json.loads(tail.splitlines()[-1])["hash"])
-    except (ValueError, KeyError, TypeError):
+    except _NO_ENTRY:
         raise FedpolypError(
             f"the last line of the audit log {log} is damaged (a full disk, a power cut): look at it with 'fedpolyp "
             "site log', then move the log away; a new one begins by itself"

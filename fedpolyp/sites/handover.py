@@ -11,18 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedpolyp.errors import FedpolypError
-from fedpolyp.files import write_text
+from fedpolyp.files import read_bytes, write_text
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.settings import CoordinatorSettings
 
 # The coordinator's folder, in the environment of the SuperLink and so of what it starts.
 COORDINATOR = "FEDPOLYP_COORDINATOR"
+_MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 
 def name_at_sites(run: RunFolder) -> str:
     """By which real sites know `run`; it tells nothing of where it lies or what it is called."""
-    return hashlib.sha256((run.path / "environment.json").read_bytes()).hexdigest()[:32]
+    return hashlib.sha256(read_bytes(run.path / "environment.json", _MOST_BYTES)).hexdigest()[:32]
 
 
 def hand_over(run: RunFolder, coordinator: Path) -> str:
@@ -42,9 +43,12 @@ def handed_over(name: str) -> RunFolder:
     if coordinator is None:
         raise FedpolypError(f"{COORDINATOR} is not set: runs at sites need the SuperLink of 'fedpolyp site serve'")
     file = _file(Path(coordinator), name)
-    if not _NAME.fullmatch(name) or not file.is_file():
-        raise FedpolypError(f"no run was handed over as '{name}': 'fedpolyp site run' starts runs at sites")
-    return RunFolder(Path(file.read_text(encoding="utf-8")))
+    try:
+        if _NAME.fullmatch(name):
+            return RunFolder(Path(read_bytes(file, _MOST_BYTES).decode()))
+    except (OSError, UnicodeDecodeError):
+        pass
+    raise FedpolypError(f"no run was handed over as '{name}': 'fedpolyp site run' starts runs at sites")
 
 
 def registered_images() -> Mapping[str, int]:

@@ -1,16 +1,20 @@
 """A site's own images: ingested into its own folder, and dealt to its three sets."""
 
+from contextlib import suppress
+
 from pydantic import TypeAdapter
 
 from fedpolyp.data.hospitals import HospitalImages, split
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.masks import MaskSettings
+from fedpolyp.data.pruning import keep_newest
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import read_json
 from fedpolyp.sites.settings import SiteSettings
 
 _LISTS = TypeAdapter(HospitalImages)
+_STORES = 3  # that are kept beside those that are open
 _LISTS_BYTES = 64 * 1024**2
 
 
@@ -25,6 +29,8 @@ def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalI
         raise UsageError("site.toml names no folder of images ('data')")
     masks = MaskSettings.of(settings.masks, settings.lesion_values)
     store = ingest(settings.images, image_size, settings.stores, masks)
+    with suppress(OSError):  # a coordinator may ask for another size in each order
+        keep_newest(settings.stores, _STORES)
     wanted = settings.split
     if not wanted.file:
         return store, split(store.records, wanted.val, wanted.test, wanted.seed)

@@ -1,5 +1,6 @@
 """`fedpolyp site`: what it makes, prints and refuses, without Flower's programs."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -173,6 +174,20 @@ def test_the_log_shows_its_entries_and_that_one_was_changed(deploy: Path) -> Non
     log.write_bytes(log.read_bytes().replace(b'"bytes": 17', b'"bytes": 18', 1))
     with pytest.raises(FedpolypError, match="line 1 was changed after it was written"):
         fedpolyp("log", "--folder", str(deploy / "oslo"))
+
+
+def test_whatever_the_log_holds_is_shown_without_steering_the_terminal(deploy: Path) -> None:
+    log = deploy / "oslo" / "private" / "audit.jsonl"
+    values: list[object] = [1764106621.5, None, ["\x1b[2J"], {"a": {}}, True, "\x1b]0;title\x07"]
+    for value in values:
+        audit.append(log, "asked", {"message": value, "round": value, "bytes": value, "sha256": value, "reason": value})
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()]
+    for entry, value in zip(lines, values, strict=True):
+        entry["time"] = entry["event"] = value
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    outcome = CliRunner().invoke(app, ["site", "log", "--folder", str(deploy / "oslo")])
+    assert isinstance(outcome.exception, FedpolypError) and "line 1 was changed" in str(outcome.exception)
+    assert "\x1b" not in outcome.output and "1764106621.5" in outcome.output
 
 
 def test_the_authority_may_lie_elsewhere_when_the_certificate_is_renewed(deploy: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The audit log grows at its end, and shows what was done to it elsewhere."""
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -70,3 +71,33 @@ def test_an_entry_that_the_disk_refuses_leaves_no_trace(log: Path, monkeypatch: 
     with pytest.raises(OSError, match="No space left"):
         audit.append(log, "asked", {})
     assert log.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[1]",
+        b"7",
+        b'"text"',
+        b"null",
+        b"[" * 100_000,
+        b'{"hash": ' * 20_000,
+        b'{"hash": ' + b"9" * 5000 + b"}",
+        b"\xff\xfe",
+        b"x" * 200_000,
+        b"",
+    ],
+    ids=["list", "number", "text", "null", "deep", "deep objects", "huge", "no text", "long", "empty"],
+)
+def test_a_line_of_anything_is_told_and_ends_nothing(log: Path, line: bytes) -> None:
+    with log.open("ab") as stream:
+        stream.write(line + b"\n")
+    assert {(number >= 5, fault) for number, fault in faults(log)} == {(True, "not an entry")}
+    with pytest.raises(FedpolypError, match="the last line of the audit log .* is damaged"):
+        audit.append(log, "asked", {})
+
+
+def test_a_log_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "audit.jsonl")
+    with pytest.raises(FedpolypError, match="cannot read the audit log .*: not a regular file"):
+        list(audit.read(tmp_path / "audit.jsonl"))
