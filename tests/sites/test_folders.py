@@ -89,15 +89,14 @@ def test_a_coordinator_known_by_an_address_has_no_recipe_for_a_container(tmp_pat
     assert "compose.yaml" not in (tmp_path / "by-address" / "oslo" / "IT.md").read_text()
 
 
-def compose() -> list[str] | None:
-    """How Compose is called here; None where it is not."""
+def compose() -> list[str]:
+    """How Compose is called here."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
             return command
-    return None
+    pytest.fail("there is no Docker Compose: scripts/system-packages installs it")
 
 
-@pytest.mark.skipif(compose() is None, reason="there is no Docker Compose")
 @pytest.mark.parametrize(
     ("party", "needed"),
     [
@@ -108,7 +107,7 @@ def compose() -> list[str] | None:
 def test_compose_accepts_the_recipe_and_asks_for_what_it_needs(
     deploy: Path, monkeypatch: pytest.MonkeyPatch, party: str, needed: list[str]
 ) -> None:
-    command = [*(compose() or ()), "--file", str(deploy / party / "compose.yaml"), "config"]
+    command = [*compose(), "--file", str(deploy / party / "compose.yaml"), "config"]
     for name in needed:
         said = subprocess.run(command, capture_output=True, text=True)
         assert said.returncode != 0
