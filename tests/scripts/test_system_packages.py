@@ -9,16 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ALL = [
-    "libgl1",
-    "libglib2.0-0",
-    "nginx-light",
-    "libnginx-mod-stream",
-    "chromium",
-    "iproute2",
-    "systemd",
-    "docker-compose",
-]
+RUN = ["libgl1", "libglib2.0-0", "nginx-light", "libnginx-mod-stream"]
+ALL = [*RUN, "chromium", "iproute2", "systemd", "docker-compose"]
 
 
 @pytest.fixture
