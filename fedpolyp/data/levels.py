@@ -51,7 +51,7 @@ class Histogram:
     @property
     def exact(self) -> bool:
         """Whether the mask was saved without loss, so that each of its values means something."""
-        return not self.lossy and (len(self.values) <= FEW or bool(np.mean(self.solid > 0) >= 0.9))
+        return not self.lossy and len(self.values) <= FEW
 
     @property
     def levels(self) -> NDArray[np.int64]:
@@ -67,6 +67,10 @@ class Histogram:
         """Whether it has many grey levels, as a photograph."""
         if self.exact:
             return False
+        levels, noise = self.levels, _noise(self.values)
+        ends = np.flatnonzero(np.diff(levels) > noise) + 1
+        if len(ends) >= FEW or any(len(run) and run[-1] - run[0] > 2 * noise for run in np.split(levels, ends)):
+            return True  # a slow gradient is solid, but has no levels
         return bool(self.counts[far(self.values, self.levels)].sum() > _OF_MANY * self.counts.sum())
 
     def pixels(self, low: int, high: int) -> int:
@@ -116,8 +120,15 @@ def decide(masks: Sequence[Histogram], depth: int, given: Sequence[int] = ()) ->
     return Levels(tuple(levels.tolist()), tuple((levels > highest).tolist()), depth)
 
 
-def brightest_half(masks: Sequence[Histogram], depth: int) -> Levels:
-    """Two levels, 0 and the highest there is, whatever lies between: lesion is what is above their middle."""
+def guess(masks: Sequence[Histogram], depth: int) -> Levels:
+    """What is likeliest where `decide` cannot tell: the lowest level is background, all others are lesion.
+
+    Where there are no levels, as in photographs, what is brighter than half of the brightest is lesion; where there is
+    one, all of it is.
+    """
+    levels = _found([mask for mask in masks if not mask.many])
+    if len(levels) > 1:
+        return Levels(tuple(levels.tolist()), (False, *(True for _ in levels[1:])), depth)
     top = max((int(mask.values[-1]) for mask in masks), default=0)
     if depth == 8 and top >= _DIM:
         top = 255
@@ -126,12 +137,15 @@ def brightest_half(masks: Sequence[Histogram], depth: int) -> Levels:
 
 def far(values: NDArray[np.int64], levels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of `values` are farther than noise reaches from every one of `levels`."""
-    noise = NOISE if len(values) == 0 or values.max() <= 255 else NOISE * 257
     if len(levels) == 0:
         return np.ones(len(values), bool)
     right = np.searchsorted(levels, values).clip(max=len(levels) - 1)
     left = (right - 1).clip(min=0)
-    return np.minimum(abs(levels[left] - values), abs(levels[right] - values)) > noise
+    return np.minimum(abs(levels[left] - values), abs(levels[right] - values)) > _noise(values)
+
+
+def _noise(values: NDArray[np.int64]) -> int:
+    return NOISE if len(values) == 0 or values[-1] <= 255 else 257 * NOISE
 
 
 def spans(values: Sequence[int]) -> str:
@@ -171,10 +185,10 @@ def _highest_noise(levels: NDArray[np.int64], masks: Sequence[Histogram], depth:
         return 0
     if levels[0] > 0 and high[0] >= 255 - NOISE:
         return NOISE  # no 0 beside them: they are the background
-    both = [mask for mask in masks if mask.values[-1] > NOISE]
+    both = [mask for mask in masks if mask.exact and mask.values[-1] > NOISE]
     dark = sum(mask.pixels(1, NOISE) for mask in both)
     bright = sum(mask.pixels(NOISE + 1, 255) for mask in both)
-    if dark < _ALIKE * bright:
+    if len(low) == 0 or dark < _ALIKE * bright:
         return NOISE
     if len(low) + len(high) >= high[-1] / 2:  # 1, 2, 3 and so on: instances
         return 0

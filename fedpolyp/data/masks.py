@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.config import AS_THEY_ARE, DataConfig
-from fedpolyp.data.levels import NOISE, Histogram, Levels, Undecided, brightest_half, decide, far, spans
+from fedpolyp.data.levels import NOISE, Histogram, Levels, Undecided, decide, far, guess, spans
 from fedpolyp.data.reading import Picture
 
 _OPAQUE = 128  # of 255
@@ -120,9 +120,9 @@ class MaskRule:
             try:
                 levels[depth] = decide(usable, depth, settings.values)
             except Undecided as error:
-                undecided, levels[depth] = str(error), brightest_half(usable, depth)
+                undecided, levels[depth] = str(error), guess(everyone, depth)
             if not usable and not settings.values:
-                levels[depth] = brightest_half(everyone, depth)
+                levels[depth] = guess(everyone, depth)
         return cls(by_index, by_alpha, levels, settings.colours, undecided, rule.given)
 
     def reading(self, readings: Sequence[Reading] | Mapping[Reading, object]) -> Reading:

@@ -100,7 +100,7 @@ def decode_mask(file: str, content: bytes) -> Picture:
         Unusable: it cannot be decoded, has too many pixels, or pixels of another type.
     """
     header, orientation = _header(file, content)
-    lossy = header.format == "JPEG" or header.info.get("compression") == "jpeg"
+    lossy = header.format in ("JPEG", "MPO") or header.info.get("compression") == "jpeg"
     if header.mode in _WITHOUT_OPENCV:
         return _pillow(file, header, orientation)
     pixels = _opencv(file, content, cv2.IMREAD_UNCHANGED)

@@ -117,11 +117,20 @@ def test_every_kind_of_mask_has_its_lesion_to_the_pixel_and_says_its_rule(tmp_pa
     assert Store.open(store.path).report.notes == store.report.notes
 
 
-def test_thirty_instances_in_one_mask_are_all_lesion(tmp_path: Path) -> None:
-    grid = np.kron(np.arange(1, 97, dtype=np.uint8).reshape(8, 12), np.ones((12, 10), np.uint8))[:HEIGHT, :120]
-    numbered = [np.where(one, np.pad(grid, ((0, 0), (0, 8)), constant_values=96), 0).astype(np.uint8) for one in SHAPES]
-    store = made(tmp_path, numbered)
+def test_a_dozen_instances_in_one_mask_are_all_lesion(tmp_path: Path) -> None:
+    columns = np.arange(WIDTH, dtype=np.uint16)[None] // 11
+    store = made(tmp_path, [one * (100 * columns + 3) for one in SHAPES])
     assert np.array_equal(store.masks, RIGHT)
+
+
+@pytest.mark.parametrize("quality", [15, 50, 75, 95])
+def test_jpeg_of_any_quality_is_no_photograph(tmp_path: Path, quality: int) -> None:
+    def saved(mask: Mask) -> bytes:
+        return cv2.imencode(".jpg", mask, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+    store = made(tmp_path, [saved(255 * one) for one in SHAPES])
+    assert store.report.rejected == ()
+    assert (store.masks != RIGHT).mean() < 0.002
 
 
 def test_jpeg_leaves_noise_that_changes_no_lesion(tmp_path: Path) -> None:

@@ -78,6 +78,18 @@ def border_of_255(number: int) -> tuple[bytes, bytes]:
     return encoded(picture(number)), encoded(mask)
 
 
+def heatmaps(number: int) -> tuple[bytes, bytes]:
+    x = np.linspace(-1, 1, 1024)
+    heat = 255 * np.exp(-((x[:, None] - 0.1 * number) ** 2 + x[None] ** 2) * 3)
+    return encoded(picture(number, 1024, 1024)), encoded(heat.astype(np.uint8))
+
+
+def faint_heatmaps(number: int) -> tuple[bytes, bytes]:
+    x = np.linspace(-1, 1, 1024)
+    heat = 40 * np.exp(-((x[:, None] - 0.1 * number) ** 2 + x[None] ** 2) * 3)
+    return encoded(picture(number, 1024, 1024)), encoded(heat.astype(np.uint8))
+
+
 def two_kinds(number: int) -> tuple[bytes, bytes]:
     return encoded(picture(number)), encoded(shape(number) * np.uint8(255 if number % 2 else 1))
 
@@ -94,6 +106,8 @@ WRONG: list[tuple[Files, str]] = [
     (masks_twice_in_other_formats, r"6 of 6 show the same as their images"),
     (exchanged, r"6 of 6 have many .* their images look like masks: images/ and masks/ may be exchanged"),
     (exchanged_jpeg, r"6 of 6 have many .* their images look like masks: images/ and masks/ may be exchanged"),
+    (heatmaps, r"6 of 6 have many grey levels or colours"),
+    (faint_heatmaps, r"6 of 6 have many grey levels or colours"),
     (one_all_lesion, r"in 1 of 6 every pixel is lesion \(first: masks/2\.png\)"),
     (all_lesion, r"they have no background: no value of 0, but 255"),
     (no_background, r"they have no background: no value of 0, but 1, 2"),
@@ -128,6 +142,10 @@ def test_masks_that_are_meant_so_are_taken_as_they_are(tmp_path: Path, files: Fi
     assert store.report.used >= COUNT // 2
     if files in (inverted, inverted_palette):
         assert np.mean(store.masks) > 0.85
+    if files is no_background:
+        assert np.mean(store.masks) < 0.15
+    if files is border_of_255:
+        assert 0.1 < np.mean(store.masks) < 0.25  # the shape and the border
 
 
 def test_a_large_lesion_here_and_there_is_plausible(tmp_path: Path) -> None:
