@@ -48,12 +48,12 @@ class Histogram:
         values = np.flatnonzero(counts)
         return cls(values, counts[values], solid[values], lossy)
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         """Whether the mask was saved without loss, so that each of its values means something."""
         return not self.lossy and len(self.values) <= FEW
 
-    @property
+    @cached_property
     def levels(self) -> NDArray[np.int64]:
         """The values that cover areas."""
         if self.exact:
@@ -62,7 +62,7 @@ class Histogram:
         least = np.where(self.values == 0, 1, max(1, _AREA * self.counts[self.values > 0].sum()))
         return self.values[self.solid >= least]
 
-    @property
+    @cached_property
     def many(self) -> bool:
         """Whether it has many grey levels, as a photograph."""
         if self.exact:
