@@ -71,6 +71,12 @@ class DataConfig(Section):
     phantom_images: int = Field(320, ge=20, le=100_000, description="how many frames the phantom draws")
     phantom_looks: int = Field(5, ge=1, le=1000, description="how many scope-and-lamp looks the phantom's frames have")
 
+    @model_validator(mode="after")
+    def _written(self) -> "DataConfig":
+        if any("\ud800" <= char <= "\udfff" for char in self.source):  # so Python reads a name that is no UTF-8
+            raise ValueError(f"data.source must be a path in UTF-8, which a config can name; got {self.source!r}")
+        return self
+
 
 class HospitalsConfig(Section):
     """How the images that are not held out are dealt to hospitals."""

@@ -18,7 +18,7 @@ from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings, Summary, brighte
 from fedpolyp.data.orientation import Undecidable, lying_alike
 from fedpolyp.data.pairs import PARTS, WANTED, Listing, Pair, list_pairs
 from fedpolyp.data.plausibility import Shown, check_lesions, check_values
-from fedpolyp.data.reading import Picture, Unusable, decode_image, decode_mask, read, silent_decoders
+from fedpolyp.data.reading import Picture, Unusable, decode_image, decode_mask, look, read, room_for, silent_decoders
 from fedpolyp.data.store import (
     ImageRecord,
     IngestReport,
@@ -128,7 +128,9 @@ def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -
 
 
 def _summarise(folder: Path, pair: Pair) -> Summary:
-    return Summary.of(decode_mask(pair.mask, read(folder, pair.mask)))
+    header = look(pair.mask, read(folder, pair.mask))
+    with room_for(header):
+        return Summary.of(decode_mask(header))
 
 
 def _load(
@@ -140,21 +142,22 @@ def _load(
     mask_row: NDArray[np.uint8],
 ) -> _Row:
     """Fills one row of the store's arrays."""
-    image_bytes, mask_bytes = read(folder, pair.image), read(folder, pair.mask)
-    image, mask = decode_image(pair.image, image_bytes), decode_mask(pair.mask, mask_bytes)
-    try:
-        pixels, lesion = lying_alike(image, Picture(rule.lesion(summary, mask), mask.orientation))
-    except Undecidable as error:
-        raise Unusable(pair.mask, str(error)) from None
     side = mask_row.shape[0]
-    image_row[:] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-    mask_row[:] = cv2.resize(lesion, (side, side), interpolation=cv2.INTER_AREA) >= 128
+    image_file, mask_file = (look(file, read(folder, file)) for file in (pair.image, pair.mask))
+    with room_for(image_file, mask_file):
+        mask = decode_mask(mask_file)
+        mask = Picture(rule.lesion(summary, mask), mask.orientation)
+        try:
+            pixels, lesion = lying_alike(decode_image(image_file), mask)
+        except Undecidable as error:
+            raise Unusable(pair.mask, str(error)) from None
+        image_row[:] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+        mask_row[:] = cv2.resize(lesion, (side, side), interpolation=cv2.INTER_AREA) >= 128
+        (height, width), count = lesion.shape, np.count_nonzero(lesion)
     if not mask_row.any():
-        count = np.count_nonzero(lesion)
         too_small = f"the lesion is too small: of its {count} pixels none is left at {side}x{side}"
         raise Unusable(pair.mask, too_small if count else "no lesion: no pixel has one of the colours given")
     difference = cv2.absdiff(brightest(image_row), 255 * mask_row)
-    height, width = pixels.shape[:2]
     record = ImageRecord(
         id=pair.stem,
         source=printable(folder.name),
@@ -164,10 +167,10 @@ def _load(
         lesion_fraction=float(mask_row.mean()),
         tone=colour_tone(image_row),
         group=-1,
-        sha256=hashlib.sha256(image_bytes + mask_bytes).hexdigest(),
+        sha256=hashlib.sha256(image_file.content + mask_file.content).hexdigest(),
     )
-    shown = Shown(pair.mask, float(np.count_nonzero(lesion) / lesion.size), float(difference.mean()) < _SAME)
-    return _Row(record, shown, image.orientation > 1 or mask.orientation > 1)
+    shown = Shown(pair.mask, count / (height * width), float(difference.mean()) < _SAME)
+    return _Row(record, shown, image_file.orientation > 1 or mask_file.orientation > 1)
 
 
 def _notes(rule: MaskRule, rows: Sequence[_Row]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fedpolyp.data.masks import MaskRule, Summary
 from fedpolyp.data.pairs import Pair
-from fedpolyp.data.reading import Unusable, decode_mask, read
+from fedpolyp.data.reading import Unusable, decode_mask, look, read
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
@@ -79,7 +79,7 @@ def _hint(folder: Path, photographs: Sequence[Pair]) -> str:
         with suppress(Unusable):
             image = read(folder, pair.image)
             copies += image == read(folder, pair.mask)
-            summary = Summary.of(decode_mask(pair.image, image))
+            summary = Summary.of(decode_mask(look(pair.image, image)))
             masks += not any(histogram.many for histogram in summary.histograms.values())
     if 2 * copies > len(seen):
         return ", and are the same files as their images"

@@ -9,9 +9,10 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -22,10 +23,12 @@ from PIL import Image
 from fedpolyp.data.store import Rejection
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
-MAX_BYTES = 300_000_000  # of a file; the most pixels, uncompressed, with four channels of 16 bits
+MAX_BYTES = 100_000_000  # of a file; a frame of 4K video takes 66 million, uncompressed with four channels of 16 bits
 MAX_PIXELS = 36_000_000  # of an image, a little more than a frame of 8K video
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
-_ORIENTATION = 274  # EXIF's and TIFF's number for it
+_ORIENTATION, _TILE = 274, (322, 323)  # TIFF's numbers of tags; EXIF has the first, too
+_SMALL = 9_000_000  # pixels, a little more than a frame of 4K video
+_LARGE = Lock()
 _DAMAGED = "cannot be decoded: damaged, or not the format its name says"
 _WITHOUT_OPENCV = ("P", "PA", "LA")  # of which it loses the indices of the palette or the alpha channel
 
@@ -82,31 +85,75 @@ def read(folder: Path, file: str) -> bytes:
     return content
 
 
-def decode_image(file: str, content: bytes) -> Picture:
+@dataclass(frozen=True)
+class Header:
+    """A file of which only the header was looked at."""
+
+    file: str
+    content: bytes
+    image: Image.Image  # whose pixels are still to be decoded
+    orientation: int  # EXIF's, 1 to 8
+
+    @property
+    def pixels(self) -> int:
+        """How many there are to decode."""
+        return self.image.width * self.image.height
+
+
+def look(file: str, content: bytes) -> Header:
+    """The header of the picture in `file`, of which `content` was read.
+
+    Raises:
+        Unusable: it is damaged, or there are too many pixels.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        width, height = image.size
+        # Pillow's own getexif decodes a PNG to look behind its pixels.
+        orientation = int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+        if image.format == "TIFF":
+            tiles = [image.tag_v2.get(tag, 0) for tag in _TILE]  # type: ignore[attr-defined]
+            width, height = max(width, int(tiles[0])), max(height, int(tiles[1]))
+    except Image.DecompressionBombError:
+        raise Unusable(file, f"too many pixels; at most {MAX_PIXELS:,} are decoded") from None
+    except Exception:  # what a damaged header may raise is not told anywhere
+        raise Unusable(file, _DAMAGED) from None
+    if width * height > MAX_PIXELS:
+        raise Unusable(file, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
+    return Header(file, content, image, orientation if 1 <= orientation <= 8 else 1)
+
+
+@contextmanager
+def room_for(*headers: Header) -> Iterator[None]:
+    """A block in which to decode these pictures: small ones beside others, of large ones one pair at a time."""
+    with _LARGE if max(header.pixels for header in headers) > _SMALL else nullcontext():
+        yield
+
+
+def decode_image(header: Header) -> Picture:
     """A picture of 8-bit RGB, whatever was stored.
 
     Raises:
-        Unusable: it cannot be decoded or has too many pixels.
+        Unusable: it cannot be decoded.
     """
-    header, orientation = _header(file, content)
-    pixels = _opencv(file, content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    return Picture(_as_stored(pixels, header, orientation), orientation)
+    pixels = _opencv(header, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    return Picture(_as_stored(pixels, header), header.orientation)
 
 
-def decode_mask(file: str, content: bytes) -> Picture:
+def decode_mask(header: Header) -> Picture:
     """A picture as it was stored: 8 or 16 bits, grey or colour, with its alpha channel, or indices of a palette.
 
     Raises:
-        Unusable: it cannot be decoded, has too many pixels, or pixels of another type.
+        Unusable: it cannot be decoded, or has pixels of another type.
     """
-    header, orientation = _header(file, content)
-    lossy = header.format in ("JPEG", "MPO") or header.info.get("compression") == "jpeg"
-    if header.mode in _WITHOUT_OPENCV:
-        return _pillow(file, header, orientation)
-    pixels = _opencv(file, content, cv2.IMREAD_UNCHANGED)
+    image = header.image
+    lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
+    if image.mode in _WITHOUT_OPENCV:
+        return _pillow(header)
+    pixels = _opencv(header, cv2.IMREAD_UNCHANGED)
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    return Picture(_as_stored(pixels, header, orientation), orientation, lossy=lossy)
+    return Picture(_as_stored(pixels, header), header.orientation, lossy=lossy)
 
 
 @contextmanager
@@ -126,56 +173,37 @@ def silent_decoders() -> Iterator[None]:
         os.close(kept)
 
 
-def _header(file: str, content: bytes) -> tuple[Image.Image, int]:
-    """The picture with its pixels still to be decoded, and its orientation."""
+def _opencv(header: Header, flags: int) -> NDArray[Any]:
     try:
-        header = Image.open(io.BytesIO(content), formats=_FORMATS)
-        width, height = header.size
-        # Pillow's own getexif decodes a PNG to look behind its pixels.
-        orientation = int(Image.Image.getexif(header).get(_ORIENTATION, 1))
-        if header.format == "TIFF":
-            tiles = [header.tag_v2.get(tag, 0) for tag in (322, 323)]  # type: ignore[attr-defined]
-            width, height = max(width, int(tiles[0])), max(height, int(tiles[1]))
-    except Image.DecompressionBombError:
-        raise Unusable(file, f"too many pixels; at most {MAX_PIXELS:,} are decoded") from None
-    except Exception:  # what a damaged header may raise is not told anywhere
-        raise Unusable(file, _DAMAGED) from None
-    if width * height > MAX_PIXELS:
-        raise Unusable(file, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
-    return header, orientation if 1 <= orientation <= 8 else 1
-
-
-def _opencv(file: str, content: bytes, flags: int) -> NDArray[Any]:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(header.content, np.uint8), flags)
     except (cv2.error, MemoryError):  # for most damage the answer is None
         pixels = None
     if pixels is None:
-        raise Unusable(file, _DAMAGED)
+        raise Unusable(header.file, _DAMAGED)
     if pixels.dtype not in (np.uint8, np.uint16) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
-        raise Unusable(file, f"its pixels are {pixels.dtype}; 8 or 16 bits are read, grey or in colour")
+        raise Unusable(header.file, f"its pixels are {pixels.dtype}; 8 or 16 bits are read, grey or in colour")
     return pixels
 
 
-def _as_stored(pixels: NDArray[Any], header: Image.Image, orientation: int) -> NDArray[Any]:
-    """OpenCV turns what is in a TIFF as its tag says, asked or not."""
-    return turned_back(pixels, orientation) if header.format == "TIFF" else pixels
-
-
-def _pillow(file: str, header: Image.Image, orientation: int) -> Picture:
+def _pillow(header: Header) -> Picture:
+    image = header.image
     try:
         palette = None
-        if header.mode == "P":
-            colours = np.array(header.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        if image.mode == "P":
+            colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
             palette = np.zeros((256, 3), np.uint8)
             palette[: len(colours)] = colours
-            pixels = np.array(header)
+            pixels = np.array(image)
         else:
-            pixels = np.array(header.convert("RGBA"))
+            pixels = np.array(image.convert("RGBA"))
     except Exception:  # as for the header
-        raise Unusable(file, _DAMAGED) from None
-    # Pillow turns a TIFF, too, while it decodes it.
-    return Picture(turned_back(pixels, orientation) if header.format == "TIFF" else pixels, orientation, palette)
+        raise Unusable(header.file, _DAMAGED) from None
+    return Picture(_as_stored(pixels, header), header.orientation, palette)
+
+
+def _as_stored(pixels: NDArray[Any], header: Header) -> NDArray[Any]:
+    """OpenCV and Pillow turn what is in a TIFF as its tag says, asked or not."""
+    return turned_back(pixels, header.orientation) if header.image.format == "TIFF" else pixels
 
 
 def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """Every command that reads a folder stops where its masks look wrong, and all take the same words for what is meant."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -90,6 +91,17 @@ def test_a_mistake_in_the_options_is_answered_in_one_line(
     assert called(monkeypatch, "data", "ingest", str(inverted), *SMALL, option, value) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_masks(tmp_path / os.fsdecode(b"caf\xe9"), inverted=False)
+    monkeypatch.chdir(tmp_path)
+    assert called(monkeypatch, "simulate", "--data", str(folder), *SMALL) == 2
+    assert "data.source must be a path in UTF-8" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert called(monkeypatch, "data", "ingest", str(folder), *SMALL) == 0
 
 
 @pytest.mark.parametrize("written", ['"1, 2"', "[1, 2]", '["1", "2"]'])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fedpolyp.data.ingest import ingest
-from fedpolyp.data.reading import decode_image, decode_mask, turned, turned_back
+from fedpolyp.data.reading import decode_image, decode_mask, look, turned, turned_back
 from fedpolyp.data.store import Store
 from tests.picture_folders import picture, shape, with_orientation, write_pair
 
@@ -47,7 +47,7 @@ def test_pixels_are_read_as_stored_and_turned_as_pillow_turns_them(format: str, 
         tagged.getexif()[274] = orientation
         expected = np.asarray(ImageOps.exif_transpose(tagged))
     for decode in (decode_image, decode_mask):
-        read = decode("a", content)
+        read = decode(look("a", content))
         assert read.orientation == orientation
         assert np.abs(read.pixels.astype(int) - IMAGE).mean() < 3
         upright = turned(read.pixels, orientation)

@@ -4,9 +4,11 @@ import os
 import resource
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from fedpolyp.data import reading
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.pairs import list_pairs
-from fedpolyp.data.reading import Unusable, decode_image, decode_mask, read
+from fedpolyp.data.reading import Unusable, decode_image, decode_mask, look, read
 from fedpolyp.data.store import Rejection, Store
 from fedpolyp.errors import UsageError
 from tests.picture_folders import encoded, picture, write_pair
@@ -104,8 +106,8 @@ ENTRIES: list[tuple[Callable[[Path], None], str]] = [
     (named_pipe, "a named pipe, not a regular file"),
     (socket_file, "a socket, not a regular file"),
     (link_to_device, "a device, not a regular file"),
-    (terabyte, "1,000,000 MB large; at most 300 are read"),
-    (link_to_terabytes, "1,000,000 MB large; at most 300 are read"),
+    (terabyte, "1,000,000 MB large; at most 100 are read"),
+    (link_to_terabytes, "1,000,000 MB large; at most 100 are read"),
     (link_to_itself, "cannot be read: Too many levels of symbolic links"),
     (link_to_nowhere, "cannot be read: No such file or directory"),
     (bomb, "pixels; at most 36,000,000 are decoded"),
@@ -244,9 +246,27 @@ def test_the_header_is_read_before_the_pixels(monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("decoded")
 
     monkeypatch.setattr(reading.cv2, "imdecode", decoded)
-    for decode in (decode_image, decode_mask):
-        with pytest.raises(Unusable, match="6001x6001 pixels"):
-            decode("a.png", png_bomb(6001))
+    with pytest.raises(Unusable, match="6001x6001 pixels"):
+        look("a.png", png_bomb(6001))
+
+
+def test_large_pictures_are_decoded_one_pair_at_a_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, most, real = 0, [0], reading.cv2.imdecode
+
+    def counting(*arguments: Any) -> Any:
+        nonlocal at_once
+        at_once += 1
+        most.append(at_once)
+        time.sleep(0.01)
+        at_once -= 1
+        return real(*arguments)
+
+    monkeypatch.setattr(reading.cv2, "imdecode", counting)
+    monkeypatch.setattr(reading, "_SMALL", 96 * 128 - 1)
+    assert len(ingest(folder, 32, tmp_path / "stores").records) == 4
+    assert max(most) == 1
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
@@ -255,7 +275,7 @@ def test_files_cut_short_are_unusable(suffix: str, share: float) -> None:
     content = encoded(picture(), suffix)
     for decode in (decode_image, decode_mask):
         with reading.silent_decoders(), pytest.raises(Unusable, match="cannot be decoded"):
-            decode("a", content[: int(len(content) * share)])
+            decode(look("a", content[: int(len(content) * share)]))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
@@ -267,6 +287,6 @@ def test_spoilt_bytes_raise_nothing_but_unusable(suffix: str) -> None:
             spoilt[rng.integers(0, min(300, len(spoilt)), 4)] = rng.integers(0, 256, 4)
             for decode in (decode_image, decode_mask):
                 try:
-                    decode("a", spoilt.tobytes())
+                    decode(look("a", spoilt.tobytes()))
                 except Unusable:
                     continue
