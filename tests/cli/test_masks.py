@@ -10,7 +10,6 @@ import pytest
 from fedpolyp import cli
 from fedpolyp.config import load, to_toml
 from fedpolyp.sites import check
-from fedpolyp.sites.connection import Connection
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import SiteSettings
 from tests.picture_folders import encoded, picture, shape, write_pair
@@ -117,7 +116,11 @@ def test_a_config_may_name_values_as_a_text_or_a_list(written: str, tmp_path: Pa
 @pytest.fixture
 def site(inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A site's folder, with the settings as 'site init' wrote them."""
-    monkeypatch.setattr(check, "connect", lambda settings: Connection(300.0, 0.0))
+
+    def connect(settings: SiteSettings) -> None:
+        raise ConnectionError("nobody is there")
+
+    monkeypatch.setattr(check, "connect", connect)
     folder = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
     file = folder / "site.toml"
     lines = [f'data = "{inverted}"' if line.startswith("data = ") else line for line in file.read_text().splitlines()]
