@@ -17,6 +17,7 @@ from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 
 PHANTOM = "phantom"
+NAMED_WEIGHTS = ("imagenet", "random")  # any other `model.encoder_weights` is a file
 _PROBLEMS, _SHOWN = 5, 200  # of a file that is wrong all over
 CHECKED: Final = "checked"
 AS_THEY_ARE: Final = "as-they-are"
@@ -96,12 +97,40 @@ class HospitalsConfig(Section):
 class ModelConfig(Section):
     """The U-Net."""
 
-    base_filters: int = Field(16, ge=1, le=256, description="filters of the first encoder block, doubled at each level")
-    normalization: Literal["batch", "group", "none"] = Field("batch", description="after each convolution")
+    encoder: Literal["plain", "efficientnet-lite0", "mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2"] = Field(
+        "plain",
+        description="the U-Net's encoder: plain, or one with ImageNet weights: efficientnet-lite0, mobilenet-v2, "
+        "efficientnet-v2-b0, resnet50-v2",
+    )
+    encoder_weights: str = Field(
+        "imagenet",
+        description="what that encoder begins with: imagenet, random, or a file in Keras's format (not for "
+        "efficientnet-lite0); plain is always random",
+    )
+    encoder_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the file of these weights; unset: noted when the run begins",
+    )
+    encoder_rate: float = Field(
+        1.0, ge=0, le=1, description="the encoder's learning rate, as a fraction of the decoder's (plain ignores it)"
+    )
+    frozen_statistics: bool = Field(
+        False, description="keep the moving statistics of the encoder's weights (plain ignores it)"
+    )
+    base_filters: int = Field(
+        16,
+        ge=1,
+        le=256,
+        description="filters of the plain encoder's first block, doubled at each level, and of the last decoder block",
+    )
+    normalization: Literal["batch", "group", "none"] = Field(
+        "batch", description="after each convolution; an encoder with ImageNet weights always has batch"
+    )
     dropout: tuple[float, float] = Field(
         (0.0, 0.0),
         strict=False,
-        description="dropout rate of the first encoder block and of the bridge; linear in between",
+        description="dropout rate of the first encoder block and of the bridge; linear in between; plain only",
     )
 
     @model_validator(mode="after")
@@ -109,6 +138,29 @@ class ModelConfig(Section):
         if not all(0 <= rate < 1 for rate in self.dropout):
             raise ValueError(f"model.dropout rates must be in [0, 1); got {list(self.dropout)}")
         return self
+
+    @model_validator(mode="after")
+    def _fits_the_encoder(self) -> "ModelConfig":
+        if self.encoder == "plain":
+            return self
+        if any(self.dropout):
+            raise ValueError(f"model.dropout is for the encoder plain; {self.encoder} takes 0 0; got {self.dropout}")
+        if self.normalization != "batch" and not self.frozen_statistics:
+            raise ValueError(
+                f"the encoder {self.encoder} has batch normalizations: model.normalization must be batch, or "
+                f"model.frozen_statistics true; got {self.normalization}"
+            )
+        if self.encoder == "efficientnet-lite0" and self.encoder_weights not in NAMED_WEIGHTS:
+            raise ValueError(
+                f"model.encoder_weights must be one of {', '.join(NAMED_WEIGHTS)} for {self.encoder}; "
+                f"got '{self.encoder_weights}'"
+            )
+        return self
+
+    @property
+    def architecture(self) -> "ModelConfig":
+        """The same without where its weights come from: what a hospital has to know, which is sent them."""
+        return self.model_copy(update={"encoder_weights": "random", "encoder_sha256": None})
 
 
 class TrainingConfig(Section):
@@ -221,7 +273,8 @@ class Config(Section):
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-# 'paper' is the U-Net of Ronneberger et al. 2015 in size; 'seed' is the capstone project this one grew from.
+# 'paper' is the U-Net of Ronneberger et al. 2015 in size; 'seed' is the capstone project this one grew from;
+# 'pretrained' begins with an encoder that has seen ImageNet, and so needs fewer rounds.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"data.image_size": 256, "model.base_filters": 64},
     "seed": {
@@ -230,6 +283,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.dropout": (0.1, 0.3),
         "model.normalization": "none",
         "training.loss": "bce",
+    },
+    "pretrained": {
+        "model.encoder": "efficientnet-lite0",
+        "training.optimizer": "adam",
+        "training.learning_rate": 3e-3,
+        "federation.rounds": 20,
     },
 }
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,9 +23,10 @@ from fedpolyp.config import Config, DataConfig, FederationConfig
 from fedpolyp.data import augmentation
 from fedpolyp.files import replacing
 from fedpolyp.model import arrays as named
+from fedpolyp.model import registry
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.model.blocks import LOGITS
 from fedpolyp.model.losses import segmentation_loss
-from fedpolyp.model.unet import LOGITS, build_unet
 from fedpolyp.optimizers import optimizer_of, remembered
 
 Images = NDArray[np.uint8]
@@ -71,14 +72,16 @@ class Trainer:
     def __init__(self, config: Config) -> None:
         prepare_tensorflow(config.training.threads)
         self.config = config
-        self.model = build_unet(config, for_training=True)
+        self.model = registry.build(config, for_training=True)
         self._logits = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
         self._variables = {variable.path: variable for variable in self.model.weights}
         self._optimizer = optimizer_of(config.training, self.model)
         self._remembered = remembered(self._optimizer, self.model.trainable_variables)
         self._anchor = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.model.trainable_variables]
         self._proximal_mu = config.federation.proximal_mu if config.federation.strategy == "fedprox" else 0.0
-        self.initial = named.read(self._variables)
+        slow = config.model.encoder_rate < 1
+        self._slowed = [v for v in self.model.trainable_variables if slow and v.path.startswith(registry.ENCODER)]
+        self.untrained = named.read(self._variables)
         self.fresh_optimizer = named.read(self._remembered)
         self.traces = 0
         size = config.data.image_size
@@ -87,6 +90,15 @@ class Trainer:
         # No branch of ours depends on a tensor: rewriting Python for that would only take time.
         self._train_step = tf.function(self._step, input_signature=[image, mask], autograph=False)
         self._score = tf.function(self._scores, input_signature=[image, mask], autograph=False)
+
+    @cached_property
+    def initial(self) -> Arrays:
+        """The weights that a run begins with: random, or a pretrained encoder's under a random decoder.
+
+        Raises:
+            FedpolypError: the encoder's weights are not at hand, or do not fit.
+        """
+        return registry.initial(self.config, self.untrained)
 
     def train(
         self,
@@ -145,7 +157,7 @@ class Trainer:
         it can be used without fedpolyp, anywhere.
         """
         plain = self.config.training.model_copy(update={"precision": "float32"})
-        model = build_unet(self.config.model_copy(update={"training": plain}))
+        model = registry.build(self.config.model_copy(update={"training": plain}))
         named.assign({variable.path: variable for variable in model.weights}, arrays)
         # Keras writes to where it is told, bit by bit, and only to a name that ends in .keras.
         with tempfile.TemporaryDirectory() as folder, replacing(path) as stream:
@@ -192,7 +204,11 @@ class Trainer:
                 gradient + self._proximal_mu * (variable.value - anchor)
                 for gradient, variable, anchor in zip(gradients, variables, self._anchor, strict=True)
             ]
+        # A lower rate for some variables is a shorter step, whatever the optimizer.
+        before = [tf.identity(variable.value) for variable in self._slowed]
         self._optimizer.apply(gradients, variables)
+        for variable, was in zip(self._slowed, before, strict=True):
+            variable.assign(was + self.config.model.encoder_rate * (variable.value - was))
         return loss
 
     def _scores(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -17,6 +17,7 @@ from fedpolyp.data.hospitals import Partition, deal
 from fedpolyp.data.source import open_source
 from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.model.weights import noted
 from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.handover import handed_over, name_at_sites, registered_images
@@ -40,7 +41,7 @@ def main(grid: Grid, context: Context) -> None:
     if real := str(context.run_config.get("sites", "")):
         at_sites(grid, handed_over(real), str(context.run_id))
         return
-    config, out = experiment(context.run_config), str(context.run_config.get("out", ""))
+    config, out = noted(experiment(context.run_config)), str(context.run_config.get("out", ""))
     store = open_source(config.data, config.data_seed)
     partition = deal(store.records, config)
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)

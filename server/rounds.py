@@ -306,7 +306,7 @@ class Rounds:
             for_sites = Config(
                 seed=self.config.seed,
                 data=DataConfig(image_size=self.config.data.image_size),
-                model=self.config.model,
+                model=self.config.model.architecture,
                 training=self.config.training,
                 federation=self.config.federation,
             )

@@ -12,6 +12,7 @@ def setup() -> None:
     """Load the trainer; what is built, traced and opened from then on is written to a file of this process."""
     from fedpolyp import training
     from fedpolyp.data.store import Store
+    from fedpolyp.model import registry
 
     file = Path(os.environ[FOLDER]) / str(os.getpid())
 
@@ -23,7 +24,7 @@ def setup() -> None:
 
         return counting
 
-    training.build_unet = counted("model", training.build_unet)
+    registry.build = counted("model", registry.build)
     training.Trainer._step = counted("training step traced", training.Trainer._step)  # type: ignore[method-assign]
     training.Trainer._scores = counted("scoring traced", training.Trainer._scores)  # type: ignore[method-assign]
     Store.open = counted("store", Store.open)  # type: ignore[method-assign]

@@ -44,6 +44,7 @@ def another(dotted: str) -> Any:
                 "data.lists": "lists",
                 "data.lesion_values": "1,2",
                 "data.seed": 7,
+                "model.encoder_sha256": "0" * 64,
                 "training.precision": "mixed_bfloat16",
                 "runtime.actors": 3,
                 "runtime.ray_address": "auto",
@@ -156,7 +157,7 @@ def test_a_refusal_says_what_was_received_and_what_is_allowed(overrides: dict[st
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="^preset must be one of paper, seed; got 'nope'$"):
+    with pytest.raises(UsageError, match="^preset must be one of paper, seed, pretrained; got 'nope'$"):
         load(preset="nope")
 
 

@@ -27,6 +27,7 @@ from fedpolyp.experiment.comparison import (
     prepare,
     runs_in,
 )
+from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def compare(
 ) -> None:
     """Compare federated with pooled and local-only training: same images, same hospitals, same initial weights."""
     overrides = {**given.overrides, **({} if seed is None else {"seed": seed})}
-    base = Given(given.file, given.preset, overrides).config()
+    base = noted(Given(given.file, given.preset, overrides).config())
     base, plan = planned(base, this_machine(), begun_in(out))
     wanted = jobs(
         out,

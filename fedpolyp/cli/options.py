@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedpolyp.config import Config, DataConfig, RuntimeConfig, Section, load
+from fedpolyp.config import NAMED_WEIGHTS, PRESETS, Config, DataConfig, RuntimeConfig, Section, load
 from fedpolyp.errors import UsageError
 
 # Where the setting's own name would say too little on a command line.
@@ -99,7 +99,10 @@ def _settled(config: Config) -> Config:
             "lists": None if data.lists is None else _absolute(data.lists),
         }
     )
-    return config.model_copy(update={"data": absolute})
+    model = config.model
+    if model.encoder_weights not in NAMED_WEIGHTS:
+        model = model.model_copy(update={"encoder_weights": _absolute(model.encoder_weights)})
+    return config.model_copy(update={"data": absolute, "model": model})
 
 
 def _absolute(path: str) -> str:
@@ -154,6 +157,6 @@ _FILE_PARAMETERS = [
         "preset",
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[str | None, typer.Option(help="named settings to start from: seed, paper")],
+        annotation=Annotated[str | None, typer.Option(help=f"named settings to start from: {', '.join(PRESETS)}")],
     ),
 ]

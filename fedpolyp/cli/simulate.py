@@ -9,6 +9,7 @@ from fedpolyp import runs
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
 
 
@@ -24,7 +25,7 @@ def simulate(
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in the run's own folder, so --out cannot be given with it")
     if resume is None:
-        config, plan = planned(given.config(), this_machine())
+        config, plan = planned(noted(given.config()), this_machine())
         path = out or runs.DEFAULT_ROOT / runs.new_name(config)
         runs.refuse_taken(path)
     else:

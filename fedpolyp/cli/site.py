@@ -390,8 +390,9 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
     from fedpolyp import runs
     from fedpolyp.config import DataConfig
     from fedpolyp.data.hospitals import HospitalImages, Partition
+    from fedpolyp.model.weights import noted
 
-    config = given.config()
+    config = noted(given.config())
     if config.arm != "federated":
         raise UsageError(f"real sites are federated: --arm {config.arm} needs all images in one place")
     path = out or settings.runs_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-sites"

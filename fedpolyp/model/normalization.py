@@ -32,3 +32,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             for moving, seen in ((self.moving_mean, mean), (self.moving_variance, biased)):
                 moving.assign(moving.value * self.momentum + seen * (1 - self.momentum))
         return normalized
+
+
+class FrozenBatchNormalization(FusedBatchNormalization):
+    """The same with the moving statistics as they came, in training too: its scale and shift learn, they do not move.
+
+    (Keras's own `trainable = False` would keep scale and shift from learning as well.)
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalize `inputs` (N, H, W, C) by the moving statistics."""
+        return super().call(inputs, training=False, mask=mask)

@@ -8,15 +8,16 @@ import numpy as np
 from fedpolyp.config import Config
 from fedpolyp.data import augmentation
 from fedpolyp.data.source import open_source
+from fedpolyp.model.blocks import LOGITS
 from fedpolyp.model.losses import segmentation_loss
-from fedpolyp.model.unet import LOGITS, build_unet
+from fedpolyp.model.unet import build
 from fedpolyp.runs import RunFolder
 
 
 def compiled(config: Config, rate: float) -> keras.Model:
     """The U-Net, built and compiled anew."""
     keras.backend.clear_session()
-    whole = build_unet(config)
+    whole = build(config)
     model = keras.Model(whole.input, whole.get_layer(LOGITS).output)
 
     def loss(truth: Any, logits: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedpolyp.config import Config, load
 from fedpolyp.data import phantom
-from fedpolyp.model.unet import build_unet
+from fedpolyp.model.unet import build
 from fedpolyp.training import Trainer
 
 LEARNING_RATE = 1e-3  # Keras's and PyTorch's own default
@@ -20,7 +20,7 @@ def write_job(path: Path, config: Config, batches: int) -> None:
     """Write what every program measures itself on: batches (B, N, S, S[, 3]) uint8 and the U-Net's initial weights."""
     size, batch = config.data.image_size, config.training.batch_size
     images, masks, _ = phantom.draw(batches * batch, size, looks=5, seed=0)
-    weights = build_unet(config).trainable_variables
+    weights = build(config).trainable_variables
     np.savez(
         path,
         images=images.reshape(batches, batch, size, size, 3),

@@ -19,7 +19,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 from fedpolyp import metrics
 from fedpolyp.data.source import open_source
-from fedpolyp.model.unet import build_unet
+from fedpolyp.model.unet import build
 from fedpolyp.runs import RunFolder
 
 
@@ -31,7 +31,7 @@ def main(run: RunFolder, rounds: int, threads: int) -> None:
 
     config, partition = run.config(), run.partition()
     names = sorted(partition.hospitals)
-    model = build_unet(config)
+    model = build(config)
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/initial.keras")
         recipe = FedAvgRecipe(

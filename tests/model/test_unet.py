@@ -10,7 +10,8 @@ import pytest
 
 from fedpolyp.config import Config, load
 from fedpolyp.model.arrays import Arrays, is_statistic, read
-from fedpolyp.model.unet import LOGITS, build_unet
+from fedpolyp.model.blocks import LOGITS
+from fedpolyp.model.unet import build
 
 
 def tiny(**overrides: Any) -> Config:
@@ -32,7 +33,7 @@ def images(count: int, size: int = 32) -> Any:
 
 @pytest.mark.parametrize("size", [32, 48])
 def test_a_probability_comes_out_for_every_pixel(size: int) -> None:
-    model = build_unet(tiny(data__image_size=size))
+    model = build(tiny(data__image_size=size))
     assert model.output_shape == (None, size, size, 1)
     probability = model.predict(images(3, size), verbose=0)
     assert probability.shape == (3, size, size, 1) and probability.dtype == np.float32
@@ -40,7 +41,7 @@ def test_a_probability_comes_out_for_every_pixel(size: int) -> None:
 
 
 def test_there_are_four_encoder_blocks_a_bridge_and_four_decoder_blocks() -> None:
-    model = build_unet(Config())
+    model = build(Config())
     kinds = Counter(type(layer).__name__ for layer in model.layers)
     assert (kinds["MaxPooling2D"], kinds["Conv2DTranspose"], kinds["Concatenate"]) == (4, 4, 4)
     assert kinds["Conv2D"] == 2 * 9 + 1
@@ -55,7 +56,7 @@ def test_there_are_four_encoder_blocks_a_bridge_and_four_decoder_blocks() -> Non
     [("batch", 1_942_577, 2_944), ("group", 1_942_577, 0), ("none", 1_941_105, 0)],
 )
 def test_the_default_size_is_1_94_million_parameters(normalization: str, trainable: int, statistics: int) -> None:
-    model = build_unet(load(overrides={"model.normalization": normalization}))
+    model = build(load(overrides={"model.normalization": normalization}))
     sizes = {name: array.size for name, array in weights(model).items()}
     assert sum(size for name, size in sizes.items() if not is_statistic(name)) == trainable
     assert sum(size for name, size in sizes.items() if is_statistic(name)) == statistics
@@ -65,14 +66,14 @@ def test_the_default_size_is_1_94_million_parameters(normalization: str, trainab
 @pytest.mark.parametrize("normalization", ["batch", "group", "none"])
 def test_first_weights_depend_on_the_seed_alone(normalization: str) -> None:
     config = tiny(model__normalization=normalization, seed=7)
-    first = weights(build_unet(config))
+    first = weights(build(config))
     keras.utils.set_random_seed(99)
     others = {"data.image_size": 64, "training.batch_size": 3, "hospitals.count": 2, "runtime.actors": 1}
     for overrides in ({}, others, {"training.precision": "mixed_bfloat16"}):
         plain = {"data.image_size": 32, "model.base_filters": 2, "model.normalization": normalization, "seed": 7}
-        assert same(first, weights(build_unet(load(overrides=plain | overrides))))
+        assert same(first, weights(build(load(overrides=plain | overrides))))
     kernels = [name for name in first if name.endswith("kernel")]
-    another = weights(build_unet(tiny(model__normalization=normalization, seed=8)))
+    another = weights(build(tiny(model__normalization=normalization, seed=8)))
     assert not any(np.array_equal(first[name], another[name]) for name in kernels)
 
 
@@ -82,35 +83,35 @@ def test_the_model_that_trains_has_the_names_and_weights_of_the_one_that_is_save
     normalization: str, precision: str
 ) -> None:
     config = tiny(model__normalization=normalization, training__precision=precision)
-    training = build_unet(config, for_training=True)
-    assert same(weights(build_unet(config)), weights(training))
+    training = build(config, for_training=True)
+    assert same(weights(build(config)), weights(training))
     biased = [layer for layer in training.layers if getattr(layer, "use_bias", False) and layer.name != LOGITS]
     assert all(type(layer).__module__ == "fedpolyp.model.bias" for layer in biased) == (precision != "float32")
 
 
 def test_no_two_layers_start_alike() -> None:
-    first = weights(build_unet(tiny(model__dropout=(0.1, 0.3))))
+    first = weights(build(tiny(model__dropout=(0.1, 0.3))))
     starts = [tuple(array.ravel()[:4]) for name, array in first.items() if name.endswith("kernel")]
     assert len(set(starts)) == len(starts)
 
 
 @pytest.mark.parametrize(("normalization", "has"), [("batch", True), ("group", False), ("none", False)])
 def test_only_batch_normalization_has_moving_statistics(normalization: str, has: bool) -> None:
-    model = build_unet(tiny(model__normalization=normalization))
+    model = build(tiny(model__normalization=normalization))
     assert {variable.path for variable in model.non_trainable_weights} == {n for n in weights(model) if is_statistic(n)}
     assert bool(model.non_trainable_weights) == has
 
 
 def test_dropout_grows_from_the_first_encoder_block_to_the_bridge() -> None:
-    rates = {layer.name: layer.rate for layer in build_unet(load(preset="seed")).layers if "dropout" in layer.name}
+    rates = {layer.name: layer.rate for layer in build(load(preset="seed")).layers if "dropout" in layer.name}
     expected = {"encoder1": 0.1, "encoder2": 0.15, "encoder3": 0.2, "encoder4": 0.25, "bridge": 0.3}
     expected |= {"decoder4": 0.25, "decoder3": 0.2, "decoder2": 0.15, "decoder1": 0.1}
     assert rates == pytest.approx({f"{block}_dropout": rate for block, rate in expected.items()})
-    assert not any("dropout" in layer.name for layer in build_unet(tiny()).layers)
+    assert not any("dropout" in layer.name for layer in build(tiny()).layers)
 
 
 def test_mixed_precision_computes_in_bfloat16_but_keeps_weights_and_logits_in_float32() -> None:
-    model = build_unet(tiny(training__precision="mixed_bfloat16"))
+    model = build(tiny(training__precision="mixed_bfloat16"))
     assert {variable.dtype for variable in model.weights} == {"float32"}
     assert model.get_layer("bridge_conv1").compute_dtype == "bfloat16"
     assert model.get_layer("encoder1_conv1").output.dtype == "bfloat16"
@@ -119,7 +120,7 @@ def test_mixed_precision_computes_in_bfloat16_but_keeps_weights_and_logits_in_fl
 
 @pytest.mark.parametrize("normalization", ["batch", "group", "none"])
 def test_a_saved_model_loads_and_predicts_the_same(tmp_path: Path, normalization: str) -> None:
-    model = build_unet(tiny(model__normalization=normalization, model__dropout=(0.1, 0.3)))
+    model = build(tiny(model__normalization=normalization, model__dropout=(0.1, 0.3)))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert same(weights(model), weights(loaded))
@@ -127,5 +128,5 @@ def test_a_saved_model_loads_and_predicts_the_same(tmp_path: Path, normalization
 
 
 def test_groups_divide_any_number_of_filters() -> None:
-    model = build_unet(tiny(model__normalization="group", model__base_filters=3))
+    model = build(tiny(model__normalization="group", model__base_filters=3))
     assert model.output_shape == (None, 32, 32, 1)

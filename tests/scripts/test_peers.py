@@ -33,10 +33,10 @@ def test_own_steps_are_measured_and_a_program_that_cannot_start_says_why(tmp_pat
 
 
 def parameters() -> int:
-    from fedpolyp.model.unet import build_unet
+    from fedpolyp.model.unet import build
 
     config = load(overrides={"data.image_size": QUICK.image_size, "model.base_filters": QUICK.filters})
-    return sum(variable.numpy().size for variable in build_unet(config).trainable_variables)
+    return sum(variable.numpy().size for variable in build(config).trainable_variables)
 
 
 def test_a_peer_that_cannot_be_installed_is_a_row_that_says_so(tmp_path, monkeypatch):

