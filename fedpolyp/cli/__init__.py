@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(simulate)
 app.command()(compare)
@@ -29,6 +30,8 @@ app.command()(config)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(site.app, name="site")
+
+_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt, without a word
 
 
 def _show_version(wanted: bool) -> None:
@@ -47,13 +50,31 @@ def fedpolyp(
 
 
 def main() -> None:
-    """Run the command line; ends the process with 0 (done), 1 (failed) or 2 (usage)."""
+    """Run the command line; ends with `SystemExit`: 0 (done), 1 (failed) or 2 (usage)."""
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # one that came while an earlier one was answered
+        code = _failed("interrupted")
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         app()
     except (FedpolypError, OSError) as error:
-        said = "\n".join([f"fedpolyp: {_sentence(error)}", *getattr(error, "__notes__", [])])
-        print(printable_lines(said), file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        return _failed(
+            _sentence(error), *getattr(error, "__notes__", []), code=2 if isinstance(error, UsageError) else 1
+        )
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            return _failed("interrupted")
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def _failed(*lines: str, code: int = 1) -> int:
+    print(printable_lines("\n".join(["fedpolyp: " + lines[0], *lines[1:]])), file=sys.stderr)
+    return code
 
 
 def _sentence(error: Exception) -> str:

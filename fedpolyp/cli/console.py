@@ -5,6 +5,7 @@ from typing import IO, Any
 
 from rich.console import Console
 
+from fedpolyp.cli.output import tolerant
 from fedpolyp.text import printable_lines
 
 
@@ -24,4 +25,4 @@ class PlainConsole(Console):
 
 def console_of_its_own() -> PlainConsole:
     """A console on today's standard output, wherever that is sent later: Ray prints there, too."""
-    return PlainConsole(file=os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    return PlainConsole(file=tolerant(os.fdopen(os.dup(1), "w", encoding="utf-8")))

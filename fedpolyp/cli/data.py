@@ -1,6 +1,7 @@
 """`fedpolyp data`: ingest a folder of images, and look at what is in it."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,9 +59,15 @@ def ingest(
 @with_settings(("", "data", "hospitals"))
 def show(
     given: Given,
+    folder: Annotated[str | None, typer.Argument(help="folder of images, as --data")] = None,
     out: Annotated[Path, typer.Option(help="PNG to write")] = Path("samples.png"),
 ) -> None:
     """Describe the images and how they would be dealt to hospitals, and draw some of them."""
+    named = given.overrides.get("data.source")
+    if None not in (folder, named) and folder != named:
+        raise UsageError(f"the folder of images is given twice: '{folder}' and --data '{named}'")
+    if folder is not None:
+        given = replace(given, overrides={**given.overrides, "data.source": folder})
     config = given.config()
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out must name a .png file; got {out}")

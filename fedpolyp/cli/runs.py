@@ -5,14 +5,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.measure import Measurement
 
 from fedpolyp import runs
 from fedpolyp.cli.console import PlainConsole
-from fedpolyp.cli.tables import plain_table, round_table
+from fedpolyp.cli.tables import PlainTable, plain_table, round_table
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import to_json, write_text
 from fedpolyp.report.rounds import best_on_validation
 from fedpolyp.runs import RunFolder
+
+_HEADINGS = ("run", "images", "state", "hospitals", "rounds", "last", "best")
+_LEFT_OUT = ((), ("hospitals",), ("hospitals", "images"))  # on a narrow terminal; 'runs show' tells
+_WIDE = PlainConsole(width=1000)
 
 app = typer.Typer(help="List runs, or show one.", invoke_without_command=True)
 
@@ -33,12 +38,25 @@ def list_runs(
     if not folders:
         console.print(f"no runs in {root}; 'fedpolyp simulate' makes one", soft_wrap=True)
         return
-    headings = ("run", "images", "state", "hospitals", "rounds", "last", "best")
-    table = plain_table(None, *headings, numbers_from=3)
+    rows = [(str(folder.relative_to(root)), *_summary(RunFolder(folder))) for folder in folders]
+    for left_out in _LEFT_OUT:
+        table = _listed(rows, left_out)
+        wide = Measurement.get(_WIDE, _WIDE.options, table).maximum
+        if wide <= console.width or not console.is_terminal:
+            break
+    PlainConsole(width=max(wide, console.width)).print(table)
+
+
+def _listed(rows: list[tuple[str, ...]], left_out: tuple[str, ...]) -> PlainTable:
+    """The table of runs without the columns `left_out`."""
+    places = [place for place, heading in enumerate(_HEADINGS) if heading not in left_out]
+    table = plain_table(None, *(_HEADINGS[place] for place in places), numbers_from=3 - len({"images"} & {*left_out}))
     table.caption, table.caption_justify = "held-out Dice in the last round and in the one best on validation", "left"
-    for folder in folders:
-        table.add_row(str(folder.relative_to(root)), *_summary(RunFolder(folder)))
-    console.print(table)
+    for column in table.columns:
+        column.no_wrap = True  # a name that is broken in two cannot be copied
+    for row in rows:
+        table.add_row(*(row[place] for place in places))
+    return table
 
 
 @app.command()

@@ -131,3 +131,15 @@ def test_stores_are_listed_and_pruned_and_called_what_they_are(
     assert not path.exists() and "removed 1 stores" in capsys.readouterr().out
     assert called(monkeypatch, "stores") == 0
     assert f"0 stores, 0.0 MB of copies of images and masks, in {tmp_path / 'stores'}" in capsys.readouterr().out
+
+
+def test_show_takes_the_folder_as_ingest_does_or_as_an_option(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = ("--image-size", "32", "--hospitals", "2", "--out", str(tmp_path / "samples.png"))
+    assert called(monkeypatch, "show", "--data", str(folder), *out) == 0
+    told = capsys.readouterr().out
+    assert called(monkeypatch, "show", str(folder), *out) == 0
+    assert capsys.readouterr().out == told
+    assert called(monkeypatch, "show", str(folder), "--data", "elsewhere", *out) == 2
+    assert "is given twice" in capsys.readouterr().err

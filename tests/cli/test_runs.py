@@ -28,9 +28,9 @@ def made(folder: Path, records: list[dict[str, Any]], scored: bool = False) -> R
     return run
 
 
-def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def called(monkeypatch: pytest.MonkeyPatch, *arguments: str, columns: int = 100) -> int:
     monkeypatch.setattr(sys, "argv", ["fedpolyp", "runs", *arguments])
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
@@ -133,3 +133,17 @@ def test_a_run_without_a_round_or_no_run_at_all_is_an_error_without_a_traceback(
     assert capsys.readouterr().err == f"fedpolyp: {tmp_path / 'begun'} has no complete round yet\n"
     assert called(monkeypatch, "show", str(tmp_path)) == 2
     assert f"there is no run '{tmp_path}'" in capsys.readouterr().err
+
+
+def test_a_runs_name_stays_in_one_piece_on_eighty_columns_and_in_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "20260131-235959-cvc-clinicdb-5-hospitals"
+    made(tmp_path / name, [record(0, 0.1, 0.1)])
+    for terminal, columns in ((True, 80), (False, 80), (True, 60)):
+        monkeypatch.setattr(cli.runs.PlainConsole, "is_terminal", terminal)
+        assert called(monkeypatch, "--root", str(tmp_path), columns=columns) == 0
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if name in line]
+        assert columns != 80 or not terminal or len(row) <= 80
+        assert ("polyps" in row) is not terminal
+        assert row.split()[-3:] == ["0/3", "0.100", "0.100"]

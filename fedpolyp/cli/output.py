@@ -1,0 +1,45 @@
+"""Standard output that may be gone: `fedpolyp runs | head` is no failure, and a run does not end with its reader."""
+
+import os
+import sys
+from typing import Any, TextIO, cast
+
+
+class Tolerant:
+    """A stream that drops what it is given, without a word, once nobody reads it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write `text`, if somebody reads it; returns its length."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what was kept back, if somebody reads it."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+def tolerant(stream: TextIO) -> TextIO:
+    """`stream`, with a reader that may go away."""
+    return cast(TextIO, Tolerant(stream))
+
+
+def tolerate_readers_that_go_away() -> None:
+    """Make both of this process's streams tolerant."""
+    sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr)
