@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.site import is_site, settings_of
+from fedpolyp.imports import kept
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
@@ -96,9 +97,9 @@ def _reached(file: Path, purpose: str) -> "Connection[Any, Any]":
         end(file)
         with file.with_suffix(".log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "clients.worker", str(file), purpose],
+                [sys.executable, "-P", "-m", "clients.worker", str(file), purpose],
                 cwd=_CODE,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join([str(_CODE), *kept(sys.path)])},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,5 +1,33 @@
-"""`python -m fedpolyp` is `fedpolyp`."""
+"""`fedpolyp`, and `python -m fedpolyp`: the command line as a process of its own."""
 
-from fedpolyp.cli import main
+import os
+import signal
+import sys
+import threading
 
-main()
+
+def main() -> None:
+    """Run the command line; ends the process with 0 (done), 1 (failed) or 2 (usage)."""
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a job on a cluster is Ctrl-C, too
+        from fedpolyp.imports import keep_out_the_working_folder
+
+        keep_out_the_working_folder()
+        from fedpolyp.cli import main
+        from fedpolyp.cli.output import tolerate_readers_that_go_away
+    except KeyboardInterrupt:  # while it was loading
+        sys.exit("fedpolyp: interrupted")
+    tolerate_readers_that_go_away()
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if end.code and not all(thread.daemon for thread in threads):
+            os._exit(int(end.code))  # one of Flower's may be left waiting for what will not come
+        raise
+
+
+if __name__ == "__main__":
+    main()

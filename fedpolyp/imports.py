@@ -1,8 +1,12 @@
-"""Importing without what is not needed: seconds at the start of every process."""
+"""Importing without what is not needed, and from nowhere but where it was installed."""
 
 import contextlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_INSTALLATION = Path(__file__).resolve().parents[1]
 
 
 @contextlib.contextmanager
@@ -16,3 +20,34 @@ def without(package: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[package]
+
+
+def keep_out_the_working_folder() -> None:
+    """Let neither this process nor any that it starts import what lies in the working folder.
+
+    A user's own clients.py, server.py or random.py there would take the place of this project's packages, or of
+    Python's. Where this project itself lies in the working folder, it stays.
+    """
+    sys.path[:] = kept(sys.path)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    given = kept(os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    if _is_working_folder(_INSTALLATION):
+        given.append(str(_INSTALLATION))
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(given))
+    if not given:
+        del os.environ["PYTHONPATH"]
+
+
+def kept(path: Iterable[str]) -> list[str]:
+    """The folders of `path`, in its order, without the working folder and what is relative to it."""
+    return [
+        folder
+        for folder in path
+        if os.path.isabs(folder) and (Path(folder).resolve() == _INSTALLATION or not _is_working_folder(Path(folder)))
+    ]
+
+
+def _is_working_folder(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # the working folder may be gone
+        return os.path.samefile(folder, os.curdir)
+    return False

@@ -211,7 +211,7 @@ def resume_command(run: Path, runtime: RuntimeConfig) -> list[str]:
     """What carries out the run in the folder `run`, with the runtime settings given to the whole comparison."""
     given = {name: value for name, value in runtime.model_dump().items() if value is not None}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-    return [sys.executable, "-m", "fedpolyp", "simulate", "--resume", str(run), "--quiet", *options]
+    return [sys.executable, "-P", "-m", "fedpolyp", "simulate", "--resume", str(run), "--quiet", *options]
 
 
 def _die_with_us() -> None:

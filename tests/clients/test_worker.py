@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Listener
@@ -19,6 +20,7 @@ from clients.messages import from_record
 from fedpolyp.model.arrays import equal
 from fedpolyp.sites.settings import Refusal
 from fedpolyp.training import shared_trainer
+from tests.hostile_folder import HOSTILE, executed, hostile_folder
 from tests.real_sites import make_sites, order, send, tiny
 
 
@@ -85,6 +87,17 @@ def test_a_worker_that_was_killed_is_replaced_and_one_ends_with_its_site(
         joined.kill()
     assert ended(second)
     assert not file_of(site).exists()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_worker_imports_nothing_from_the_working_folder(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = hostile_folder(tmp_path / "own", name)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", ["", str(folder), *sys.path])
+    assert process_of(send(site, order()).content) != os.getpid()
+    assert not executed(folder)
 
 
 def tell(file: Path, port: int, asked: RecordDict) -> None:
