@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedpolyp.config import Config
+from fedpolyp.errors import UsageError
 from fedpolyp.processor import instructions
 
 # Resident memory of an actor: 1.3 GB for 128 px, 16 filters and batches of 8, of which TensorFlow alone takes 0.7.
@@ -69,11 +70,19 @@ def planned(config: Config, machine: Machine, begun: Config | None = None) -> tu
 
     The line is '' when nothing was left open. A Ray cluster has other machines: nothing is settled for it. What goes
     on with a run, or a comparison, that was `begun` in one precision keeps to it on any machine: it decides the bits.
+
+    Raises:
+        UsageError: hospitals are to have GPUs, and this machine has none.
     """
     if begun is not None and config.training.precision is None:
         config = _in_precision(config, begun.training.precision)
     if config.runtime.ray_address is not None:
         return config, ""
+    if config.runtime.gpus_per_client and not machine.gpus:
+        raise UsageError(
+            f"--gpus-per-client {config.runtime.gpus_per_client:g} needs a GPU that TensorFlow can use, and this "
+            "machine has none; leave it out to train on the processor"
+        )
     said = []
     if config.runtime.actors is None:
         actors, reason = _actors(config, machine)

@@ -25,6 +25,7 @@ TINY = (
     "--image-size 32 --phantom-images 60 --hospitals 3 --base-filters 4 "
     "--batch-size 4 --learning-rate 0.01 --local-epochs 2"
 ).split()
+SMALL = ["simulate", *TINY]
 
 
 def fedpolyp(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -60,6 +61,7 @@ def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
         (["simulate", "--config", "missing.toml"], 2, "cannot read the config file missing.toml"),
         (["simulate", "--data", "nowhere"], 2, "nowhere"),
         (["simulate", "--hospitals", "500", "--phantom-images", "40", "--image-size", "32"], 2, "500"),
+        ([*SMALL, "--gpus-per-client", "0.5"], 2, "--gpus-per-client 0.5 needs a GPU"),
         (["simulate", "--resume", "nothing"], 2, "there is no run 'nothing'"),
         (["simulate", "--resume", "x", "--out", "y"], 2, "--out cannot be given"),
         (["runs", "show", "nothing"], 2, "there is no run 'nothing'"),
