@@ -17,7 +17,6 @@ from fedpolyp.config import AS_THEY_ARE, DataConfig
 from fedpolyp.data.levels import NOISE, Histogram, Levels, Undecided, decide, far, guess, spans
 from fedpolyp.data.reading import Picture
 
-_OPAQUE = 128  # of 255
 _ODD = 0.05  # of a mask's lesion, which values of no level may cover
 
 
@@ -78,7 +77,7 @@ class Summary:
             }
         elif (alpha := _alpha(picture)) is not None and alpha.min() < 255 - NOISE:
             readings.append(Reading.ALPHA)
-            seen = _to_8_bits(brightest(pixels))[alpha >= _OPAQUE]
+            seen = _to_8_bits(brightest(pixels))[alpha > NOISE]
             opaque = (int(seen.min()), int(seen.max())) if len(seen) else None
         values = {reading: _values(picture, reading) for reading in readings}
         return cls(
@@ -120,7 +119,7 @@ class MaskRule:
             try:
                 levels[depth] = decide(usable, depth, settings.values)
             except Undecided as error:
-                undecided, levels[depth] = str(error), guess(everyone, depth)
+                undecided, levels[depth] = "" if settings.colours else str(error), guess(everyone, depth)
             if not usable and not settings.values:
                 levels[depth] = guess(everyone, depth)
         return cls(by_index, by_alpha, levels, settings.colours, undecided, rule.given)
@@ -203,7 +202,7 @@ def _values(picture: Picture, reading: Reading) -> NDArray[Any]:
     values = brightest(_in_colour(picture))
     alpha = _alpha(picture)
     if alpha is not None:
-        values[alpha < _OPAQUE] = 0
+        values[alpha <= NOISE] = 0
     return values
 
 

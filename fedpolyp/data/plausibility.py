@@ -18,8 +18,8 @@ from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
 WAY_OUT = (
-    "if they are meant so, say --masks as-they-are; if other values are lesion, name them with --lesion-values "
-    "(masks and lesion_values in site.toml and in [data] of a config)"
+    "if they are meant so, say --masks as-they-are; if other values are lesion, or colours, name them with "
+    "--lesion-values (masks and lesion_values in site.toml and in [data] of a config)"
 )
 _TOO_MANY = 0.1  # of the masks: as many cannot be left out as damaged
 _LOOKED_AT = 20  # images, to say what is wrong

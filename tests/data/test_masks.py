@@ -81,6 +81,14 @@ KINDS: dict[str, tuple[Callable[[], Sequence[bytes | Mask]], str]] = {
         ],
         "by alpha channel: background 0, lesion 255",
     ),
+    "half transparent red": (
+        lambda: [np.dstack([paint, 127 * one]) for paint, one in zip(painted((255, 0, 0)), SHAPES, strict=True)],
+        "by alpha channel: background 0, lesion 127",
+    ),
+    "black and white, all of it half transparent": (
+        lambda: [np.dstack([255 * one] * 3 + [OPAQUE // 2]) for one in SHAPES],
+        "by grey level: background 0, lesion 255",
+    ),
     "opaque alpha that says nothing": (
         lambda: [np.dstack([255 * one, 255 * one, 255 * one, OPAQUE]) for one in SHAPES],
         "by grey level: background 0, lesion 255",
@@ -222,6 +230,11 @@ def test_a_colour_may_be_named_as_lesion(tmp_path: Path) -> None:
     lesions = [at_size(one * LEFT) for one in SHAPES]
     assert np.array_equal(store.masks, np.stack([one for one in lesions if one.any()]))
     assert rule(store) == "masks lesion #ff0000"
+
+
+def test_a_colour_named_as_lesion_needs_no_black_background(tmp_path: Path) -> None:
+    store = made(tmp_path, painted((255, 0, 0), (255, 255, 255)), MaskSettings.of("checked", "#ff0000"))
+    assert np.array_equal(store.masks, RIGHT)
 
 
 def test_lesion_values_that_no_mask_has_are_named(tmp_path: Path) -> None:
