@@ -63,7 +63,7 @@ def _runs(run: str) -> "tuple[Path, list[RunFolder]]":
 
 def _command(runs: list[str]) -> str | None:
     file = Path(runs[0]) / "command.txt"
-    if len(runs) != 1 or not file.is_file():
+    if len(runs) != 1 or not file.is_file() or file.is_symlink():  # through a link any file would get into the page
         return None
     with file.open(encoding="utf-8", errors="replace") as stream:
         return stream.read(_LONGEST_COMMAND).strip()

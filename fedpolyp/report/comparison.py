@@ -42,8 +42,11 @@ def write_page(folder: Path, analysis: Analysis, command: str | None = None) -> 
     """Write figures/*.png, tables/*.csv and, last, report.html; the page's path.
 
     Raises:
-        UsageError: `folder` cannot be written.
+        UsageError: `folder` cannot be written, or leads elsewhere.
     """
+    for part in (folder / "figures", folder / "tables"):
+        if part.is_symlink():
+            raise UsageError(f"{part} is a link: a report is written into its own folder only; remove it")
     charts = draw_charts(analysis)
     try:
         for file, chart in charts.items():

@@ -75,3 +75,18 @@ def test_a_command_that_is_no_text_does_not_stop_the_report(
     write_comparison(tmp_path, ("fedavg",))
     (tmp_path / "command.txt").write_bytes(b"\xff\xfe")
     assert called(monkeypatch, str(tmp_path)) == 0
+
+
+def test_a_command_that_is_a_link_or_without_end_does_not_get_into_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_comparison(tmp_path / "made", ("fedavg",))
+    command, page = tmp_path / "made" / "command.txt", tmp_path / "made" / "report.html"
+    command.write_text("x" * 1_000_000)
+    assert called(monkeypatch, str(tmp_path / "made")) == 0
+    assert "x" * 10_000 in page.read_text() and "x" * 10_001 not in page.read_text()
+    (tmp_path / "secret").write_text("a secret of the user's")
+    command.unlink()
+    command.symlink_to(tmp_path / "secret")
+    assert called(monkeypatch, str(tmp_path / "made")) == 0
+    assert "a secret" not in page.read_text()

@@ -12,10 +12,11 @@ from fedpolyp.cells import unguarded
 from fedpolyp.data.hospitals import HospitalImages, Partition, deal
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store, write_store
+from fedpolyp.errors import UsageError
 from fedpolyp.experiment.comparison import runs_in
 from fedpolyp.report.comparison import write_report
 from fedpolyp.runs import RunFolder
-from tests.fake_comparison import fake_config, write_run
+from tests.fake_comparison import fake_config, write_comparison, write_run
 
 BREAKING_OUT = "\"></title></svg></script><img src=x onerror=alert(1)><!-- ' "
 HOSPITALS = (
@@ -124,3 +125,12 @@ def test_no_cell_is_a_formula_and_names_are_read_back(hostile: Path) -> None:
                         float(cell)  # a number, and so left as it is
     assert set(HOSPITALS) <= found
     assert any(cell.startswith("=cmd <img") for cell in found)
+
+
+def test_a_link_in_the_folder_leads_nothing_out_of_it(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path / "report", ("fedavg",))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "report" / "figures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="figures is a link: a report is written into its own folder only"):
+        write_report(tmp_path / "report", [run])
+    assert not [*(tmp_path / "elsewhere").iterdir()]
