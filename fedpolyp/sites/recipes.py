@@ -48,7 +48,8 @@ exec fedpolyp site join --folder "$$(dirname -- "$$0")" "$$@"
 """
 
 _COORDINATOR_START = """#!/bin/sh
-# Serves the federation on port $port and stays until it is stopped. Needs fedpolyp and nginx on PATH.
+# Serves the federation on port $port and stays until it is stopped. Needs fedpolyp and nginx on PATH,
+# nginx with its stream module: apt-get install nginx-light libnginx-mod-stream
 exec fedpolyp site serve --folder "$$(dirname -- "$$0")" "$$@"
 """
 
@@ -113,7 +114,7 @@ ENTRYPOINT ["fedpolyp", "site", "join", "--data", "/images"]
 
 # The checkout is what 'site run' sends to the sites.
 _COORDINATOR_IMAGE = """RUN apt-get update \\
-    && apt-get install --yes --no-install-recommends nginx-light \\
+    && apt-get install --yes --no-install-recommends nginx-light libnginx-mod-stream \\
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /coordinator
 ENTRYPOINT ["fedpolyp", "site", "serve"]
@@ -221,7 +222,13 @@ images. Other hospitals do the same; a coordinator averages the networks. Images
 
 Nothing connects *to* this machine, and nothing else is reached: no inbound rule, no other outbound rule. The
 coordinator is recognised by a certificate of the federation's own authority (`ca.crt` in this folder) and nothing else;
-this site is recognised by its key (`site.key`, made for it alone: keep it here, mode 0600).
+this site is recognised by its key (`site.key`, made for it alone: keep it here, mode 0600) and by the authority's
+certificate for that key (`site.crt`, no secret), without which the coordinator reads nothing.
+
+**Other users of this machine** can neither take an order nor answer one (the program's parts know each other by secrets
+in `private/`), and read nothing in this folder. They can see in the list of processes where this folder and the images
+lie, and can occupy the port, so that this does not start. A machine without other users, or the container, leaves them
+nothing.
 
 ## What leaves the building
 
@@ -259,7 +266,9 @@ $container
 What a hostile coordinator could still take is what its code reads and sends through that one connection.
 
 A compromised hospital cannot reach the others: sites reach only the part of the coordinator that hands out orders and
-takes replies, with their own key. It can send wrong weights; the coordinator checks names, shapes and finite values.
+takes replies, with their own certificate and key. It can send wrong weights; the coordinator checks whether they can be
+weights, not whether they are good ones. SECURITY.md in fedpolyp's checkout says what holds against whom, and what does
+not.
 
 ## To join
 
