@@ -36,6 +36,7 @@ def main() -> int:
         raise SystemExit("only root may make networks")
     folder = Path(tempfile.mkdtemp(prefix="measure-links-"))
     try:
+        os.environ["FEDPOLYP_STORES"] = str(folder / "stores")
         chosen.sites = ",".join(SITES)
         draw(folder / "images", chosen)
         rows = [measure(folder / case, folder / "images", case, chosen) for case in chosen.cases.split(",")]
