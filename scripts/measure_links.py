@@ -29,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="measure-links", description=__doc__)
     parser.add_argument("--images", type=int, default=40, help="drawn images for each hospital [40]")
     parser.add_argument("--size", type=int, default=128, help="side of the images in training, pixels [128]")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of federation [2]")
     parser.add_argument("--cases", default="machine,hospital,cut", help="which to measure [machine,hospital,cut]")
     parser.add_argument("settings", nargs="*", help="after --: options of 'site run'")
     chosen = parser.parse_args()
@@ -42,13 +43,13 @@ def main() -> int:
         rows = [measure(folder / case, folder / "images", case, chosen) for case in chosen.cases.split(",")]
     finally:
         shutil.rmtree(folder)
-    print("| link | seconds of rounds 1 and 2 | MB up, MB down of a site, in all | refused |\n|---|---|---|---|")
+    print("| link | seconds of each round | MB up, MB down of a site, in all | refused |\n|---|---|---|---|")
     print(*rows, sep="\n")
     return 0
 
 
 def measure(folder: Path, images: Path, case: str, chosen: argparse.Namespace) -> str:
-    """Serve, register, join and run two rounds; returns a row of the table."""
+    """Serve, register, join and run; returns a row of the table."""
     port, control, deploy = free_port(), free_port(), folder / "deploy"
     up, down = LINKS["hospital" if case == "cut" else case]
     with Hospitals(SITES, up, down) as hospitals, ExitStack() as started:
@@ -73,7 +74,7 @@ def measure(folder: Path, images: Path, case: str, chosen: argparse.Namespace) -
         config, out = folder / "experiment.toml", folder / "run"
         config.write_text(f"[data]\nimage_size = {chosen.size}\n")
         run = ("site", "run", f"--folder={coordinator}", f"--config={config}", f"--held-out={images / 'held-out'}")
-        options = (f"--out={out}", "--rounds=2", "--quiet", *chosen.settings)
+        options = (f"--out={out}", f"--rounds={chosen.rounds}", "--quiet", *chosen.settings)
         if case == "cut":
             cut = threading.Thread(target=cut_in_a_reply, args=(hospitals, folder / "tromso.log"), daemon=True)
             cut.start()
