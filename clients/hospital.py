@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.messages import Order
-from clients.told import Told, digest, told
+from clients.told import Told, told
 from fedpolyp.config import Config
+from fedpolyp.data.digest import files_digest
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
@@ -79,7 +80,7 @@ def _store_here(path: Path, config: str, known: Told) -> Store:
         store = _store(path) if path.exists() else open_source(data, seed)
     except FedpolypError as error:
         raise ValueError(f"on the machine {platform.node()}: {error}") from None
-    if digest(store, known.partition) != known.images:
+    if files_digest(store, known.partition) != known.images:
         raise ValueError(f"{data.source} on the machine {platform.node()} has other images than the run began with")
     return store
 

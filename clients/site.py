@@ -10,6 +10,10 @@ from pydantic import ValidationError
 from clients.hospital import Hospital
 from clients.messages import Order
 from fedpolyp.config import Config
+from fedpolyp.data.digest import files_digest
+from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.store import Store
+from fedpolyp.files import read_bytes, write_text
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import Refusal, SiteSettings
 from fedpolyp.text import printable
@@ -51,4 +55,22 @@ def hospital_at(settings: SiteSettings, order: Order) -> Hospital:
     settings.limits.check(config)
     store, ids = images_of(settings, config.data.image_size)
     settings.limits.check_steps(len(ids.train), config)
-    return Hospital(settings.name, config, store, ids, settings.state / order.run)
+    state = settings.state / order.run
+    _refuse_changed(state / "images.sha256", settings.name, store, ids)
+    return Hospital(settings.name, config, store, ids, state)
+
+
+def _refuse_changed(kept: Path, name: str, store: Store, ids: HospitalImages) -> None:
+    """Refuse an order when this site's images, or how they are dealt, are others than at the run's first order.
+
+    Raises:
+        Refusal: they are; a training image of one round may be a test image of the next.
+    """
+    now = files_digest(store, Partition((), {name: ids}))
+    try:
+        before = read_bytes(kept, 100).decode(errors="replace")
+    except FileNotFoundError:
+        write_text(kept, now)
+        return
+    if before != now:
+        raise Refusal("this site's images, or how they are dealt, have changed since the run began: begin another run")

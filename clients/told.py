@@ -1,13 +1,12 @@
 """What the actors of a simulation are told through Ray, for not all machines of a cluster can read the run folder."""
 
 import contextlib
-import hashlib
-import json
 import pickle
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedpolyp.data.digest import files_digest
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 
@@ -19,22 +18,14 @@ class Told:
     """A run's deal, and by what its images are known."""
 
     partition: Partition
-    images: str  # see `digest`
-
-
-def digest(store: Store, partition: Partition) -> str:
-    """SHA-256 of the ids of all hospitals' images, with what `store` knows of each image's content."""
-    known = {record.id: record.sha256 for record in store.records}
-    sets = [ids for hospital in partition.hospitals.values() for ids in (hospital.train, hospital.val, hospital.test)]
-    named = sorted(id_ for ids in sets for id_ in ids)
-    return hashlib.sha256(json.dumps([[id_, known.get(id_)] for id_ in named]).encode()).hexdigest()
+    images: str  # see `files_digest`
 
 
 def tell(run_folder: Path, store: Store, partition: Partition) -> None:
     """Have the actors of this process's Ray know the run, wherever they are."""
     from ray.experimental import internal_kv
 
-    value = pickle.dumps(Told(partition, digest(store, partition)))
+    value = pickle.dumps(Told(partition, files_digest(store, partition)))
     internal_kv._internal_kv_put(_key(run_folder), value, namespace=_NAMESPACE)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedpolyp.archives import read_arrays
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FinalError
 from fedpolyp.files import parse_json, replacing
 from fedpolyp.model.arrays import Arrays
 
@@ -30,7 +30,7 @@ class Checkpoint:
     best_val_dice: float
 
 
-class DamagedCheckpoint(FedpolypError):
+class DamagedCheckpoint(FinalError):
     """A checkpoint file that cannot be used; the message names it and says why."""
 
 

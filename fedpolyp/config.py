@@ -7,6 +7,7 @@ defaults, a preset, a TOML file and single overrides (`{"training.batch_size": 4
 import hashlib
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -264,14 +265,6 @@ class Config(Section):
         """The arm's name in a comparison: 'pooled', 'local', or the strategy of the federation."""
         return self.federation.strategy if self.arm == "federated" else self.arm
 
-    def fingerprint(self) -> str:
-        """SHA-256 of everything that decides the bits of a run: the whole config but `runtime`.
-
-        Settings at their default do not count, so that a later version may add settings to those of an older run.
-        """
-        decisive = self.model_dump(mode="json", exclude={"runtime"}, exclude_defaults=True)
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
 
 # 'paper' is the U-Net of Ronneberger et al. 2015 in size; 'seed' is the capstone project this one grew from;
 # 'pretrained' begins with an encoder that has seen ImageNet, and so needs fewer rounds.
@@ -320,6 +313,42 @@ def to_toml(config: Config, explain: bool = False) -> str:
         if isinstance(section, Section):
             lines += ["", f"[{name}]", *_toml_lines(section, explain)]
     return "\n".join(lines) + "\n"
+
+
+def fingerprint(file: Path) -> str:
+    """SHA-256 of what the config.toml at `file` says of a run's bits.
+
+    It is of what is written there, not of what a version makes of it: neither another default nor a new setting makes a
+    run of old another. What does not decide the bits is left out: the machine's settings, where the images lie (they
+    have a digest of their own), and how many rounds there shall be where the learning rate does not depend on that.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    said = {name: value for name, value in _read_flat(file).items() if name.partition(".")[0] != "runtime"}
+    said.pop("data.source", None)
+    if said.get("training.schedule") == "constant":
+        said.pop("federation.rounds", None)
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def changed_toml(text: str, changes: Mapping[str, Any]) -> str:
+    """The config.toml `text` with other values for the settings in `changes` (dotted names), and all else as it is.
+
+    Raises:
+        UsageError: it does not have one of them on a line of its own, as `to_toml` writes it.
+    """
+    lines, section, left = text.splitlines(), "", dict(changes)
+    for number, line in enumerate(lines):
+        if line.startswith("["):
+            section = line.strip().strip("[]") + "."
+        name = section + line.partition("=")[0].strip()
+        if name in left:
+            lines[number] = f"{name.removeprefix(section)} = {_toml_value(left.pop(name))}"
+    changed = "\n".join(lines) + "\n"
+    if left or _flatten(tomllib.loads(changed)) != _flatten(tomllib.loads(text)) | dict(changes):
+        raise UsageError(f"config.toml is not as it was written, so {', '.join(changes)} cannot be changed in it")
+    return changed
 
 
 def _toml_lines(section: Section, explain: bool) -> list[str]:

@@ -1,10 +1,10 @@
 """A training that diverged: what to change, and that going on with it cannot help."""
 
 from fedpolyp.config import Config
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FinalError
 
 
-class Diverged(FedpolypError):
+class Diverged(FinalError):
     """Losses or weights are no finite numbers any more; a resume would compute the same again."""
 
 

@@ -1,4 +1,4 @@
-"""The two ways a command can end badly, each with one clear sentence for the person who typed it."""
+"""The ways a command can end badly, each with one clear sentence for the person who typed it."""
 
 
 class FedpolypError(Exception):
@@ -7,3 +7,7 @@ class FedpolypError(Exception):
 
 class UsageError(FedpolypError):
     """The input was wrong: the message says what was received and what is allowed; exit code 2."""
+
+
+class FinalError(FedpolypError):
+    """The same command would fail again in the same way: none is advised that goes on."""

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from fedpolyp import __version__, files, processor
 from fedpolyp.archives import read_arrays
 from fedpolyp.cells import guarded
-from fedpolyp.config import Config, load, to_toml
+from fedpolyp.config import Config, changed_toml, fingerprint, load, to_toml
+from fedpolyp.data.digest import Digest
 from fedpolyp.data.hospitals import Partition
-from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.data.store import Store
+from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.records import checked
 
 DEFAULT_ROOT = Path("runs")
@@ -42,6 +44,16 @@ class RunFolder:
     def name(self) -> str:
         """The folder's own name."""
         return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        """Every setting of the run."""
+        return self.path / "config.toml"
+
+    @property
+    def digest_file(self) -> Path:
+        """By what the run's partition and images are known."""
+        return self.path / "digest.json"
 
     @property
     def partition_file(self) -> Path:
@@ -132,7 +144,69 @@ class RunFolder:
 
     def config(self) -> Config:
         """The config the run was started with."""
-        return load(self.path / "config.toml")
+        return load(self.config_file)
+
+    def fingerprint(self) -> str:
+        """By which the run's checkpoints know what config.toml says of their bits."""
+        return fingerprint(self.config_file)
+
+    def digest(self) -> Digest | None:
+        """By what the run's images are known; None in runs of version 0.1, which kept no digest.
+
+        Raises:
+            FedpolypError: the file that says so cannot be read, or partition.json is not the one it speaks of.
+        """
+        if not os.path.lexists(self.digest_file):
+            return None
+        try:
+            digest = Digest.from_plain(files.read_json(self.digest_file, _ENVIRONMENT_BYTES))
+        except ValueError as error:
+            raise FedpolypError(f"{self.digest_file} is damaged: {error}") from None
+        if digest.partition != Digest.of(self.partition(), None).partition:
+            raise FedpolypError(f"{self.partition_file} was changed: it is no longer the one that the run began with")
+        return digest
+
+    def refuse_changed(self, store: Store | None) -> None:
+        """Refuse to go on with the run when its partition, or its images in `store`, are others than at its beginning.
+
+        Raises:
+            UsageError: they are, or the run is of version 0.1, which did not keep what would tell.
+            FedpolypError: a file is damaged, or an image is not in the store.
+        """
+        digest = self.digest()
+        if digest is None:
+            raise UsageError(
+                f"{self.path} was begun by version 0.1, which kept no digest of its images ({self.digest_file.name}): "
+                "it can be shown and reported, but no run can go on from it"
+            )
+        if change := digest.change(Digest.of(self.partition(), store)):
+            place = "" if store is None else f"; they were looked for in the store {store.path}"
+            raise UsageError(f"{self.path} cannot go on: {change}{place}")
+
+    def change(self, config: Config, store: Path) -> None:
+        """Have the run go on with the images in `store`, from where `config` says, and to `config`'s number of rounds.
+
+        A run that is finished is so no more when it is to have more rounds.
+
+        Raises:
+            UsageError: config.toml does not let itself be changed.
+        """
+        before = self.config()
+        changes: dict[str, Any] = {}
+        if config.federation.rounds != before.federation.rounds:
+            changes["federation.rounds"] = config.federation.rounds
+        if config.data.source != before.data.source:
+            changes["data.source"] = config.data.source
+        if not changes:
+            return
+        text = changed_toml(self.config_file.read_text(encoding="utf-8-sig"), changes)
+        if "federation.rounds" in changes:
+            self.images_file.unlink(missing_ok=True)
+            self.curves.unlink(missing_ok=True)
+        if "data.source" in changes:
+            moved = self.environment() | {"store": str(store.resolve())}
+            files.write_text(self.environment_file, files.to_json(moved, indent=1) + "\n")
+        files.write_text(self.config_file, text)
 
     def partition(self) -> Partition:
         """The deal the run was started with."""
@@ -190,7 +264,7 @@ class RunFolder:
             FedpolypError: there are records of later rounds, which had checkpoints.
         """
         if done := len(self.rounds()[1:]):
-            raise FedpolypError(
+            raise FinalError(
                 f"{self.checkpoints} holds no checkpoint to go on from, but {self.rounds_file} holds {done} rounds; "
                 "put the checkpoints back, or choose another --out to start anew"
             )
@@ -204,7 +278,7 @@ class RunFolder:
         """
         kept = [record for record in self.rounds() if record["round"] <= round]
         if [record["round"] for record in kept] != list(range(round + 1)):
-            raise FedpolypError(f"{self.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
+            raise FinalError(f"{self.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
         files.write_text(self.rounds_file, "".join(files.to_json(record) + "\n" for record in kept))
 
     def write_predictions(self, masks: Mapping[str, NDArray[np.uint8]]) -> None:
@@ -320,8 +394,12 @@ def refuse_taken(path: Path) -> None:
         raise UsageError(f"{path} exists already; choose another --out, or go on with that run: --resume {path}")
 
 
-def create(path: Path, config: Config, partition: Partition, store: Path | None = None) -> RunFolder:
-    """Make a run's folder with its config, deal and environment; `store` is where the images lie.
+def create(
+    path: Path, config: Config, partition: Partition, store: Path | None = None, digest: Digest | None = None
+) -> RunFolder:
+    """Make a run's folder with its config, partition, environment and digest; `store` is where the images lie.
+
+    `digest` is theirs, where it is known already.
 
     Raises:
         UsageError: `path` exists and is not an empty folder.
@@ -335,8 +413,10 @@ def create(path: Path, config: Config, partition: Partition, store: Path | None 
     except OSError as error:
         raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from None
     partition.save(made.partition_file)
+    digest = digest or Digest.of(partition, None if store is None else Store.open(store))
+    files.write_text(made.digest_file, files.to_json(digest.to_plain(), indent=1) + "\n")
     files.write_text(made.environment_file, files.to_json(environment(store), indent=1) + "\n")
-    files.write_text(made.path / "config.toml", to_toml(config, explain=True))
+    files.write_text(made.config_file, to_toml(config, explain=True))
     if made.path != path:
         made.path.chmod(0o755)
         made.path.rename(path)

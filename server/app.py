@@ -15,8 +15,7 @@ from fedpolyp import runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import Partition, deal
 from fedpolyp.data.source import open_source
-from fedpolyp.divergence import Diverged
-from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.model.weights import noted
 from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.runs import RunFolder
@@ -80,12 +79,15 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
             lock.enter_context(run.locked())
             config, partition = run.config(), run.partition()
             store = open_source(config.data, config.data_seed) if partition.heldout else None
+            run.refuse_changed(store)
             watcher, name = Watchers(told, EventWriter(run)), name_at_sites(run)
             stop, registered = threading.Event(), registered_images()
             Federation(config, run, store, partition, watcher, stop, name, registered).run_on(grid)
             told.tell("finished")
         except FedpolypError as error:
-            told.tell("failed", reason=str(error), **({"again": False} if isinstance(error, Diverged) else {}))
+            told.tell(
+                "failed", reason=str(error), **({"again": False} if isinstance(error, (FinalError, UsageError)) else {})
+            )
             raise
         except Exception as error:
             told.tell("failed", reason=f"{type(error).__name__}: {error}")

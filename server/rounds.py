@@ -87,7 +87,7 @@ class Federation:
         return max(1, math.ceil(Fraction(str(self.config.federation.min_replies)) * asked))
 
     def _newest_checkpoint(self) -> Checkpoint | None:
-        checkpoint = checkpoints.latest(self.run.checkpoints, self.config.fingerprint(), self.watcher.note)
+        checkpoint = checkpoints.latest(self.run.checkpoints, self.run.fingerprint(), self.watcher.note)
         if checkpoint is not None:
             self.run.rewind(checkpoint.round)
         else:
@@ -129,7 +129,9 @@ class Rounds:
         """Round 0: the initial weights, scored and saved."""
         trainer = shared_trainer(self.config)
         moments = trainer.fresh_optimizer if self._averages_moments else {}
-        start = Checkpoint(0, self.config.fingerprint(), trainer.initial, moments, best_round=0, best_val_dice=-1.0)
+        start = Checkpoint(
+            0, self.federation.run.fingerprint(), trainer.initial, moments, best_round=0, best_val_dice=-1.0
+        )
         return self._score_and_save(start, RoundRecord(0))
 
     def next(self, before: Checkpoint, hospitals: list[str]) -> Checkpoint:
@@ -179,7 +181,7 @@ class Rounds:
 
         What the last model sees in the held-out images is written to the run folder.
         """
-        best = checkpoints.load(self.federation.run.checkpoints, last.best_round, self.config.fingerprint())
+        best = checkpoints.load(self.federation.run.checkpoints, last.best_round, self.federation.run.fingerprint())
         for name, model in (("last", last), ("best", best)):
             replies = self._ask_scores(model, "test", self.everyone, distances=True)
             about = (self.config.arm_label, self.config.seed, name, model.round)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpolyp.config import PRESETS, Config, Section, load, to_toml
+from fedpolyp.config import PRESETS, Config, Section, changed_toml, fingerprint, load, to_toml
 from fedpolyp.errors import UsageError
 
 
@@ -186,15 +186,66 @@ def test_a_file_with_a_value_where_a_section_belongs_is_refused(tmp_path: Path) 
         load(file, overrides={"data.source": "elsewhere"})
 
 
+def fingerprint_of(config: Config, folder: Path) -> str:
+    (folder / "config.toml").write_text(to_toml(config, explain=True))
+    return fingerprint(folder / "config.toml")
+
+
 @pytest.mark.parametrize("dotted", SETTINGS)
-def test_fingerprint_changes_with_every_setting_but_those_of_the_machine(dotted: str) -> None:
-    changed = load(overrides={dotted: another(dotted)}).fingerprint() != Config().fingerprint()
-    assert changed == (not dotted.startswith("runtime."))
+def test_fingerprint_changes_with_every_setting_but_those_that_decide_no_bit(tmp_path: Path, dotted: str) -> None:
+    changed = fingerprint_of(load(overrides={dotted: another(dotted)}), tmp_path) != fingerprint_of(Config(), tmp_path)
+    assert changed == (not dotted.startswith("runtime.") and dotted != "data.source")
 
 
-def test_fingerprint_survives_toml(tmp_path: Path) -> None:
-    config = load(preset="seed")
-    assert read_back(config, tmp_path).fingerprint() == config.fingerprint()
+def test_the_number_of_rounds_decides_no_earlier_rounds_bits_where_the_learning_rate_is_constant(
+    tmp_path: Path,
+) -> None:
+    constant = {"training.schedule": "constant"}
+    more = load(overrides=constant | {"federation.rounds": 240})
+    assert fingerprint_of(more, tmp_path) == fingerprint_of(load(overrides=constant), tmp_path)
+    assert fingerprint_of(load(overrides={"federation.rounds": 240}), tmp_path) != fingerprint_of(Config(), tmp_path)
+
+
+# What an older version wrote: it knew fewer settings, and may have had other defaults.
+OLDER = """seed = 3
+arm = "federated"
+[data]
+source = "/somewhere"
+[training]
+batch_size = 5
+# precision =
+[runtime]
+actors = 2
+"""
+
+
+KNOWN = "2935fed95e2b66caac15fdbf2c3f52f4d658b8905a2bbdda657a38d34d123597"
+
+
+def test_a_fingerprint_is_of_what_the_file_says_whatever_a_later_version_makes_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(OLDER)
+    # Written down: a version that gives another one calls every older checkpoint that of another config.
+    assert fingerprint(file) == KNOWN
+    file.write_text(OLDER + "keep_checkpoints = 9\n")
+    assert fingerprint(file) == KNOWN
+    file.write_text(OLDER.replace("batch_size = 5", "batch_size = 8"))  # today's default, and yet what it says
+    assert fingerprint(file) not in (
+        KNOWN,
+        fingerprint_of(Config(), tmp_path),
+    )
+
+
+def test_one_setting_is_changed_in_a_file_and_nothing_else(tmp_path: Path) -> None:
+    text = to_toml(load(overrides={"data.source": "/old/place", "seed": 3}), explain=True)
+    changed = changed_toml(text, {"data.source": '/new "place"', "federation.rounds": 200})
+    (tmp_path / "x.toml").write_text(changed)
+    config = load(tmp_path / "x.toml")
+    assert (config.data.source, config.federation.rounds, config.seed) == ('/new "place"', 200, 3)
+    same = [(a, b) for a, b in zip(text.splitlines(), changed.splitlines(), strict=True) if a != b]
+    assert len(same) == 2
+    with pytest.raises(UsageError, match="not as it was written"):
+        changed_toml("federation = {rounds = 3}\n", {"federation.rounds": 4})
 
 
 def test_every_setting_is_documented_and_explained_in_toml() -> None:
@@ -222,7 +273,3 @@ def test_an_empty_table_is_nothing_more_than_its_name(tmp_path: Path) -> None:
     file.write_text("[dta]\n")
     with pytest.raises(UsageError, match="^dta is not a setting"):
         load(file)
-
-
-def test_settings_at_their_default_do_not_count_in_the_fingerprint() -> None:
-    assert load(overrides={"training.batch_size": 8, "data.source": "phantom"}).fingerprint() == Config().fingerprint()

@@ -37,7 +37,8 @@ def tiny_config(**overrides: Any) -> Config:
 
 def tiny_run(folder: Path, config: Config) -> RunFolder:
     """A new run folder for `config`."""
-    return runs.create(folder, config, deal(open_source(config.data, config.seed).records, config))
+    store = open_source(config.data, config.seed)
+    return runs.create(folder, config, deal(store.records, config), store.path)
 
 
 def federate(
@@ -62,7 +63,7 @@ def serial_grid(
 
 def final(run: RunFolder, config: Config) -> Checkpoint:
     """The last checkpoint of a finished run."""
-    return checkpoints.load(run.checkpoints, config.federation.rounds, config.fingerprint())
+    return checkpoints.load(run.checkpoints, config.federation.rounds, run.fingerprint())
 
 
 class StopAfter(Watcher):

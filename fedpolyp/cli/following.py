@@ -6,8 +6,7 @@ from typing import Any
 
 from fedpolyp.cli import flower
 from fedpolyp.cli.supervise import stop_signal
-from fedpolyp.divergence import Diverged
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, FinalError
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.progress import new_lines, progress_file, retell, told_by
 from fedpolyp.sites.settings import CoordinatorSettings
@@ -95,7 +94,7 @@ class _Follower:
             self.heard = time.monotonic()
             self.begun = self.begun or event["event"] != "submitted"
             if event["event"] == "failed":
-                raise (FedpolypError if event.get("again", True) else Diverged)(event["reason"])
+                raise (FedpolypError if event.get("again", True) else FinalError)(event["reason"])
             if event["event"] == "finished":
                 return True
             retell(event, self.run, self.watcher)

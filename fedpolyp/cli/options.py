@@ -44,22 +44,46 @@ class Given:
         return _settled(load(self.file, self.preset, self.overrides))
 
     def resumed(self, config: Config) -> Config:
-        """The `config` of a run that goes on, with the runtime settings among those given.
+        """The `config` of a run that goes on: with the runtime settings given, its images elsewhere, more rounds.
 
         Raises:
             UsageError: other settings were given, which would change what the run is.
         """
-        other = [name for name in self.overrides if not name.startswith("runtime.")]
+        changes = {name: value for name, value in self.overrides.items() if name in _RESUMED}
+        other = [name for name in self.overrides if name not in changes]
         other += [name for name, value in (("--config", self.file), ("--preset", self.preset)) if value is not None]
         if other:
             raise UsageError(
                 f"--resume goes on with the run's own settings, so {', '.join(other)} cannot be given; allowed are "
-                f"{', '.join('--' + name.replace('_', '-') for name in RuntimeConfig.model_fields)}"
+                f"{', '.join('--' + option.replace('_', '-') for option in _RESUMED.values())}"
             )
-        changes = {name.removeprefix("runtime."): value for name, value in self.overrides.items()}
-        checked = load(overrides={f"runtime.{name}": value for name, value in changes.items()}).runtime
-        runtime = config.runtime.model_copy(update={name: getattr(checked, name) for name in changes})
-        return config.model_copy(update={"runtime": runtime})
+        checked = _settled(load(overrides=changes))
+        _check_rounds(config, checked.federation.rounds if "federation.rounds" in changes else config.federation.rounds)
+        tables: dict[str, dict[str, Any]] = {}
+        for name in changes:
+            section, _, member = name.partition(".")
+            tables.setdefault(section, {})[member] = getattr(getattr(checked, section), member)
+        return config.model_copy(
+            update={section: getattr(config, section).model_copy(update=table) for section, table in tables.items()}
+        )
+
+
+# What may be given with --resume, by its option.
+_RESUMED = {"data.source": "data", "federation.rounds": "rounds"}
+_RESUMED |= {f"runtime.{name}": name for name in RuntimeConfig.model_fields}
+
+
+def _check_rounds(config: Config, rounds: int) -> None:
+    """Refuse other rounds for the run of `config` than those it has, unless more of them change no earlier one."""
+    before = config.federation.rounds
+    if rounds < before:
+        raise UsageError(f"--resume can take a run further, not back: it has {before} rounds; got --rounds {rounds}")
+    if rounds > before and config.training.schedule != "constant":
+        raise UsageError(
+            f"the learning rate of this run falls over its {before} rounds ({config.training.schedule}), so more of "
+            f"them would be another experiment: begin a new run with --rounds {rounds}, or one with --schedule "
+            "constant, which can be taken further"
+        )
 
 
 def with_settings(

@@ -1,5 +1,6 @@
 """`fedpolyp simulate`: a federation of hospitals on this machine."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +8,7 @@ import typer
 
 from fedpolyp import runs
 from fedpolyp.cli.options import Given, with_settings
-from fedpolyp.divergence import Diverged
-from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
 
@@ -41,7 +41,12 @@ def simulate(
     from fedpolyp.data.source import open_source
 
     console = console_of_its_own()
-    store = open_source(config.data, config.data_seed)
+    try:
+        store = open_source(config.data, config.data_seed)
+    except UsageError as error:
+        if resume is not None and "data.source" not in given.overrides:
+            error.add_note("images that lie elsewhere now are given with --data FOLDER beside --resume")
+        raise
     if store.report.rejected and not quiet:
         console.print(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
     if plan and not quiet:
@@ -51,6 +56,9 @@ def simulate(
         run = runs.create(path, config, partition, store.path)
     else:
         partition = run.partition()
+        run.refuse_changed(store)
+        with run.locked():
+            run.change(config, store.path)
     starting = None
     if config.arm == "federated":
         from fedpolyp import cluster
@@ -81,8 +89,9 @@ def simulate(
             finish(run, store)
         except (FedpolypError, OSError) as error:
             done = len(run.rounds()) - 1
-            if done >= 0 and not isinstance(error, Diverged):
-                error.add_note(f"{done} rounds are complete; go on with: fedpolyp simulate --resume {run.path}")
+            if done >= 0 and not isinstance(error, (FinalError, UsageError)):
+                again = shlex.join(["fedpolyp", "simulate", "--resume", str(run.path)])
+                error.add_note(f"{done} rounds are complete; go on with: {again}")
             raise
     if not quiet:
         console.print(round_table(run.rounds()))

@@ -15,8 +15,7 @@ from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.cli.tables import ending, plain_table, round_table
-from fedpolyp.divergence import Diverged
-from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
 from fedpolyp.text import printable
 
@@ -379,7 +378,7 @@ def run_(
                 FileWatcher(progress_file(run), flower_run).tell("submitted")
             follow(settings, run, flower_run, quiet)
     except FedpolypError as error:
-        if (done := len(run.rounds()) - 1) >= 0 and not isinstance(error, Diverged):
+        if (done := len(run.rounds()) - 1) >= 0 and not isinstance(error, (FinalError, UsageError)):
             again = f"fedpolyp site run --folder {folder} --resume {run.path}"
             error.add_note(f"rounds are complete up to {done}; go on with: {again}")
         raise
@@ -442,8 +441,10 @@ def _finish(run: "RunFolder", quiet: bool) -> None:
     config, rounds, console = run.config(), run.rounds(), _console()
     heldout = bool(run.partition().heldout)
     scored_on = "held-out" if heldout else "the sites' test"
-    if heldout:
-        finish(run, open_source(config.data, config.data_seed))
+    store = open_source(config.data, config.data_seed) if heldout else None
+    run.refuse_changed(store)
+    if store is not None:
+        finish(run, store)
     else:
         save_models(run)
         draw_curves(run.curves, rounds)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.config import Config
+from fedpolyp.data.digest import Digest
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
@@ -160,7 +161,8 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     if twice := [key for key, count in Counter((c.arm_label, c.seed) for _, c in finished).items() if count > 1]:
         both = " and ".join(str(run.path) for run, c in finished if (c.arm_label, c.seed) == twice[0])
         raise UsageError(f"{both} are the same arm with the same seed; give one of them")
-    store = _store(finished[0][0], partition)
+    digest, undigested = _common_images(runs)
+    store, change = _store(finished[0][0], partition, digest)
     evidence = _Evidence.of(read_scores(run for run, _ in finished), partition, store)
     by_label: dict[str, list[tuple[RunFolder, Config]]] = {}
     for run, config in finished:
@@ -176,7 +178,7 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
         sites=tuple(_sites(arms, evidence.scores)),
         size_counts=tuple(int((evidence.sizes == size).sum()) for size in range(len(SIZES))),
         groups=len(np.unique(evidence.groups(partition.heldout))),
-        missing=tuple(_missing(arms, list(zip(runs, configs, strict=True)))),
+        missing=(*_missing(arms, list(zip(runs, configs, strict=True))), *undigested, *change),
         unequal=tuple(_unequal(finished)),
     )
 
@@ -189,16 +191,38 @@ def _common_deal(runs: Sequence[RunFolder]) -> Partition:
     return partition
 
 
-def _store(run: RunFolder, partition: Partition) -> Store | None:
+def _common_images(runs: Sequence[RunFolder]) -> tuple[Digest | None, list[str]]:
+    """By what the images of all runs are known, and a sentence when some runs are too old to tell.
+
+    Raises:
+        UsageError: two runs are of other images or masks.
+    """
+    known = [(run, digest) for run in runs if (digest := run.digest()) is not None]
+    for run, digest in known[1:]:
+        if change := known[0][1].change(digest):
+            raise UsageError(f"{run.path} is of other images than {known[0][0].path}: {change}")
+    said = []
+    if len(known) < len(runs):
+        said.append(
+            f"{len(runs) - len(known)} of {len(runs)} runs are of version 0.1, which did not keep by what its images "
+            "are known: whether they are the same in all runs cannot be told."
+        )
+    return (known[0][1] if known else None), said
+
+
+def _store(run: RunFolder, partition: Partition, digest: Digest | None) -> tuple[Store | None, list[str]]:
+    """The store of the run's images, None when they are gone or have changed; a sentence when they have."""
     try:
         path = run.environment().get("store")
         store = Store.open(Path(path)) if isinstance(path, str) else None
-        if store is not None:
-            store.positions(partition.heldout)
-            store.positions([id for own in partition.hospitals.values() for id in (*own.train, *own.val, *own.test)])
-        return store
+        change = "" if store is None or digest is None else digest.change(Digest.of(partition, store))
+        if store is not None and digest is None:
+            Digest.of(partition, store)  # which misses none of them
     except FedpolypError:
-        return None
+        return None, []
+    if change:
+        return None, [f"The images have changed since the training, so none of them is shown: {change}."]
+    return store, []
 
 
 @dataclass(frozen=True)

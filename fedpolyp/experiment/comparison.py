@@ -7,6 +7,7 @@ from typing import TypeVar, get_args
 
 from fedpolyp import runs
 from fedpolyp.config import Config, FederationConfig, load
+from fedpolyp.data.digest import Digest
 from fedpolyp.data.hospitals import deal
 from fedpolyp.data.store import Store
 from fedpolyp.errors import UsageError
@@ -97,9 +98,11 @@ def prepare(wanted: Sequence[Job], store: Store) -> None:
     """Deal the images, once for all, and make the run folders that are not there yet.
 
     Raises:
-        UsageError: a run folder is there and was made with other settings, or any in the comparison with another deal.
+        UsageError: a run folder is there and was made with other settings, or any in the comparison with another deal
+            or other images.
     """
     partition = deal(store.records, wanted[0].config)
+    digest = Digest.of(partition, store)
     there = {path.parent for path in wanted[0].run.path.parents[1].glob("*/*/config.toml")}
     for job in wanted:
         if job.run.path in there and (different := _differences(job.run.config(), job.config)):
@@ -112,9 +115,13 @@ def prepare(wanted: Sequence[Job], store: Store) -> None:
                 f"{path} was made with another deal of the images, and one report is about one deal; choose another "
                 f"--out, or give what made that deal (--data-seed {run.config().data_seed}, if nothing else differs)"
             )
+        run.refuse_changed(store)
     for job in wanted:
         if job.run.path not in there:
-            runs.create(job.run.path, job.config, partition, store.path)
+            runs.create(job.run.path, job.config, partition, store.path, digest)
+        elif job.run.config().data.source != job.config.data.source:
+            with job.run.locked():
+                job.run.change(job.config, store.path)
 
 
 def begun_in(folder: Path) -> Config | None:
@@ -202,14 +209,12 @@ def _changed(base: Config, changes: Mapping[str, object]) -> Config:
 
 def _differences(there: Config, here: Config) -> str:
     """What decides the bits and differs, as 'training.batch_size 4 there, 8 here'."""
-    if there.fingerprint() == here.fingerprint():
-        return ""
     before, now = (_settings(config) for config in (there, here))
     return "; ".join(f"{name} {before[name]} there, {now[name]} here" for name in now if before[name] != now[name])
 
 
 def _settings(config: Config) -> dict[str, object]:
-    plain = config.model_dump(mode="json", exclude={"runtime"})
+    plain = config.model_dump(mode="json", exclude={"runtime": True, "data": {"source"}})  # images have a digest
     settings: dict[str, object] = {}
     for name, value in plain.items():
         settings |= {f"{name}.{member}": v for member, v in value.items()} if isinstance(value, dict) else {name: value}

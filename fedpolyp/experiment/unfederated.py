@@ -71,7 +71,7 @@ class Arm:
         if models is None:
             self.run.start_over()
             trainer = self.trainer
-            start = Checkpoint(0, self.config.fingerprint(), trainer.initial, trainer.fresh_optimizer, 0, -1.0)
+            start = Checkpoint(0, self.run.fingerprint(), trainer.initial, trainer.fresh_optimizer, 0, -1.0)
             models = self._finish_round([start] * len(self.learners), RoundRecord(0))
         else:
             self.run.rewind(reached)
@@ -84,7 +84,7 @@ class Arm:
 
     def _newest_checkpoints(self) -> list[Checkpoint] | None:
         """The models after the newest round that all of them have a usable checkpoint of; None before the first."""
-        fingerprint = self.config.fingerprint()
+        fingerprint = self.run.fingerprint()
         newest = [checkpoints.latest(own.checkpoints, fingerprint, self.watcher.note) for own in self.learners]
         if any(model is None for model in newest):
             return None  # killed in round 0
@@ -149,7 +149,7 @@ class Arm:
         sets = {"heldout": self.partition.heldout}
         sets |= {f"test:{name}": own.test for name, own in self.partition.hospitals.items()}
         for learner, last in zip(self.learners, models, strict=True):
-            best = checkpoints.load(learner.checkpoints, last.best_round, self.config.fingerprint())
+            best = checkpoints.load(learner.checkpoints, last.best_round, self.run.fingerprint())
             for kind, model in (("last", last), ("best", best)):
                 name = model_name(kind, learner.model)
                 about = (self.config.arm_label, self.config.seed, name, model.round)

@@ -33,7 +33,7 @@ def save_models(run: RunFolder) -> None:
     """
     config, done = run.config(), run.rounds()[-1]["round"]
     for learner in learners(config, run, run.partition()):
-        last = checkpoints.load(learner.checkpoints, done, config.fingerprint())
-        best = checkpoints.load(learner.checkpoints, last.best_round, config.fingerprint())
+        last = checkpoints.load(learner.checkpoints, done, run.fingerprint())
+        best = checkpoints.load(learner.checkpoints, last.best_round, run.fingerprint())
         for kind, model in ((LAST, last), (BEST, best)):
             shared_trainer(config).save(model.arrays, run.model_file(kind, learner.model))

@@ -30,7 +30,7 @@ def compare(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def weights(run: Path, round: int) -> Arrays:
     folder = RunFolder(run)
-    return checkpoints.load(folder.checkpoints, round, folder.config().fingerprint()).arrays
+    return checkpoints.load(folder.checkpoints, round, folder.fingerprint()).arrays
 
 
 def test_compare_trains_every_arm_and_given_again_trains_nothing(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from clients import hospital
 from clients.hospital import hospital_in_simulation
 from clients.messages import Order
-from clients.told import Told, digest
+from clients.told import Told
 from fedpolyp import runs
 from fedpolyp.config import Config, load
+from fedpolyp.data.digest import files_digest
 from fedpolyp.data.hospitals import HospitalImages, Partition, deal
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import ImageRecord, IngestReport, write_store
@@ -76,7 +77,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, 
     config = load(overrides={"data.image_size": 32, "data.phantom_images": 20, "hospitals.count": 2, "seed": 5})
     store = open_source(config.data, config.data_seed)
     partition = deal(store.records, config)
-    known = Told(partition, digest(store, partition))
+    known = Told(partition, files_digest(store, partition))
     monkeypatch.setattr(hospital, "told", lambda run_folder: known)
     monkeypatch.setenv("FEDPOLYP_STORES", str(tmp_path / "stores-here"))
     gone = str(tmp_path / "gone")

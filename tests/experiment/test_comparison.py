@@ -38,7 +38,7 @@ def test_seeds_change_the_training_and_not_the_deal(tmp_path: Path) -> None:
     assert [job.config.data_seed for job in found] == [5, 5, 5]
     prepare(found, open_source(found[0].config.data, 5))
     assert found[0].run.partition() == found[2].run.partition()
-    assert len({job.config.fingerprint() for job in found}) == 3
+    assert len({job.run.fingerprint() for job in found}) == 3
 
 
 def test_budgets_go_by_strategy_before_arm_before_the_base() -> None:

@@ -47,7 +47,7 @@ def train(folder: Path, arm: str, stop: Watcher | None = None) -> tuple[RunFolde
 
 def last_weights(run: RunFolder, config: Config) -> dict[str, Arrays]:
     return {
-        learner.name: checkpoints.load(learner.checkpoints, 3, config.fingerprint()).arrays
+        learner.name: checkpoints.load(learner.checkpoints, 3, run.fingerprint()).arrays
         for learner in learners(config, run, run.partition())
     }
 

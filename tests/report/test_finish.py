@@ -22,7 +22,7 @@ def test_the_last_model_and_the_one_best_on_validation_are_both_left(tmp_path: P
     for learner in learners(config, run, run.partition()):
         for number in (1, 2):
             arrays = {name: np.full_like(a, number) if name == marked else a for name, a in trainer.initial.items()}
-            model = Checkpoint(number, config.fingerprint(), arrays, {}, best_round=1, best_val_dice=0.5)
+            model = Checkpoint(number, run.fingerprint(), arrays, {}, best_round=1, best_val_dice=0.5)
             checkpoints.save(learner.checkpoints, model, keep=1)
     for number in range(3):
         run.append_round(RoundRecord(number, {"dice": 0.5, "iou": 0.4, "loss": 1.0}).to_plain())

@@ -1,0 +1,102 @@
+"""What a run's images are known by: hashes of who got which image, of the files, and of the pixels as they are used."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.store import Store
+
+
+@dataclass(frozen=True)
+class Digest:
+    """SHA-256 of each; None where the run has no images of its own, at real sites without a held-out set.
+
+    Each is over the images of the partition in the order of their ids, wherever they lie and whatever lies beside them.
+    """
+
+    partition: str  # which image is in which set
+    files: str | None  # the partition, and the images' and masks' files as they were ingested
+    images: str | None  # the pixels in the store
+    masks: str | None  # likewise
+
+    @classmethod
+    def of(cls, partition: Partition, store: Store | None) -> Self:
+        """The digest of a partition and of its images in `store`; takes about a second a gigabyte.
+
+        Raises:
+            FedpolypError: an image is not in the store.
+        """
+        if store is None:
+            return cls(_of_partition(partition), None, None, None)
+        ids = _ids(partition)
+        rows = store.positions(ids)
+        return cls(
+            _of_partition(partition),
+            files_digest(store, partition),
+            *(_of_pixels(ids, array, rows) for array in (store.images, store.masks)),
+        )
+
+    def change(self, now: "Digest") -> str:
+        """What has changed from this to `now`, as a clause; '' for nothing that decides a bit."""
+        if self.partition != now.partition:
+            return "its partition.json is no longer the one that it began with"
+        other = [name for name in ("images", "masks") if getattr(self, name) != getattr(now, name)]
+        if not other:
+            return ""
+        what = f"its {' and '.join(other)} are no longer those that it began with"
+        same = " (their files are the same: the store was changed, or is made in another way)"
+        return what + (same if self.files == now.files else "")
+
+    def to_plain(self) -> dict[str, str | None]:
+        """What `from_plain` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: object) -> Self:
+        """The digest that `to_plain` gave.
+
+        Raises:
+            ValueError: it is none.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(plain, dict) or not names <= plain.keys() or not isinstance(plain["partition"], str):
+            raise ValueError(f"a digest has {', '.join(sorted(names))}")
+        if not all(plain[name] is None or isinstance(plain[name], str) for name in names):
+            raise ValueError("a digest's values are hashes")
+        return cls(**{name: plain[name] for name in names})
+
+
+def files_digest(store: Store, partition: Partition) -> str:
+    """SHA-256 of `partition`, and of what `store` knows of the files of each image in it; reads no pixel."""
+    known = {record.id: record.sha256 for record in store.records}
+    return _sha256([_of_partition(partition), [[id, known.get(id)] for id in _ids(partition)]])
+
+
+def _ids(partition: Partition) -> list[str]:
+    sets = [partition.heldout]
+    for own in partition.hospitals.values():
+        sets += [own.train, own.val, own.test]
+    return sorted(id for ids in sets for id in ids)
+
+
+def _of_partition(partition: Partition) -> str:
+    hospitals = [[name, own.train, own.val, own.test] for name, own in sorted(partition.hospitals.items())]
+    return _sha256([partition.heldout, hospitals])
+
+
+def _of_pixels(ids: list[str], array: NDArray[np.uint8], rows: NDArray[np.intp]) -> str:
+    digest = hashlib.sha256(str(array.shape[1:]).encode())
+    for id, row in zip(ids, rows.tolist(), strict=True):
+        digest.update(json.dumps(id).encode())
+        digest.update(np.ascontiguousarray(array[row]).data)
+    return digest.hexdigest()
+
+
+def _sha256(plain: object) -> str:
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()

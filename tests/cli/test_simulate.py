@@ -1,0 +1,207 @@
+"""What `fedpolyp simulate --resume` takes and refuses, before anything is trained."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from fedpolyp import cli, runs
+from fedpolyp.config import load
+from fedpolyp.data.hospitals import deal
+from fedpolyp.data.source import open_source
+from fedpolyp.runs import RunFolder
+
+SMALL = {"data.image_size": 32, "hospitals.count": 2, "arm": "pooled"}
+
+
+def folder_of_images(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (path / part).mkdir(parents=True)
+    for number in range(20):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[5 : 10 + number, 8:30] = 255
+        cv2.imwrite(str(path / "masks" / f"{number:02d}.png"), mask)
+        cv2.imwrite(str(path / "images" / f"{number:02d}.png"), rng.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    return path
+
+
+def begun(path: Path, **settings: Any) -> RunFolder:
+    config = load(overrides=SMALL | {name.replace("__", "."): value for name, value in settings.items()})
+    store = open_source(config.data, config.data_seed)
+    return runs.create(path, config, deal(store.records, config), store.path)
+
+
+@pytest.fixture(autouse=True)
+def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunFolder]:
+    """The runs that would have been trained."""
+    monkeypatch.setenv("FEDPOLYP_STORES", str(tmp_path / "stores"))
+    seen: list[RunFolder] = []
+
+    def note(config: Any, run: RunFolder, *others: Any) -> None:
+        seen.append(run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedpolyp.experiment.unfederated.run", note)
+    return seen
+
+
+def resume(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["fedpolyp", "simulate", "--quiet", "--resume", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_a_run_of_the_same_images_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder]
+) -> None:
+    run = begun(tmp_path / "run", data__source=str(folder_of_images(tmp_path / "polyps")))
+    assert resume(monkeypatch, str(run.path)) == 1
+    assert trained == [run]
+
+
+def test_masks_changed_in_place_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
+) -> None:
+    folder = folder_of_images(tmp_path / "polyps")
+    run = begun(tmp_path / "run", data__source=str(folder))
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:9, :9] = 255
+    cv2.imwrite(str(folder / "masks" / "07.png"), mask)
+    assert resume(monkeypatch, str(run.path)) == 2
+    said = capsys.readouterr().err
+    assert f"{run.path} cannot go on: its masks are no longer those that it began with; " in said
+    assert "go on with" not in said and said.count("\n") == 1
+    assert trained == []
+
+
+def test_a_pixel_flipped_in_the_store_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
+) -> None:
+    run = begun(tmp_path / "run", data__phantom_images=40)
+    (images,) = (tmp_path / "stores").glob("*/images.npy")
+    content = bytearray(images.read_bytes())
+    content[-5] ^= 1
+    images.write_bytes(content)
+    assert resume(monkeypatch, str(run.path)) == 2
+    assert "the store was changed" in capsys.readouterr().err
+    assert trained == []
+
+
+def test_ids_swapped_between_held_out_and_training_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
+) -> None:
+    run = begun(tmp_path / "run", data__phantom_images=40)
+    plain = json.loads(run.partition_file.read_text())
+    train = plain["hospitals"]["hospital-1"]["train"]
+    plain["heldout"][0], train[0] = train[0], plain["heldout"][0]
+    run.partition_file.write_text(json.dumps(plain))
+    assert resume(monkeypatch, str(run.path)) == 1
+    assert f"{run.partition_file} was changed" in capsys.readouterr().err
+    assert trained == []
+
+
+def test_a_moved_folder_is_given_and_kept_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
+) -> None:
+    old, new = folder_of_images(tmp_path / "old"), tmp_path / "new"
+    run = begun(tmp_path / "run", data__source=str(old))
+    before = run.fingerprint()
+    old.rename(new)
+    assert resume(monkeypatch, str(run.path)) == 2
+    assert "given with --data FOLDER beside --resume" in capsys.readouterr().err
+    assert resume(monkeypatch, str(run.path), "--data", str(new)) == 1
+    assert run.config().data.source == str(new) and run.fingerprint() == before
+    assert Path(run.environment()["store"]).name.startswith("new-")
+    assert resume(monkeypatch, str(run.path)) == 1
+    assert trained == [run, run]
+
+
+def test_another_folder_than_the_runs_is_refused_and_the_run_is_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
+) -> None:
+    folder = folder_of_images(tmp_path / "polyps")
+    run = begun(tmp_path / "run", data__source=str(folder))
+    shutil.copytree(folder, tmp_path / "other")
+    shutil.copy(folder / "images" / "01.png", tmp_path / "other" / "images" / "02.png")
+    before = run.config_file.read_bytes()
+    assert resume(monkeypatch, str(run.path), "--data", str(tmp_path / "other")) == 2
+    assert "its images are no longer those that it began with" in capsys.readouterr().err
+    assert run.config_file.read_bytes() == before and trained == []
+
+
+def test_a_finished_run_is_taken_further_where_its_learning_rate_is_constant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder]
+) -> None:
+    run = begun(tmp_path / "run", data__phantom_images=40, federation__rounds=3, training__schedule="constant")
+    run.write_images([])
+    run.curves.touch()
+    before = run.fingerprint()
+    assert run.finished
+    assert resume(monkeypatch, str(run.path), "--rounds", "5") == 1
+    assert (run.config().federation.rounds, run.finished, run.fingerprint()) == (5, False, before)
+    assert trained == [run]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "said"),
+    [
+        ("cosine", ["--rounds", "5"], "the learning rate of this run falls over its 3 rounds (cosine)"),
+        ("constant", ["--rounds", "2"], "it has 3 rounds; got --rounds 2"),
+        ("constant", ["--batch-size", "2"], "training.batch_size cannot be given; allowed are --data, --rounds, "),
+    ],
+)
+def test_what_would_be_another_experiment_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained: list[RunFolder],
+    capsys: Captured,
+    schedule: str,
+    options: list[str],
+    said: str,
+) -> None:
+    run = begun(tmp_path / "run", data__phantom_images=40, federation__rounds=3, training__schedule=schedule)
+    before = run.config_file.read_bytes()
+    assert resume(monkeypatch, str(run.path), *options) == 2
+    error = capsys.readouterr().err
+    assert said in error and "go on with" not in error
+    assert run.config_file.read_bytes() == before and trained == []
+
+
+def test_a_run_of_the_first_version_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
+) -> None:
+    run = begun(tmp_path / "run", data__phantom_images=40)
+    run.digest_file.unlink()
+    assert resume(monkeypatch, str(run.path)) == 2
+    said = capsys.readouterr().err
+    assert "was begun by version 0.1" in said and said.count("\n") == 1
+    assert trained == []
+
+
+def test_no_command_is_advised_that_has_just_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    run = begun(tmp_path / "run", data__phantom_images=40)
+    from fedpolyp.checkpoints import DamagedCheckpoint
+    from fedpolyp.errors import FedpolypError
+    from fedpolyp.runs import RoundRecord
+
+    run.append_round(RoundRecord(0, {"dice": 0.1, "iou": 0.1, "loss": 1.0}).to_plain())
+    for error, advised in ((DamagedCheckpoint("no checkpoint can be used"), False), (FedpolypError("a fault"), True)):
+
+        def fail(*arguments: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("fedpolyp.experiment.unfederated.run", fail)
+        assert resume(monkeypatch, str(run.path)) == 1
+        assert (f"go on with: fedpolyp simulate --resume {run.path}" in capsys.readouterr().err) == advised
