@@ -394,6 +394,13 @@ def refuse_taken(path: Path) -> None:
         raise UsageError(f"{path} exists already; choose another --out, or go on with that run: --resume {path}")
 
 
+def refuse_in_run(path: Path) -> None:
+    """Raise a UsageError when `path` is the folder of a run, or lies in one."""
+    for folder in (path, *path.absolute().parents):
+        if RunFolder(folder).config_file.exists() and RunFolder(folder).partition_file.exists():
+            raise UsageError(f"{folder} is the folder of one run, where no comparison can be; choose another --out")
+
+
 def create(
     path: Path, config: Config, partition: Partition, store: Path | None = None, digest: Digest | None = None
 ) -> RunFolder:

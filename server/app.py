@@ -13,7 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpolyp import runs
 from fedpolyp.config import Config, load
-from fedpolyp.data.hospitals import Partition, deal
+from fedpolyp.data.hospitals import Partition, deal, said_of_lists
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.model.weights import noted
@@ -42,6 +42,8 @@ def main(grid: Grid, context: Context) -> None:
         return
     config, out = noted(experiment(context.run_config)), str(context.run_config.get("out", ""))
     store = open_source(config.data, config.data_seed)
+    for sentence in said_of_lists(store.records, config):
+        _log.warning("%s", sentence)
     partition = deal(store.records, config)
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)
     run = runs.create(folder.resolve(), config, partition, store.path)

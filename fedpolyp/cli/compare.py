@@ -29,6 +29,7 @@ from fedpolyp.experiment.comparison import (
 )
 from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
+from fedpolyp.runs import refuse_in_run
 
 if TYPE_CHECKING:
     from fedpolyp.cli.screen import ComparisonScreen
@@ -77,6 +78,7 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last lines")] = False,
 ) -> None:
     """Compare federated with pooled and local-only training: same images, same hospitals, same initial weights."""
+    refuse_in_run(out)
     overrides = {**given.overrides, **({} if seed is None else {"seed": seed})}
     base = noted(Given(given.file, given.preset, overrides).config())
     base, plan = planned(base, this_machine(), begun_in(out))
@@ -93,6 +95,7 @@ def compare(
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.cli.report import show_report
     from fedpolyp.cli.screen import comparison_screen
+    from fedpolyp.data.hospitals import said_of_lists
     from fedpolyp.data.source import open_source
     from fedpolyp.files import write_text
 
@@ -103,6 +106,8 @@ def compare(
     write_text(out / "command.txt", command + "\n")
     left = [job for job in wanted if not job.finished]
     with comparison_screen(console, quiet) as screen:
+        for sentence in said_of_lists(store.records, base):
+            screen.note(sentence)
         if plan:
             screen.note(plan)
         if learning_rate is None and base.training.learning_rate == _RATE:

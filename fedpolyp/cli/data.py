@@ -169,8 +169,10 @@ def _print_duplicates(console: PlainConsole, store: "Store") -> None:
 def _print_deal(console: PlainConsole, store: "Store", config: Config) -> None:
     import numpy as np
 
-    from fedpolyp.data.hospitals import deal
+    from fedpolyp.data.hospitals import deal, said_of_lists
 
+    for sentence in said_of_lists(store.records, config):
+        console.print(sentence, soft_wrap=True)
     partition = deal(store.records, config)
     areas = np.array([record.lesion_fraction for record in store.records])
     heldout = areas[store.positions(partition.heldout)]

@@ -37,7 +37,7 @@ def simulate(
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.cli.screen import screen
-    from fedpolyp.data.hospitals import deal
+    from fedpolyp.data.hospitals import deal, said_of_lists
     from fedpolyp.data.source import open_source
 
     console = console_of_its_own()
@@ -52,6 +52,8 @@ def simulate(
     if plan and not quiet:
         console.print(plan)
     if resume is None:
+        for sentence in [] if quiet else said_of_lists(store.records, config):
+            console.print(sentence, soft_wrap=True)
         partition = deal(store.records, config)
         run = runs.create(path, config, partition, store.path)
     else:

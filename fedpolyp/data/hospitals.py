@@ -137,7 +137,7 @@ def deal(records: Sequence["ImageRecord"], config: Config) -> Partition:
     The held-out set is drawn at random, `data.held_out` of the images; it depends on the seed and the images alone.
     With `data.lists` it is what val.txt lists instead, and only what train.txt lists is dealt: the authors' lists are
     kept as they are, save that a training image with a near-duplicate in val.txt is left out of everything. Listed ids
-    that are not among the records are ignored.
+    that are not among the records are ignored; `said_of_lists` names them.
 
     Image counts are within the largest group's size of what they should be, unless a hospital had then fewer than
     three groups or one of its sets none. Hospitals are named so that sorting by name sorts by number.
@@ -199,6 +199,35 @@ def _draw_held_out(
     return heldout, [record for record in records if record.id not in held]
 
 
+def said_of_lists(records: Sequence["ImageRecord"], config: Config) -> list[str]:
+    """A sentence for each thing in the lists of `data.lists` that `deal` does not do as it is listed.
+
+    Raises:
+        UsageError: a list cannot be read.
+    """
+    if config.data.lists is None:
+        return []
+    files = [Path(config.data.lists) / name for name in ("val.txt", "train.txt")]
+    val, train = map(_listed, files)
+    present = {record.id for record in records}
+    said = []
+    for path, listed in zip(files, (val, train), strict=True):
+        if lost := listed - present:
+            said.append(f"{len(lost)} of {len(listed)} ids in {path} are those of no usable image: {_some(lost)}")
+    if both := val & train & present:
+        said.append(f"{len(both)} images are in both lists, and held out: {_some(both)}")
+    seen = {record.group for record in records if record.id in val}
+    if alike := {record.id for record in records if record.id in train - val and record.group in seen}:
+        said.append(f"{len(alike)} images of train.txt are near-duplicates of val.txt's, and left out: {_some(alike)}")
+    if unlisted := present - val - train:
+        said.append(f"{len(unlisted)} images are in neither list, and left out: {_some(unlisted)}")
+    return said
+
+
+def _some(ids: set[str], most: int = 5) -> str:
+    return ", ".join(sorted(ids)[:most]) + (", …" if len(ids) > most else "")
+
+
 def _read_held_out(records: Sequence["ImageRecord"], lists: Path) -> tuple[tuple[str, ...], list["ImageRecord"]]:
     present = {record.id for record in records}
     val, train = (_read_ids(lists / name, present) for name in ("val.txt", "train.txt"))
@@ -207,17 +236,21 @@ def _read_held_out(records: Sequence["ImageRecord"], lists: Path) -> tuple[tuple
 
 
 def _read_ids(path: Path, present: set[str]) -> set[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"data.lists: cannot read {path} as a list of image ids, one a line: {error}") from None
-    listed = {line.strip() for line in lines} - {""}
+    listed = _listed(path)
     if not listed & present:
         raise UsageError(
             f"data.lists: none of the {len(listed)} ids in {path} is among the {len(present)} images "
             "(an id is a file name without its ending)"
         )
     return listed & present
+
+
+def _listed(path: Path) -> set[str]:
+    try:
+        lines = read_bytes(path, _MOST_BYTES).decode("utf-8-sig").splitlines()  # with a byte-order mark or without
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"data.lists: cannot read {path} as a list of image ids, one a line: {error}") from None
+    return {line.strip() for line in lines} - {""}
 
 
 def _deal_in_order(order: NDArray[np.intp], groups: Groups, hospitals: int) -> NDArray[np.intp]:

@@ -63,19 +63,23 @@ def jobs(
         arms: of `ARMS`.
         strategies: a federated arm for each; none for the base's own.
         seeds: at least 1.
-        rounds: by arm ('federated' for every strategy) or by strategy; the base's where nothing is said.
+        rounds: by arm ('federated' for every strategy) or by strategy, '' for all others; the base's where nothing is
+            said.
         learning_rates: likewise.
 
     Raises:
         UsageError: an arm, a strategy or a number is none that is allowed.
     """
     _check("--arms", arms, ARMS)
+    if strategies and "federated" not in arms:
+        raise UsageError(f"--strategies is about the federated arm, which is not among --arms {','.join(arms)}")
     strategies = tuple(strategies) or (base.federation.strategy,)
     _check("--strategies", strategies, STRATEGIES)
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {seeds}")
     for option, values in (("--rounds", rounds), ("--learning-rate", learning_rates)):
-        _check(option, tuple(values or ()), (*ARMS, *strategies), may_be_empty=True)
+        named, trained = [name for name in values or () if name], [arm for arm in ARMS if arm in arms]
+        _check(option, named, (*trained, *(strategies if "federated" in arms else ())), may_be_empty=True)
     labels: list[tuple[str, str]] = [
         (arm, base.federation.strategy) for arm in ARMS if arm in arms and arm != "federated"
     ]
@@ -153,7 +157,7 @@ def parse_rounds(text: str) -> dict[str, int]:
     Raises:
         UsageError: it is neither.
     """
-    rounds = _by_arm(text, int)
+    rounds = _by_arm("--rounds", text, int)
     if not rounds or min(rounds.values()) < 1:
         raise UsageError(f"--rounds must be a number from 1 on, or like pooled=40,federated=120; got '{text}'")
     return rounds
@@ -165,7 +169,7 @@ def parse_learning_rates(text: str) -> dict[str, float]:
     Raises:
         UsageError: it is neither.
     """
-    rates = _by_arm(text, float)
+    rates = _by_arm("--learning-rate", text, float)
     if not all(0 < rate <= 1 for rate in rates.values()) or not rates:
         raise UsageError(
             f"--learning-rate must be a number above 0 and up to 1, or like pooled=0.001,federated=0.003; got '{text}'"
@@ -173,20 +177,26 @@ def parse_learning_rates(text: str) -> dict[str, float]:
     return rates
 
 
-def _by_arm(text: str, kind: type[Number]) -> dict[str, Number]:
-    """What `text` gives to each arm, a number without a name to all of them; empty when it cannot be read."""
+def _by_arm(option: str, text: str, kind: type[Number]) -> dict[str, Number]:
+    """What `text` gives to each arm, '' for a number without a name; empty when it cannot be read.
+
+    Raises:
+        UsageError: it gives two numbers to one arm.
+    """
     found: dict[str, Number] = {}
     for part in text.split(","):
-        name, _, number = part.rpartition("=")
+        name, _, number = (piece.strip() for piece in part.rpartition("="))
+        if name in found:
+            raise UsageError(f"{option} gives {name or 'all arms'} two numbers; got '{text}'")
         try:
-            found |= dict.fromkeys([name.strip()] if name else ARMS, kind(number))
+            found[name] = kind(number)
         except ValueError:
             return {}
     return found
 
 
 def _first(names: Sequence[str], given: Mapping[str, Number] | None, otherwise: Number) -> Number:
-    return next((given[name] for name in names if given and name in given), otherwise)
+    return next((given[name] for name in (*names, "") if given and name in given), otherwise)
 
 
 def _seed(run: RunFolder) -> int:

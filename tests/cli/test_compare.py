@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp import checkpoints
+from fedpolyp import checkpoints, cli
 from fedpolyp.cli.compare import _die_with_us, resume_command
 from fedpolyp.config import RuntimeConfig
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder
+from tests.tiny import tiny_config, tiny_run
 
 ROOT = Path(__file__).parents[2]
 TINY = "--image-size 32 --phantom-images 60 --hospitals 3 --base-filters 4 --batch-size 4 --learning-rate 0.01".split()
@@ -66,6 +67,20 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     (tmp_path / "c" / "command.txt").mkdir(parents=True)
     done = compare("--rounds", "1", "--arms", "pooled", "--out", "c", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "fedpolyp: c/command.txt: Is a directory\n")
+
+
+@pytest.mark.parametrize("out", ["run", "run/checkpoints", "run/new/deeper"])
+def test_a_comparison_in_the_folder_of_a_run_is_refused(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny_run(tmp_path / "run", tiny_config())
+    before = sorted(run.path.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["fedpolyp", "compare", *TINY, "--out", str(tmp_path / out)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert f"{run.path} is the folder of one run" in capsys.readouterr().err
+    assert sorted(run.path.rglob("*")) == before
 
 
 def test_each_run_gets_the_runtime_settings_that_were_given_and_no_others() -> None:

@@ -118,6 +118,16 @@ def test_an_order_beyond_a_limit_is_refused(oslo: Path, limit: str, setting: dic
         send(oslo, order(config=tiny(**setting)))
 
 
+def test_a_site_whose_images_changed_in_the_middle_of_a_run_refuses_it_and_takes_another(tmp_path: Path) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    send(site, order(), "evaluate")
+    one, other = sorted((tmp_path / "deploy" / "images-of" / "oslo" / "images").iterdir())[:2]
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(Refusal, match="^this site's images, or how they are dealt, have changed since the run began"):
+        send(site, order(), "evaluate")
+    send(site, order(run="1" * 32), "evaluate")
+
+
 def test_an_order_with_more_steps_than_allowed_is_refused(tmp_path: Path) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
     limited(site, steps=5)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpolyp import config as configs
-from fedpolyp.data.hospitals import SCHEMES, Groups, Partition, deal
+from fedpolyp.data.hospitals import SCHEMES, Groups, Partition, deal, said_of_lists
 from fedpolyp.data.store import ImageRecord
 from fedpolyp.errors import FedpolypError, UsageError
 
@@ -208,6 +208,31 @@ def test_lists_decide_what_is_held_out_and_what_is_dealt(tmp_path):
     partition = deal(records, make_config(data__lists=lists, hospitals__count=2))
     assert list(partition.heldout) == ids[12:16]
     assert sorted(i for images in partition.hospitals.values() for i in images_at(images)) == ids[:12]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
+    records = [record(i, i, 0.1) for i in range(20)]
+    ids = [r.id for r in records]
+    (tmp_path / "train.txt").write_text("\n".join(ids[:12]), encoding="utf-8-sig")
+    (tmp_path / "val.txt").write_text("\r\n".join(ids[12:]), encoding="utf-8-sig")
+    config = make_config(data__lists=str(tmp_path), hospitals__count=2)
+    assert list(deal(records, config).heldout) == ids[12:]
+    assert said_of_lists(records, config) == []
+
+
+def test_what_lists_name_in_vain_twice_or_not_at_all_is_said(tmp_path):
+    records = [record(i, 99 if i in (3, 13) else i, 0.1) for i in range(20)]
+    ids = [r.id for r in records]
+    lost = [f"lost{i}" for i in range(7)]
+    config = make_config(data__lists=write_lists(tmp_path, [*ids[:12], *lost, ids[12]], [*ids[12:16], "gone"]))
+    assert said_of_lists(records, config) == [
+        f"1 of 5 ids in {tmp_path / 'val.txt'} are those of no usable image: gone",
+        f"7 of 20 ids in {tmp_path / 'train.txt'} are those of no usable image: lost0, lost1, lost2, lost3, lost4, …",
+        f"1 images are in both lists, and held out: {ids[12]}",
+        f"1 images of train.txt are near-duplicates of val.txt's, and left out: {ids[3]}",
+        f"4 images are in neither list, and left out: {', '.join(ids[16:])}",
+    ]
+    assert said_of_lists(records, make_config()) == []
 
 
 def test_a_listed_training_image_with_a_near_duplicate_in_val_is_nowhere(tmp_path):

@@ -270,3 +270,42 @@ def test_nothing_finished_and_missing_rows_are_errors(tmp_path: Path) -> None:
         analyse([run])
     with pytest.raises(UsageError, match="at least one run"):
         analyse([])
+
+
+def test_runs_of_other_images_or_of_a_changed_partition_are_refused(tmp_path: Path) -> None:
+    pooled, local = write_comparison(tmp_path, arms=("pooled", "local"))
+    digest = json.loads(local.digest_file.read_text())
+    local.digest_file.write_text(json.dumps(digest | {"masks": "of others"}))
+    with pytest.raises(UsageError, match=f"^{local.path} is of other images than {pooled.path}: its masks "):
+        analyse([pooled, local])
+    local.digest_file.write_text(json.dumps(digest))
+    plain = json.loads(local.partition_file.read_text())
+    plain["heldout"], own = plain["heldout"][1:], plain["hospitals"]["hospital-1"]
+    own["train"].append(json.loads(pooled.partition_file.read_text())["heldout"][0])
+    for run in (pooled, local):
+        run.partition_file.write_text(json.dumps(plain))
+    with pytest.raises(FedpolypError, match=f"^{pooled.partition_file} was changed"):
+        analyse([pooled, local])
+
+
+def test_images_that_changed_since_the_training_are_not_shown_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDPOLYP_STORES", str(tmp_path / "stores"))
+    run = write_comparison(tmp_path / "c", arms=("pooled",))[0]
+    assert analyse([run]).store is not None
+    (images,) = (tmp_path / "stores").glob("*/images.npy")
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(content)
+    found = analyse([run])
+    assert found.store is None
+    assert any("have changed since the training" in sentence for sentence in found.missing)
+
+
+def test_runs_that_are_too_old_to_tell_what_their_images_were_are_reported_with_a_remark(tmp_path: Path) -> None:
+    pooled, local = write_comparison(tmp_path, arms=("pooled", "local"))
+    local.digest_file.unlink()
+    found = analyse([pooled, local])
+    assert found.store is not None
+    assert any(sentence.startswith("1 of 2 runs are of version 0.1") for sentence in found.missing)

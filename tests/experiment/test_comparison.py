@@ -85,9 +85,10 @@ def test_another_deal_of_the_images_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "rounds"),
     [
-        ("40", {"pooled": 40, "local": 40, "federated": 40}),
+        ("40", {"": 40}),
         ("pooled=40,federated=120", {"pooled": 40, "federated": 120}),
-        ("40, fedprox=7", {"pooled": 40, "local": 40, "federated": 40, "fedprox": 7}),
+        ("40, fedprox=7", {"": 40, "fedprox": 7}),
+        ("fedprox = 7,40", {"": 40, "fedprox": 7}),
     ],
 )
 def test_rounds_are_read_for_all_or_by_arm(text: str, rounds: dict[str, int]) -> None:
@@ -101,7 +102,7 @@ def test_rounds_that_are_no_numbers_are_refused(text: str) -> None:
 
 
 def test_learning_rates_are_read_for_all_or_by_arm() -> None:
-    assert parse_learning_rates("0.01") == {"pooled": 0.01, "local": 0.01, "federated": 0.01}
+    assert parse_learning_rates("0.01") == {"": 0.01}
     rates = parse_learning_rates("pooled=1e-3, fedprox=0.002")
     found = jobs(Path("out"), tiny_config(), strategies=["fedavg", "fedprox"], learning_rates=rates)
     assert {job.config.arm_label: job.config.training.learning_rate for job in found} == {
@@ -136,6 +137,14 @@ def test_learning_rates_that_are_no_rates_are_refused(text: str) -> None:
         ),
         ({"seeds": 0}, "--seeds must be at least 1; got 0"),
         (
+            {"arms": ["pooled"], "rounds": {"local": 3}},
+            "--rounds takes any of pooled, each once; got local",
+        ),
+        (
+            {"arms": ["pooled"], "strategies": ["fedprox"]},
+            "--strategies is about the federated arm, which is not among --arms pooled",
+        ),
+        (
             {"rounds": {"centre": 3}},
             "--rounds takes any of pooled, local, federated, fedavg, each once; got centre",
         ),
@@ -169,3 +178,43 @@ def test_another_deal_beside_the_runs_of_a_comparison_is_refused_before_anything
     same_deal = tiny_config(seed=1, data__seed=0)
     prepare(jobs(tmp_path, same_deal), open_source(same_deal.data, 0))
     assert len(runs_in(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("text", ["pooled=3,pooled=4", "3,4", "pooled=3,5, pooled=3"])
+def test_two_numbers_for_one_arm_are_refused(text: str) -> None:
+    for parse, option in ((parse_rounds, "--rounds"), (parse_learning_rates, "--learning-rate")):
+        with pytest.raises(UsageError, match=f"^{option} gives (pooled|all arms) two numbers; got '{text}'$"):
+            parse(text)
+
+
+def test_a_number_for_all_arms_is_for_those_that_have_none_of_their_own(tmp_path: Path) -> None:
+    found = jobs(tmp_path, tiny_config(), rounds=parse_rounds("local=3,40,fedavg=7"))
+    assert {job.config.arm_label: job.config.federation.rounds for job in found} == {
+        "pooled": 40,
+        "local": 3,
+        "fedavg": 7,
+    }
+
+
+def test_images_that_changed_between_two_arms_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDPOLYP_STORES", str(tmp_path / "stores"))
+    config = tiny_config()
+    store = open_source(config.data, config.seed)
+    prepare(jobs(tmp_path / "c", config, arms=["pooled"]), store)
+    content = bytearray((store.path / "masks.npy").read_bytes())
+    content[-1] ^= 1
+    (store.path / "masks.npy").write_bytes(content)
+    changed = open_source(config.data, config.seed)
+    with pytest.raises(UsageError, match="cannot go on: its masks are no longer those that it began with"):
+        prepare(jobs(tmp_path / "c", config), changed)
+    assert len(runs_in(tmp_path / "c")) == 1
+
+
+def test_a_comparison_goes_on_where_its_images_were_moved_to(tmp_path: Path) -> None:
+    config = tiny_config()
+    store = open_source(config.data, config.seed)
+    prepare(jobs(tmp_path, config, arms=["pooled"]), store)
+    moved = config.model_copy(update={"data": config.data.model_copy(update={"source": "/elsewhere"})})
+    found = jobs(tmp_path, moved, arms=["pooled"])
+    prepare(found, store)
+    assert found[0].run.config().data.source == "/elsewhere"
