@@ -19,6 +19,8 @@ class _Read(BaseModel):
 
 class _Hospital(_Read):
     images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    val_images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    test_images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     train_loss: float = 0.0
     # null: the hospital has no such images
     val_dice: _Score | None = None

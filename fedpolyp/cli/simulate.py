@@ -9,6 +9,7 @@ import typer
 from fedpolyp import runs
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
+from fedpolyp.going_back import go_back
 from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
 
@@ -18,12 +19,17 @@ def simulate(
     given: Given,
     out: Annotated[Path | None, typer.Option(help="run folder to make  [dim]\\[runs/<time>-<images>][/dim]")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="go on with a run that was interrupted")] = None,
+    from_round: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="with --resume: go back to the checkpoint of round N")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last line")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show what Flower and Ray say, too")] = False,
 ) -> None:
     """Train a federation of hospitals on this machine and score its model on a held-out set."""
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in the run's own folder, so --out cannot be given with it")
+    if from_round is not None and resume is None:
+        raise UsageError("--from-round goes back in a run, which --resume names")
     if resume is None:
         config, plan = planned(noted(given.config()), this_machine())
         path = out or runs.DEFAULT_ROOT / runs.new_name(config)
@@ -60,6 +66,8 @@ def simulate(
         partition = run.partition()
         run.refuse_changed(store)
         with run.locked():
+            if from_round is not None:
+                go_back(run, from_round)
             run.change(config, store.path)
     starting = None
     if config.arm == "federated":

@@ -340,6 +340,9 @@ def run_(
         Path | None, typer.Option(help="run folder to make  [dim]\\[<coordinator>/runs/<time>][/dim]")
     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="go on with a run that was interrupted")] = None,
+    from_round: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="with --resume: go back to the checkpoint of round N")
+    ] = None,
     source: Annotated[
         Path | None, typer.Option("--app", help="checkout whose code the sites run  [dim]\\[the one in use][/dim]")
     ] = None,
@@ -358,6 +361,8 @@ def run_(
 
     settings = CoordinatorSettings.load(folder)
     app_folder = _checkout(source)
+    if from_round is not None and resume is None:
+        raise UsageError("--from-round goes back in a run, which --resume names")
     if resume is None:
         run = _new_run(given, settings, held_out, out, dry=print_command)
     elif out or held_out or given.overrides or given.file or given.preset:
@@ -369,6 +374,13 @@ def run_(
         _print(flower.submit(settings, app_folder, "NAME-OF-THE-RUN"))
         return
     flower.write_connection(settings)
+    if from_round is not None:
+        from fedpolyp.going_back import go_back
+
+        if at_work := under_way(settings, run):
+            raise UsageError(f"{run.path} is under way as Flower's run {at_work}: end it before going back in it")
+        with run.locked():
+            go_back(run, from_round)
     try:
         if resume is None or not trained(run):
             flower_run = None if resume is None else under_way(settings, run)

@@ -11,12 +11,15 @@ from flwr.clientapp import ClientApp
 
 from clients.messages import Order, from_record, order_of, to_record
 from fedpolyp import checkpoints, metrics, runs
+from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.source import open_source
+from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted, Seats
+from server.heldout import HeldOut
 from server.rounds import Federation
 from server.sampling import sample
 from tests.serial_grid import SerialGrid
@@ -181,6 +184,29 @@ def nan_loss(reply: Message) -> None:
     reply.content.metric_records["metrics"]["train_loss"] = float("nan")
 
 
+def negative_variance(reply: Message) -> None:
+    arrays = from_record(reply.content.array_records["arrays"])
+    name = next(known for known in arrays if known.endswith("/moving_variance"))
+    reply.content["arrays"] = to_record(arrays | {name: np.full_like(arrays[name], -100)})
+
+
+def far_away(reply: Message) -> None:
+    arrays = from_record(reply.content.array_records["arrays"])
+    reply.content["arrays"] = to_record(arrays | {"logits/kernel": np.full_like(arrays["logits/kernel"], 1e5)})
+
+
+def a_billion_images(reply: Message) -> None:
+    metrics = reply.content.metric_records["metrics"]
+    steps = 10**9 // 4 * 2
+    reply.content["metrics"] = MetricRecord(dict(metrics) | {"images": 10**9, "steps": steps})
+    moments = from_record(reply.content.array_records["optimizer"])  # which is of round 1
+    reply.content["optimizer"] = to_record(moments | {"iterations": np.full_like(moments["iterations"], steps)})
+
+
+def escape_sequences(reply: Message) -> None:
+    raise RuntimeError("\x1b]0;owned\x07yyy")
+
+
 def it_fails(reply: Message) -> None:
     raise RuntimeError("the scanner caught fire")
 
@@ -198,6 +224,10 @@ def it_fails(reply: Message) -> None:
         (images_as_a_list, "[4, 4] images"),
         (no_images, "0 images"),
         (nan_loss, "training loss of nan"),
+        (negative_variance, "goes down to -100, and cannot be negative"),
+        (far_away, "its weights changed"),
+        (a_billion_images, "it reports 1000000000 train images, and has "),
+        (escape_sequences, r"\x1b]0;owned\x07yyy"),
         (it_fails, "the scanner caught fire"),
     ],
 )
@@ -240,6 +270,71 @@ def test_scores_that_are_none_are_refused_by_name_and_the_round_goes_on(tmp_path
         assert [refusal["hospital"] for refusal in record["refused"]] == ["hospital-2"]
         assert reason in record["refused"][0]["reason"]
         assert "val_dice" not in record["hospitals"].get("hospital-2", {})
+
+
+def test_a_round_that_lacks_a_hospitals_validation_is_not_the_best_and_bytes_down_count_tests(tmp_path: Path) -> None:
+    config, notes = tiny_config(federation__rounds=2), Notes()
+    run = tiny_run(tmp_path / "run", config)
+
+    def spoil(asked: Message, reply: Message) -> Message:
+        order, content = order_of(asked.content), reply.content
+        if (asked.metadata.message_type, order.score_set) == ("evaluate", "val"):
+            images = len(from_record(content.array_records["scores"])["counts"])
+            # The weak hospital's share of true pixels; the others' images are all found in round 2, which lacks it.
+            good = 1024 if (order.hospital != "hospital-2" and order.round == 2) else 300
+            counts = np.tile([good, 1024 - good, 0, 0], (images, 1))
+            content["scores"] = to_record({"counts": counts, "losses": np.zeros(images)})
+            if (order.hospital, order.round) == ("hospital-2", 2):
+                raise RuntimeError("no power")
+        return reply
+
+    federate(run, config, serial_grid(spoil), notes)
+    first, second = run.rounds()[1:]
+    assert first["val_dice"] is not None and second["val_dice"] is None
+    assert second["hospitals"]["hospital-1"]["val_dice"] == 1.0
+    assert "round 2 cannot be the best on validation: the others were validated by hospital-2, too" in notes.notes
+    assert final(run, config).best_round == 0
+    model = final(run, config)
+    weights, moments = (sum(a.nbytes for a in arrays.values()) for arrays in (model.arrays, model.strategy))
+    training, scoring = 3 * (weights + moments), 3 * weights
+    assert [record["bytes_down"] for record in run.rounds()] == [scoring, training + scoring, training + 2 * scoring]
+
+
+def test_a_training_that_diverged_names_the_likely_cause_and_saves_nothing(tmp_path: Path) -> None:
+    config = tiny_config(model__normalization="none")
+    run = tiny_run(tmp_path / "run", config)
+
+    def spoil(asked: Message, reply: Message) -> Message:
+        if asked.metadata.message_type == "train":
+            nan_loss(reply)
+        return reply
+
+    with pytest.raises(Diverged, match=r"diverged at hospital-1, .* learning rate .*0\.01.* without normalization"):
+        federate(run, config, serial_grid(spoil))
+    assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
+
+
+def test_a_model_whose_loss_is_not_finite_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+    scores = iter([{"dice": 0.5, "iou": 0.5, "loss": 1.0}, {"dice": 0.5, "iou": 0.5, "loss": float("nan")}])
+    monkeypatch.setattr(HeldOut, "score", lambda self, arrays: next(scores))
+    with pytest.raises(Diverged, match="^round 1: the held-out loss of the model is no finite number; "):
+        federate(run, config)
+    assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
+    assert "NaN" not in run.rounds_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "asked", "needed"),
+    [(0.28, 25, 7), (0.29, 25, 8), (0.07, 100, 7), (0.5, 3, 2), (1.0, 5, 5), (0.01, 5, 1)],
+)
+def test_the_replies_a_round_needs_are_counted_exactly(
+    tmp_path: Path, fraction: float, asked: int, needed: int
+) -> None:
+    config = tiny_config(federation__min_replies=fraction)
+    federation = Federation(config, RunFolder(tmp_path), None, Partition((), {}), Watcher(), threading.Event())
+    assert federation.needed(asked) == needed
 
 
 def test_large_hospitals_are_asked_first_and_replies_count_in_the_order_of_names(tmp_path: Path) -> None:

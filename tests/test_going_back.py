@@ -1,0 +1,74 @@
+"""A run goes back to an earlier checkpoint, and keeps what it leaves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpolyp import checkpoints, runs
+from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.errors import UsageError
+from fedpolyp.going_back import go_back
+from fedpolyp.runs import RunFolder
+from tests.tiny import tiny_config
+
+
+def made(folder: Path, last: int, results: bool, hospitals: tuple[str, ...] = ("",)) -> RunFolder:
+    """A run of so many rounds, as its files are; best on validation in round 1, then in round 4."""
+    run = runs.create(folder, tiny_config(), Partition(("a",), {"hospital-1": HospitalImages(("b",), (), ())}))
+    for round in range(last + 1):
+        best = 4 if round >= 4 else min(round, 1)
+        for hospital in hospitals:
+            where = run.checkpoints / hospital
+            checkpoints.save(where, Checkpoint(round, "ours", {"w": np.full(2, round)}, {}, best, best / 10), keep=3)
+        scores = {"dice": 0.5, "iou": 0.5, "val_dice": 0.1, "loss": 1.0, "seconds": 1.0}
+        run.append_round({"round": round, **scores, "bytes_up": 1, "bytes_down": 1, "hospitals": {}, "refused": []})
+    for name in ("images.csv", "curves.png", "model-best.keras") if results else ():
+        (run.path / name).write_text("results")
+    return run
+
+
+@pytest.mark.parametrize("hospitals", [("",), ("hospital-1", "hospital-2")])
+def test_a_run_goes_on_after_the_round_it_went_back_to_and_nothing_is_deleted(
+    tmp_path: Path, hospitals: tuple[str, ...]
+) -> None:
+    run = made(tmp_path / "run", 5, True, hospitals)
+    records = run.rounds_file.read_text()
+    go_back(run, 3)
+    for hospital in hospitals:
+        newest = checkpoints.latest(run.checkpoints / hospital, "ours", lambda why: None)
+        assert newest is not None and newest.round == 3
+        assert checkpoints.load(run.checkpoints / hospital, newest.best_round, "ours").round == 1
+        for later in (4, 5):
+            assert checkpoints.load(run.path / "set-aside/1/checkpoints" / hospital, later, "ours").round == later
+    aside = run.path / "set-aside" / "1"
+    assert (aside / "rounds.jsonl").read_text() == records
+    assert {"images.csv", "curves.png", "model-best.keras"} <= {file.name for file in aside.iterdir()}
+    assert not run.images_file.exists() and not run.finished
+    run.rewind(3)
+    assert [record["round"] for record in run.rounds()] == [0, 1, 2, 3]
+
+
+def test_going_back_twice_keeps_both(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", 5, False)
+    go_back(run, 4)
+    go_back(run, 3)
+    assert sorted(path.name for path in run.path.glob("set-aside/*/checkpoints/*")) == [
+        "round-000004.npz",
+        "round-000005.npz",
+    ]
+
+
+def test_a_round_without_a_checkpoint_is_refused_and_those_there_are_named(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", 5, True)
+    for round in (0, 1, 6):
+        with pytest.raises(UsageError, match=f"no checkpoint of round {round} to go back to; it has .*: 3, 4, 5$"):
+            go_back(run, round)
+    assert run.images_file.exists() and not (run.path / "set-aside").exists()
+
+
+def test_the_newest_round_of_an_unfinished_run_is_gone_on_from_as_it_is(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", 5, False)
+    go_back(run, 5)
+    assert not (run.path / "set-aside").exists()
