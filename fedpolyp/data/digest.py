@@ -32,9 +32,9 @@ class Digest:
         Raises:
             FedpolypError: an image is not in the store.
         """
-        if store is None:
-            return cls(_of_partition(partition), None, None, None)
         ids = _ids(partition)
+        if store is None or not ids:
+            return cls(_of_partition(partition), None, None, None)
         rows = store.positions(ids)
         return cls(
             _of_partition(partition),

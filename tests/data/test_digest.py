@@ -69,6 +69,11 @@ def test_a_digest_reads_back_and_what_is_none_is_refused(tmp_path: Path) -> None
             Digest.from_plain(plain)
 
 
+def test_a_run_without_images_of_its_own_does_not_depend_on_a_store(tmp_path: Path) -> None:
+    sites = Partition((), {"oslo": HospitalImages((), (), ())})
+    assert Digest.of(sites, store(tmp_path / "s")) == Digest.of(sites, None)
+
+
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(FedpolypError, match="no image 'd'"):
         Digest.of(PARTITION, store(tmp_path / "s", "abc"))

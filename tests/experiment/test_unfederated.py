@@ -75,6 +75,28 @@ def test_a_resumed_run_ends_in_the_bits_of_one_never_interrupted(tmp_path: Path,
     assert [record["round"] for record in broken.rounds()] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("arm", ["federated", "pooled"])
+def test_a_finished_run_taken_further_ends_in_the_bits_of_one_that_had_all_rounds_from_the_start(
+    tmp_path: Path, arm: str
+) -> None:
+    found = []
+    for name, first in (("whole", 3), ("further", 2)):
+        config = tiny_config(arm=arm, training__schedule="constant", federation__rounds=first)
+        run = tiny_run(tmp_path / name, config)
+        store = open_source(config.data, config.seed)
+        for rounds in sorted({first, 3}):
+            longer = config.federation.model_copy(update={"rounds": rounds})
+            config = config.model_copy(update={"federation": longer})
+            run.change(config, store.path)
+            if arm == "federated":
+                federate(run, config)
+            else:
+                unfederated.run(config, run, store, run.partition(), Watcher())
+        found.append((final(run, config).arrays, run.images_file.read_bytes(), len(run.rounds())))
+    assert equal(found[0][0], found[1][0])
+    assert found[0][1:] == found[1][1:]
+
+
 def test_hospitals_whose_checkpoints_are_a_round_apart_go_on_to_the_same_bits(tmp_path: Path) -> None:
     config = tiny_config(arm="local", runtime__keep_checkpoints=1)
     whole, _ = train(tmp_path / "whole", "local")
