@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.site import is_site, settings_of
+from fedpolyp.files import parse_json, read_bytes
 from fedpolyp.imports import kept
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 FILE = "worker.json"  # in Flower's own folder at the site
 JOINED = "FEDPOLYP_SITE_JOINED"  # the process of `fedpolyp site join`, told to what it starts
 _CODE = Path(__file__).resolve().parents[1]
+_MOST_BYTES = 4096  # of that file
 _IDLE_SECONDS = 600.0
 _START_SECONDS = 60.0
 _GREETING_SECONDS = 10  # an idle worker takes milliseconds
@@ -142,7 +144,7 @@ def _limit(plain: socket.socket, seconds: int) -> None:
 def _told(file: Path) -> dict[str, Any] | None:
     """What the worker of `file` told of itself; None when there is no such file, or a power cut left half of it."""
     try:
-        found = json.loads(file.read_bytes())
+        found = parse_json(read_bytes(file, _MOST_BYTES))
         return {name: kind(found[name]) for name, kind in _TOLD.items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -8,7 +8,9 @@ from typing import Any
 
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
-from fedpolyp.files import parse_json, to_json
+from fedpolyp.errors import FedpolypError
+from fedpolyp.files import open_regular, parse_json, to_json
+from fedpolyp.records import checked
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 
@@ -60,18 +62,47 @@ class FileWatcher(Watcher):
 
 
 def new_lines(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """The events written to `file` after `offset` bytes, and the offset to ask with next time."""
+    """The events written to `file` after `offset` bytes, and the offset to ask with next time.
+
+    A line that is half there, or says what no run tells, tells nothing.
+
+    Raises:
+        OSError: there is something else than a regular file.
+    """
     if not file.exists():
         return [], offset
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         stream.seek(offset)
         text = stream.read()
     whole = text[: text.rfind(b"\n") + 1]
     events = []
     for line in whole.splitlines():
-        with contextlib.suppress(ValueError):  # half a line tells nothing
-            events.append({"flower_run": "", **parse_json(line)})
+        with contextlib.suppress(ValueError, FedpolypError):
+            events.append(_event(parse_json(line)))
     return events, offset + len(whole)
+
+
+def _event(plain: Any) -> dict[str, Any]:
+    """`plain`, if it is an event.
+
+    Raises:
+        ValueError: it is none.
+        FedpolypError: it is that of a round, with a record that is none.
+    """
+    if not isinstance(plain, dict):
+        raise ValueError("an event is an object")
+    event = {"flower_run": "", **plain}
+    fields = _FIELDS | _FIELDS_OF.get(str(event.get("event")), {})
+    for name, kind in fields.items():
+        if not isinstance(event.get(name), kind):
+            raise ValueError(f"an event's {name} is {kind.__name__}")
+    if event.get("task", "train") not in _DOING or not all(
+        isinstance(name, str) for name in event.get("hospitals", ())
+    ):
+        raise ValueError("an event's task and hospitals are names")
+    if event["event"] == "finished_round":
+        checked(event["record"], "an event")
+    return event
 
 
 def told_by(run: RunFolder) -> dict[str, set[str]]:
@@ -84,13 +115,11 @@ def told_by(run: RunFolder) -> dict[str, set[str]]:
 
 def retell(event: dict[str, Any], run: RunFolder, watcher: Watcher) -> None:
     """Tell `watcher` what the run's own watcher heard."""
-    about = dict(event)
-    kind = about.pop("event")
-    del about["flower_run"]
+    kind = event["event"]
     if kind == "started":
-        watcher.started(run.config(), run.partition(), about["round"])
-    elif kind in ("asked", "replied", "finished_round", "note"):
-        getattr(watcher, kind)(**about)
+        watcher.started(run.config(), run.partition(), event["round"])
+    elif kind in _FIELDS_OF:
+        getattr(watcher, kind)(**{name: event[name] for name in _FIELDS_OF[kind]})
 
 
 def last_doings(run: RunFolder, sites: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -106,5 +135,13 @@ def last_doings(run: RunFolder, sites: Sequence[str]) -> Iterator[tuple[str, str
     yield from ((site, told[site]) for site in sites)
 
 
+_FIELDS: dict[str, type] = {"event": str, "flower_run": str}
+_FIELDS_OF: dict[str, dict[str, type]] = {
+    "started": {"round": int},
+    "asked": {"round": int, "task": str, "hospitals": list},
+    "replied": {"round": int, "task": str, "hospital": str, "reason": str},
+    "finished_round": {"record": dict},
+    "note": {"text": str},
+}
 _DOING = {"train": "training", "val": "scoring its validation images", "test": "scoring its test images"}
 _DONE = {"train": "trained", "val": "scored its validation images", "test": "scored its test images"}

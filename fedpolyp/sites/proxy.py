@@ -29,6 +29,8 @@ _IN_ALL, _PER_ADDRESS = 2048, 128
 # Requests at a time of one site, and of those such as carry an object.
 _PER_SITE, _OBJECTS_PER_SITE = 32, 8
 _HANDSHAKE_SECONDS = 10
+# Who has one address of IPv6 has 2^64: counted is what they share, the first four groups or what comes before '::'.
+_NETWORK = "^(?<network_of>([0-9a-f]+:){3}[0-9a-f]+|[0-9a-f]+(:[0-9a-f]+){0,2}(?=::)):"
 _DESCRIPTORS = 4  # nginx's for one connection: in and out of the door, in and out of what is behind it
 _STREAM = "nginx needs its stream module: apt-get install libnginx-mod-stream"
 
@@ -43,7 +45,7 @@ def nginx_config(settings: CoordinatorSettings, listen: str = "") -> str:
         FedpolypError: there is no nginx, or one without its stream module.
     """
     work, known = work_folder(settings), let_in(settings)[0]
-    in_all = min(_IN_ALL, (_most_descriptors() - 64) // _DESCRIPTORS)
+    in_all = max(16, min(_IN_ALL, (_most_descriptors() - 64) // _DESCRIPTORS))
     addresses = "\n".join(
         f"        listen {address} ssl backlog=1024 so_keepalive=60s:10s:6;"
         for address in _addresses(listen, settings.port)
@@ -84,12 +86,16 @@ def nginx_config(settings: CoordinatorSettings, listen: str = "") -> str:
     return f"""daemon off;
 {_load_stream()}worker_processes 1;
 worker_rlimit_nofile {_DESCRIPTORS * in_all + 64};
-worker_shutdown_timeout 30s;
+worker_shutdown_timeout 180s;  # what Flower gives a request
 pid "{work}/nginx.pid";
 error_log stderr warn;
 events {{ worker_connections {_DESCRIPTORS * in_all + 32}; }}
 stream {{
-    limit_conn_zone $binary_remote_addr zone=address:10m;
+    map $remote_addr $network {{
+        default $remote_addr;
+        "~{_NETWORK}" $network_of;
+    }}
+    limit_conn_zone $network zone=address:10m;
     limit_conn_zone $server_port zone=everybody:1m;
     limit_conn_log_level info;  # a stranger must not fill the log
     map $ssl_client_fingerprint $gate {{

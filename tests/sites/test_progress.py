@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from fedpolyp.runs import RunFolder
-from fedpolyp.sites.progress import FileWatcher, new_lines, progress_file, told_by
+from fedpolyp.sites.progress import FileWatcher, last_doings, new_lines, progress_file, told_by
 
 
 def test_half_a_line_costs_itself_alone(tmp_path: Path) -> None:
@@ -31,3 +33,25 @@ def test_lines_are_told_once_and_only_whole(tmp_path: Path) -> None:
     with file.open("a") as stream:
         stream.write("{")
     assert [event["text"] for event in first] == ["one"] and new_lines(file, offset) == ([], offset)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[1]",
+        "7",
+        '{"event": 3}',
+        '{"event": "asked", "round": 1}',
+        '{"event": "asked", "round": 1, "task": "rm", "hospitals": []}',
+        '{"event": "asked", "round": 1, "task": "train", "hospitals": [{}]}',
+        '{"event": "replied", "round": 1, "task": "train", "hospital": "oslo", "reason": null}',
+        '{"event": "finished_round", "record": {"round": 1}}',
+        '{"event": "note", "text": 1}',
+        '{"event": ' * 50_000,
+    ],
+)
+def test_what_no_run_tells_tells_nothing_and_ends_nothing(tmp_path: Path, line: str) -> None:
+    run = RunFolder(tmp_path)
+    progress_file(run).write_text(line + "\n")
+    FileWatcher(progress_file(run), "1").asked(2, "train", ["oslo"])
+    assert list(last_doings(run, ["oslo"])) == [("oslo", "round 2: training")] and told_by(run) == {"1": {"asked"}}

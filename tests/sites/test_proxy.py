@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import re
 import signal
 import socket
 import ssl
@@ -340,3 +341,21 @@ def test_an_nginx_without_its_stream_module_is_told_with_the_package(
     program.unlink()
     with pytest.raises(FedpolypError, match="there is no program 'nginx'"):
         nginx_config(settings)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:ffff::1", True),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::1", True),
+        ("2001:db8::1", "2001:db8::ffff:1:2:3", True),  # as 2001:db8:0:0:ffff:1:2:3 is written
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("2001:db8:1::1", "2001:db8:2::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::1", "::2", False),
+    ],
+)
+def test_addresses_of_one_network_of_ipv6_are_counted_as_one(one: str, other: str, same: bool) -> None:
+    pattern = re.compile(proxy._NETWORK.replace("(?<", "(?P<"))
+    networks = {found["network_of"] if (found := pattern.match(address)) else address for address in (one, other)}
+    assert (len(networks) == 1) is same
