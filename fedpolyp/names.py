@@ -4,12 +4,14 @@ The one place of these rules: who reads a partition, a store's table or the reco
 """
 
 import re
-import unicodedata
+
+from fedpolyp.text import printable
 
 HOSPITAL = "1 to 63 letters, digits, spaces, dots, hyphens and underscores, and begins with a letter or digit"
 _HOSPITAL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,61}[A-Za-z0-9_-])?", re.ASCII)
 _LONGEST_ID = 255  # what a file name can have
-_INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's control characters, halves of pairs, separators of lines
+# Control characters, bytes that are no UTF-8, breaks of lines, and what turns the direction of writing.
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PARTS = re.compile(r"[/\\]")
 
 
@@ -32,7 +34,7 @@ def check_id(id: str) -> str:
     """
     if not id or len(id) > _LONGEST_ID:
         raise ValueError(f"an image's id has 1 to {_LONGEST_ID} characters; got {len(id)}: {shown(id)}")
-    if any(unicodedata.category(character) in _INVISIBLE for character in id):
+    if _UNFIT.search(id):
         raise ValueError(f"an image's id has no control characters; got {shown(id)}")
     if any(part in ("", ".", "..") for part in _PARTS.split(id)):
         raise ValueError(f"an image's id leads out of no folder; got {shown(id)}")
@@ -40,6 +42,5 @@ def check_id(id: str) -> str:
 
 
 def shown(text: object, most: int = 80) -> str:
-    """`text` as it can be printed anywhere: quoted, without control characters, cut where it is long."""
-    quoted = ascii(str(text)[: most + 1])
-    return quoted if len(quoted) <= most else quoted[:most] + "…"
+    """`text` in quotes, as it can be printed anywhere: see `printable`."""
+    return f"'{printable(text, most)}'"

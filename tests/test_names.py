@@ -57,6 +57,7 @@ def test_what_images_are_called_is_taken(id: str) -> None:
         "a\nb",
         "\x1b]0;",
         "\x9b",
+        "a\u202eb",
         "\ud800",
         "x" * 256,
     ],
@@ -68,4 +69,4 @@ def test_what_leads_elsewhere_or_controls_a_terminal_names_no_image(id: str) -> 
 
 def test_what_is_shown_is_short_and_plain() -> None:
     assert shown("a\x1b[2J") == r"'a\x1b[2J'"
-    assert len(shown("x" * 10_000)) == 81
+    assert len(shown("x" * 10_000)) == 82

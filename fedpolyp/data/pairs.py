@@ -14,6 +14,7 @@ from pathlib import Path
 from fedpolyp.data.reading import SUFFIXES, too_large, what_kind
 from fedpolyp.data.store import Rejection
 from fedpolyp.errors import UsageError
+from fedpolyp.names import check_id
 from fedpolyp.text import printable
 
 PARTS = ("images", "masks")
@@ -117,7 +118,17 @@ def _look_at(folder: Path, part: str, name: str) -> File | Rejection:
         fault = f"not one of {', '.join(SUFFIXES)}"
     elif _UNFIT.search(name):
         fault = "its name is not UTF-8, or has control characters: rename it"
+    elif not fault:
+        fault = _unfit_id(os.path.splitext(name)[0])
     return File(part, name, size, mtime_ns, fault)
+
+
+def _unfit_id(stem: str) -> str:
+    try:
+        check_id(stem)
+    except ValueError as error:
+        return f"{error}: rename it"
+    return ""
 
 
 def _subfolder(path: Path) -> str:

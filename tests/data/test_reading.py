@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -290,3 +291,18 @@ def test_spoilt_bytes_raise_nothing_but_unusable(suffix: str) -> None:
                     decode(look("a", spoilt.tobytes()))
                 except Unusable:
                     continue
+
+
+def test_a_name_that_no_id_can_have_costs_its_own_pair_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (tmp_path / "s" / part).mkdir(parents=True)
+        for number, name in enumerate(("a", "b", "\\c")):
+            picture = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            if part == "masks":
+                picture = np.zeros((40, 40), np.uint8)
+                picture[: 10 + number, :10] = 255
+            cv2.imwrite(str(tmp_path / "s" / part / f"{name}.png"), picture)
+    store = ingest(tmp_path / "s", 32, tmp_path / "stores")
+    assert [record.id for record in store.records] == ["a", "b"]
+    assert {rejection.file for rejection in store.report.rejected} >= {"images/\\c.png"}
