@@ -77,7 +77,7 @@ def _check_rounds(config: Config, rounds: int) -> None:
     """Refuse other rounds for the run of `config` than those it has, unless more of them change no earlier one."""
     before = config.federation.rounds
     if rounds < before:
-        raise UsageError(f"--resume can take a run further, not back: it has {before} rounds; got --rounds {rounds}")
+        raise UsageError(f"--resume takes a run further, not back: it has {before} rounds; got --rounds {rounds}")
     if rounds > before and config.training.schedule != "constant":
         raise UsageError(
             f"the learning rate of this run falls over its {before} rounds ({config.training.schedule}), so more of "
