@@ -107,7 +107,7 @@ def serve(
     print_command: PrintCommand = False,
 ) -> None:
     """Serve the federation until stopped: Flower's SuperLink on loopback, and before it nginx, which sites reach."""
-    from fedpolyp.files import write_text
+    from fedpolyp.files import sole, write_text
     from fedpolyp.sites import proxy
     from fedpolyp.sites.certificates import check_pair
 
@@ -120,14 +120,8 @@ def serve(
         _print(link, gate)
         return
     check_pair(settings.key, settings.certificate)
-    wanted = proxy.nginx_config(settings, listen)
-    proxy.make_work_folder(settings)
     seen = proxy.stamps(settings)
-    write_text(config, wanted)
-    for fault in proxy.let_in(settings)[1]:
-        say(fault)
-    settings.flower.mkdir(mode=0o700, exist_ok=True)
-    flower.write_connection(settings)
+    wanted = proxy.nginx_config(settings, listen)
 
     def follow(running: Sequence["subprocess.Popen[bytes]"]) -> None:
         nonlocal seen
@@ -144,8 +138,16 @@ def serve(
         for said in (*faults, f"let in, by their certificates: {', '.join(known) or 'nobody'}"):
             say(said)
 
-    say(f"serving {', '.join(settings.sites)} on port {settings.port}; stop with Ctrl-C")
-    serve_until_stopped([link, gate], follow)
+    work.mkdir(exist_ok=True)
+    with sole(work / ".lock", f"'site serve' is at work in {settings.folder} already"):
+        proxy.make_work_folder(settings)
+        write_text(config, wanted)
+        for fault in proxy.let_in(settings)[1]:
+            say(fault)
+        settings.flower.mkdir(mode=0o700, exist_ok=True)
+        flower.write_connection(settings)
+        say(f"serving {', '.join(settings.sites)} on port {settings.port}; stop with Ctrl-C")
+        serve_until_stopped([link, gate], follow)
 
 
 @app.command()

@@ -156,6 +156,18 @@ def test_a_certificate_for_another_key_than_the_one_that_is_registered_is_refuse
         fedpolyp("register", "oslo", "--folder", str(deploy / "coordinator"), "--print-command")
 
 
+def test_a_second_serve_of_a_coordinator_is_refused_and_harms_nothing(deploy: Path) -> None:
+    work = deploy / "coordinator" / "proxy"
+    work.mkdir()
+    (work / "oslo.sock").touch()  # that sites come in through
+    with (
+        sole(work / ".lock", "another test"),
+        pytest.raises(FedpolypError, match="'site serve' is at work in .*coordinator already"),
+    ):
+        fedpolyp("serve", "--folder", str(deploy / "coordinator"))
+    assert (work / "oslo.sock").exists()
+
+
 def test_a_key_and_a_certificate_that_do_not_belong_together_are_not_served(deploy: Path) -> None:
     coordinator = deploy / "coordinator"
     before = (coordinator / "server.crt").read_bytes()
