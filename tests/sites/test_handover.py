@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.runs import RunFolder
-from fedpolyp.sites.handover import COORDINATOR, hand_over, handed_over
+from fedpolyp.sites.handover import COORDINATOR, hand_over, handed_over, registered_images
 
 
 @pytest.fixture
@@ -39,3 +39,16 @@ def test_another_superlink_than_the_coordinators_is_named(monkeypatch: pytest.Mo
     monkeypatch.delenv(COORDINATOR, raising=False)
     with pytest.raises(FedpolypError, match="need the SuperLink of 'fedpolyp site serve'"):
         handed_over("0" * 32)
+
+
+def test_numbers_of_images_are_registered_in_coordinator_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(COORDINATOR, raising=False)
+    assert registered_images() == {}
+    monkeypatch.setenv(COORDINATOR, str(tmp_path))
+    file = tmp_path / "coordinator.toml"
+    file.write_text('host = "localhost"\nsites = ["oslo"]\n[images]\noslo = 900\n')
+    assert registered_images() == {"oslo": 900}
+    for number in ("0", "-1", '"many"', "[1]"):
+        file.write_text(f'host = "localhost"\nsites = ["oslo"]\n[images]\noslo = {number}\n')
+        with pytest.raises(UsageError, match=r"images\.oslo"):
+            registered_images()
