@@ -24,8 +24,8 @@ _SITES_POLL_SECONDS = 0.5
 _UNDER_WAY = 64
 # Characters of a reason: so many are kept, and so many are looked at: Flower and Ray wrap a lot around it.
 _KEPT, _LOOKED_AT = 500, 100_000
-# What Flower replies in the place of a site whose link or machine has failed: such an order is sent again.
-_LINK_FAILED = (ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
+# What Flower replies in the place of a site whose reply broke off or came too late: such an order is sent again.
+_LINK_FAILED = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
 _AGAIN_SECONDS = 10.0  # at least, from one sending of an order to the next
 _CRASHES = 3  # of a site's program in one order: it would end so each time
 _AT_WORK = 24  # times `round_timeout`: how long a site that stays connected may take
@@ -202,6 +202,7 @@ class _Exchange:
     crashes: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.monotonic)
     told: set[str] = field(default_factory=set)  # who is late
+    away: set[str] = field(default_factory=set)  # who was asked and is not connected
 
     def __post_init__(self) -> None:
         self.seat_of = {hospital: seat for seat, hospital in enumerate(self.open)}
@@ -213,8 +214,9 @@ class _Exchange:
             while hospital not in self.held:
                 # Taken first: to pull lasts as long as a slow site sends, and who replied meanwhile is not late.
                 nodes, now = seats._connected() if seats.own_names else {}, time.monotonic()
-                lost = self._pull()  # by now, though they were in `nodes`
-                self.ask({name: node for name, node in nodes.items() if name not in lost})
+                self._pull(nodes)
+                self._note_who_is_away(nodes)
+                self.ask(nodes)
                 if hospital in self.held:
                     break
                 if seats.stop.is_set():
@@ -247,27 +249,37 @@ class _Exchange:
         ids = seats.grid.push_messages([message for _, message in batch]) if batch else []
         self.waiting.update(zip(ids, (sent for sent, _ in batch), strict=True))
 
-    def _pull(self) -> set[str]:
-        """Take what has come; returns the sites whose order must be sent again."""
-        lost = set()
-        for message in self._arrived():
-            sent = self.waiting.pop(message.metadata.reply_to_message_id, None)
+    def _pull(self, nodes: Mapping[str, Any]) -> None:
+        """Take what has come."""
+        for message in self._arrived(nodes):
+            asked = message.metadata.reply_to_message_id
+            sent = self.waiting.get(asked)
             if sent is None:  # it was asked twice, and has replied
                 continue
+            at_site, code = self.seats.own_names, message.error.code if message.has_error() else None
+            if at_site and code == ErrorCode.NODE_UNAVAILABLE:
+                continue  # when only its link broke, its reply to this very message may still come
+            del self.waiting[asked]
             reply = _reply(sent.hospital, message)
-            if self.seats.own_names and message.has_error() and self._may_pass(sent.hospital, message.error.code):
-                number = self.open[sent.hospital].round
-                self.note(f"round {number}: {sent.hospital}: {reply.reason}; it is asked again when it is there")
-                lost.add(sent.hospital)
+            if at_site and self._may_pass(sent.hospital, code):
+                self.note(f"round {self.open[sent.hospital].round}: {sent.hospital}: {reply.reason}")
             else:
                 self._close(reply)
-        return lost
 
-    def _arrived(self) -> list[Message]:
+    def _note_who_is_away(self, nodes: Mapping[str, Any]) -> None:
+        away = (
+            {name for name in self.open if name in self.sent and name not in nodes} if self.seats.own_names else set()
+        )
+        for name in sorted(away - self.away):
+            number = self.open[name].round
+            self.note(f"round {number}: {name} is not connected any more: {_FAILED}; it is asked again when it is back")
+        self.away = away
+
+    def _arrived(self, nodes: Mapping[str, Any]) -> list[Message]:
         """The messages that have come.
 
         At real sites asked for one by one: what makes Flower fail to read a reply is then that reply, which is refused,
-        and no other is lost.
+        and no other is lost. Of a site that is not connected nothing comes.
         """
         grid = self.seats.grid
         if not self.seats.own_names:
@@ -275,14 +287,15 @@ class _Exchange:
         messages = []
         for known, sent in list(self.waiting.items()):
             try:
-                messages += list(grid.pull_messages([known])) if known in self.waiting else []
+                if known in self.waiting and sent.hospital in nodes:
+                    messages += list(grid.pull_messages([known]))
             except Exception as error:
                 if _of_the_connection(error):
                     raise
                 self._close(Reply(sent.hospital, None, f"its reply cannot be read: {type(error).__name__}"))
         return messages
 
-    def _may_pass(self, hospital: str, code: int) -> bool:
+    def _may_pass(self, hospital: str, code: int | None) -> bool:
         self.crashes[hospital] += code == ErrorCode.CLIENT_APP_CRASHED
         crashed = code == ErrorCode.CLIENT_APP_CRASHED and self.crashes[hospital] < _CRASHES
         return crashed or code in _LINK_FAILED

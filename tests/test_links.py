@@ -116,7 +116,7 @@ def test_a_killed_site_and_a_link_that_drops_in_a_reply_cost_no_training_and_cha
     assert [set(record["hospitals"]) for record in real.rounds()] == [set(SITES)] * 3
     log = log_of(sites, "tromso", followed, 2)
     events = [entry["event"] for entry in log]
-    assert events in (["asked", "sent"], ["asked", "sent", "asked", "found", "sent"]), json.dumps(log)
+    assert events.count("asked") - events.count("found") == 1, f"it trained again: {json.dumps(log)}"
     assert len({entry["sha256"] for entry in log if entry["event"] == "sent"}) == 1
     simulated = simulation_of(real, sites.folder, sites.images, sites.heldout, tmp_path)
     here, there = final(real, real.config()), final(simulated, simulated.config())

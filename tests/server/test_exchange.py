@@ -78,12 +78,12 @@ class SitesGrid(Grid):
         replies = []
         for known in message_ids:
             site, asked, due = self.under_way[known]
-            if not site.online:
-                answer: Error | None = UNAVAILABLE
-            elif self.polled < due or not site.answers or known in self.lost:
+            if not site.online:  # the message itself stays
+                replies.append(Message(UNAVAILABLE, reply_to=asked))
                 continue
-            else:
-                answer = site.answers.pop(0)
+            if self.polled < due or not site.answers or known in self.lost:
+                continue
+            answer = site.answers.pop(0)
             del self.under_way[known]
             done = RecordDict({"metrics": MetricRecord({"order": len(site.taken)})})
             replies.append(Message(done if answer is None else answer, reply_to=asked))
@@ -152,17 +152,19 @@ def test_a_site_that_disappears_in_a_round_is_asked_again_when_it_is_back() -> N
 
     def fate(poll: int) -> None:
         oslo.online = not 3 <= poll < 8
-        oslo.activated = 1 + (poll >= 8)
+        if poll == 8:  # the process that had taken the order was killed
+            oslo.activated, grid.lost = 2, set(grid.under_way)
 
     notes: list[str] = []
-    replies = ask(seats_of(SitesGrid(oslo, bergen, each_poll=fate)), "bergen", "oslo", notes=notes)
+    grid = SitesGrid(oslo, bergen, each_poll=fate)
+    replies = ask(seats_of(grid), "bergen", "oslo", notes=notes)
     assert replies["oslo"].content is not None and replies["bergen"].content is not None
     first, second = (order_of(message.content) for message in oslo.taken)
     assert first == second and len(bergen.taken) == 1
     assert [message.content["arrays"] for message in oslo.taken] == [bergen.taken[0].content["arrays"]] * 2
     assert notes == [
-        "round 1: oslo: it gave no sign of life for a minute: its machine or its link has failed; it is asked again "
-        "when it is there",
+        "round 1: oslo is not connected any more: its machine or its link has failed; it is asked again when it is "
+        "back",
         "round 1: oslo is asked again",
     ]
 
