@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from clients import worker
 from fedpolyp import runs
 from fedpolyp.cli import app
 from fedpolyp.cli import site as commands
+from fedpolyp.cli.flower import Command
 from fedpolyp.config import load
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.errors import FedpolypError, UsageError
@@ -154,6 +157,39 @@ def test_a_certificate_for_another_key_than_the_one_that_is_registered_is_refuse
     (keys / "oslo.pub").write_bytes((keys / "bergen.pub").read_bytes())
     with pytest.raises(UsageError, match=r"oslo\.crt is for another key: 'fedpolyp site certify oslo' makes one"):
         fedpolyp("register", "oslo", "--folder", str(deploy / "coordinator"), "--print-command")
+
+
+def test_while_it_serves_nginx_is_told_at_once_which_certificates_came_and_went(
+    deploy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = deploy / "coordinator"
+    config, certificate = coordinator / "proxy" / "nginx.conf", coordinator / "sites" / "oslo.crt"
+    content, told = certificate.read_bytes(), list[int]()
+
+    class Played:
+        send_signal = told.append
+
+    def stay(started: list[Command], meanwhile: Callable[[list[Played]], None]) -> None:
+        link, gate = started
+        assert link.arguments[0] == "flower-superlink" and gate.folder == coordinator / "proxy"
+        running = [Played(), Played()]
+        meanwhile(running)
+        assert not told and "unix:oslo.sock" in config.read_text()
+        certificate.unlink()
+        meanwhile(running)
+        assert told == [signal.SIGHUP] and "unix:oslo.sock" not in config.read_text()
+        certificate.write_bytes(content[:100])  # a copy that is under way
+        meanwhile(running)
+        assert "unix:oslo.sock" not in config.read_text()
+        certificate.write_bytes(content)
+        meanwhile(running)
+        meanwhile(running)
+        assert told == [signal.SIGHUP] * 3 and "unix:oslo.sock" in config.read_text()
+
+    monkeypatch.setattr(commands, "serve_until_stopped", stay)
+    said = " ".join(fedpolyp("serve", "--folder", str(coordinator)).split())
+    assert "let in, by their certificates: bergen " in said and "let in, by their certificates: bergen, oslo" in said
+    assert "oslo.crt holds no certificate" in said
 
 
 def test_a_second_serve_of_a_coordinator_is_refused_and_harms_nothing(deploy: Path) -> None:
