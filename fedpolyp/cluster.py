@@ -1,9 +1,16 @@
 """The Ray that a simulation computes on: started in the background, for it takes as long as importing TensorFlow."""
 
+import contextlib
+import ctypes
 import os
+import secrets
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 # Read by Ray when it is imported.
@@ -15,14 +22,18 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the s
 
 import ray
 
+from fedpolyp import hooks, scratch
 from fedpolyp.config import Config
-from fedpolyp.errors import UsageError
-from fedpolyp.planning import planned, seats, this_machine
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.imports import keep_out_the_working_folder
+from fedpolyp.planning import actors_on_a_gpu, gpu_share, planned, seats, this_machine
 
-# Ray's processes are killed when the thread that started them ends: this one waits for the interpreter's end.
+# Ray's processes are killed when the thread that started them ends: this one ends with the process.
 _starter = ThreadPoolExecutor(1)
 SETUP = "fedpolyp.cluster.load_trainer"  # what an actor does first
 _PATIENCE = 5.0  # seconds for a cluster to answer
+_STARTING = 20.0  # seconds that a start may go on when it is no longer wanted: it cannot be broken off
+_LIBC = ctypes.CDLL(None)
 
 
 def actors(config: Config) -> int:
@@ -31,15 +42,102 @@ def actors(config: Config) -> int:
     return min(chosen or seats(config), config.hospitals.count)
 
 
-def begin(config: Config, verbose: bool = False) -> "Future[None]":
-    """Start a Ray of our own, or join the one at `runtime.ray_address`; the future ends when it is there.
+def resources(config: Config, actors: int) -> dict[str, float]:
+    """What each of `actors` takes of the Ray that is there: a CPU for each of its threads, and a share of a GPU."""
+    share = config.runtime.gpus_per_client
+    if share is None:
+        at_hand = sum(int(machine.get("GPU", 0)) for machine in _machines())
+        gpus = at_hand if config.runtime.ray_address is not None or not at_hand else min(_gpus(), at_hand)
+        share = gpu_share(actors, gpus)
+    return {"num_cpus": config.training.threads, "num_gpus": share}
+
+
+def places(resources: dict[str, float]) -> int:
+    """How many actors that take `resources` Ray has a place for.
+
+    Raises:
+        FedpolypError: for none.
+    """
+    threads, share = int(resources["num_cpus"]), resources["num_gpus"]
+    places = 0
+    for machine in _machines():
+        most = int(machine.get("CPU", 0)) // threads
+        places += min(most, int(machine.get("GPU", 0)) * actors_on_a_gpu(share)) if share else most
+    if not places:
+        wanted = f"{threads} CPU{'s' if threads > 1 else ''}" + (f" and {share:g} of a GPU" if share else "")
+        raise FedpolypError(f"no machine of Ray's has {wanted} for a hospital (--threads, --gpus-per-client)")
+    return places
+
+
+def _machines() -> list[dict[str, float]]:
+    """What each machine of Ray's has, by name."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _gpus() -> int:
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+class Started:
+    """A Ray that is being started in the background, or joined; it ends with the first `with` that it is used in."""
+
+    def __init__(self, config: Config, verbose: bool) -> None:
+        self._kept = contextlib.ExitStack()
+        self._ended = False
+        folder = None
+        if config.runtime.ray_address is None:
+            folder = self._kept.enter_context(scratch.folder())
+            self._kept.enter_context(_token())
+        self._future: Future[None] = _starter.submit(_start, config, folder, verbose)
+
+    def wait(self) -> None:
+        """Wait until it is there.
+
+        Raises:
+            UsageError: it was to be joined, and is no Ray.
+            FedpolypError: it does not start.
+        """
+        self._future.result()
+
+    @property
+    def there(self) -> bool:
+        """Whether there is no more to wait for."""
+        return self._future.done()
+
+    def __enter__(self) -> "Started":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        with contextlib.suppress(Exception):
+            self._future.result(_STARTING)
+        # One half of which has died would be waited for by Ray until it ends this process, too.
+        if hooks.dead_process():
+            hooks.kill_processes()
+        else:
+            ray.shutdown()
+        self._kept.close()
+
+
+def begin(config: Config, verbose: bool = False) -> Started:
+    """Start a Ray of our own, or join the one at `runtime.ray_address`.
+
+    One of our own listens to this machine alone, and does what it is told only by those that know its token, which is
+    in the environment of its processes. Its folder, with the sockets that ask for no token, is closed to other users.
 
     Raises:
         UsageError: nothing answers at that address.
     """
+    keep_out_the_working_folder()
     if config.runtime.ray_address is not None:
         _check_answer(config.runtime.ray_address)
-    return _starter.submit(_start, config, verbose)
+    return Started(config, verbose)
 
 
 def _check_answer(address: str) -> None:
@@ -49,29 +147,81 @@ def _check_answer(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), _PATIENCE).close()
+        _check_speech(address)
     except (OSError, ValueError) as error:
         raise UsageError(f"no Ray cluster answers at '{address}', which must be host:port or auto: {error}") from None
 
 
-def _start(config: Config, verbose: bool) -> None:
-    # "local": without an address Ray would join whatever cluster somebody has started on this machine.
-    where: dict[str, Any] = {"address": "local", "num_cpus": actors(config) * config.training.threads}
-    if config.runtime.ray_address is not None:
-        where = {"address": config.runtime.ray_address}
+def _check_speech(address: str) -> None:
+    import grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(_PATIENCE)
+        except grpc.FutureTimeoutError:
+            raise ValueError("what listens there is no Ray") from None
+
+
+@contextlib.contextmanager
+def _token() -> Iterator[None]:
+    """Have a Ray that this process starts ask for a token that nobody else knows, and its processes know it."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    hooks.read_environment_again()
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ |= before
+        hooks.read_environment_again()
+
+
+def _start(config: Config, folder: Path | None, verbose: bool) -> None:
+    where: dict[str, Any] = {"address": config.runtime.ray_address}
+    if folder is not None:
+        # "local": without an address Ray would join whatever cluster somebody has started on this machine.
+        where = {"address": "local", "num_cpus": actors(config) * config.training.threads, "_temp_dir": str(folder)}
     path = os.pathsep.join([*sys.path, *filter(None, [os.environ.get("PYTHONPATH")])])
-    ray.init(
-        **where,
-        include_dashboard=False,
-        log_to_driver=verbose,
-        logging_level="ERROR",
-        runtime_env={
-            "env_vars": {
-                "PYTHONPATH": path,  # the actors import what we import
-                "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who was given no GPU sees none
-            },
-            "worker_process_setup_hook": SETUP,
-        },
-    )
+    with _our_handlers(), contextlib.nullcontext() if folder is None else hooks.on_loopback():
+        try:
+            ray.init(
+                **where,
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level="ERROR",
+                job_config=hooks.job_without_the_working_folder(),
+                runtime_env={
+                    "env_vars": {
+                        "PYTHONPATH": path,  # the actors import what we import
+                        "PYTHONSAFEPATH": "1",
+                        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who was given no GPU sees none
+                    },
+                    "worker_process_setup_hook": SETUP,
+                },
+            )
+        except Exception as error:
+            why = " ".join(str(error).split())
+            if folder is None:
+                raise UsageError(
+                    f"the Ray cluster at '{config.runtime.ray_address}' cannot be joined: {why}"
+                ) from error
+            raise FedpolypError(f"Ray does not start: {type(error).__name__}: {why}") from error
+
+
+@contextlib.contextmanager
+def _our_handlers() -> Iterator[None]:
+    """Keep what SIGTERM does in this process: Ray's C++ side would have it abort without a word.
+
+    Python can set handlers only in the main thread, which this is not, so the system's own record of it is kept.
+    """
+    record = ctypes.create_string_buffer(1024)  # larger than any system's `struct sigaction`
+    _LIBC.sigaction(signal.SIGTERM, None, record)
+    try:
+        yield
+    finally:
+        _LIBC.sigaction(signal.SIGTERM, record, None)
 
 
 def load_trainer() -> None:

@@ -1,13 +1,12 @@
 """A federation on one machine: Flower's simulation engine and Ray, wrapped so that nothing fails silently."""
 
 import contextlib
-import gc
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from typing import Any
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from fedpolyp import cluster  # before Ray is imported
+from fedpolyp import cluster, hooks  # before Ray is imported
 
 # isort: split
 import ray
@@ -29,11 +28,13 @@ from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
 from fedpolyp.imports import without
-from fedpolyp.planning import actors_on_a_gpu, gpu_share
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted
 from server.sampling import sample
+
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 5.0  # for a run that was interrupted to end what it is doing
 
 
 def _flowers_engine() -> Callable[..., None]:
@@ -53,21 +54,72 @@ def run(
     partition: Partition,
     watcher: Watcher,
     verbose: bool = False,
-    starting: "Future[None] | None" = None,
+    starting: cluster.Started | None = None,
 ) -> None:
     """Carry the run in `run` to its last round, from wherever its checkpoints left it.
 
-    Each actor is a process that plays one hospital at a time. Ctrl-C stops the run within seconds.
-    `starting` is the Ray that somebody has begun to start for it.
+    Each actor is a process that plays one hospital at a time. Ctrl-C and SIGTERM stop the run within seconds, a second
+    one at once. `starting` is the Ray that somebody has begun to start for it, and ends; else it has one of its own.
+
+    When the run was stopped at once, or Ray has died, threads are left that wait for what will not come: the process
+    should end.
 
     Raises:
         FedpolypError: the run cannot go on; its folder holds every complete round.
-        Interrupted: Ctrl-C.
+        Interrupted: Ctrl-C or SIGTERM.
     """
-    stop = threading.Event()
+    failure: list[BaseException] = []
+    over = threading.Event()
+    with (
+        _interrupts() as interrupts,
+        contextlib.nullcontext() if verbose else _output_to(run.engine_log),
+        starting or cluster.begin(config, verbose) as ray_there,
+    ):
+        stop = interrupts.stop
+
+        def carry() -> None:
+            try:
+                _carry(config, run, store, partition, watcher, ray_there, stop, over, failure)
+            except BaseException as error:
+                failure.append(error)  # after the federation's own failure, which tells more
+                stop.set()  # or the federation would go on waiting for an engine that is gone
+                over.wait(
+                    _GRACE_SECONDS
+                )  # for what it asks of Ray last, which would wait a minute for one that is gone
+                over.set()
+
+        engine = threading.Thread(target=carry, daemon=True)
+        engine.start()
+        while engine.is_alive():
+            engine.join(_POLL_SECONDS)
+            if ray_there.there and (dead := hooks.dead_process()) and not over.is_set():
+                failure.insert(0, FedpolypError(f"Ray's process '{dead}' has died, and the actors are lost with it"))
+                break
+            if interrupts.impatient():
+                failure.insert(0, Interrupted("interrupted"))
+                break
+    if failure:
+        first = failure[0]
+        if isinstance(first, FedpolypError):
+            raise first
+        cause = _root(first)
+        raise FedpolypError(f"the simulation failed: {type(cause).__name__}: {cause}") from first
+
+
+def _carry(
+    config: Config,
+    run: RunFolder,
+    store: Store,
+    partition: Partition,
+    watcher: Watcher,
+    ray_there: cluster.Started,
+    stop: threading.Event,
+    over: threading.Event,
+    failure: list[BaseException],
+) -> None:
+    """Have Flower carry the run; what the federation fails with is added to `failure`, and `over` is set at its end."""
     seats = len(sample(sorted(partition.hospitals), config, 1))
     actors = cluster.actors(config)
-    failure: list[BaseException] = []
     server_app = ServerApp()
 
     @server_app.main()
@@ -78,81 +130,28 @@ def run(
             Federation(config, run, store, partition, watcher, stop).run_on(grid, seats, actors)
         except BaseException as error:
             failure.append(error)
-            _end_trainings()
+            # So that Flower's threads stop waiting for trainings that nobody wants any more. (Shutting Ray down
+            # instead leaves those threads waiting for ever.)
+            for actor in handles:
+                ray.kill(actor)
             raise
         finally:
             told.forget(run.path.resolve())
+            over.set()  # Flower ends Ray next
 
-    with _interrupts_set(stop), contextlib.nullcontext() if verbose else _output_to(run.engine_log):
-        try:
-            starting = starting or cluster.begin(config, verbose)
-            run_simulation = _flowers_engine()
-            starting.result()
-            resources = _resources(config, actors)
-            actors = min(actors, _places(resources))
-            told.tell(run.path.resolve(), store, partition)
-            with _pool_of(actors):
-                run_simulation(server_app, client_app, num_supernodes=seats, backend_config=_backend(resources))
-        except Exception as error:
-            failure.append(error)  # after the federation's own failure, which tells more
-            stop.set()  # or the federation would go on waiting for an engine that is gone
-        finally:
-            ray.shutdown()  # which an engine that broke down has not done
-    if failure:
-        first = failure[0]
-        if isinstance(first, FedpolypError):
-            raise first
-        cause = _root(first)
-        raise FedpolypError(f"the simulation failed: {type(cause).__name__}: {cause}") from first
-
-
-def _resources(config: Config, actors: int) -> dict[str, float]:
-    """What each of `actors` takes of the Ray that is there: a CPU for each of its threads, and a share of a GPU."""
-    share = config.runtime.gpus_per_client
-    if share is None:
-        at_hand = sum(int(machine.get("GPU", 0)) for machine in _machines())
-        gpus = at_hand if config.runtime.ray_address is not None or not at_hand else min(_gpus(), at_hand)
-        share = gpu_share(actors, gpus)
-    return {"num_cpus": config.training.threads, "num_gpus": share}
-
-
-def _places(resources: dict[str, float]) -> int:
-    """How many actors that take `resources` Ray has a place for.
-
-    Raises:
-        FedpolypError: for none.
-    """
-    threads, share = int(resources["num_cpus"]), resources["num_gpus"]
-    places = 0
-    for machine in _machines():
-        most = int(machine.get("CPU", 0)) // threads
-        places += min(most, int(machine.get("GPU", 0)) * actors_on_a_gpu(share)) if share else most
-    if not places:
-        wanted = f"{threads} CPU{'s' if threads > 1 else ''}" + (f" and {share:g} of a GPU" if share else "")
-        raise FedpolypError(f"no machine of Ray's has {wanted} for a hospital (--threads, --gpus-per-client)")
-    return places
-
-
-def _machines() -> list[dict[str, float]]:
-    """What each machine of Ray's has, by name."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-@contextlib.contextmanager
-def _pool_of(actors: int) -> Iterator[None]:
-    """Have Flower start so many actors.
-
-    Flower itself would start one wherever its resources are left in the whole cluster, and more than find a place where
-    GPUs are shared: the rest waits for a place without end, and so does a message that is given to it.
-    """
-    from flwr.simulation.ray_transport import ray_actor
-
-    before = ray_actor.pool_size_from_resources
-    ray_actor.pool_size_from_resources = lambda client_resources: actors
     try:
-        yield
-    finally:
-        ray_actor.pool_size_from_resources = before
+        run_simulation = _flowers_engine()
+        ray_there.wait()
+        if stop.is_set():
+            raise Interrupted("interrupted before the first round")
+        resources = cluster.resources(config, actors)
+        actors = min(actors, cluster.places(resources))
+        told.tell(run.path.resolve(), store, partition)
+    except BaseException:
+        over.set()  # it never begins
+        raise
+    with hooks.pool_of(actors) as handles:
+        run_simulation(server_app, client_app, num_supernodes=seats, backend_config=_backend(resources))
 
 
 def _backend(resources: dict[str, float]) -> dict[str, Any]:
@@ -168,38 +167,35 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _end_trainings() -> None:
-    """Kill the actors, so that Flower's threads stop waiting for trainings that nobody wants any more.
+class _Interrupts:
+    """What the user has asked for by Ctrl-C or SIGTERM."""
 
-    Flower does not hand its actors out, and Ray lists only actors with names: they are found among the live objects.
-    (Shutting Ray down instead leaves those threads waiting for ever.)
-    """
-    for thing in gc.get_objects():
-        if issubclass(type(thing), ray.actor.ActorHandle):
-            ray.kill(thing)
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._at_once = False
+        self._since: float | None = None
 
+    def heed(self, *_: object) -> None:
+        """Hear one; a signal handler."""
+        self._at_once = self.stop.is_set()
+        self._since = self._since or time.monotonic()
+        self.stop.set()
 
-def _gpus() -> int:
-    import tensorflow as tf
-
-    return len(tf.config.list_physical_devices("GPU"))
+    def impatient(self) -> bool:
+        """Whether the run is to stop now, whatever it is doing: asked twice, or a while ago."""
+        return self._at_once or (self._since is not None and time.monotonic() - self._since > _GRACE_SECONDS)
 
 
 @contextlib.contextmanager
-def _interrupts_set(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set `stop` instead of breaking into Flower's threads; a second one breaks in."""
+def _interrupts() -> Iterator[_Interrupts]:
+    """Hear Ctrl-C and SIGTERM, which else would break into whatever is at work."""
+    heard = _Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield heard
         return
-
-    def interrupt(*_: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, heard.heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

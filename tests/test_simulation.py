@@ -110,9 +110,9 @@ def test_on_a_cluster_there_are_as_many_actors_as_wanted_and_as_find_a_place(
     wanted: int,
     expected: tuple[int, float, int],
 ) -> None:
-    monkeypatch.setattr(simulation, "_machines", lambda: machines)
-    resources = simulation._resources(tiny_config(runtime__ray_address="auto", **runtime), wanted)
-    assert (*resources.values(), min(wanted, simulation._places(resources))) == expected
+    monkeypatch.setattr(cluster, "_machines", lambda: machines)
+    resources = cluster.resources(tiny_config(runtime__ray_address="auto", **runtime), wanted)
+    assert (*resources.values(), min(wanted, cluster.places(resources))) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_on_a_cluster_there_are_as_many_actors_as_wanted_and_as_find_a_place(
 def test_a_cluster_with_no_place_for_an_actor_is_a_failure_that_names_what_is_lacking(
     monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any], lacking: str
 ) -> None:
-    monkeypatch.setattr(simulation, "_machines", lambda: [{"CPU": 8}, {"CPU": 8}])
-    resources = simulation._resources(tiny_config(runtime__ray_address="auto", **overrides), 3)
+    monkeypatch.setattr(cluster, "_machines", lambda: [{"CPU": 8}, {"CPU": 8}])
+    resources = cluster.resources(tiny_config(runtime__ray_address="auto", **overrides), 3)
     with pytest.raises(FedpolypError, match=f"no machine of Ray's has {lacking}"):
-        simulation._places(resources)
+        cluster.places(resources)
 
 
 @pytest.mark.slow
@@ -276,7 +276,7 @@ def test_every_actor_works_and_sees_the_one_gpu_that_it_shares(
     expected: list[str],
 ) -> None:
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 2}')  # as many as Ray is told; TensorFlow finds none
-    monkeypatch.setattr(simulation, "_gpus", lambda: 2)
+    monkeypatch.setattr(cluster, "_gpus", lambda: 2)
     monkeypatch.setattr(cluster, "this_machine", lambda: Machine(8, int(64e9), 2, False))
     monkeypatch.setattr(simulation, "client_app", telling_app)
     config = tiny_config(hospitals__count=hospitals, federation__round_timeout=120.0, **runtime)

@@ -1,17 +1,26 @@
 """`fedpolyp simulate`: a federation of hospitals on this machine."""
 
 import shlex
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedpolyp import runs
 from fedpolyp.cli.options import Given, with_settings
+from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.going_back import go_back
 from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
+from fedpolyp.runs import RunFolder
+
+if TYPE_CHECKING:
+    from fedpolyp.cli.console import PlainConsole
+    from fedpolyp.cluster import Started
+    from fedpolyp.data.hospitals import Partition
+    from fedpolyp.data.store import Store
 
 
 @with_settings()
@@ -42,7 +51,6 @@ def simulate(
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own
-    from fedpolyp.cli.screen import screen
     from fedpolyp.data.hospitals import deal, said_of_lists
     from fedpolyp.data.source import open_source
 
@@ -61,7 +69,6 @@ def simulate(
         for sentence in [] if quiet else said_of_lists(store.records, config):
             console.print(sentence, soft_wrap=True)
         partition = deal(store.records, config)
-        run = runs.create(path, config, partition, store.path)
     else:
         partition = run.partition()
         run.refuse_changed(store)
@@ -69,13 +76,46 @@ def simulate(
             if from_round is not None:
                 go_back(run, from_round)
             run.change(config, store.path)
-    starting = None
-    if config.arm == "federated":
-        from fedpolyp import cluster
-
-        starting = cluster.begin(config, verbose)
-
+    with _started(config, verbose) as starting:
+        if resume is None:
+            run = runs.create(path, config, partition, store.path)
+        _carry(config, run, store, partition, starting, console, quiet, verbose)
     from fedpolyp.cli.tables import ending, round_table
+
+    if not quiet:
+        console.print(round_table(run.rounds()))
+    console.print(ending(run.rounds(), own_models=config.arm == "local"), soft_wrap=True)
+    console.print(f"run folder: {run.path}", soft_wrap=True)
+
+
+def _started(config: Config, verbose: bool) -> "AbstractContextManager[Started | None]":
+    """The Ray that a federation needs; a cluster that cannot be used is refused before there is a run folder."""
+    if config.arm != "federated":
+        return nullcontext()
+    from fedpolyp import cluster
+
+    started = cluster.begin(config, verbose)
+    if config.runtime.ray_address is not None:
+        with ExitStack() as undone:
+            undone.enter_context(started)
+            started.wait()
+            cluster.places(cluster.resources(config, cluster.actors(config)))
+            undone.pop_all()
+    return started
+
+
+def _carry(
+    config: Config,
+    run: RunFolder,
+    store: "Store",
+    partition: "Partition",
+    starting: "Started | None",
+    console: "PlainConsole",
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Carry the run in `run` to its end."""
+    from fedpolyp.cli.screen import screen
     from fedpolyp.report.tensorboard import EventWriter
     from fedpolyp.watcher import Watchers
 
@@ -90,20 +130,14 @@ def simulate(
                 else:
                     from fedpolyp.experiment import unfederated
 
-                    try:
-                        unfederated.run(config, run, store, partition, watcher)
-                    except KeyboardInterrupt:
-                        raise FedpolypError("interrupted") from None
+                    unfederated.run(config, run, store, partition, watcher)
             from fedpolyp.report.finish import finish
 
             finish(run, store)
-        except (FedpolypError, OSError) as error:
+        except (FedpolypError, OSError, KeyboardInterrupt) as failure:
+            error = FedpolypError("interrupted") if isinstance(failure, KeyboardInterrupt) else failure
             done = len(run.rounds()) - 1
             if done >= 0 and not isinstance(error, (FinalError, UsageError)):
                 again = shlex.join(["fedpolyp", "simulate", "--resume", str(run.path)])
                 error.add_note(f"{done} rounds are complete; go on with: {again}")
-            raise
-    if not quiet:
-        console.print(round_table(run.rounds()))
-    console.print(ending(run.rounds(), own_models=config.arm == "local"), soft_wrap=True)
-    console.print(f"run folder: {run.path}", soft_wrap=True)
+            raise error from None

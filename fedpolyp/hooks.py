@@ -1,0 +1,98 @@
+"""What is used of Ray and Flower that they do not promise to keep: each has its one address here, and a test."""
+
+import contextlib
+import importlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have a Ray that starts listen on 127.0.0.1 alone.
+
+    Ray does so where it is not to be a cluster of machines, and takes only macOS and Windows for that; an address that
+    `ray.init` is given is no help, for it makes the machine's own address of 127.0.0.1.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def read_environment_again() -> None:
+    """Have Ray in this process read RAY_AUTH_MODE and RAY_AUTH_TOKEN again: it keeps what it has read once."""
+    raylet: Any = importlib.import_module("ray._raylet")  # whose type stubs leave these out
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+    raylet.Config.initialize("")
+
+
+def job_without_the_working_folder() -> Any:
+    """A `JobConfig` for `ray.init` with which Ray does not put the working folder first on its workers' sys.path."""
+    from ray.job_config import JobConfig
+
+    class Job(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True  # a working folder of the job's own would take the place of ours
+
+    return Job()
+
+
+def dead_process() -> str:
+    """Which process has ended of those that a Ray started by this process cannot do without; '' if none has."""
+    from ray._private import ray_constants, worker
+
+    node = worker._global_node
+    if node is None:
+        return ""
+    needed = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
+    return next((str(kind) for kind, _ in node.dead_processes() if kind in needed), "")
+
+
+def kill_processes() -> None:
+    """Kill what is left of a Ray started by this process; `ray.shutdown` would wait a minute for one that is dead."""
+    from ray._private import worker
+
+    from fedpolyp.cli.supervise import descendants
+
+    if worker._global_node is None:
+        return
+    # Some of what the raylet has started would outlive it.
+    started = [info.process.pid for kind in worker._global_node.all_processes.values() for info in kind]
+    theirs = set().union(*(descendants(number) for number in started))
+    worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+    for number in theirs:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def pool_of(actors: int) -> Iterator[list[Any]]:
+    """Have Flower start so many actors; the list yielded holds their handles as soon as there are any.
+
+    Flower itself would start one wherever its resources are left in the whole cluster, and more than find a place where
+    GPUs are shared: the rest waits for a place without end, and so does a message that is given to it. Nor does it hand
+    out its actors.
+    """
+    raybackend: Any = importlib.import_module("flwr.server.superlink.fleet.vce.backend.raybackend")
+    before, handles = raybackend.BasicActorPool, list[Any]()
+
+    class Pool(before):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.actors_capacity = actors
+
+        def add_actors_to_pool(self, num_actors: int) -> None:
+            super().add_actors_to_pool(num_actors)
+            handles.extend(self.pool)
+
+    raybackend.BasicActorPool = Pool
+    try:
+        yield handles
+    finally:
+        raybackend.BasicActorPool = before
