@@ -47,7 +47,7 @@ def _trained(order: Order, hospital: Hospital, content: RecordDict) -> RecordDic
         optimizer = arrays_of(content, "optimizer", trainer.fresh_optimizer)
     images, masks = hospital.images("train")
     trained = trainer.train(
-        arrays_of(content, "arrays", trainer.initial),
+        arrays_of(content, "arrays", trainer.untrained),
         images,
         masks,
         hospital=hospital.name,
@@ -74,7 +74,7 @@ def evaluate(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
         drop_delivered(hospital.state, order.round)
     images, masks = hospital.images(order.score_set)
     trainer = shared_trainer(hospital.config)
-    arrays = arrays_of(content, "arrays", trainer.initial)
+    arrays = arrays_of(content, "arrays", trainer.untrained)
     scores: Arrays
     if order.distances:
         predicted = trainer.predict(arrays, images)

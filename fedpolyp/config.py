@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,6 +18,8 @@ from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 
 PHANTOM = "phantom"
+Encoder = Literal["plain", "efficientnet-lite0", "mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2"]
+ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 NAMED_WEIGHTS = ("imagenet", "random")  # any other `model.encoder_weights` is a file
 _PROBLEMS, _SHOWN = 5, 200  # of a file that is wrong all over
 CHECKED: Final = "checked"
@@ -98,7 +100,7 @@ class HospitalsConfig(Section):
 class ModelConfig(Section):
     """The U-Net."""
 
-    encoder: Literal["plain", "efficientnet-lite0", "mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2"] = Field(
+    encoder: Encoder = Field(
         "plain",
         description="the U-Net's encoder: plain, or one with ImageNet weights: efficientnet-lite0, mobilenet-v2, "
         "efficientnet-v2-b0, resnet50-v2",
@@ -151,11 +153,11 @@ class ModelConfig(Section):
                 f"the encoder {self.encoder} has batch normalizations: model.normalization must be batch, or "
                 f"model.frozen_statistics true; got {self.normalization}"
             )
-        if self.encoder == "efficientnet-lite0" and self.encoder_weights not in NAMED_WEIGHTS:
-            raise ValueError(
-                f"model.encoder_weights must be one of {', '.join(NAMED_WEIGHTS)} for {self.encoder}; "
-                f"got '{self.encoder_weights}'"
-            )
+        if self.encoder_weights not in NAMED_WEIGHTS:
+            a_file = self.encoder != "efficientnet-lite0"
+            if not (a_file and self.encoder_weights.endswith(".h5")):
+                allowed = "imagenet, random or a file (.h5)" if a_file else f"imagenet or random for {self.encoder}"
+                raise ValueError(f"model.encoder_weights must be {allowed}; got '{self.encoder_weights}'")
         return self
 
     @property

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from fedpolyp.config import Config
 from fedpolyp.errors import UsageError
+from fedpolyp.model.registry import MODELS
 from fedpolyp.processor import instructions
 
 # Resident memory of an actor: 1.3 GB for 128 px, 16 filters and batches of 8, of which TensorFlow alone takes 0.7.
 _TENSORFLOW_BYTES = 0.7e9
-_BYTES_PER_ACTIVATION = 0.6e9 / (128 * 128 * 16 * 8)
+_BYTES_PER_PIXEL = 0.6e9 / (128 * 128 * 8)
 _HOSPITALS_ON_A_CORE = 1.5  # beyond, an actor more takes longer to start than a short run gains
 _ACTORS_PER_GPU = 2  # one computes while the other reads and writes weights; not measured
 _UNITS = 10_000  # in which Ray counts the shares of a GPU
@@ -121,8 +122,10 @@ def actors_on_a_gpu(share: float) -> int:
 
 def trainer_bytes(config: Config) -> float:
     """About how much memory a process takes that trains by `config`."""
-    batch = config.data.image_size**2 * config.model.base_filters * config.training.batch_size
-    return _TENSORFLOW_BYTES + _BYTES_PER_ACTIVATION * batch
+    memory = MODELS[config.model.encoder].memory
+    pixels = config.data.image_size**2 * config.training.batch_size
+    share = memory.activations(config.model.base_filters)
+    return _TENSORFLOW_BYTES + memory.weights + _BYTES_PER_PIXEL * share * pixels
 
 
 def _actors(config: Config, machine: Machine) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from fedpolyp import planning
 from fedpolyp.config import load
-from fedpolyp.planning import Machine, actors_on_a_gpu, gpu_share, planned, this_machine
+from fedpolyp.planning import Machine, actors_on_a_gpu, gpu_share, planned, this_machine, trainer_bytes
 
 
 def actors(machine: Machine, **overrides: object) -> int | None:
@@ -63,6 +63,26 @@ def test_larger_images_take_more_memory() -> None:
     machine = Machine(64, int(16e9), 0, False)
     large = actors(machine, data__image_size=256, model__base_filters=64)
     assert large is not None and large < 5 == actors(machine)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size", "measured"),  # resident, at its highest, with batches of 8
+    [
+        ("plain", 128, 1.11e9),
+        ("efficientnet-lite0", 128, 1.15e9),
+        ("mobilenet-v2", 128, 1.19e9),
+        ("efficientnet-v2-b0", 128, 1.22e9),
+        ("resnet50-v2", 128, 1.62e9),
+        ("plain", 256, 1.68e9),
+        ("efficientnet-lite0", 256, 1.87e9),
+        ("resnet50-v2", 256, 2.56e9),
+    ],
+)
+def test_a_trainer_is_reckoned_to_take_what_was_measured_and_somewhat_more(
+    encoder: str, size: int, measured: float
+) -> None:
+    reckoned = trainer_bytes(load(overrides={"model.encoder": encoder, "data.image_size": size}))
+    assert measured < reckoned < 2.5 * measured
 
 
 def test_a_number_that_was_given_stays_and_nothing_is_said() -> None:

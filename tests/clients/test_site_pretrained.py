@@ -1,0 +1,75 @@
+"""A site trains a model with a pretrained encoder as it is sent: it needs no file of weights, and is told of none."""
+
+import importlib.util
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clients.messages import from_record
+from fedpolyp import runs
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.model import efficientnet_lite
+from fedpolyp.model.arrays import equal, mismatch
+from fedpolyp.sites.settings import Limits, Refusal
+from fedpolyp.training import shared_trainer
+from fedpolyp.watcher import Watcher
+from server.rounds import Federation, Rounds
+from tests.model.test_pretrained_training import SMALL
+from tests.real_sites import make_sites, order, send, tiny
+
+
+@pytest.fixture(autouse=True)
+def _small_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(efficientnet_lite, "_TO_STRIDE_16", SMALL)
+    shared_trainer.__globals__["_trainer"].cache_clear()
+    yield
+    shared_trainer.__globals__["_trainer"].cache_clear()
+
+
+def test_a_site_trains_without_the_package_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "lite0" in name else find(name, *a))
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    config = tiny(model__encoder="efficientnet-lite0")
+    for asked in (config, config.model_copy(update={"model": config.model.architecture})):
+        start = shared_trainer(asked).untrained
+        reply = send(site, order(config=asked), arrays=start)
+        arrays = from_record(reply.content.array_records["arrays"])
+        assert mismatch(arrays, {name: array.shape for name, array in start.items()}) is None
+        assert not equal(arrays, start)
+
+
+def test_an_order_to_a_site_names_neither_a_file_of_weights_nor_its_hash(tmp_path: Path) -> None:
+    secret = {"model__encoder_weights": "/home/somebody/own.weights.h5", "model__encoder_sha256": "0" * 64}
+    config = tiny(model__encoder="mobilenet-v2", model__encoder_rate=0.5, **secret)
+    nobody = HospitalImages((), (), ())
+    run = runs.create(tmp_path / "run", config, Partition((), {"oslo": nobody}))
+    federation = Federation(config, run, None, run.partition(), Watcher(), threading.Event(), "name")
+    asked = Rounds(federation, None, None, ["oslo"])._order("oslo", 1)  # type: ignore[arg-type]
+    sent = Config.model_validate_json(asked.config).model
+    assert "somebody" not in asked.config and sent.encoder_sha256 is None
+    assert (sent.encoder, sent.encoder_rate, sent.encoder_weights) == ("mobilenet-v2", 0.5, "random")
+    Limits().check(Config.model_validate_json(asked.config))
+
+
+def test_an_order_that_names_a_file_of_weights_is_refused() -> None:
+    config = tiny(model__encoder="mobilenet-v2", model__encoder_weights="/etc/secret.h5")
+    with pytest.raises(Refusal, match="^an order must not name a file: the weights of an encoder come with the order$"):
+        Limits().check(config)
+
+
+def test_an_encoder_that_a_site_does_not_allow_is_refused() -> None:
+    limits = Limits(encoders=("plain", "efficientnet-lite0"))
+    limits.check(tiny(model__encoder="efficientnet-lite0"))
+    said = "^this site allows the encoders plain, efficientnet-lite0; the order asks for resnet50-v2$"
+    with pytest.raises(Refusal, match=said):
+        limits.check(tiny(model__encoder="resnet50-v2"))
+
+
+def test_a_training_that_takes_more_memory_than_a_site_allows_is_refused() -> None:
+    Limits(memory=1.5).check(tiny(data__image_size=128, model__encoder="efficientnet-lite0"))
+    with pytest.raises(Refusal, match=r"^this site allows memory up to 1\.5; the order asks for 1\.9$"):
+        Limits(memory=1.5).check(tiny(data__image_size=128, training__batch_size=8, model__encoder="resnet50-v2"))
