@@ -20,7 +20,7 @@ import os, sys, ray
 from ray._private import ray_constants
 ray_constants.ENABLE_RAY_CLUSTER = False  # else it would look for a Ray at this machine's other address
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
-print("RAN IN", ray.get(ray.remote(os.getpid).remote(), timeout=60))
+print("RAN IN", ray.get(ray.remote(lambda: os.getpid()).remote(), timeout=60))
 """
 
 
