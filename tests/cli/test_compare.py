@@ -85,7 +85,7 @@ def test_a_comparison_in_the_folder_of_a_run_is_refused(
 
 def test_each_run_gets_the_runtime_settings_that_were_given_and_no_others() -> None:
     cluster = RuntimeConfig(ray_address="10.0.0.1:6379", keep_checkpoints=3)
-    expected = "simulate --resume c/fedavg/0 --quiet --ray-address=10.0.0.1:6379 --keep-checkpoints=3"
+    expected = "fedpolyp simulate --resume c/fedavg/0 --quiet --ray-address=10.0.0.1:6379 --keep-checkpoints=3"
     assert resume_command(Path("c/fedavg/0"), cluster)[3:] == expected.split()
     here = resume_command(Path("c/fedavg/0"), RuntimeConfig(actors=2, gpus_per_client=0.5))
     assert here[-3:] == ["--actors=2", "--gpus-per-client=0.5", "--keep-checkpoints=2"]
