@@ -13,7 +13,7 @@ from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model import weights as files
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.model.blocks import STATISTICS_MOMENTUM, Blocks
+from fedpolyp.model.blocks import DEPTHWISE_PRECISION, STATISTICS_MOMENTUM, Blocks
 from fedpolyp.model.decoder import decode
 from fedpolyp.model.registry import ENCODER
 
@@ -104,6 +104,8 @@ def _as_ours(layer: Any, blocks: Blocks) -> Any:
         settings["momentum"] = STATISTICS_MOMENTUM
     elif kind is layers.Dropout:  # of whole branches
         settings["seed"] = blocks.seed()
+    elif kind is layers.DepthwiseConv2D:
+        settings["dtype"] = DEPTHWISE_PRECISION
     elif kind is layers.Conv2D and layer.use_bias and layer.activation is keras.activations.linear:
         kind = blocks.convolution_layer
     return kind.from_config(settings)

@@ -14,7 +14,7 @@ from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model import torch_file, weights
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.model.blocks import STATISTICS_MOMENTUM, Blocks
+from fedpolyp.model.blocks import DEPTHWISE_PRECISION, STATISTICS_MOMENTUM, Blocks
 from fedpolyp.model.decoder import decode
 from fedpolyp.model.registry import ENCODER
 
@@ -136,7 +136,7 @@ class _Layers:
             padding="same",
             use_bias=False,
             depthwise_initializer=self.blocks.initializer(),
-            dtype=self.policy,
+            dtype=DEPTHWISE_PRECISION,
             name=ENCODER + name,
         )(x)
         return self._normalized(x, name, True)

@@ -84,6 +84,8 @@ def test_the_model_that_trains_has_the_names_and_weights_of_the_one_that_is_save
     assert {type(layer).__module__.split(".")[0] for layer in plain.layers} == {"keras"}
     kinds = {type(layer) for layer in training.layers if layer.name.startswith(registry.ENCODER)}
     assert keras.layers.BatchNormalization not in kinds
+    depthwise = [layer for layer in training.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
+    assert {layer.output.dtype for layer in depthwise} <= {"float32"}
     # A bias that is added to a whole map of features; those of squeeze-and-excitation are added to one value.
     biased = [
         layer

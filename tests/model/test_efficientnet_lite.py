@@ -80,6 +80,8 @@ def test_the_model_that_trains_has_the_names_and_weights_of_the_one_that_is_save
     kept = [layer.name for layer in training.layers if isinstance(layer, FrozenBatchNormalization)]
     assert bool(kept) == frozen and all(name.startswith(registry.ENCODER) for name in kept)
     assert training.get_layer(LOGITS).output.dtype == "float32"
+    assert training.get_layer("encoder_block1_depthwise").output.dtype == "float32"
+    assert training.get_layer("encoder_block1_expand").output.dtype == precision.removeprefix("mixed_")
 
 
 def test_a_saved_model_loads_and_predicts_the_same(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def test_the_most_likely_class_is_one_that_the_photograph_shows(number: int) -> 
     assert likelihood[list(right)].sum() / likelihood.sum() > 0.2
 
 
+def test_no_other_convention_fits_the_moving_statistics_better() -> None:
+    off = {name: values["mean"] + values["variance"] for name, values in TORCH["statistics_off"].items()}
+    assert min(off, key=off.__getitem__) == "same padding, epsilon 1e-3, (x - 127) / 128" and len(off) == 6
+
+
 def test_the_logits_are_those_of_torch() -> None:
     logits = seen()[1]
     for row, classes, expected in zip(logits, TORCH["classes"], TORCH["logits"], strict=True):
