@@ -14,7 +14,7 @@ from fedpolyp.model.arrays import Arrays, assign, equal, is_statistic, mismatch,
 
 kinds = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint32, np.uint8, np.bool_])
 some_arrays = st.dictionaries(
-    st.text(min_size=1, max_size=20),
+    st.text(min_size=1, max_size=20).filter(str.isprintable),
     hnp.arrays(kinds, hnp.array_shapes(min_dims=0, max_dims=4, max_side=4)),
     max_size=5,
 )
