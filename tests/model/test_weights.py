@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpolyp.config import Config, load
+from fedpolyp.config import Config, fingerprint, load, to_toml
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.model import registry, torch_file, weights
 from fedpolyp.model.arrays import read
@@ -22,11 +22,13 @@ def config(**overrides: Any) -> Config:
     return load(overrides=settings | {name.replace("__", "."): value for name, value in overrides.items()})
 
 
-def test_a_run_notes_the_sha_256_of_its_weights_and_is_another_run_for_it() -> None:
+def test_a_run_notes_the_sha_256_of_its_weights_and_is_another_run_for_it(tmp_path: Path) -> None:
     assert PACKAGED is not None
     noted = weights.noted(config())
     assert noted.model.encoder_sha256 == PACKAGED.sha256
-    assert noted.fingerprint() != config().fingerprint()
+    for name, one in (("noted", noted), ("before", config())):
+        (tmp_path / name).write_text(to_toml(one, explain=True))
+    assert fingerprint(tmp_path / "noted") != fingerprint(tmp_path / "before")
     assert weights.noted(noted) == noted
     assert PACKAGED.module not in sys.modules
 
