@@ -32,7 +32,7 @@ from fedpolyp.data.store import (
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
-VERSION = 3  # part of a store's key: raise it whenever the same files would give another store
+VERSION = 4  # part of a store's key: raise it whenever the same files would give another store
 _SAME = 8.0  # mean difference, of 255, below which an image shows its mask
 
 T = TypeVar("T")

@@ -22,6 +22,8 @@ _AREA = 0.01  # of the pixels that are not 0, which a level covers in a mask wit
 _DIM = 64  # below it, values of 1 to 7 are classes, not noise
 _AROUND = np.ones((3, 3), np.uint8)
 _ALIKE = 0.05  # of the area of brighter levels, from which 1 to 7 are no noise
+_FLAT = 4  # by which JPEG lets neighbours differ inside an area of one value
+_FAR_BELOW = 0.25  # of the darkest common level of lesion: darker ones that few masks have are not understood
 
 
 class Undecided(Exception):
@@ -35,18 +37,20 @@ class Histogram:
     values: NDArray[np.int64]  # (V,), ascending
     counts: NDArray[np.int64]  # (V,) pixels of each
     solid: NDArray[np.int64]  # (V,) pixels of each whose neighbours all have the same value
+    areas: NDArray[np.int64]  # (V,) pixels of each inside areas: solid, or as near to it as JPEG leaves them
     lossy: bool
 
     @classmethod
     def of(cls, pixels: NDArray[Any], lossy: bool) -> "Histogram":
         """The histogram of `pixels`, uint8 or uint16 (H, W)."""
-        inside = cv2.compare(cv2.dilate(pixels, _AROUND), cv2.erode(pixels, _AROUND), cv2.CMP_EQ)
+        spread = cv2.subtract(cv2.dilate(pixels, _AROUND), cv2.erode(pixels, _AROUND))
         bins = 256 if pixels.dtype == np.uint8 else 65536
-        counts, solid = (
-            cv2.calcHist([pixels], [0], where, [bins], [0, bins]).ravel().astype(np.int64) for where in (None, inside)
+        counts, solid, areas = (
+            cv2.calcHist([pixels], [0], where, [bins], [0, bins]).ravel().astype(np.int64)
+            for where in (None, cv2.inRange(spread, 0, 0), cv2.inRange(spread, 0, _FLAT if lossy else 0))
         )
         values = np.flatnonzero(counts)
-        return cls(values, counts[values], solid[values], lossy)
+        return cls(values, counts[values], solid[values], areas[values], lossy)
 
     @cached_property
     def exact(self) -> bool:
@@ -86,14 +90,25 @@ class Levels:
     lesion: tuple[bool, ...]
     depth: int  # 8 or 16
 
-    @cached_property
-    def table(self) -> NDArray[np.uint8]:
-        """255 for each value that is lesion, 0 for the others, (256,) or (65536,)."""
+    def table(self, mask: Histogram) -> NDArray[np.uint8]:
+        """255 for each value that is lesion in `mask`, 0 for the others, (256,) or (65536,).
+
+        A value counts as the nearest of the background's levels and of those of lesion that the mask itself has: where
+        it is cut does not depend on a level that only other masks have.
+        """
         if not self.values:
             return np.zeros(2**self.depth, np.uint8)
-        middles = (np.array(self.values[1:]) + np.array(self.values[:-1])) / 2
-        nearest = np.searchsorted(middles, np.arange(2**self.depth), side="right")
-        return np.where(np.array(self.lesion)[nearest], np.uint8(255), np.uint8(0))
+        levels, lesion = np.array(self.values, np.int64), np.array(self.lesion)
+        seen = mask.values if mask.exact else mask.values[mask.solid > 0]
+        has = ~far(levels, seen, 0 if mask.exact else None)
+        if len(mask.values):
+            has[abs(levels - mask.values[-1]).argmin()] = True
+        kept = ~lesion | has
+        levels, lesion = levels[kept], lesion[kept]
+        if len(levels) == 0:
+            return np.zeros(2**self.depth, np.uint8)
+        nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, np.arange(2**self.depth), side="right")
+        return np.where(lesion[nearest], np.uint8(255), np.uint8(0))
 
     def __str__(self) -> str:
         flags = np.array(self.lesion, bool)
@@ -135,13 +150,15 @@ def guess(masks: Sequence[Histogram], depth: int) -> Levels:
     return Levels((0, top), (False, True), depth) if top else Levels((0,), (False,), depth)
 
 
-def far(values: NDArray[np.int64], levels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of `values` are farther than noise reaches from every one of `levels`."""
+def far(values: NDArray[np.int64], levels: NDArray[np.int64], noise: int | None = None) -> NDArray[np.bool_]:
+    """Which of `values` are farther than noise reaches (`noise`, where it is given) from every one of `levels`."""
     if len(levels) == 0:
         return np.ones(len(values), bool)
     right = np.searchsorted(levels, values).clip(max=len(levels) - 1)
     left = (right - 1).clip(min=0)
-    return np.minimum(abs(levels[left] - values), abs(levels[right] - values)) > _noise(values)
+    return np.minimum(abs(levels[left] - values), abs(levels[right] - values)) > (
+        _noise(values) if noise is None else noise
+    )
 
 
 def _noise(values: NDArray[np.int64]) -> int:
@@ -156,12 +173,16 @@ def spans(values: Sequence[int]) -> str:
 
 
 def _found(masks: Sequence[Histogram]) -> NDArray[np.int64]:
-    """All levels of masks saved without loss, and those that enough of the others have in common."""
+    """All levels of masks saved without loss, and those that enough of the others have in common.
+
+    Not among them is what is far darker than the lesion of the others, and in few masks or nowhere solid: noise, or a
+    value whose meaning is not known.
+    """
     exact = [mask.levels for mask in masks if mask.exact]
     found = set(np.concatenate(exact).tolist()) if exact else set()
     noisy = [mask.levels for mask in masks if not mask.exact]
     if not noisy:
-        return np.array(sorted(found), np.int64)
+        return _without_dim(np.array(sorted(found), np.int64), masks)
     ends = {0: (0, NOISE), 255: (255 - NOISE, 255), 65535: (65535 - 257 * NOISE, 65535)}
     votes = np.bincount(np.concatenate([np.unique(levels) for levels in noisy]).astype(np.int64), minlength=65536)
     chosen: list[int] = []
@@ -170,7 +191,23 @@ def _found(masks: Sequence[Histogram]) -> NDArray[np.int64]:
         near = abs(np.array([*chosen, *found], np.int64) - level) <= NOISE
         if not near.any() and votes[max(0, value - NOISE) : value + NOISE + 1].sum() >= _SUPPORT * len(noisy):
             chosen.append(level)
-    return np.array(sorted({*found, *chosen}), np.int64)
+    return _without_dim(np.array(sorted({*found, *chosen}), np.int64), masks)
+
+
+def _without_dim(levels: NDArray[np.int64], masks: Sequence[Histogram]) -> NDArray[np.int64]:
+    noise = _noise(levels)
+    bright = levels[levels > noise]
+    if len(bright) == 0:
+        return levels
+    have = np.zeros(len(bright), np.int64)
+    for mask in masks:
+        solid = mask.levels[np.isin(mask.levels, mask.values[mask.solid > 0])]
+        have += ~far(bright, solid[solid > noise], NOISE)
+    common = bright[have > max(1, _SUPPORT * len(masks))]
+    if len(common) == 0 or common[-1] < _DIM * noise / NOISE:
+        return levels
+    dim = bright[~np.isin(bright, common) & (bright < _FAR_BELOW * common[0])]
+    return levels[~np.isin(levels, dim)]
 
 
 def _highest_noise(levels: NDArray[np.int64], masks: Sequence[Histogram], depth: int) -> int:

@@ -143,21 +143,22 @@ class MaskRule:
             found = [cv2.inRange(pixels, low, high) for low, high in bounds]
             return np.maximum.reduce([np.asarray(one, np.uint8) for one in found])
         values = _values(picture, self.reading(mask.histograms))
-        table = self.levels[mask.depth].table
+        table = self.levels[mask.depth].table(self.histogram(mask))
         return np.asarray(cv2.LUT(values, table), np.uint8) if mask.depth == 8 else table[values]
 
     def shows_lesion(self, mask: Summary) -> bool:
         """Whether `mask` has a value that is lesion."""
-        return bool(self.colours) or bool(self.levels[mask.depth].table[self.histogram(mask).values].any())
+        histogram = self.histogram(mask)
+        return bool(self.colours) or bool(self.levels[mask.depth].table(histogram)[histogram.values].any())
 
     def fault(self, mask: Summary) -> str:
         """Why `mask`, though it may show a lesion, is not what the rule takes masks for; '' if it is."""
         histogram, levels = self.histogram(mask), self.levels[mask.depth]
         if histogram.many:
             return f"unknown: it has {len(histogram.values)} grey levels, as a photograph has"
-        odd = far(histogram.values, np.array(levels.values, np.int64)) & (histogram.solid > 0)
-        lesion = histogram.counts[levels.table[histogram.values] > 0].sum()
-        if not self.colours and histogram.solid[odd].sum() > _ODD * lesion:
+        odd = far(histogram.values, np.array(levels.values, np.int64)) & (histogram.areas > 0)
+        lesion = histogram.counts[levels.table(histogram)[histogram.values] > 0].sum()
+        if not self.colours and histogram.areas[odd].sum() > _ODD * lesion:
             return f"unknown: it has areas of {spans(histogram.values[odd].tolist())}; {self._meaning(mask)}"
         return ""
 

@@ -1,0 +1,116 @@
+"""What few masks have moves no threshold of the others, and what is not understood is left out by name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fedpolyp.data.ingest import ingest
+from fedpolyp.data.levels import Histogram, Levels
+from fedpolyp.data.store import Store
+from tests.picture_folders import HEIGHT, WIDTH, encoded, picture, shape, write_pair
+
+Mask = NDArray[Any]
+COUNT = 20
+SHAPES = [shape(seed) for seed in range(COUNT)]
+ODD = 4  # the number of the mask that is unlike the others
+
+
+def jpeg(mask: Mask, quality: int) -> bytes:
+    return cv2.imencode(".jpg", mask, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def made(folder: Path, masks: Sequence[bytes], side: int = HEIGHT) -> Store:
+    """The store of a folder with these masks."""
+    for number, mask in enumerate(masks):
+        write_pair(folder, f"{number:02d}", encoded(picture(number)), mask)
+    return ingest(folder, side, folder / "stores")
+
+
+def left_out(store: Store) -> dict[str, str]:
+    return {rejection.file: rejection.reason for rejection in store.report.rejected}
+
+
+def patched(value: int) -> Mask:
+    """A mask of 255 with a patch of `value` beside it."""
+    mask = 255 * SHAPES[ODD]
+    mask[:14, :14] = value
+    return mask
+
+
+@pytest.mark.parametrize("value", [8, 14, 40])
+@pytest.mark.parametrize("quality", [15, 50])
+def test_a_dim_patch_in_one_lossless_mask_changes_no_jpeg_mask(tmp_path: Path, value: int, quality: int) -> None:
+    others = [jpeg(255 * one, quality) for one in SHAPES]
+    alone = made(tmp_path / "alone", others).masks
+    store = made(tmp_path / "mixed", [*others[:ODD], encoded(patched(value)), *others[ODD + 1 :]])
+    assert np.array_equal(store.masks, np.delete(alone, ODD, axis=0))
+    assert left_out(store) == {
+        f"masks/{ODD:02d}.png": f"unknown: it has areas of {value}; in this folder, background 0, lesion 255"
+    }
+
+
+def test_a_class_that_one_lossless_mask_has_changes_no_other_mask(tmp_path: Path) -> None:
+    others = [jpeg(255 * one, 10) for one in SHAPES]
+    alone = made(tmp_path / "alone", others).masks
+    store = made(tmp_path / "mixed", [*others[:ODD], encoded(100 * SHAPES[ODD]), *others[ODD + 1 :]])
+    assert store.report.notes[0] == "masks by grey level: background 0, lesion 100, 255"
+    assert np.array_equal(np.delete(store.masks, ODD, axis=0), np.delete(alone, ODD, axis=0))
+    assert store.masks[ODD].any()
+
+
+def test_a_mask_is_cut_between_its_own_levels() -> None:
+    levels = Levels((0, 40, 255), (False, True, True), 8)
+
+    def lowest(mask: Mask) -> int:
+        return int(levels.table(Histogram.of(mask, lossy=False)).argmax())
+
+    assert lowest(255 * SHAPES[0]) == 128
+    assert lowest(40 * SHAPES[0]) == 20
+    assert lowest(0 * SHAPES[0]) == 0  # none at all
+
+
+@pytest.mark.parametrize("quality", [60, 85, 95])
+def test_a_rare_class_in_a_part_of_a_jpeg_lesion_is_left_out_by_name(tmp_path: Path, quality: int) -> None:
+    half = np.argwhere(SHAPES[ODD])[:, 1].mean().astype(int)
+    mask = 255 * SHAPES[ODD]
+    mask[:, :half] = np.minimum(mask[:, :half], 110)
+    masks = [jpeg(mask if number == ODD else 255 * one, quality) for number, one in enumerate(SHAPES)]
+    store = made(tmp_path, masks)
+    assert list(left_out(store)) == [f"masks/{ODD:02d}.png"]
+    assert left_out(store)[f"masks/{ODD:02d}.png"].startswith("unknown: it has areas of 1")
+
+
+def test_a_dim_block_in_an_otherwise_empty_mask_is_unknown(tmp_path: Path) -> None:
+    block = 0 * SHAPES[0]
+    block[8:16, 8:16] = 12
+    store = made(tmp_path, [encoded(block if number == ODD else 255 * one) for number, one in enumerate(SHAPES)])
+    assert left_out(store) == {
+        f"masks/{ODD:02d}.png": "unknown: it has areas of 12; in this folder, background 0, lesion 255"
+    }
+
+
+@pytest.mark.parametrize("every", [2, COUNT])
+def test_dim_noise_in_empty_masks_is_no_lesion_however_many_have_it(tmp_path: Path, every: int) -> None:
+    def mask(number: int) -> Mask:
+        noise = np.random.default_rng(number).random((HEIGHT, WIDTH)) < 0.02
+        return 9 * noise.astype(np.uint8) if number % every == 0 else 255 * SHAPES[number]
+
+    store = made(tmp_path, [encoded(mask(number)) for number in range(COUNT)])
+    assert set(left_out(store)) == {f"masks/{number:02d}.png" for number in range(0, COUNT, every)}
+    assert set(left_out(store).values()) == {"the mask is empty but for noise, of values up to 9"}
+
+
+def test_dim_classes_that_many_masks_have_are_kept(tmp_path: Path) -> None:
+    store = made(tmp_path, [encoded(one * np.uint8(20 if number % 3 else 200)) for number, one in enumerate(SHAPES)])
+    assert store.report.rejected == ()
+    assert store.report.notes[0] == "masks by grey level: background 0, lesion 20, 200"
+
+
+def test_instances_are_kept_however_rare_their_numbers(tmp_path: Path) -> None:
+    store = made(tmp_path, [encoded(one * np.uint8(9 + 12 * number)) for number, one in enumerate(SHAPES)])
+    assert store.report.rejected == ()
