@@ -63,6 +63,8 @@ def simulate(
         raise
     if store.report.rejected and not quiet:
         console.print(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
+    for note in () if quiet else store.report.notes:
+        console.print(note, soft_wrap=True)
     if plan and not quiet:
         console.print(plan)
     if resume is None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from fedpolyp.data.duplicates import duplicate_groups
 from fedpolyp.data.levels import spans
-from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings, Summary, brightest
+from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings, Summary
 from fedpolyp.data.orientation import Undecidable, lying_alike
 from fedpolyp.data.pairs import PARTS, WANTED, Listing, Pair, list_pairs
-from fedpolyp.data.plausibility import Shown, check_lesions, check_values
+from fedpolyp.data.plausibility import Shown, check_lesions, check_values, doubts_of_images, doubts_of_masks
 from fedpolyp.data.reading import Picture, Unusable, decode_image, decode_mask, look, read, room_for, silent_decoders
 from fedpolyp.data.store import (
     ImageRecord,
@@ -33,7 +33,6 @@ from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
 VERSION = 4  # part of a store's key: raise it whenever the same files would give another store
-_SAME = 8.0  # mean difference, of 255, below which an image shows its mask
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -109,7 +108,8 @@ def _made(
         used = [row is not None for row in rows]
         images, lesions = images[used], lesions[used]
     rejected.sort(key=lambda rejection: rejection.file)
-    return images, lesions, loaded, IngestReport(len(loaded), tuple(rejected), _notes(rule, loaded))
+    notes = _notes(rule, loaded, settings)
+    return images, lesions, loaded, IngestReport(len(loaded), tuple(rejected), notes)
 
 
 def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -> list[R | None]:
@@ -157,7 +157,6 @@ def _load(
     if not mask_row.any():
         too_small = f"the lesion is too small: of its {count} pixels none is left at {side}x{side}"
         raise Unusable(pair.mask, too_small if count else "no lesion: no pixel has one of the colours given")
-    difference = cv2.absdiff(brightest(image_row), 255 * mask_row)
     record = ImageRecord(
         id=pair.stem,
         source=printable(folder.name),
@@ -169,16 +168,19 @@ def _load(
         group=-1,
         sha256=hashlib.sha256(image_file.content + mask_file.content).hexdigest(),
     )
-    shown = Shown(pair.mask, count / (height * width), float(difference.mean()) < _SAME)
+    shown = Shown.of(pair, lesion, image_row, mask_row)
     return _Row(record, shown, image_file.orientation > 1 or mask_file.orientation > 1)
 
 
-def _notes(rule: MaskRule, rows: Sequence[_Row]) -> tuple[str, ...]:
+def _notes(rule: MaskRule, rows: Sequence[_Row], settings: MaskSettings) -> tuple[str, ...]:
     notes = [f"masks {rule}"]
     if tagged := sum(row.tagged for row in rows):
         have = "1 pair has one" if tagged == 1 else f"{tagged} pairs have one"
         notes.append(f"EXIF orientation: {have}; sizes and tags told how mask and image lie")
-    return tuple(notes)
+    shown = [row.shown for row in rows]
+    if not settings.as_they_are:
+        notes += doubts_of_masks(shown)
+    return (*notes, *doubts_of_images(shown))
 
 
 def _no_usable_pair(folder: Path, listing: Listing, rejected: list[Rejection]) -> UsageError:

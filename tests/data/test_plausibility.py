@@ -116,8 +116,8 @@ WRONG: list[tuple[Files, str]] = [
 ]
 
 
-def folder_of(folder: Path, files: Files) -> Path:
-    for number in range(COUNT):
+def folder_of(folder: Path, files: Files, count: int = COUNT) -> Path:
+    for number in range(count):
         image, mask = files(number)
         write_pair(folder, str(number), image, mask)
     return folder
@@ -148,10 +148,100 @@ def test_masks_that_are_meant_so_are_taken_as_they_are(tmp_path: Path, files: Fi
         assert 0.1 < np.mean(store.masks) < 0.25  # the shape and the border
 
 
-def test_a_large_lesion_here_and_there_is_plausible(tmp_path: Path) -> None:
+def test_large_lesions_here_and_there_are_plausible_and_named_in_a_note(tmp_path: Path) -> None:
     def files(number: int) -> tuple[bytes, bytes]:
         mask = 255 * shape(number)
-        mask[:, : WIDTH - 2] = 255 if number < 2 else mask[:, : WIDTH - 2]
+        if number in (1, 4):
+            mask[4:-4, 4:] = 255  # up to one border
         return encoded(picture(number)), encoded(mask)
 
-    assert ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores").report.used == COUNT
+    report = ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores").report
+    assert report.used == COUNT
+    assert report.notes[1:] == ("2 of 6 masks are more than half lesion (first: masks/1.png)",)
+
+
+def two_of_five_inverted(number: int) -> tuple[bytes, bytes]:
+    return inverted(number) if number % 5 < 2 else (encoded(picture(number)), encoded(255 * shape(number)))
+
+
+def all_but_a_pixel(number: int) -> tuple[bytes, bytes]:
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask[0, 0] = 0
+    return encoded(picture(number)), encoded(mask if number % 3 == 0 else 255 * shape(number))
+
+
+def large_and_inverted(number: int) -> tuple[bytes, bytes]:
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask[10:-10, 10:-10] = 0
+    return encoded(picture(number)), encoded(mask)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            two_of_five_inverted,
+            r"in 8 of 20 more than half of the border is lesion, as if lesion and background were exchanged \(first",
+        ),
+        (all_but_a_pixel, r"in 7 of 20 more than half of the border is lesion"),
+        (large_and_inverted, r"in 20 of 20 more than half of the border is lesion"),
+    ],
+)
+def test_a_minority_of_inverted_masks_stops_above_a_tenth(tmp_path: Path, files: Files, said: str) -> None:
+    folder = folder_of(tmp_path / "clinic", files, 20)
+    with pytest.raises(UsageError, match=said) as stopped:
+        ingest(folder, 32, tmp_path / "stores")
+    assert "--masks as-they-are" in str(stopped.value)
+    store = ingest(folder, 32, tmp_path / "stores", MaskSettings.of("as-they-are", None))
+    assert store.report.used == 20
+    assert len(store.report.notes) == 1
+
+
+def test_inverted_masks_up_to_a_tenth_are_named_in_notes(tmp_path: Path) -> None:
+    def files(number: int) -> tuple[bytes, bytes]:
+        return inverted(number) if number % 10 == 3 else (encoded(picture(number)), encoded(255 * shape(number)))
+
+    report = ingest(folder_of(tmp_path / "clinic", files, 20), 32, tmp_path / "stores").report
+    assert report.used == 20
+    assert report.notes[1:] == (
+        "2 of 20 masks are more than half lesion (first: masks/13.png)",
+        "2 of 20 masks are lesion on more than half of their border, as inverted masks are (first: masks/13.png)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lesion", "background"),
+    [((220, 50, 30), (20, 20, 20)), ((0, 0, 0), (255, 255, 255)), ((60, 60, 60), (90, 60, 60))],
+)
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_images_that_are_their_masks_in_any_colours_stop(
+    tmp_path: Path, lesion: tuple[int, ...], background: tuple[int, ...], suffix: str
+) -> None:
+    def files(number: int) -> tuple[bytes, bytes]:
+        mask = shape(number)
+        image = np.where(mask[..., None], np.uint8(lesion), np.uint8(background))
+        return encoded(image, suffix), encoded(255 * mask)
+
+    with pytest.raises(UsageError, match="6 of 6 show the same as their images"):
+        ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores")
+
+
+def test_images_that_are_nearly_black_are_named_in_a_note(tmp_path: Path) -> None:
+    def files(number: int) -> tuple[bytes, bytes]:
+        twelve_bits = picture(number).astype(np.uint16) * 16
+        images = [picture(number) // 100, twelve_bits, picture(number)]
+        return encoded(images[number % 3]), encoded(255 * shape(number))
+
+    report = ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores").report
+    said = "4 of 6 images are nearly black, no pixel above 63 of 255 (first: images/0.png)"
+    assert report.notes[1:] == (said,)
+    meant = MaskSettings.of("as-they-are", None)
+    assert ingest(tmp_path / "clinic", 32, tmp_path / "stores", meant).report.notes[1:] == (said,)
+
+
+def test_masks_that_are_mostly_the_same_are_named_in_a_note(tmp_path: Path) -> None:
+    def files(number: int) -> tuple[bytes, bytes]:
+        return encoded(picture(number)), encoded(255 * shape(0 if number > 1 else number + 7))
+
+    report = ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores").report
+    assert report.notes[1:] == ("4 of 6 masks are the same (first: masks/2.png)",)
