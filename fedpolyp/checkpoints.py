@@ -13,7 +13,7 @@ import numpy as np
 from fedpolyp.archives import read_arrays
 from fedpolyp.errors import FinalError
 from fedpolyp.files import parse_json, replacing
-from fedpolyp.model.arrays import Arrays
+from fedpolyp.model.arrays import Arrays, mismatch
 
 _NAME = re.compile(r"(?:round|best)-(\d{6})\.npz")
 
@@ -96,11 +96,15 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
             best_path(folder, round).unlink(missing_ok=True)
 
 
-def load(folder: Path, round: int, fingerprint: str | None, arrays: bool = True) -> Checkpoint:
+def load(
+    folder: Path, round: int, fingerprint: str | None, arrays: bool = True, like: Checkpoint | None = None
+) -> Checkpoint:
     """Read the checkpoint of `round`; with `arrays` false only what is said about it.
 
+    Its arrays must have the names and shapes of those of `like`, where that is given.
+
     Raises:
-        DamagedCheckpoint: it is missing, truncated, corrupt or of a config with another fingerprint.
+        DamagedCheckpoint: it is missing, truncated, corrupt, of a config with another fingerprint or of another model.
     """
     path = checkpoint_path(folder, round)
     if not path.exists() and best_path(folder, round).exists():
@@ -119,6 +123,10 @@ def load(folder: Path, round: int, fingerprint: str | None, arrays: bool = True)
         raise DamagedCheckpoint(f"checkpoint {path} was made by another config")
     model = {name.removeprefix("model/"): a for name, a in members.items() if name.startswith("model/")}
     strategy = {name.removeprefix("strategy/"): a for name, a in members.items() if name.startswith("strategy/")}
+    if like is not None:
+        for found, expected in ((model, like.arrays), (strategy, like.strategy)):
+            if fault := mismatch(found, {name: array.shape for name, array in expected.items()}):
+                raise DamagedCheckpoint(f"checkpoint {path} does not fit the run's model: {fault}")
     return Checkpoint(
         meta["round"], meta["fingerprint"], model, strategy, meta["best_round"], float(meta["best_val_dice"])
     )
@@ -133,15 +141,19 @@ def _check_meta(meta: Any, round: int) -> None:
         raise ValueError("what it says about itself is not what was written")
 
 
-def latest(folder: Path, fingerprint: str, refused: Callable[[str], None]) -> Checkpoint | None:
+def latest(
+    folder: Path, fingerprint: str, refused: Callable[[str], None], like: Checkpoint | None = None
+) -> Checkpoint | None:
     """The newest usable checkpoint; `refused` hears why each newer one is not. None when there are none.
+
+    Usable is what `load` takes, with `like` where that is given.
 
     Raises:
         DamagedCheckpoint: there are checkpoints, and none can be used.
     """
     for round in reversed(rounds_in(folder)):
         try:
-            return load(folder, round, fingerprint)
+            return load(folder, round, fingerprint, like=like)
         except DamagedCheckpoint as error:
             refused(str(error))
             last = error

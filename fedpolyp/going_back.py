@@ -1,13 +1,43 @@
-"""Going back to an earlier checkpoint of a run; what came after it is set aside in the run folder, never deleted."""
+"""Going on with a run, perhaps from an earlier checkpoint; what is made anew is set aside, never deleted."""
 
-import shutil
 from pathlib import Path
 
 from fedpolyp import checkpoints
-from fedpolyp.errors import UsageError
+from fedpolyp.checkpoints import DamagedCheckpoint
+from fedpolyp.config import Config
+from fedpolyp.errors import FinalError, UsageError
 from fedpolyp.runs import RunFolder
 
-_AFTER_THE_ROUNDS = ("images.csv", "predictions.*", "curves.png", "model-*.keras")
+
+def refuse_unusable(run: RunFolder, config: Config, round: int | None = None) -> None:
+    """Refuse to change `run` where it could not go on afterwards: with its newest checkpoints, or those of `round`.
+
+    Nothing is written. Loads TensorFlow where there are checkpoints.
+
+    Raises:
+        UsageError: there is no checkpoint of `round` to resume from.
+        FedpolypError: the checkpoints cannot be used, or rounds.jsonl does not hold their rounds.
+    """
+    folders = _checkpoint_folders(run)
+    if round is not None:
+        _refuse_unknown(run, folders, round)
+    if not any(map(checkpoints.rounds_in, folders)):
+        if done := len(run.rounds()[1:]):
+            raise FinalError(
+                f"{run.checkpoints} holds no checkpoint to go on from, but {run.rounds_file} holds {done} rounds"
+            )
+        return
+    from fedpolyp.training import expected
+
+    fingerprint, like = run.fingerprint(), expected(config)
+    if round is None:
+        newest = [checkpoints.latest(folder, fingerprint, lambda why: None, like) for folder in folders]
+        round = min(model.round for model in newest if model is not None)
+        recorded = [record["round"] for record in run.rounds() if record["round"] <= round]
+        if recorded != list(range(round + 1)):
+            raise FinalError(f"{run.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
+    for folder in folders:
+        checkpoints.load(folder, round, fingerprint, like=like)
 
 
 def go_back(run: RunFolder, round: int) -> None:
@@ -17,24 +47,15 @@ def go_back(run: RunFolder, round: int) -> None:
 
     Raises:
         UsageError: there is no checkpoint of `round` to resume from.
+        FedpolypError: that checkpoint cannot be used.
     """
     folders = _checkpoint_folders(run)
-    there = sorted(set.intersection(*(set(checkpoints.rounds_in(folder)) for folder in folders)))
-    if round not in there:
-        known = ", ".join(map(str, there)) or "none"
-        raise UsageError(
-            f"{run.path} has no checkpoint of round {round} to go back to; it has those of rounds: {known}"
-        )
+    there = _refuse_unknown(run, folders, round)
+    for folder in folders:
+        checkpoints.load(folder, round, run.fingerprint())
     if round == there[-1] and not run.images_file.exists():
         return
-    aside = run.path / "set-aside"
-    aside = aside / str(1 + sum(1 for _ in aside.glob("*")))
-    aside.mkdir(parents=True)
-    shutil.copyfile(run.rounds_file, aside / run.rounds_file.name)
-    # The results first: a kill in between leaves a run without them, which a resume makes again.
-    for pattern in _AFTER_THE_ROUNDS:
-        for file in run.path.glob(pattern):
-            file.rename(aside / file.name)
+    aside = run.set_results_aside()
     for folder in folders:
         to = aside / folder.relative_to(run.path)
         for kind, path in (("round", checkpoints.checkpoint_path), ("best", checkpoints.best_path)):
@@ -43,6 +64,19 @@ def go_back(run: RunFolder, round: int) -> None:
                 path(folder, later).rename(path(to, later))
 
 
+def _refuse_unknown(run: RunFolder, folders: list[Path], round: int) -> list[int]:
+    """The rounds that there are checkpoints of, `round` among them."""
+    there = sorted(set.intersection(*(set(checkpoints.rounds_in(folder)) for folder in folders)))
+    if round not in there:
+        known = ", ".join(map(str, there)) or "none"
+        raise UsageError(
+            f"{run.path} has no checkpoint of round {round} to go back to; it has those of rounds: {known}"
+        )
+    return there
+
+
 def _checkpoint_folders(run: RunFolder) -> list[Path]:
     """Where the run's checkpoints lie: in the local arm a folder for each hospital."""
+    if not run.checkpoints.is_dir():
+        raise DamagedCheckpoint(f"{run.path} has no folder of checkpoints to go on from")
     return sorted(path for path in run.checkpoints.iterdir() if path.is_dir()) or [run.checkpoints]

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ from fedpolyp.records import checked
 DEFAULT_ROOT = Path("runs")
 _IMAGE_COLUMNS = ("arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95")
 _ENVIRONMENT_BYTES, _ROUNDS_BYTES, _PREDICTIONS_BYTES = 1024**2, 1024**3, 4 * 1024**3  # the most that is read
+_AFTER_THE_ROUNDS = ("images.csv", "predictions.*", "curves.png", "model-*.keras")
 _PACKAGES = ("tensorflow", "keras", "flwr", "ray", "numpy", "opencv-python")
 
 
@@ -183,30 +185,46 @@ class RunFolder:
             place = "" if store is None else f"; they were looked for in the store {store.path}"
             raise UsageError(f"{self.path} cannot go on: {change}{place}")
 
-    def change(self, config: Config, store: Path) -> None:
-        """Have the run go on with the images in `store`, from where `config` says, and to `config`'s number of rounds.
-
-        A run that is finished is so no more when it is to have more rounds.
-
-        Raises:
-            UsageError: config.toml does not let itself be changed.
-        """
-        before = self.config()
-        changes: dict[str, Any] = {}
+    def changes(self, config: Config) -> dict[str, Any]:
+        """What `config` would have changed in config.toml, by dotted name: of the rounds, and where the images lie."""
+        before, changes = self.config(), dict[str, Any]()
         if config.federation.rounds != before.federation.rounds:
             changes["federation.rounds"] = config.federation.rounds
         if config.data.source != before.data.source:
             changes["data.source"] = config.data.source
+        return changes
+
+    def change(self, config: Config, store: Path) -> None:
+        """Have the run go on with the images in `store`, from where `config` says, and to `config`'s number of rounds.
+
+        A run that is finished is so no more when it is to have more rounds: its results are set aside.
+
+        Raises:
+            UsageError: config.toml does not let itself be changed.
+        """
+        changes = self.changes(config)
         if not changes:
             return
         text = changed_toml(self.config_file.read_text(encoding="utf-8-sig"), changes)
-        if "federation.rounds" in changes:
-            self.images_file.unlink(missing_ok=True)
-            self.curves.unlink(missing_ok=True)
+        if "federation.rounds" in changes and (self.images_file.exists() or self.curves.exists()):
+            self.set_results_aside()
         if "data.source" in changes:
             moved = self.environment() | {"store": str(store.resolve())}
             files.write_text(self.environment_file, files.to_json(moved, indent=1) + "\n")
         files.write_text(self.config_file, text)
+
+    def set_results_aside(self) -> Path:
+        """Move the results, with a copy of rounds.jsonl, to `set-aside/<n>/`, which is returned."""
+        aside = self.path / "set-aside"
+        aside = aside / str(1 + sum(1 for _ in aside.glob("*")))
+        aside.mkdir(parents=True)
+        if self.rounds_file.exists():
+            shutil.copyfile(self.rounds_file, aside / self.rounds_file.name)
+        # A kill in between leaves a run without some of them, which a resume makes again.
+        for pattern in _AFTER_THE_ROUNDS:
+            for file in self.path.glob(pattern):
+                file.rename(aside / file.name)
+        return aside
 
     def partition(self) -> Partition:
         """The deal the run was started with."""

@@ -19,6 +19,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fedpolyp import metrics
+from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, DataConfig, FederationConfig
 from fedpolyp.data import augmentation
 from fedpolyp.files import replacing
@@ -231,6 +232,13 @@ def _one_ahead(batches: Iterator[_T]) -> Iterator[_T]:
         while (batch := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
             yield batch
+
+
+def expected(config: Config) -> Checkpoint:
+    """A checkpoint with the arrays, by name and shape, that every checkpoint of a run of `config` has."""
+    trainer = shared_trainer(config)
+    remembered = config.arm != "federated" or config.training.optimizer_state == "average"
+    return Checkpoint(0, "", trainer.untrained, trainer.fresh_optimizer if remembered else {}, 0, -1.0)
 
 
 def shared_trainer(config: Config) -> Trainer:

@@ -23,7 +23,7 @@ from fedpolyp.divergence import diverged
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.runs import RoundRecord, RunFolder, ScoredImage, scored_images
-from fedpolyp.training import learning_rate, shared_trainer
+from fedpolyp.training import expected, learning_rate, shared_trainer
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted, Reply, Seats
 from server.heldout import HeldOut
@@ -87,7 +87,8 @@ class Federation:
         return max(1, math.ceil(Fraction(str(self.config.federation.min_replies)) * asked))
 
     def _newest_checkpoint(self) -> Checkpoint | None:
-        checkpoint = checkpoints.latest(self.run.checkpoints, self.run.fingerprint(), self.watcher.note)
+        fingerprint, like = self.run.fingerprint(), expected(self.config)
+        checkpoint = checkpoints.latest(self.run.checkpoints, fingerprint, self.watcher.note, like)
         if checkpoint is not None:
             self.run.rewind(checkpoint.round)
         else:
@@ -181,7 +182,8 @@ class Rounds:
 
         What the last model sees in the held-out images is written to the run folder.
         """
-        best = checkpoints.load(self.federation.run.checkpoints, last.best_round, self.federation.run.fingerprint())
+        run, like = self.federation.run, expected(self.config)
+        best = checkpoints.load(run.checkpoints, last.best_round, run.fingerprint(), like=like)
         for name, model in (("last", last), ("best", best)):
             replies = self._ask_scores(model, "test", self.everyone, distances=True)
             about = (self.config.arm_label, self.config.seed, name, model.round)

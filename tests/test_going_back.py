@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedpolyp import checkpoints, runs
-from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.checkpoints import Checkpoint, DamagedCheckpoint
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.going_back import go_back
@@ -21,7 +21,9 @@ def made(folder: Path, last: int, results: bool, hospitals: tuple[str, ...] = ("
         best = 4 if round >= 4 else min(round, 1)
         for hospital in hospitals:
             where = run.checkpoints / hospital
-            checkpoints.save(where, Checkpoint(round, "ours", {"w": np.full(2, round)}, {}, best, best / 10), keep=3)
+            checkpoints.save(
+                where, Checkpoint(round, run.fingerprint(), {"w": np.full(2, round)}, {}, best, best / 10), keep=3
+            )
         scores = {"dice": 0.5, "iou": 0.5, "val_dice": 0.1, "loss": 1.0, "seconds": 1.0}
         run.append_round({"round": round, **scores, "bytes_up": 1, "bytes_down": 1, "hospitals": {}, "refused": []})
     for name in ("images.csv", "curves.png", "model-best.keras") if results else ():
@@ -37,11 +39,14 @@ def test_a_run_goes_on_after_the_round_it_went_back_to_and_nothing_is_deleted(
     records = run.rounds_file.read_text()
     go_back(run, 3)
     for hospital in hospitals:
-        newest = checkpoints.latest(run.checkpoints / hospital, "ours", lambda why: None)
+        newest = checkpoints.latest(run.checkpoints / hospital, run.fingerprint(), lambda why: None)
         assert newest is not None and newest.round == 3
-        assert checkpoints.load(run.checkpoints / hospital, newest.best_round, "ours").round == 1
+        assert checkpoints.load(run.checkpoints / hospital, newest.best_round, run.fingerprint()).round == 1
         for later in (4, 5):
-            assert checkpoints.load(run.path / "set-aside/1/checkpoints" / hospital, later, "ours").round == later
+            assert (
+                checkpoints.load(run.path / "set-aside/1/checkpoints" / hospital, later, run.fingerprint()).round
+                == later
+            )
     aside = run.path / "set-aside" / "1"
     assert (aside / "rounds.jsonl").read_text() == records
     assert {"images.csv", "curves.png", "model-best.keras"} <= {file.name for file in aside.iterdir()}
@@ -72,3 +77,11 @@ def test_the_newest_round_of_an_unfinished_run_is_gone_on_from_as_it_is(tmp_path
     run = made(tmp_path / "run", 5, False)
     go_back(run, 5)
     assert not (run.path / "set-aside").exists()
+
+
+def test_a_run_does_not_go_back_to_a_checkpoint_that_cannot_be_used(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", 5, True)
+    checkpoints.checkpoint_path(run.checkpoints, 3).write_bytes(b"damaged")
+    with pytest.raises(DamagedCheckpoint, match=r"round-000003.npz is damaged"):
+        go_back(run, 3)
+    assert run.images_file.exists() and not (run.path / "set-aside").exists()

@@ -11,7 +11,7 @@ from fedpolyp import runs
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
-from fedpolyp.going_back import go_back
+from fedpolyp.going_back import go_back, refuse_unusable
 from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
 from fedpolyp.runs import RunFolder
@@ -75,12 +75,18 @@ def simulate(
         partition = run.partition()
         run.refuse_changed(store)
         with run.locked():
-            if from_round is not None:
-                go_back(run, from_round)
-            run.change(config, store.path)
+            if from_round is not None or run.changes(config):
+                refuse_unusable(run, config, from_round)
     with _started(config, verbose) as starting:
         if resume is None:
             run = runs.create(path, config, partition, store.path)
+        elif from_round is not None or run.changes(config):
+            if starting is not None:
+                starting.wait()  # nothing is changed before all is there that the run goes on with
+            with run.locked():
+                if from_round is not None:
+                    go_back(run, from_round)
+                run.change(config, store.path)
         _carry(config, run, store, partition, starting, console, quiet, verbose)
     from fedpolyp.cli.tables import ending, round_table
 

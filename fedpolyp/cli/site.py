@@ -377,11 +377,13 @@ def run_(
         return
     flower.write_connection(settings)
     if from_round is not None:
-        from fedpolyp.going_back import go_back
+        from fedpolyp.going_back import go_back, refuse_unusable
 
         if at_work := under_way(settings, run):
             raise UsageError(f"{run.path} is under way as Flower's run {at_work}: end it before going back in it")
+        flower.nodes(settings)  # nothing is changed where no coordinator answers
         with run.locked():
+            refuse_unusable(run, run.config(), from_round)
             go_back(run, from_round)
     try:
         if resume is None or not trained(run):

@@ -13,7 +13,7 @@ from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.divergence import diverged
 from fedpolyp.runs import RoundRecord, RunFolder, ScoredImage, model_name, scored_images
-from fedpolyp.training import Evaluation, Images, Trainer, learning_rate, shared_trainer
+from fedpolyp.training import Evaluation, Images, Trainer, expected, learning_rate, shared_trainer
 from fedpolyp.watcher import Watcher
 
 
@@ -84,12 +84,12 @@ class Arm:
 
     def _newest_checkpoints(self) -> list[Checkpoint] | None:
         """The models after the newest round that all of them have a usable checkpoint of; None before the first."""
-        fingerprint = self.run.fingerprint()
-        newest = [checkpoints.latest(own.checkpoints, fingerprint, self.watcher.note) for own in self.learners]
+        fingerprint, like = self.run.fingerprint(), expected(self.config)
+        newest = [checkpoints.latest(own.checkpoints, fingerprint, self.watcher.note, like) for own in self.learners]
         if any(model is None for model in newest):
             return None  # killed in round 0
         common = min(model.round for model in newest if model is not None)
-        return [checkpoints.load(own.checkpoints, common, fingerprint) for own in self.learners]
+        return [checkpoints.load(own.checkpoints, common, fingerprint, like=like) for own in self.learners]
 
     def _train(self, learner: Learner, model: Checkpoint, record: RoundRecord) -> Checkpoint:
         trained = self.trainer.train(
@@ -149,7 +149,8 @@ class Arm:
         sets = {"heldout": self.partition.heldout}
         sets |= {f"test:{name}": own.test for name, own in self.partition.hospitals.items()}
         for learner, last in zip(self.learners, models, strict=True):
-            best = checkpoints.load(learner.checkpoints, last.best_round, self.run.fingerprint())
+            like = expected(self.config)
+            best = checkpoints.load(learner.checkpoints, last.best_round, self.run.fingerprint(), like=like)
             for kind, model in (("last", last), ("best", best)):
                 name = model_name(kind, learner.model)
                 about = (self.config.arm_label, self.config.seed, name, model.round)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from fedpolyp import cli, runs
+from fedpolyp import checkpoints, cli, runs
+from fedpolyp.checkpoints import DamagedCheckpoint
 from fedpolyp.config import load
 from fedpolyp.data.hospitals import deal
 from fedpolyp.data.source import open_source
-from fedpolyp.runs import RunFolder
+from fedpolyp.errors import FedpolypError
+from fedpolyp.runs import RoundRecord, RunFolder
 
 SMALL = {"data.image_size": 32, "hospitals.count": 2, "arm": "pooled"}
 
@@ -188,14 +191,103 @@ def test_a_run_of_the_first_version_is_refused_in_one_sentence(
     assert trained == []
 
 
+def finished(path: Path, arm: str = "pooled") -> RunFolder:
+    """A run of two rounds as it is when it has ended, and could have more."""
+    from fedpolyp.training import expected
+
+    run = begun(
+        path,
+        data__phantom_images=40,
+        federation__rounds=2,
+        training__schedule="constant",
+        model__base_filters=1,
+        arm=arm,
+    )
+    like = expected(run.config())
+    for round in range(3):
+        checkpoints.save(run.checkpoints, replace(like, round=round, fingerprint=run.fingerprint()), keep=2)
+        run.append_round(RoundRecord(round, {"dice": 0.1, "iou": 0.1, "loss": 1.0}).to_plain())
+    run.write_images([])
+    for name in ("curves.png", "model-last.keras", "predictions.npz"):
+        (run.path / name).write_text("result")
+    return run
+
+
+def content(run: RunFolder) -> dict[str, bytes]:
+    files = (path for path in run.path.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(run.path)): path.read_bytes() for path in files}
+
+
+def damage(run: RunFolder) -> None:
+    for file in run.checkpoints.iterdir():
+        file.write_bytes(b"damaged")
+
+
+def give_another_rate(run: RunFolder) -> None:
+    text = run.config_file.read_text()
+    changed = text.replace("learning_rate = 0.003", "learning_rate = 0.004")
+    assert changed != text
+    run.config_file.write_text(changed)
+
+
+def give_another_model(run: RunFolder) -> None:
+    small = checkpoints.load(run.checkpoints, 2, None)
+    for round in (1, 2):
+        arrays = {name: array[..., :0] for name, array in small.arrays.items()}
+        checkpoints.save(run.checkpoints, replace(small, round=round, arrays=arrays), keep=2)
+
+
+def lose_a_record(run: RunFolder) -> None:
+    run.rounds_file.write_text("".join(run.rounds_file.read_text().splitlines(keepends=True)[:1]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (damage, "no checkpoint in"),
+        (give_another_rate, "no checkpoint in"),
+        (give_another_model, "does not fit the run's model: array "),
+        (lose_a_record, "does not hold every round up to 2"),
+    ],
+)
+def test_a_refused_resume_leaves_a_finished_run_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured, spoil: Any, said: str
+) -> None:
+    run = finished(tmp_path / "run")
+    spoil(run)
+    before = content(run)
+    assert resume(monkeypatch, str(run.path), "--rounds", "5") == 1
+    assert said in capsys.readouterr().err
+    assert content(run) == before and run.finished and trained == []
+
+
+def test_a_ray_that_cannot_be_reached_leaves_a_finished_run_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    run = finished(tmp_path / "run", "federated")
+    before = content(run)
+    for more in (["--rounds", "5"], ["--from-round", "1"]):
+        assert resume(monkeypatch, str(run.path), *more, "--ray-address", "127.0.0.1:1") == 2
+        assert "no Ray cluster answers" in capsys.readouterr().err
+        assert content(run) == before
+
+
+def test_the_results_of_a_run_that_is_taken_further_are_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder]
+) -> None:
+    run = finished(tmp_path / "run")
+    before = content(run)
+    assert resume(monkeypatch, str(run.path), "--rounds", "5") == 1
+    assert trained == [run] and not run.finished
+    aside = content(RunFolder(run.path / "set-aside" / "1"))
+    assert aside == {name: before[name] for name in aside}
+    assert {"images.csv", "curves.png", "model-last.keras", "predictions.npz", "rounds.jsonl"} == aside.keys()
+
+
 def test_no_command_is_advised_that_has_just_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     run = begun(tmp_path / "run", data__phantom_images=40)
-    from fedpolyp.checkpoints import DamagedCheckpoint
-    from fedpolyp.errors import FedpolypError
-    from fedpolyp.runs import RoundRecord
-
     run.append_round(RoundRecord(0, {"dice": 0.1, "iou": 0.1, "loss": 1.0}).to_plain())
     for error, advised in ((DamagedCheckpoint("no checkpoint can be used"), False), (FedpolypError("a fault"), True)):
 
