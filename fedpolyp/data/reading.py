@@ -104,7 +104,7 @@ def look(file: str, content: bytes) -> Header:
     """The header of the picture in `file`, of which `content` was read.
 
     Raises:
-        Unusable: it is damaged, or there are too many pixels.
+        Unusable: it is damaged, or there are too many pixels, or several pages (of a TIFF; frames of an animated PNG).
     """
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
@@ -120,6 +120,9 @@ def look(file: str, content: bytes) -> Header:
         raise Unusable(file, _DAMAGED) from None
     if width * height > MAX_PIXELS:
         raise Unusable(file, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
+    # To count them would take long where a hostile TIFF has millions.
+    if image.format in ("TIFF", "PNG") and getattr(image, "is_animated", False):
+        raise Unusable(file, "it has 2 or more pages; a file has to have one")
     return Header(file, content, image, orientation if 1 <= orientation <= 8 else 1)
 
 
@@ -174,15 +177,22 @@ def silent_decoders() -> Iterator[None]:
 
 
 def _opencv(header: Header, flags: int) -> NDArray[Any]:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(header.content, np.uint8), flags)
-    except (cv2.error, MemoryError):  # for most damage the answer is None
-        pixels = None
+    pixels = _imdecode(header, flags)
+    if pixels is None:  # it makes no picture of 8 bits of numbers with fractions, or of 32 bits
+        unchanged = _imdecode(header, cv2.IMREAD_UNCHANGED)
+        pixels = unchanged if unchanged is not None and unchanged.dtype not in (np.uint8, np.uint16) else None
     if pixels is None:
         raise Unusable(header.file, _DAMAGED)
     if pixels.dtype not in (np.uint8, np.uint16) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         raise Unusable(header.file, f"its pixels are {pixels.dtype}; 8 or 16 bits are read, grey or in colour")
     return pixels
+
+
+def _imdecode(header: Header, flags: int) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(header.content, np.uint8), flags)
+    except (cv2.error, MemoryError):  # for most damage the answer is None
+        return None
 
 
 def _pillow(header: Header) -> Picture:

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedpolyp.data import reading
 from fedpolyp.data.ingest import ingest
@@ -20,7 +21,7 @@ from fedpolyp.data.pairs import list_pairs
 from fedpolyp.data.reading import Unusable, decode_image, decode_mask, look, read
 from fedpolyp.data.store import Rejection, Store
 from fedpolyp.errors import UsageError
-from tests.picture_folders import encoded, picture, write_pair
+from tests.picture_folders import encoded, picture, shape, write_pair
 
 
 def png_bomb(side: int) -> bytes:
@@ -99,10 +100,6 @@ def another_format(file: Path) -> None:
     file.write_bytes(b"GIF89a" + bytes(64))
 
 
-def numbers_with_fractions(file: Path) -> None:
-    file.write_bytes(encoded(picture()[..., 0].astype(np.float32), ".tiff"))
-
-
 ENTRIES: list[tuple[Callable[[Path], None], str]] = [
     (named_pipe, "a named pipe, not a regular file"),
     (socket_file, "a socket, not a regular file"),
@@ -146,10 +143,29 @@ def test_a_hostile_entry_is_left_out_by_name_and_the_rest_is_ingested(
     assert Store.open(store.path).report == store.report
 
 
-def test_masks_of_numbers_with_fractions_are_named(folder: Path, tmp_path: Path) -> None:
-    numbers_with_fractions(folder / "masks" / "bad.png")
+@pytest.mark.parametrize("part", ["images", "masks"])
+@pytest.mark.parametrize("type_", ["float32", "int32"])
+def test_numbers_of_other_types_are_named_not_called_damaged(
+    folder: Path, tmp_path: Path, part: str, type_: str
+) -> None:
+    content = encoded(picture()[..., 0].astype(type_), ".tiff")
+    (folder / part / "bad.png").write_bytes(content)
     (rejection,) = ingest(folder, 32, tmp_path / "stores").report.rejected
-    assert rejection == Rejection("masks/bad.png", "its pixels are float32; 8 or 16 bits are read, grey or in colour")
+    assert rejection == Rejection(
+        f"{part}/bad.png", f"its pixels are {type_}; 8 or 16 bits are read, grey or in colour"
+    )
+
+
+@pytest.mark.parametrize("part", ["images", "masks"])
+@pytest.mark.parametrize("format_", ["TIFF", "PNG"])
+def test_a_file_of_several_pages_is_left_out_by_name(folder: Path, tmp_path: Path, part: str, format_: str) -> None:
+    pages = [Image.fromarray(picture(seed) if part == "images" else 255 * shape(seed)) for seed in (9, 10)]
+    file = folder / part / "bad.png"
+    pages[0].save(file, format_)
+    assert ingest(folder, 32, tmp_path / "stores").report.rejected == ()
+    pages[0].save(file, format_, save_all=True, append_images=pages[1:])
+    (rejection,) = ingest(folder, 32, tmp_path / "stores").report.rejected
+    assert rejection == Rejection(f"{part}/bad.png", "it has 2 or more pages; a file has to have one")
 
 
 def test_a_link_to_a_regular_file_is_read_as_the_file(folder: Path, tmp_path: Path) -> None:
