@@ -22,6 +22,7 @@ _AREA = 0.01  # of the pixels that are not 0, which a level covers in a mask wit
 _DIM = 64  # below it, values of 1 to 7 are classes, not noise
 _AROUND = np.ones((3, 3), np.uint8)
 _ALIKE = 0.05  # of the area of brighter levels, from which 1 to 7 are no noise
+_IGNORED = 255  # the index that PASCAL VOC and others give to what is neither
 _FLAT = 4  # by which JPEG lets neighbours differ inside an area of one value
 _FAR_BELOW = 0.25  # of the darkest common level of lesion: darker ones that few masks have are not understood
 
@@ -39,9 +40,10 @@ class Histogram:
     solid: NDArray[np.int64]  # (V,) pixels of each whose neighbours all have the same value
     areas: NDArray[np.int64]  # (V,) pixels of each inside areas: solid, or as near to it as JPEG leaves them
     lossy: bool
+    indices: bool = False  # of a palette: each is a name, of which none is near another
 
     @classmethod
-    def of(cls, pixels: NDArray[Any], lossy: bool) -> "Histogram":
+    def of(cls, pixels: NDArray[Any], lossy: bool, indices: bool = False) -> "Histogram":
         """The histogram of `pixels`, uint8 or uint16 (H, W)."""
         spread = cv2.subtract(cv2.dilate(pixels, _AROUND), cv2.erode(pixels, _AROUND))
         bins = 256 if pixels.dtype == np.uint8 else 65536
@@ -50,7 +52,7 @@ class Histogram:
             for where in (None, cv2.inRange(spread, 0, 0), cv2.inRange(spread, 0, _FLAT if lossy else 0))
         )
         values = np.flatnonzero(counts)
-        return cls(values, counts[values], solid[values], areas[values], lossy)
+        return cls(values, counts[values], solid[values], areas[values], lossy, indices)
 
     @cached_property
     def exact(self) -> bool:
@@ -60,10 +62,15 @@ class Histogram:
     @cached_property
     def levels(self) -> NDArray[np.int64]:
         """The values that cover areas."""
+        area = _AREA * self.counts[self.values > 0].sum()
         if self.exact:
             solid = self.values[self.solid > 0]
-            return solid if solid.any() else self.values  # nothing but small or thin shapes
-        least = np.where(self.values == 0, 1, max(1, _AREA * self.counts[self.values > 0].sum()))
+            if self.indices or not solid.any():
+                return self.values  # names, or nothing but small or thin shapes
+            # No edge, but a line around the shapes, is what is brighter than all of them: often what is to be ignored.
+            line = (self.values > solid[-1] + NOISE) & (self.values <= 255) & (self.counts >= area)
+            return self.values[(self.solid > 0) | line]
+        least = np.where(self.values == 0, 1, max(1, area))
         return self.values[self.solid >= least]
 
     @cached_property
@@ -129,7 +136,11 @@ def decide(masks: Sequence[Histogram], depth: int, given: Sequence[int] = ()) ->
             levels = levels[far(levels, np.array(given))]
         levels = np.union1d(levels, given)
         return Levels(tuple(levels.tolist()), tuple(np.isin(levels, given).tolist()), depth)
-    highest = _highest_noise(levels, masks, depth)
+    by_index = bool(masks) and all(mask.indices for mask in masks)
+    if by_index and levels[-1:] == [_IGNORED] and len(named := levels[levels > 0]) > 1:
+        others = spans(named[:-1].tolist())
+        raise Undecided(f"have palette index {_IGNORED}, often what is to be ignored, beside {others}")
+    highest = 0 if by_index else _highest_noise(levels, masks, depth)
     if len(levels) and levels[0] > highest:
         raise Undecided(f"have no background: no value of 0, but {spans(levels.tolist())}")
     return Levels(tuple(levels.tolist()), tuple((levels > highest).tolist()), depth)
@@ -197,7 +208,7 @@ def _found(masks: Sequence[Histogram]) -> NDArray[np.int64]:
 def _without_dim(levels: NDArray[np.int64], masks: Sequence[Histogram]) -> NDArray[np.int64]:
     noise = _noise(levels)
     bright = levels[levels > noise]
-    if len(bright) == 0:
+    if len(bright) == 0 or any(mask.indices for mask in masks):
         return levels
     have = np.zeros(len(bright), np.int64)
     for mask in masks:

@@ -82,7 +82,7 @@ class Summary:
         values = {reading: _values(picture, reading) for reading in readings}
         return cls(
             16 if pixels.dtype == np.uint16 else 8,
-            {reading: Histogram.of(one, picture.lossy) for reading, one in values.items()},
+            {reading: Histogram.of(one, picture.lossy, reading is Reading.INDEX) for reading, one in values.items()},
             palette,
             opaque,
         )
@@ -107,7 +107,9 @@ class MaskRule:
         for palette in palettes:
             for index, colour in (palette or {}).items():
                 colours.setdefault(index, set()).add(colour)
-        by_index = None not in palettes and all(len(one) == 1 for one in colours.values())
+        # An index that is its grey level means no more than that.
+        grey = all(one == {index * 0x010101} for index, one in colours.items())
+        by_index = None not in palettes and all(len(one) == 1 for one in colours.values()) and not grey
         seen = [mask.opaque for mask in masks if mask.opaque is not None]
         # Where all that can be seen has one colour, the shape is in what cannot be seen.
         by_alpha = bool(seen) and max(high for _, high in seen) - min(low for low, _ in seen) <= NOISE

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.levels import Histogram, Levels
+from fedpolyp.data.masks import MaskSettings
 from fedpolyp.data.store import Store
-from tests.picture_folders import HEIGHT, WIDTH, encoded, picture, shape, write_pair
+from fedpolyp.errors import UsageError
+from tests.picture_folders import HEIGHT, WIDTH, encoded, picture, shape, with_palette, write_pair
 
 Mask = NDArray[Any]
 COUNT = 20
@@ -29,6 +31,11 @@ def made(folder: Path, masks: Sequence[bytes], side: int = HEIGHT) -> Store:
     for number, mask in enumerate(masks):
         write_pair(folder, f"{number:02d}", encoded(picture(number)), mask)
     return ingest(folder, side, folder / "stores")
+
+
+def at_size(mask: Mask) -> NDArray[np.uint8]:
+    """A mask of 0 and 1 resized by area and cut at a half."""
+    return np.asarray(cv2.resize(255 * mask, (HEIGHT, HEIGHT), interpolation=cv2.INTER_AREA) >= 128, np.uint8)
 
 
 def left_out(store: Store) -> dict[str, str]:
@@ -114,3 +121,53 @@ def test_dim_classes_that_many_masks_have_are_kept(tmp_path: Path) -> None:
 def test_instances_are_kept_however_rare_their_numbers(tmp_path: Path) -> None:
     store = made(tmp_path, [encoded(one * np.uint8(9 + 12 * number)) for number, one in enumerate(SHAPES)])
     assert store.report.rejected == ()
+
+
+def ringed(number: int, width: int = 3) -> Mask:
+    """A lesion of 1 with a border of 255 around it, as in PASCAL VOC."""
+    around = cv2.dilate(SHAPES[number], np.ones((width, width), np.uint8)) - SHAPES[number]
+    return SHAPES[number] + 255 * around
+
+
+COLOURS = [(0, 0, 0), (128, 0, 0), *[(0, 0, 0)] * 253, (224, 224, 192)]
+RINGS = {
+    "palette": (lambda one: with_palette(one, *COLOURS), "they have palette index 255, often what is to be ignored"),
+    "grey palette": (
+        lambda one: with_palette(one, *[(value,) * 3 for value in range(256)]),
+        "they have areas of 1 beside 255, noise or a class",
+    ),
+    "grey": (encoded, "they have areas of 1 beside 255, noise or a class"),
+}
+
+
+@pytest.mark.parametrize("width", [3, 9])
+@pytest.mark.parametrize("kind", RINGS)
+def test_a_border_of_255_around_lesions_of_1_is_asked_about(tmp_path: Path, kind: str, width: int) -> None:
+    save, said = RINGS[kind]
+    with pytest.raises(UsageError, match=said) as stopped:
+        made(tmp_path, [save(ringed(number, width)) for number in range(6)])
+    assert "--lesion-values" in str(stopped.value)
+    store = ingest(tmp_path, HEIGHT, tmp_path / "stores", MaskSettings.of("checked", "1"))
+    assert store.report.notes[0].endswith("background 0, 255, lesion 1 (as given)")
+    assert np.array_equal(store.masks, np.stack([at_size(one) for one in SHAPES[:6]]))
+
+
+def test_palette_indices_are_lesion_however_small_their_shapes(tmp_path: Path) -> None:
+    def mask(number: int) -> Mask:
+        thin = SHAPES[number].copy()
+        thin[40:42, 2:90] = 40
+        return thin
+
+    store = made(tmp_path, [with_palette(mask(number), *COLOURS) for number in range(6)])
+    assert store.report.notes[0] == "masks by palette index: background 0, lesion 1, 40"
+    assert np.array_equal(store.masks, np.stack([at_size((mask(n) > 0).astype(np.uint8)) for n in range(6)]))
+
+
+def test_soft_edges_in_grey_with_a_palette_are_cut_at_their_middle(tmp_path: Path) -> None:
+    soft = [
+        cv2.resize(cv2.resize(255 * one, None, fx=0.5, fy=0.5, interpolation=3), None, fx=2, fy=2) for one in SHAPES
+    ]
+    soft = [(one // 51 * 51).astype(np.uint8) for one in soft]
+    ramp = [(value,) * 3 for value in range(256)]
+    store = made(tmp_path, [with_palette(one, *ramp) for one in soft])
+    assert store.report.notes[0] == "masks by grey level: background 0, lesion 255"
