@@ -23,6 +23,8 @@ _DIM = 64  # below it, values of 1 to 7 are classes, not noise
 _AROUND = np.ones((3, 3), np.uint8)
 _ALIKE = 0.05  # of the area of brighter levels, from which 1 to 7 are no noise
 _IGNORED = 255  # the index that PASCAL VOC and others give to what is neither
+_STEPS = 3  # greys of which an edge consists at least
+_TOUCHING = 0.75  # of the pixels of an edge's greys, which are in regions between darker and brighter ones
 _FLAT = 4  # by which JPEG lets neighbours differ inside an area of one value
 _FAR_BELOW = 0.25  # of the darkest common level of lesion: darker ones that few masks have are not understood
 
@@ -41,6 +43,7 @@ class Histogram:
     areas: NDArray[np.int64]  # (V,) pixels of each inside areas: solid, or as near to it as JPEG leaves them
     lossy: bool
     indices: bool = False  # of a palette: each is a name, of which none is near another
+    between: float = 0.0  # share of greys in regions that touch both darker and brighter ones; 0 for few greys
 
     @classmethod
     def of(cls, pixels: NDArray[Any], lossy: bool, indices: bool = False) -> "Histogram":
@@ -52,7 +55,8 @@ class Histogram:
             for where in (None, cv2.inRange(spread, 0, 0), cv2.inRange(spread, 0, _FLAT if lossy else 0))
         )
         values = np.flatnonzero(counts)
-        return cls(values, counts[values], solid[values], areas[values], lossy, indices)
+        between = 0.0 if lossy or indices else _between(pixels, values)
+        return cls(values, counts[values], solid[values], areas[values], lossy, indices, between)
 
     @cached_property
     def exact(self) -> bool:
@@ -96,6 +100,7 @@ class Levels:
     values: tuple[int, ...]  # ascending
     lesion: tuple[bool, ...]
     depth: int  # 8 or 16
+    edge: tuple[int, ...] = ()  # greys that cover areas, but are a coarse edge between background and lesion
 
     def table(self, mask: Histogram) -> NDArray[np.uint8]:
         """255 for each value that is lesion in `mask`, 0 for the others, (256,) or (65536,).
@@ -121,7 +126,7 @@ class Levels:
         flags = np.array(self.lesion, bool)
         parts = {"background": ~flags, "lesion": flags}
         words = [f"{name} {spans(np.array(self.values)[of].tolist())}" for name, of in parts.items() if of.any()]
-        return ", ".join(words)
+        return ", ".join(words) + f", greys between them cut at half ({spans(self.edge)})" * bool(self.edge)
 
 
 def decide(masks: Sequence[Histogram], depth: int, given: Sequence[int] = ()) -> Levels:
@@ -140,10 +145,12 @@ def decide(masks: Sequence[Histogram], depth: int, given: Sequence[int] = ()) ->
     if by_index and levels[-1:] == [_IGNORED] and len(named := levels[levels > 0]) > 1:
         others = spans(named[:-1].tolist())
         raise Undecided(f"have palette index {_IGNORED}, often what is to be ignored, beside {others}")
+    edge = _edge(levels, masks)
+    levels = levels[~np.isin(levels, edge)]
     highest = 0 if by_index else _highest_noise(levels, masks, depth)
     if len(levels) and levels[0] > highest:
         raise Undecided(f"have no background: no value of 0, but {spans(levels.tolist())}")
-    return Levels(tuple(levels.tolist()), tuple((levels > highest).tolist()), depth)
+    return Levels(tuple(levels.tolist()), tuple((levels > highest).tolist()), depth, tuple(edge.tolist()))
 
 
 def guess(masks: Sequence[Histogram], depth: int) -> Levels:
@@ -219,6 +226,42 @@ def _without_dim(levels: NDArray[np.int64], masks: Sequence[Histogram]) -> NDArr
         return levels
     dim = bright[~np.isin(bright, common) & (bright < _FAR_BELOW * common[0])]
     return levels[~np.isin(levels, dim)]
+
+
+def _between(pixels: NDArray[Any], values: NDArray[np.int64]) -> float:
+    """Of the pixels of greys, enough of them for an edge, the share in regions between darker and brighter ones."""
+    greys = _greys(values)
+    if not (len(greys) >= _STEPS and len(values) <= FEW and values[0] == 0 and 255 - NOISE <= values[-1] <= 255):
+        return 0.0
+    brighter, darker = cv2.dilate(pixels, _AROUND), cv2.erode(pixels, _AROUND)
+    inside = total = 0
+    for grey in greys.tolist():
+        count, regions = cv2.connectedComponents(cv2.inRange(pixels, grey, grey))
+        sizes = np.bincount(regions.ravel(), minlength=count)
+        both = np.ones(count, bool)
+        for found in (brighter > grey, darker < grey):
+            both &= np.isin(np.arange(count), regions[found])
+        inside += int(sizes[1:][both[1:]].sum())
+        total += int(sizes[1:].sum())
+    return inside / total
+
+
+def _greys(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return values[(values > NOISE) & (values < 255 - NOISE)]
+
+
+def _edge(levels: NDArray[np.int64], masks: Sequence[Histogram]) -> NDArray[np.int64]:
+    """The levels between 0 and 255 that are no classes, but a soft edge that was enlarged to blocks.
+
+    They are evenly spaced, and in most of the masks that have them there are several, between darker and brighter ones.
+    """
+    greys, none = _greys(levels), np.empty(0, np.int64)
+    if len(greys) < _STEPS or levels[0] > NOISE or not 255 - NOISE <= levels[-1] <= 255:
+        return none
+    step = greys[-1] / np.round(greys[-1] / np.diff([0, *greys]).min())
+    have = [mask.between for mask in masks if np.isin(greys, mask.values).any()]
+    even = (abs(greys / step - np.round(greys / step)) * step <= 2).all()
+    return greys if even and np.median(have) >= _TOUCHING else none
 
 
 def _highest_noise(levels: NDArray[np.int64], masks: Sequence[Histogram], depth: int) -> int:

@@ -158,7 +158,7 @@ class MaskRule:
         histogram, levels = self.histogram(mask), self.levels[mask.depth]
         if histogram.many:
             return f"unknown: it has {len(histogram.values)} grey levels, as a photograph has"
-        odd = far(histogram.values, np.array(levels.values, np.int64)) & (histogram.areas > 0)
+        odd = far(histogram.values, np.array(sorted({*levels.values, *levels.edge}), np.int64)) & (histogram.areas > 0)
         lesion = histogram.counts[levels.table(histogram)[histogram.values] > 0].sum()
         if not self.colours and histogram.areas[odd].sum() > _ODD * lesion:
             return f"unknown: it has areas of {spans(histogram.values[odd].tolist())}; {self._meaning(mask)}"

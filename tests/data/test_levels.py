@@ -171,3 +171,37 @@ def test_soft_edges_in_grey_with_a_palette_are_cut_at_their_middle(tmp_path: Pat
     ramp = [(value,) * 3 for value in range(256)]
     store = made(tmp_path, [with_palette(one, *ramp) for one in soft])
     assert store.report.notes[0] == "masks by grey level: background 0, lesion 255"
+
+
+def coarse(number: int, greys: int) -> Mask:
+    """A soft mask of an eighth of the size, with so many greys, enlarged by nearest neighbour."""
+    small = cv2.resize(255 * shape(number), (WIDTH // 8, HEIGHT // 8), interpolation=cv2.INTER_AREA)
+    stepped = np.round(small / 255 * (greys + 1)) * (255 / (greys + 1))
+    return cv2.resize(stepped.astype(np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+
+
+@pytest.mark.parametrize("greys", [4, 7, 14])
+def test_a_soft_edge_in_blocks_is_cut_at_half(tmp_path: Path, greys: int) -> None:
+    masks = [coarse(number, greys) for number in range(COUNT)]
+    store = made(tmp_path, [encoded(one) for one in masks])
+    assert store.report.rejected == ()
+    assert "background 0, lesion 255, greys between them cut at half (" in store.report.notes[0]
+    assert np.array_equal(store.masks, np.stack([at_size((one >= 128).astype(np.uint8)) for one in masks]))
+
+
+def test_classes_in_even_steps_are_no_edge(tmp_path: Path) -> None:
+    def apart(number: int) -> Mask:
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        for instance in range(5):
+            mask[8 + number : 30 + number, 4 + 24 * instance : 20 + 24 * instance] = 51 * (instance + 1)
+        return mask
+
+    def touching(number: int) -> Mask:
+        return SHAPES[number] * np.where(np.arange(WIDTH) < 64, 51 * (1 + number % 4), 255).astype(np.uint8)
+
+    for draw in (apart, touching):
+        folder = tmp_path / draw.__name__
+        store = made(folder, [encoded(draw(number)) for number in range(COUNT)])
+        assert store.report.notes[0].startswith("masks by grey level: background 0, lesion 51, 102, 153, 204, 255")
+        expected = [at_size((draw(number) > 0).astype(np.uint8)) for number in range(COUNT)]
+        assert np.array_equal(store.masks, np.stack(expected))
