@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -57,6 +57,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
+    @model_validator(mode="after")
+    def _written(self) -> Self:
+        """Texts are paths, but for some that are checked more closely."""
+        section = type(self).__name__.removesuffix("Config").lower()
+        for name in type(self).model_fields:
+            # The surrogates are how Python reads a name that is no UTF-8.
+            if isinstance(text := getattr(self, name), str) and re.search("[\0\ud800-\udfff]", text):
+                raise ValueError(f"{section}.{name} must be a path in UTF-8 without a NUL character; got {text!r}")
+        return self
+
 
 class DataConfig(Section):
     """Which images, at what size, and which of them no hospital ever sees."""
@@ -74,12 +84,6 @@ class DataConfig(Section):
     lesion_values: LesionValues = None
     phantom_images: int = Field(320, ge=20, le=100_000, description="how many frames the phantom draws")
     phantom_looks: int = Field(5, ge=1, le=1000, description="how many scope-and-lamp looks the phantom's frames have")
-
-    @model_validator(mode="after")
-    def _written(self) -> "DataConfig":
-        if any("\ud800" <= char <= "\udfff" for char in self.source):  # so Python reads a name that is no UTF-8
-            raise ValueError(f"data.source must be a path in UTF-8, which a config can name; got {self.source!r}")
-        return self
 
 
 class HospitalsConfig(Section):

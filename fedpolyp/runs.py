@@ -409,6 +409,10 @@ def scored_images(
 def refuse_taken(path: Path) -> None:
     """Raise a UsageError when `path` exists and is not an empty folder."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not path.is_dir():
+            raise UsageError(f"{path} is a file; --out must be a folder to make, or an empty one")
+        if not RunFolder(path).config_file.exists():
+            raise UsageError(f"{path} exists already and holds something else than a run; choose another --out")
         raise UsageError(f"{path} exists already; choose another --out, or go on with that run: --resume {path}")
 
 

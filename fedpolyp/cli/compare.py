@@ -15,7 +15,7 @@ import typer
 
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.config import Config, FederationConfig, RuntimeConfig, TrainingConfig
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.comparison import (
     ARMS,
     STRATEGIES,
@@ -25,6 +25,7 @@ from fedpolyp.experiment.comparison import (
     parse_learning_rates,
     parse_rounds,
     prepare,
+    refuse_other,
     runs_in,
 )
 from fedpolyp.model.weights import noted
@@ -79,6 +80,7 @@ def compare(
 ) -> None:
     """Compare federated with pooled and local-only training: same images, same hospitals, same initial weights."""
     refuse_in_run(out)
+    refuse_other(out)
     overrides = {**given.overrides, **({} if seed is None else {"seed": seed})}
     base = noted(Given(given.file, given.preset, overrides).config())
     base, plan = planned(base, this_machine(), begun_in(out))
@@ -91,6 +93,9 @@ def compare(
         rounds=None if rounds is None else parse_rounds(rounds),
         learning_rates=None if learning_rate is None else parse_learning_rates(learning_rate),
     )
+
+    if base.runtime.ray_address is not None and all(job.config.arm != "federated" for job in wanted):
+        raise UsageError(f"--ray-address is for the federated arm, which is not among --arms {arms}")
 
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.cli.report import show_report
@@ -121,10 +126,19 @@ def compare(
     if any(job.run.images_file.exists() for job in wanted):
         show_report(out, runs_in(out), command, console)
     if failures:
-        raise FedpolypError(f"{len(failures)} of {len(wanted)} runs failed; the same command goes on: {failures[0]}")
+        advice = "; the same command goes on" if any(failure.passing for failure in failures) else ""
+        raise FedpolypError(f"{len(failures)} of {len(wanted)} runs failed{advice}: {failures[0].text}")
 
 
-def carry_out(left: list[Job], base: Config, screen: "ComparisonScreen") -> list[str]:
+@dataclass(frozen=True)
+class Failure:
+    """What a job failed with, and whether it may not fail again: its process advised to go on, or was killed."""
+
+    text: str
+    passing: bool
+
+
+def carry_out(left: list[Job], base: Config, screen: "ComparisonScreen") -> list[Failure]:
     """Carry out jobs, each in a process of its own; what a job failed with, for those that did.
 
     A run without a federation keeps one core busy, so as many go side by side as there would be actors; a federated
@@ -132,7 +146,7 @@ def carry_out(left: list[Job], base: Config, screen: "ComparisonScreen") -> list
     """
     waiting = sorted(left, key=lambda job: job.config.arm == "federated")
     running: list[_Running] = []
-    failures = []
+    failures: list[Failure] = []
     try:
         while waiting or running:
             while waiting and _fits(waiting[0], running, base.runtime.actors or 1):
@@ -143,8 +157,8 @@ def carry_out(left: list[Job], base: Config, screen: "ComparisonScreen") -> list
                 if one.process.poll() is not None:
                     running.remove(one)
                     if failure := one.failure():
-                        screen.note(f"{one.job.name}: {failure}")
-                        failures.append(f"{one.job.name}: {failure}")
+                        failures.append(Failure(f"{one.job.name}: {failure.text}", failure.passing))
+                        screen.note(failures[-1].text)
     except KeyboardInterrupt:
         raise FedpolypError(
             f"interrupted with {len(waiting) + len(running)} of {len(left)} runs unfinished; the same command goes on"
@@ -177,7 +191,7 @@ class _Running:
         with os.fdopen(os.open(log, flags, 0o666), "wb") as stream:
             # A group of its own: Ctrl-C is for us, and reaches the child once, from `stop`.
             process = subprocess.Popen(
-                resume_command(job.run.path, base.runtime),
+                resume_command(job.run.path, _runtime(job, base)),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -194,13 +208,15 @@ class _Running:
             screen.round(self.job.name, record, self.job.config.federation.rounds)
         self.told = len(records) - 1
 
-    def failure(self) -> str:
-        """What the ended process failed with; '' when it did not."""
+    def failure(self) -> Failure | None:
+        """What the ended process failed with; None when it did not."""
         if self.process.returncode == 0:
-            return ""
+            return None
         said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         own = [line.removeprefix("fedpolyp: ") for line in said if line.startswith("fedpolyp: ")]
-        return own[-1] if own else f"its process ended with {self.process.returncode}; see {self.log}"
+        if not own:
+            return Failure(f"its process ended with {self.process.returncode}; see {self.log}", passing=True)
+        return Failure(own[-1], passing=any("go on with: " in line for line in said))
 
     def stop(self) -> None:
         """Interrupt the process and wait for it, not for ever."""
@@ -210,6 +226,11 @@ class _Running:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+def _runtime(job: Job, base: Config) -> RuntimeConfig:
+    """The runtime settings of the whole comparison that are about the arm of `job`."""
+    return base.runtime if job.config.arm == "federated" else base.runtime.model_copy(update={"ray_address": None})
 
 
 def resume_command(run: Path, runtime: RuntimeConfig) -> list[str]:

@@ -127,7 +127,10 @@ def _summary(run: RunFolder) -> tuple[str, ...]:
         config = run.config()
     except FedpolypError:  # one damaged folder does not hide the others
         return "-", "unreadable config.toml", "-", "-", "-", "-"
-    records = run.rounds()
+    try:
+        records = run.rounds()
+    except FedpolypError:
+        return Path(config.data.source).name, "damaged rounds.jsonl", str(config.hospitals.count), "-", "-", "-"
     best = best_on_validation(records)
     return (
         Path(config.data.source).name,

@@ -49,6 +49,10 @@ def simulate(
         config, plan = planned(given.resumed(begun), this_machine(), begun)
         plan = "\n".join(filter(None, (plan, run.other_kernels())))
 
+    given_address = resume is None or "runtime.ray_address" in given.overrides
+    if config.arm != "federated" and config.runtime.ray_address is not None and given_address:
+        raise UsageError(f"--ray-address is for the arm federated; the arm {config.arm} trains in this process")
+
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.data.hospitals import deal, said_of_lists
@@ -145,7 +149,8 @@ def _carry(
         except (FedpolypError, OSError, KeyboardInterrupt) as failure:
             error = FedpolypError("interrupted") if isinstance(failure, KeyboardInterrupt) else failure
             done = len(run.rounds()) - 1
-            if done >= 0 and not isinstance(error, (FinalError, UsageError)):
+            if not isinstance(error, (FinalError, UsageError)):
                 again = shlex.join(["fedpolyp", "simulate", "--resume", str(run.path)])
-                error.add_note(f"{done} rounds are complete; go on with: {again}")
+                complete = "no round is" if done < 1 else "1 round is" if done == 1 else f"{done} rounds are"
+                error.add_note(f"{complete} complete{' yet' * (done < 1)}; go on with: {again}")
             raise error from None

@@ -132,7 +132,7 @@ def stores_folder() -> Path:
     """Where stores are kept: $FEDPOLYP_STORES, or else in the platform's folder of caches.
 
     Raises:
-        UsageError: that is in the home folder of a user who has none.
+        UsageError: that is in the home folder of a user who has none, or whose does not exist.
     """
     chosen = os.environ.get("FEDPOLYP_STORES")
     if chosen:
@@ -147,6 +147,10 @@ def stores_folder() -> Path:
     if folder.startswith("~"):  # which is left there where no home is known
         asked = f"FEDPOLYP_STORES is '{chosen}'" if chosen else "neither HOME nor FEDPOLYP_STORES is set"
         raise UsageError(f"no home folder is known for the stores of images ({asked}); set FEDPOLYP_STORES to a folder")
+    if not chosen or chosen.startswith("~"):
+        home = os.path.expanduser(chosen.split(os.sep)[0] if chosen else "~")
+        if Path(folder).is_relative_to(home) and not os.path.isdir(home):  # the images would be copied who knows where
+            raise UsageError(f"the home folder {home} for the stores does not exist; set FEDPOLYP_STORES to a folder")
     return Path(folder)
 
 

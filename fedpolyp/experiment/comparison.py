@@ -128,6 +128,18 @@ def prepare(wanted: Sequence[Job], store: Store) -> None:
                 job.run.change(job.config, store.path)
 
 
+def refuse_other(folder: Path) -> None:
+    """Raise a UsageError when `folder` is there and is neither empty nor a comparison's."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file; --out must be a folder to make, an empty one, or a comparison's")
+    names = {path.name for path in folder.iterdir()}
+    ours = "command.txt" in names or names <= {*ARMS, *STRATEGIES} or next(folder.glob("*/*/config.toml"), None)
+    if {"images", "masks"} <= names or not ours:
+        raise UsageError(f"{folder} holds something else than a comparison; choose another --out")
+
+
 def begun_in(folder: Path) -> Config | None:
     """The config of one of the runs that the comparison in `folder` has so far; None when it has none.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedpolyp.config import CHECKED, ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, Encoder, LesionValues, Masks
 from fedpolyp.errors import UsageError
@@ -27,6 +27,13 @@ class Table(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    @model_validator(mode="after")
+    def _written(self) -> Self:
+        for name in type(self).model_fields:
+            if isinstance(value := getattr(self, name), (str, Path)) and "\0" in str(value):
+                raise ValueError(f"{name} must not have a NUL character; got {str(value)!r}")
+        return self
+
     @classmethod
     def of(cls, plain: Mapping[str, Any], file: Path) -> Self:
         """The table that `file` holds as `plain`.
@@ -39,6 +46,8 @@ class Table(BaseModel):
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "value_error":
+                raise UsageError(f"{file}: {problem['ctx']['error']}") from None
             raise UsageError(f"{file}: {where}: {problem['msg']}; got {problem['input']!r}") from None
 
 

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fedpolyp import checkpoints, cli
-from fedpolyp.cli.compare import _die_with_us, resume_command
+from fedpolyp.cli.compare import Failure, _die_with_us, _Running, resume_command
 from fedpolyp.config import RuntimeConfig
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder
@@ -142,3 +144,45 @@ def at_work(folder: Path) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["fedpolyp", "compare", *TINY, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "inside", [["images/a.png", "masks/a.png"], ["images/a.png", "masks/a.png", "command.txt"], ["x"]]
+)
+def test_a_comparison_in_a_folder_of_something_else_is_refused(
+    inside: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in inside:
+        (tmp_path / "c" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "c" / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    said = refused(monkeypatch, capsys, "--out", str(tmp_path / "c"))
+    assert "holds something else than a comparison; choose another --out" in said
+    assert "is a file; --out must be" in refused(monkeypatch, capsys, "--out", str(tmp_path / "c" / inside[0]))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_ray_for_arms_that_use_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--out", str(tmp_path / "c"), "--arms", "pooled,local", "--ray-address", "10.0.0.1:6379")
+    assert "--ray-address is for the federated arm" in refused(monkeypatch, capsys, *options)
+
+
+@pytest.mark.parametrize(("advice", "passing"), [("", False), ("1 round is complete; go on with: fedpolyp x\n", True)])
+def test_the_same_command_is_advised_only_where_a_failed_run_may_go_on(
+    advice: str, passing: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "compare.log").write_text(f"fedpolyp: round 1: the training has diverged\n{advice}")
+    process: Any = SimpleNamespace(returncode=1)
+    job: Any = None
+    found = _Running(job, process, tmp_path / "compare.log", 0).failure()
+    assert found == Failure("round 1: the training has diverged", passing)

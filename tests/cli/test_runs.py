@@ -51,6 +51,8 @@ def test_the_list_tells_how_far_each_run_came_and_what_it_scored(
     made(tmp_path / "[b]unvalidated", [record(0, 0.1, None)])
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "config.toml").write_text("no toml")
+    broken = made(tmp_path / "broken", rounds[:2])
+    broken.rounds_file.write_text(broken.rounds_file.read_text().replace("0.4", "4"))
     (tmp_path / "no-run").mkdir()
     assert called(monkeypatch, "--root", str(tmp_path)) == 0
     listed = capsys.readouterr().out
@@ -58,6 +60,7 @@ def test_the_list_tells_how_far_each_run_came_and_what_it_scored(
     assert cells(listed, "killed")[1:] == ["polyps", "unfinished", "4", "1/3", "0.400", "0.400"]
     assert cells(listed, "just-begun")[1:] == ["polyps", "unfinished", "4", "0/3", "-", "-"]
     assert cells(listed, "[b]unvalidated")[1:] == ["polyps", "unfinished", "4", "0/3", "0.100", "-"]
+    assert cells(listed, "broken")[1:4] == ["polyps", "damaged", "rounds.jsonl"]
     assert cells(listed, "damaged")[2] == "unreadable"
     assert "no-run" not in listed
 

@@ -297,3 +297,12 @@ def test_no_command_is_advised_that_has_just_failed(
         monkeypatch.setattr("fedpolyp.experiment.unfederated.run", fail)
         assert resume(monkeypatch, str(run.path)) == 1
         assert (f"go on with: fedpolyp simulate --resume {run.path}" in capsys.readouterr().err) == advised
+
+
+def test_a_ray_for_an_arm_that_uses_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
+) -> None:
+    run = begun(tmp_path / "run", data__phantom_images=40)
+    assert resume(monkeypatch, str(run.path), "--ray-address", "127.0.0.1:1") == 2
+    assert "--ray-address is for the arm federated; the arm pooled" in capsys.readouterr().err
+    assert trained == []

@@ -250,3 +250,13 @@ def test_a_simulated_run_is_not_gone_on_with_at_sites(deploy: Path, tmp_path: Pa
     run = runs.create(tmp_path / "run", load(), Partition((), {"hospital-1": HospitalImages(("a",), (), ())}))
     with pytest.raises(UsageError, match="was not run at sites; go on with fedpolyp simulate --resume"):
         fedpolyp("run", "--folder", str(deploy / "coordinator"), "--resume", str(run.path))
+
+
+def test_a_path_with_a_nul_in_the_settings_of_a_site_is_one_sentence(tmp_path: Path) -> None:
+    from fedpolyp.sites.settings import Limits
+
+    class Named(Limits):
+        data: str = ""
+
+    with pytest.raises(UsageError, match=r"site.toml: data must not have a NUL character; got '\\x00x'"):
+        Named.of({"data": "\0x"}, Path("site.toml"))

@@ -224,3 +224,15 @@ def test_a_pipe_in_a_stores_place_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(path / "masks.npy")
     with pytest.raises(FedpolypError, match="not a complete store"):
         Store.open(path)
+
+
+@pytest.mark.parametrize("chosen", ["~", "~/stores", ""])
+def test_stores_in_a_home_that_does_not_exist_are_refused(
+    chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDPOLYP_STORES", chosen)
+    monkeypatch.setenv("HOME", str(tmp_path / "nonexistent"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(UsageError, match="nonexistent for the stores does not exist; set FEDPOLYP_STORES"):
+        stores_folder()
+    assert not (tmp_path / "nonexistent").exists()
