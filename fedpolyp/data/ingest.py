@@ -32,7 +32,7 @@ from fedpolyp.data.store import (
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
-VERSION = 4  # part of a store's key: raise it whenever the same files would give another store
+VERSION = 5  # part of a store's key: raise it whenever the same files would give another store
 
 T = TypeVar("T")
 R = TypeVar("R")

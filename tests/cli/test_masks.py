@@ -9,6 +9,8 @@ import pytest
 
 from fedpolyp import cli
 from fedpolyp.config import load, to_toml
+from fedpolyp.data import hospitals
+from fedpolyp.errors import UsageError
 from fedpolyp.sites import check
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import SiteSettings
@@ -67,6 +69,25 @@ def test_ingest_and_show_take_the_options_and_say_the_rule(
     assert called(monkeypatch, "data", "show", "--data", str(inverted), *SMALL, *options) == 0
     told = capsys.readouterr().out
     assert "masks by grey level: background 255, lesion 0 (as given)\n" in told
+
+
+def test_ingest_show_and_simulate_print_what_is_odd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_masks(tmp_path / "clinic", inverted=False)
+    write_pair(folder, "02", encoded(picture(2)), encoded(255 - 255 * shape(2)))
+
+    def stop(*_: object) -> None:
+        raise UsageError("enough")
+
+    monkeypatch.setattr(hospitals, "deal", stop)  # before Ray starts
+    monkeypatch.chdir(tmp_path)
+    show = ["data", "show", "--data", str(folder), "--hospitals", "2", "--out", "s.png"]
+    for command in (["data", "ingest", str(folder)], show, ["simulate", "--data", str(folder)]):
+        called(monkeypatch, *command, *SMALL)
+        told = capfd.readouterr().out
+        assert "1 of 24 masks are more than half lesion (first: masks/02.png)\n" in told
+        assert "\n1 of 24 masks are lesion on more than half of their border, as inverted masks are" in told
 
 
 @pytest.mark.parametrize(
