@@ -70,7 +70,7 @@ def test_an_interrupt_ends_a_long_training_within_seconds_and_says_how_to_go_on(
     assert "Traceback" not in said
     assert ray_processes() == {} and list(short.iterdir()) == []
     assert not run.at_work
-    assert checkpoints.load(run.checkpoints, 0, run.config().fingerprint()).round == 0
+    assert checkpoints.load(run.checkpoints, 0, run.fingerprint()).round == 0
 
 
 def test_an_interrupt_before_ray_is_up_ends_the_run_too(

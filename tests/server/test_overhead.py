@@ -56,8 +56,8 @@ def test_the_model_is_built_and_traced_once_and_the_store_opened_once_however_ma
         openings.append(counted["openings"] - before)
         assert shared_trainer(config).traces == 2  # a training step and a scoring, whatever the size of the last batch
         assert counted["builds"] == 1
-    # Once to deal and once to federate; the first time also to draw it, and once at all hospitals together.
-    assert openings == [4, 2]
+    # Twice to make the run and once to federate; the first time also to draw it, and once at all hospitals together.
+    assert openings == [5, 3]
 
 
 def test_a_message_unpacks_and_packs_its_arrays_once(tmp_path: Path, counted: Counter[str]) -> None:
