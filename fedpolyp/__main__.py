@@ -1,7 +1,6 @@
 """`fedpolyp`, and `python -m fedpolyp`: the command line as a process of its own."""
 
 import os
-import signal
 import sys
 import threading
 
@@ -9,7 +8,9 @@ import threading
 def main() -> None:
     """Run the command line; ends the process with 0 (done), 1 (failed) or 2 (usage)."""
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a job on a cluster is Ctrl-C, too
+        from fedpolyp import interrupts
+
+        interrupts.hear()
         from fedpolyp.imports import keep_out_the_working_folder
 
         keep_out_the_working_folder()
@@ -21,6 +22,7 @@ def main() -> None:
     try:
         main()
     except SystemExit as end:
+        interrupts.ignore()
         sys.stdout.flush()
         sys.stderr.flush()
         threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]

@@ -15,6 +15,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from fedpolyp import cluster, hooks  # before Ray is imported
+from fedpolyp import interrupts as stopping
 
 # isort: split
 import ray
@@ -58,7 +59,7 @@ def run(
 ) -> None:
     """Carry the run in `run` to its last round, from wherever its checkpoints left it.
 
-    Each actor is a process that plays one hospital at a time. Ctrl-C and SIGTERM stop the run within seconds, a second
+    Each actor is a process that plays one hospital at a time. Ctrl-C, SIGTERM and SIGHUP stop it in seconds, a second
     one at once. `starting` is the Ray that somebody has begun to start for it, and ends; else it has one of its own.
 
     When the run was stopped at once, or Ray has died, threads are left that wait for what will not come: the process
@@ -193,7 +194,7 @@ def _interrupts() -> Iterator[_Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield heard
         return
-    before = {number: signal.signal(number, heard.heed) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, heard.heed) for number in stopping.numbers()}
     try:
         yield heard
     finally:

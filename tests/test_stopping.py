@@ -71,7 +71,7 @@ def send(at_work: threading.Event, *numbers: int) -> None:
     threading.Thread(target=kill).start()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_interrupt_ends_the_run_whatever_still_waits(
     run: RunFolder, stuck: threading.Event, number: int
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedpolyp import __version__
+from fedpolyp import __version__, interrupts
 from fedpolyp.cli import data, runs, site
 from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
@@ -75,6 +75,7 @@ def _run() -> int:
 
 
 def _failed(*lines: str, code: int = 1) -> int:
+    interrupts.ending()
     print(printable_lines("\n".join(["fedpolyp: " + lines[0], *lines[1:]])), file=sys.stderr)
     return code
 

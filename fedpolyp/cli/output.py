@@ -1,5 +1,6 @@
 """Standard output that may be gone: `fedpolyp runs | head` is no failure, and a run does not end with its reader."""
 
+import errno
 import os
 import sys
 from typing import Any, TextIO, cast
@@ -18,18 +19,20 @@ class Tolerant:
         """Write `text`, if somebody reads it; returns its length."""
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
-            self._give_up()
+        except OSError as error:
+            self._give_up(error)
             return len(text)
 
     def flush(self) -> None:
         """Write what was kept back, if somebody reads it."""
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._give_up()
+        except OSError as error:
+            self._give_up(error)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: OSError) -> None:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal that has gone
+            raise error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedpolyp import runs
+from fedpolyp import interrupts, runs
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
@@ -147,6 +147,8 @@ def _carry(
 
             finish(run, store)
         except (FedpolypError, OSError, KeyboardInterrupt) as failure:
+            if isinstance(failure, KeyboardInterrupt):
+                interrupts.ending()
             error = FedpolypError("interrupted") if isinstance(failure, KeyboardInterrupt) else failure
             done = len(run.rounds()) - 1
             if not isinstance(error, (FinalError, UsageError)):

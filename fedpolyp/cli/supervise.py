@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fedpolyp import interrupts
 from fedpolyp.cli.flower import Command
 from fedpolyp.errors import FedpolypError
 from fedpolyp.text import printable
@@ -158,7 +159,7 @@ def _alive(process: int) -> bool:
 def stop_signal() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, instead of breaking into what is going on."""
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in interrupts.numbers()}
     try:
         yield stop
     finally:
