@@ -56,7 +56,7 @@ def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
     [
         (["simulate", "--rounds", "0"], 2, "federation.rounds must be greater than or equal to 1; got 0"),
         (["simulate", "--image-size", "100"], 2, "data.image_size must be a multiple of 16; got 100"),
-        (["simulate", "--preset", "huge"], 2, "preset must be one of paper, seed; got 'huge'"),
+        (["simulate", "--preset", "huge"], 2, "preset must be one of paper, seed, pretrained; got 'huge'"),
         (["simulate", "--config", "missing.toml"], 2, "cannot read the config file missing.toml"),
         (["simulate", "--data", "nowhere"], 2, "nowhere"),
         (["simulate", "--hospitals", "500", "--phantom-images", "40", "--image-size", "32"], 2, "500"),
