@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.files import open_regular
+from fedpolyp.text import printable
 
 _MOST_ARRAYS = 20_000
 
@@ -39,7 +40,7 @@ def read_arrays(path: Path, only: Collection[str] = (), most_bytes: int | None =
         raise
     # A hostile header can make NumPy and zipfile fail in any way: SyntaxError, MemoryError, struct.error …
     except Exception as error:
-        raise ValueError(str(error) or type(error).__name__) from None
+        raise ValueError(printable(str(error) or type(error).__name__, 200)) from None
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise ValueError(f"{name!r:.80} is not an array of numbers")

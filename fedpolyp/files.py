@@ -145,7 +145,8 @@ def read_toml(path: Path, called: str = "") -> dict[str, Any]:
     except RecursionError:
         raise UsageError(f"{path} is not valid TOML: it is nested too deeply") from None
     except ValueError as error:  # of TOML, of UTF-8, of a number with thousands of digits
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
+        why = "a number has thousands of digits" if "set_int_max_str_digits" in str(error) else error
+        raise UsageError(f"{path} is not valid TOML: {why}") from None
 
 
 @contextmanager

@@ -84,3 +84,10 @@ def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
         out.writestr("x.npy", content)
     with pytest.raises(ValueError, match="two of one name"):
         read_arrays(tmp_path / "a.npz")
+
+
+def test_what_numpy_says_of_a_hostile_header_is_short_and_plain(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"\x93NUMPY\x01\x00\xff\x0f" + b"\n\x00" * 2040)
+    with pytest.raises(ValueError, match=".") as error:
+        read_arrays(tmp_path / "a.npz")
+    assert str(error.value).isprintable() and len(str(error.value)) <= 200

@@ -172,3 +172,9 @@ def test_text_is_appended_through_no_link(tmp_path: Path) -> None:
         append_text(tmp_path / "link", "more")
     append_text(precious, ", more")
     assert precious.read_text() == "kept, more"
+
+
+def test_a_number_of_thousands_of_digits_in_toml_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("a = " + "1" * 5000)
+    with pytest.raises(UsageError, match="not valid TOML: a number has thousands of digits$"):
+        read_toml(tmp_path / "a.toml")

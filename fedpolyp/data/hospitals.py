@@ -249,7 +249,8 @@ def _listed(path: Path) -> set[str]:
     try:
         lines = read_bytes(path, _MOST_BYTES).decode("utf-8-sig").splitlines()  # with a byte-order mark or without
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"data.lists: cannot read {path} as a list of image ids, one a line: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise UsageError(f"data.lists: cannot read {path} as a list of image ids, one a line: {why}") from None
     return {line.strip() for line in lines} - {""}
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -304,3 +305,13 @@ def test_a_missing_partition_is_a_fedpolyp_error_and_an_undecodable_one_too(tmp_
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FedpolypError, match="is not a partition"):
         Partition.load(path)
+
+
+def test_lists_that_cannot_be_read_are_one_plain_sentence(tmp_path: Path) -> None:
+    from fedpolyp.data.hospitals import _listed
+
+    with pytest.raises(UsageError, match="one a line: No such file or directory$"):
+        _listed(tmp_path / "val.txt")
+    (tmp_path / "val.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="one a line: it is no text in UTF-8$"):
+        _listed(tmp_path / "val.txt")
