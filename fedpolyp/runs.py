@@ -135,7 +135,9 @@ class RunFolder:
         for folder, folders, names in os.walk(self.path):
             for path in (Path(folder, name) for name in (*folders, *names)):
                 if path.is_symlink():
-                    raise FedpolypError(f"{path} is a link: a run writes into its own folder only, so put the real one")
+                    raise FedpolypError(
+                        f"{path} is a link: a run writes into its own folder only; replace it by a copy"
+                    )
                 if path.name.startswith(".") and path.suffix == ".part":
                     path.unlink(missing_ok=True)
 
@@ -181,7 +183,14 @@ class RunFolder:
                 f"{self.path} was begun by version 0.1, which kept no digest of its images ({self.digest_file.name}): "
                 "it can be shown and reported, but no run can go on from it"
             )
-        if change := digest.change(Digest.of(self.partition(), store)):
+        partition = self.partition()
+        try:
+            now = Digest.of(partition, store)
+        except FedpolypError as error:
+            raise UsageError(
+                f"{self.path} cannot go on: the folder holds other images than the run's: {error}"
+            ) from None
+        if change := digest.change(now):
             place = "" if store is None else f"; they were looked for in the store {store.path}"
             raise UsageError(f"{self.path} cannot go on: {change}{place}")
 

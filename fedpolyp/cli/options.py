@@ -50,7 +50,11 @@ class Given:
             UsageError: other settings were given, which would change what the run is.
         """
         changes = {name: value for name, value in self.overrides.items() if name in _RESUMED}
-        other = [name for name in self.overrides if name not in changes]
+        other = [
+            "--" + _NAMES.get(name, name.rpartition(".")[2].replace("_", "-"))
+            for name in self.overrides.keys() - changes
+        ]
+        other.sort()
         other += [name for name, value in (("--config", self.file), ("--preset", self.preset)) if value is not None]
         if other:
             raise UsageError(

@@ -142,6 +142,18 @@ def test_another_folder_than_the_runs_is_refused_and_the_run_is_as_before(
     assert run.config_file.read_bytes() == before and trained == []
 
 
+def test_a_folder_without_the_runs_images_is_said_to_be_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
+) -> None:
+    run = begun(tmp_path / "run", data__source=str(folder_of_images(tmp_path / "polyps")))
+    other = folder_of_images(tmp_path / "other")
+    for file in [*other.glob("*/00.png"), *other.glob("*/01.png")]:
+        file.rename(file.with_name("p" + file.name))
+    assert resume(monkeypatch, str(run.path), "--data", str(other)) == 2
+    assert "cannot go on: the folder holds other images than the run's" in capsys.readouterr().err
+    assert trained == []
+
+
 def test_a_finished_run_is_taken_further_where_its_learning_rate_is_constant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder]
 ) -> None:
@@ -160,7 +172,7 @@ def test_a_finished_run_is_taken_further_where_its_learning_rate_is_constant(
     [
         ("cosine", ["--rounds", "5"], "the learning rate of this run falls over its 3 rounds (cosine)"),
         ("constant", ["--rounds", "2"], "it has 3 rounds; got --rounds 2"),
-        ("constant", ["--batch-size", "2"], "training.batch_size cannot be given; allowed are --data, --rounds, "),
+        ("constant", ["--batch-size", "2"], "so --batch-size cannot be given; allowed are --data, --rounds, "),
     ],
 )
 def test_what_would_be_another_experiment_is_refused(
