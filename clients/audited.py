@@ -4,7 +4,6 @@ import errno
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from clients.site import is_site, settings_of
 from fedpolyp.errors import UsageError
+from fedpolyp.simulation.records import plain_request
 from fedpolyp.sites import audit
 from fedpolyp.sites.settings import Refusal
 
@@ -73,11 +73,11 @@ class AuditedApp(ClientApp):
 def _about(message: Message) -> dict[str, Any]:
     """Which run and message this is, and the order's round and set, as far as they can be read."""
     kind = message.metadata.message_type
-    order: Mapping[str, Any] = message.content.config_records.get("order", {})
-    about: dict[str, Any] = {"run": str(order.get("run", ""))[:32], "message": str(kind)[:100]}
+    request = plain_request(message.content)
+    about: dict[str, Any] = {"run": str(request.get("run", ""))[:32], "message": str(kind)[:100]}
     if kind == "evaluate":
-        about["set"] = str(order.get("score_set", ""))[:20]
-    return about | {"round": order.get("round") if isinstance(order.get("round"), int) else None}
+        about["set"] = str(request.get("score_set", ""))[:20]
+    return about | {"round": request.get("round") if isinstance(request.get("round"), int) else None}
 
 
 def _weight(content: RecordDict) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
-from clients.messages import Order
+from fedpolyp.exchange.requests import Train
 from fedpolyp.files import replacing
 
 _NAME = re.compile(r"reply-(\d{6,})-[0-9a-f]{64}\.npz")
@@ -33,17 +33,17 @@ class KeptReply:
     path: Path
 
     @classmethod
-    def of(cls, state: Path, order: Order, content: RecordDict) -> "KeptReply":
+    def of(cls, state: Path, request: Train, content: RecordDict) -> "KeptReply":
         """Where the reply to the training order in `content` is kept: by its round, and a digest of all it says.
 
         The digest is SHA-256 over the order's fields and the bytes of the weights (and moments) that came with it.
         """
-        digest = hashlib.sha256(json.dumps(dict(order.to_record()), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(request.to_plain(), sort_keys=True).encode())
         for name, record in sorted(content.array_records.items()):
             for key, array in record.items():
                 digest.update(f"{name}/{key}:{len(array.data)}:".encode())
                 digest.update(array.data)
-        return cls(state / f"reply-{order.round:06d}-{digest.hexdigest()}.npz")
+        return cls(state / f"reply-{request.round:06d}-{digest.hexdigest()}.npz")
 
     def read(self) -> RecordDict | None:
         """The reply; None when there is none, or its file is damaged."""

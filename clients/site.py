@@ -1,4 +1,4 @@
-"""A hospital at a real site: its images are where the site says, and orders are bound by the site's limits."""
+"""A hospital at a real site: its images are where the site says, and requests are bound by the site's limits."""
 
 import re
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clients.hospital import Hospital
-from clients.messages import Order
 from fedpolyp.config import Config
 from fedpolyp.data.digest import files_digest
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.data.store import Store
+from fedpolyp.exchange.requests import Request
 from fedpolyp.files import read_bytes, write_text
+from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import Refusal, SiteSettings
 from fedpolyp.text import printable
@@ -35,33 +35,33 @@ def settings_of(node_config: Mapping[str, Any]) -> SiteSettings:
     return SiteSettings.load(Path(str(node_config["site"])), str(node_config.get("data", "")))
 
 
-def hospital_at(settings: SiteSettings, order: Order) -> Hospital:
-    """The hospital of this site, for an order that it accepts.
+def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
+    """The hospital of this site, for a request that it accepts.
 
     Raises:
-        Refusal: the order is for another hospital, names a place, or asks for more than the site allows.
+        Refusal: the request is for another hospital, names a place, or asks for more than the site allows.
         FedpolypError: the site's own images or settings cannot be used.
     """
-    if order.hospital != settings.name:
-        raise Refusal(f"this site is {settings.name}; an order for {printable(order.hospital)} is refused")
-    if order.run_folder or order.store:
-        raise Refusal("an order must not name a folder: a site's images are where the site says")
-    if not _RUN.fullmatch(order.run):
-        raise Refusal("an order to a site names its run by 32 hexadecimal digits")
+    if request.hospital != settings.name:
+        raise Refusal(f"this site is {settings.name}; a request for {printable(request.hospital)} is refused")
+    if request.run_folder or request.store:
+        raise Refusal("a request must not name a folder: a site's images are where the site says")
+    if not _RUN.fullmatch(request.run):
+        raise Refusal("a request to a site names its run by 32 hexadecimal digits")
     try:
-        config = Config.model_validate_json(order.config)
+        config = Config.model_validate_json(request.config)
     except ValidationError:
-        raise Refusal("the order's config is not one") from None
+        raise Refusal("the request's config is not one") from None
     settings.limits.check(config)
     store, ids = images_of(settings, config.data.image_size)
     settings.limits.check_steps(len(ids.train), config)
-    state = settings.state / order.run
+    state = settings.state / request.run
     _refuse_changed(state / "images.sha256", settings.name, store, ids)
     return Hospital(settings.name, config, store, ids, state)
 
 
 def _refuse_changed(kept: Path, name: str, store: Store, ids: HospitalImages) -> None:
-    """Refuse an order when this site's images, or how they are dealt, are others than at the run's first order.
+    """Refuse a request when this site's images, or how they are dealt, are others than at the run's first request.
 
     Raises:
         Refusal: they are; a training image of one round may be a test image of the next.

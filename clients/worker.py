@@ -86,9 +86,12 @@ def end(file: Path) -> None:
 
 def _purpose(content: "RecordDict") -> str:
     """What a worker serves: this start of the site, this code, this experiment."""
-    order: Mapping[str, Any] = content.config_records.get("order", {})
+    from fedpolyp.simulation.records import plain_request
+
     # The code's folder has the hash of the app in its name.
-    return hashlib.sha256(json.dumps([os.environ[JOINED], str(_CODE), str(order.get("config"))]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([os.environ[JOINED], str(_CODE), str(plain_request(content).get("config"))]).encode()
+    ).hexdigest()
 
 
 def _reached(file: Path, purpose: str) -> "Connection[Any, Any]":

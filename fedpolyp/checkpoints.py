@@ -3,13 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fedpolyp.algorithms.base import MODEL, Groups, models
 from fedpolyp.archives import read_arrays
 from fedpolyp.errors import FinalError
 from fedpolyp.files import parse_json, replacing
@@ -19,26 +20,42 @@ _NAME = re.compile(r"(?:round|best)-(\d{6})\.npz")
 
 
 @dataclass(frozen=True)
+class Best:
+    """Which round's model scored best on validation so far, and its Dice there; -1.0 before any was validated."""
+
+    round: int = 0
+    val_dice: float = -1.0
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The state of a run after `round` rounds."""
 
     round: int
     fingerprint: str  # of the config that made it
-    arrays: Arrays  # the global model
-    strategy: Arrays  # the server optimizer's own state, and the averaged Adam moments
-    best_round: int  # the round that scored best on validation so far
-    best_val_dice: float
+    state: Groups  # the models, and what else the algorithm keeps at the server
+    best: Mapping[str, Best]  # by the models' marks, see `fedpolyp.algorithms.base.models`
+
+    @property
+    def models(self) -> dict[str, Arrays]:
+        """The models by their marks."""
+        return models(self.state)
 
 
 class DamagedCheckpoint(FinalError):
     """A checkpoint file that cannot be used; the message names it and says why."""
 
 
-def judged(model: Checkpoint, val_dice: float | None) -> Checkpoint:
-    """`model` with itself as the best so far, if its `val_dice` is the highest, or if no round has been validated."""
-    if val_dice is None:
-        return replace(model, best_round=model.round) if model.best_val_dice < 0 else model
-    return replace(model, best_round=model.round, best_val_dice=val_dice) if val_dice > model.best_val_dice else model
+def judged(before: Checkpoint, val_dice: Mapping[str, float | None]) -> Checkpoint:
+    """`before` with each model as the best so far, if its `val_dice` is the highest, or if none has been validated."""
+    best = {}
+    for mark, known in before.best.items():
+        dice = val_dice.get(mark)
+        if dice is None:
+            best[mark] = Best(before.round) if known.val_dice < 0 else known
+        else:
+            best[mark] = Best(before.round, dice) if dice > known.val_dice else known
+    return replace(before, best=best)
 
 
 def checkpoint_path(folder: Path, round: int) -> Path:
@@ -66,42 +83,59 @@ def oldest(folder: Path) -> int:
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Write `checkpoint`, then delete all but the `keep` newest and those that a kept one calls its best."""
-    meta: dict[str, Any] = {
-        "round": checkpoint.round,
-        "fingerprint": checkpoint.fingerprint,
-        "best_round": checkpoint.best_round,
-        "best_val_dice": checkpoint.best_val_dice,
-    }
-    members = {f"model/{name}": array for name, array in checkpoint.arrays.items()}
-    members |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
-    meta["members"] = len(members)  # zip's own directory has no checksum
-    with replacing(checkpoint_path(folder, checkpoint.round)) as stream:
-        # numpy's stub offers its own keyword there; the names of the arrays are ours
-        np.savez(stream, meta=np.frombuffer(json.dumps(meta, allow_nan=False).encode(), np.uint8), **members)  # type: ignore[arg-type]
+    """Write `checkpoint`, then delete all but the `keep` newest, and the models that a kept one calls its best."""
+    _write(checkpoint_path(folder, checkpoint.round), checkpoint)
     newest = [known for known in rounds_in(folder) if known <= checkpoint.round][-keep:]  # a later one was refused
-    needed = {checkpoint.best_round, *newest}
+    best = [*checkpoint.best.items()]
     for round in newest[:-1]:
         try:
-            needed.add(load(folder, round, None, arrays=False).best_round)
+            best += load(folder, round, None, arrays=False).best.items()
         except DamagedCheckpoint:
             continue
+    needed: dict[int, set[str]] = {}
+    for mark, one in best:
+        needed.setdefault(one.round, set()).add(mark)
     for round in rounds_in(folder):
-        if round not in newest and round in needed:
-            checkpoint_path(folder, round).replace(best_path(folder, round))
-        elif round not in newest:
+        if round not in newest:
+            if round in needed:
+                _keep_models(folder, round, needed[round])
             checkpoint_path(folder, round).unlink(missing_ok=True)
     for round in rounds_in(folder, "best"):
         if round not in needed:
             best_path(folder, round).unlink(missing_ok=True)
 
 
+def _keep_models(folder: Path, round: int, marks: Collection[str]) -> None:
+    """Write the models of `marks` alone to where the best are kept; one that cannot be read stays as it is."""
+    try:
+        whole = load(folder, round, None)
+    except DamagedCheckpoint:
+        checkpoint_path(folder, round).replace(best_path(folder, round))
+        return
+    groups = {f"{MODEL}:{mark}" if mark else MODEL for mark in marks}
+    _write(best_path(folder, round), replace(whole, state={group: whole.state[group] for group in groups}))
+
+
+def _write(path: Path, checkpoint: Checkpoint) -> None:
+    members = {f"{group}/{name}": a for group, arrays in checkpoint.state.items() for name, a in arrays.items()}
+    meta = {
+        "round": checkpoint.round,
+        "fingerprint": checkpoint.fingerprint,
+        "best": {mark: [best.round, best.val_dice] for mark, best in checkpoint.best.items()},
+        "members": len(members),  # zip's own directory has no checksum
+    }
+    with replacing(path) as stream:
+        # numpy's stub offers its own keyword there; the names of the arrays are ours
+        np.savez(stream, meta=np.frombuffer(json.dumps(meta, allow_nan=False).encode(), np.uint8), **members)  # type: ignore[arg-type]
+
+
 def load(
-    folder: Path, round: int, fingerprint: str | None, arrays: bool = True, like: Checkpoint | None = None
+    folder: Path, round: int, fingerprint: str | None, arrays: bool = True, like: Groups | None = None
 ) -> Checkpoint:
     """Read the checkpoint of `round`; with `arrays` false only what is said about it.
 
-    Its arrays must have the names and shapes of those of `like`, where that is given.
+    Its groups must be those of `like`, where that is given, with arrays of the same names and shapes. Of a round
+    that is kept for its best models alone there are no more than these.
 
     Raises:
         DamagedCheckpoint: it is missing, truncated, corrupt, of a config with another fingerprint or of another model.
@@ -117,32 +151,39 @@ def load(
             raise ValueError(f"it holds {len(members)} of {meta['members']} arrays")
     except FileNotFoundError:
         raise DamagedCheckpoint(f"there is no checkpoint {path}") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpoint(f"checkpoint {path} is damaged: {error}") from None
     if fingerprint is not None and meta["fingerprint"] != fingerprint:
         raise DamagedCheckpoint(f"checkpoint {path} was made by another config")
-    model = {name.removeprefix("model/"): a for name, a in members.items() if name.startswith("model/")}
-    strategy = {name.removeprefix("strategy/"): a for name, a in members.items() if name.startswith("strategy/")}
+    state: dict[str, Arrays] = {}
+    for member, array in members.items():
+        group, _, name = member.partition("/")
+        state.setdefault(group, {})[name] = array
     if like is not None:
-        for found, expected in ((model, like.arrays), (strategy, like.strategy)):
-            if fault := mismatch(found, {name: array.shape for name, array in expected.items()}):
+        if path == checkpoint_path(folder, round) and (differs := sorted(state.keys() ^ like.keys())):
+            raise DamagedCheckpoint(f"checkpoint {path} does not fit the run: it has others of {', '.join(differs)}")
+        for group, found in state.items():
+            if fault := mismatch(found, {name: array.shape for name, array in like.get(group, {}).items()}):
                 raise DamagedCheckpoint(f"checkpoint {path} does not fit the run's model: {fault}")
-    return Checkpoint(
-        meta["round"], meta["fingerprint"], model, strategy, meta["best_round"], float(meta["best_val_dice"])
-    )
+    best = {mark: Best(round_, float(dice)) for mark, (round_, dice) in meta["best"].items()}
+    return Checkpoint(meta["round"], meta["fingerprint"], state, best)
 
 
 def _check_meta(meta: Any, round: int) -> None:
-    whole = isinstance(meta, dict) and all(type(meta[name]) is int for name in ("round", "best_round", "members"))
-    if not whole or meta["round"] != round or not 0 <= meta["best_round"] <= round:
+    whole = isinstance(meta, dict) and type(meta["round"]) is int and type(meta["members"]) is int
+    if not whole or meta["round"] != round or not isinstance(meta["best"], dict):
         raise ValueError(f"what it says about itself is not of round {round}")
-    best = meta["best_val_dice"]
-    if not isinstance(meta["fingerprint"], str) or type(best) not in (int, float) or not math.isfinite(best):
+    for best, dice in meta["best"].values():
+        if type(best) is not int or not 0 <= best <= round:
+            raise ValueError(f"what it says about itself is not of round {round}")
+        if type(dice) not in (int, float) or not math.isfinite(dice):
+            raise ValueError("what it says about itself is not what was written")
+    if not isinstance(meta["fingerprint"], str):
         raise ValueError("what it says about itself is not what was written")
 
 
 def latest(
-    folder: Path, fingerprint: str, refused: Callable[[str], None], like: Checkpoint | None = None
+    folder: Path, fingerprint: str, refused: Callable[[str], None], like: Groups | None = None
 ) -> Checkpoint | None:
     """The newest usable checkpoint; `refused` hears why each newer one is not. None when there are none.
 

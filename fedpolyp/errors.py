@@ -11,3 +11,7 @@ class UsageError(FedpolypError):
 
 class FinalError(FedpolypError):
     """The same command would fail again in the same way: none is advised that goes on."""
+
+
+class Interrupted(FedpolypError):
+    """Somebody asked the run to stop."""

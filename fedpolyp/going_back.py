@@ -27,9 +27,11 @@ def refuse_unusable(run: RunFolder, config: Config, round: int | None = None) ->
                 f"{run.checkpoints} holds no checkpoint to go on from, but {run.rounds_file} holds {done} rounds"
             )
         return
-    from fedpolyp.training import expected
+    from fedpolyp.algorithms.finding import make
+    from fedpolyp.training import shared_trainer
 
-    fingerprint, like = run.fingerprint(), expected(config)
+    like = make(config, sorted(run.partition().hospitals)).begin(shared_trainer(config).start)
+    fingerprint = run.fingerprint()
     if round is None:
         newest = [checkpoints.latest(folder, fingerprint, lambda why: None, like) for folder in folders]
         round = min(model.round for model in newest if model is not None)

@@ -88,7 +88,7 @@ def planned(config: Config, machine: Machine, begun: Config | None = None) -> tu
     if config.runtime.actors is None:
         actors, reason = _actors(config, machine)
         config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"actors": actors})})
-        if config.arm == "federated":
+        if config.federated:
             said.append(f"{actors} hospital{'s' if actors > 1 else ''} at a time ({reason})")
     if config.training.precision is None and begun is None:
         precision = "mixed_bfloat16" if machine.bfloat16 and not machine.gpus else "float32"

@@ -3,7 +3,7 @@
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,8 +19,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fedpolyp import metrics
-from fedpolyp.checkpoints import Checkpoint
-from fedpolyp.config import Config, DataConfig, FederationConfig
+from fedpolyp.algorithms.base import Start, Trained
+from fedpolyp.algorithms.finding import find, make
+from fedpolyp.config import AlgorithmConfig, Config, DataConfig
 from fedpolyp.data import augmentation
 from fedpolyp.files import replacing
 from fedpolyp.model import arrays as named
@@ -37,22 +38,12 @@ _EVALUATION_BATCH = 16
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What one training leaves: new weights, what the optimizer remembers, and how it went."""
-
-    arrays: Arrays
-    optimizer: Arrays
-    loss: float  # mean over the images seen, each measured just before the step that used it
-    images: int  # training images of the hospital, the weight of its reply
-    steps: int
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """Scores of a model on a set of images, one row an image."""
 
     counts: NDArray[np.int64]  # (N, 4): tp, fp, fn, tn
     losses: NDArray[np.float64]  # (N,)
+    predicted: Images  # masks (N, S, S) in {0, 1}
 
     def means(self) -> dict[str, float]:
         """Mean per-image Dice and IoU, and mean loss."""
@@ -78,12 +69,12 @@ class Trainer:
         self._variables = {variable.path: variable for variable in self.model.weights}
         self._optimizer = optimizer_of(config.training, self.model)
         self._remembered = remembered(self._optimizer, self.model.trainable_variables)
-        self._anchor = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.model.trainable_variables]
-        self._proximal_mu = config.federation.proximal_mu if config.federation.strategy == "fedprox" else 0.0
+        self._algorithm = make(config)
+        self._corrections = {name: self._like_trainable() for name in self._algorithm.corrections}
+        self._gradients = self._like_trainable() if self._algorithm.wants_gradients else {}
         slow = config.model.encoder_rate < 1
         self._slowed = [v for v in self.model.trainable_variables if slow and v.path.startswith(registry.ENCODER)]
-        self.untrained = named.read(self._variables)
-        self.fresh_optimizer = named.read(self._remembered)
+        self.start = Start(named.read(self._variables), named.read(self._remembered))
         self.traces = 0
         size = config.data.image_size
         # One signature for every batch size, or each hospital's last partial batch would be traced anew.
@@ -99,7 +90,7 @@ class Trainer:
         Raises:
             FedpolypError: the encoder's weights are not at hand, or do not fit.
         """
-        return registry.initial(self.config, self.untrained)
+        return registry.initial(self.config, self.start.model)
 
     def train(
         self,
@@ -111,17 +102,19 @@ class Trainer:
         round: int,
         learning_rate: float,
         optimizer: Arrays | None = None,
+        corrections: Mapping[str, Arrays] | None = None,
     ) -> Trained:
         """Train from `start` for the config's local epochs.
 
         Args:
-            start: the global model's weights; they are also FedProx's anchor.
+            start: weights of the model.
             images: (N, S, S, 3) uint8, RGB.
             masks: (N, S, S) uint8 in {0, 1}.
             hospital: whose images these are; with `round` and the config's seed it fixes every random draw.
             round: from 1.
             learning_rate: the optimizer's, for the whole training.
             optimizer: what the optimizer remembered at the end of an earlier training; None starts anew.
+            corrections: what the algorithm's `gradient` reads, each like the trainable arrays.
 
         Raises:
             ValueError: there are no images, or arrays do not fit the model.
@@ -129,23 +122,28 @@ class Trainer:
         if len(images) == 0:
             raise ValueError("there are no training images")
         named.assign(self._variables, start)
-        named.assign(self._remembered, self.fresh_optimizer if optimizer is None else optimizer)
+        named.assign(self._remembered, self.start.optimizer if optimizer is None else optimizer)
         self._optimizer.learning_rate.assign(learning_rate)
         self._reseed_dropout(round, hospital)
-        if self._proximal_mu:
-            for anchor, variable in zip(self._anchor, self.model.trainable_variables, strict=True):
-                anchor.assign(variable.value)
+        if (corrections or {}).keys() != self._corrections.keys():
+            raise ValueError(f"the algorithm corrects by {sorted(self._corrections)}; got {sorted(corrections or {})}")
+        for name, arrays in (corrections or {}).items():
+            _assign(self._corrections[name], arrays)
+        for total in self._gradients.values():
+            total.assign(tf.zeros_like(total))
         losses, sizes = [], []
         for batch, truth in _one_ahead(self._batches(images, masks, hospital, round)):
             losses.append(self._train_step(batch, truth))  # read at the end: a GPU would be waited for at every step
             sizes.append(len(batch))
         loss = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
-        return Trained(named.read(self._variables), named.read(self._remembered), loss, len(images), len(losses))
+        gradient = {name: total.numpy() / np.float32(len(losses)) for name, total in self._gradients.items()}
+        after = named.read(self._variables), named.read(self._remembered)
+        return Trained(*after, loss, len(images), len(losses), gradient)
 
     def evaluate(self, arrays: Arrays, images: Images, masks: Images) -> Evaluation:
         """Score the model with weights `arrays` on `images` (N, S, S, 3) uint8 and `masks` (N, S, S) uint8."""
         predicted, losses = self._run(arrays, images, masks)
-        return Evaluation(metrics.count_pixels(predicted, masks), losses)
+        return Evaluation(metrics.count_pixels(predicted, masks), losses, predicted)
 
     def predict(self, arrays: Arrays, images: Images) -> Images:
         """The masks (N, S, S) uint8 in {0, 1} that the model with weights `arrays` sees in `images`."""
@@ -200,10 +198,13 @@ class Trainer:
             logits = self._logits(images, training=True)[..., 0]
             loss = tf.reduce_mean(segmentation_loss(self.config.training.loss, tf.cast(masks, tf.float32), logits))
         gradients = tape.gradient(loss, [variable.value for variable in variables])
-        if self._proximal_mu:  # FedProx (Li et al., MLSys 2020): the gradient of mu/2 · |w - w_global|²
+        for total, gradient in zip(self._gradients.values(), gradients, strict=False):
+            total.assign_add(gradient)
+        if self._corrections:
+            own = [{name: each[v.path] for name, each in self._corrections.items()} for v in variables]
             gradients = [
-                gradient + self._proximal_mu * (variable.value - anchor)
-                for gradient, variable, anchor in zip(gradients, variables, self._anchor, strict=True)
+                self._algorithm.gradient(gradient, variable.value, correction)
+                for gradient, variable, correction in zip(gradients, variables, own, strict=True)
             ]
         # A lower rate for some variables is a shorter step, whatever the optimizer.
         before = [tf.identity(variable.value) for variable in self._slowed]
@@ -217,6 +218,9 @@ class Trainer:
         logits = self._logits(images, training=False)[..., 0]
         losses = segmentation_loss(self.config.training.loss, tf.cast(masks, tf.float32), logits)
         return tf.cast(logits > 0.0, tf.uint8), losses  # a probability above 0.5 is a logit above 0
+
+    def _like_trainable(self) -> dict[str, tf.Variable]:
+        return {v.path: tf.Variable(tf.zeros_like(v), trainable=False) for v in self.model.trainable_variables}
 
     def _reseed_dropout(self, round: int, hospital: str) -> None:
         for number, layer in enumerate(self.model.layers):
@@ -234,24 +238,17 @@ def _one_ahead(batches: Iterator[_T]) -> Iterator[_T]:
             yield batch
 
 
-def expected(config: Config) -> Checkpoint:
-    """A checkpoint with the arrays, by name and shape, that every checkpoint of a run of `config` has."""
-    trainer = shared_trainer(config)
-    remembered = config.arm != "federated" or config.training.optimizer_state == "average"
-    return Checkpoint(0, "", trainer.untrained, trainer.fresh_optimizer if remembered else {}, 0, -1.0)
-
-
 def shared_trainer(config: Config) -> Trainer:
     """This process's trainer for `config`, built once: building and tracing anew costs seconds and leaks memory."""
-    # FedProx pulls towards the server's model: who trains without a server has none.
-    federation = config.federation if config.arm == "federated" else FederationConfig()
+    kind = find(config.algorithm.name)
+    traced = bool(kind.corrections) or kind.wants_gradients
     return _trainer(
         Config(
             seed=config.seed,
             data=DataConfig(image_size=config.data.image_size),
             model=config.model,
             training=config.training.model_copy(update={"optimizer_state": "reset", "schedule": "constant"}),
-            federation=FederationConfig(strategy=federation.strategy, proximal_mu=federation.proximal_mu),
+            algorithm=config.algorithm if traced else AlgorithmConfig(),
         )
     )
 
@@ -259,6 +256,13 @@ def shared_trainer(config: Config) -> Trainer:
 @lru_cache(maxsize=1)
 def _trainer(what_matters: Config) -> Trainer:
     return Trainer(what_matters)
+
+
+def _assign(variables: Mapping[str, tf.Variable], arrays: Arrays) -> None:
+    if fault := named.mismatch(arrays, {name: tuple(variable.shape) for name, variable in variables.items()}):
+        raise ValueError(fault)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
 
 
 def prepare_tensorflow(threads: int) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import threading
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,19 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedpolyp import runs
-from fedpolyp.config import Config, load
+from fedpolyp.config import Config, load, value_of
 from fedpolyp.data.hospitals import Partition, deal, said_of_lists
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.model.weights import noted
 from fedpolyp.report.tensorboard import EventWriter
+from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.handover import handed_over, name_at_sites, registered_images
 from fedpolyp.sites.progress import FileWatcher, progress_file
 from fedpolyp.text import printable
 from fedpolyp.watcher import Watcher, Watchers
-from server.rounds import Federation
+from server.federation import run_on
 
 _log = logging.getLogger("flwr")
 
@@ -48,22 +48,22 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)
     run = runs.create(folder.resolve(), config, partition, store.path)
     _log.info("the run folder is %s", run.path)
-    Federation(config, run, store, partition, LogWatcher(), threading.Event()).run_on(grid)
+    run_on(Experiment(config, run, store, partition, LogWatcher(), threading.Event()), grid)
 
 
 def experiment(run_config: Mapping[str, Any]) -> Config:
     """The config that the run config's `config` and `overrides` make.
 
     Raises:
-        UsageError: it cannot be read, or is that of an arm without a federation.
+        UsageError: it cannot be read, or is that of an algorithm without a federation.
     """
     file, overrides = (str(run_config.get(name, "")) for name in ("config", "overrides"))
     config = load(
         Path(file) if file else None,
-        overrides={name: _value(text) for name, _, text in (o.partition("=") for o in overrides.split())},
+        overrides={name: value_of(text) for name, _, text in (o.partition("=") for o in overrides.split())},
     )
-    if config.arm != "federated":
-        raise UsageError(f"Flower runs federations; the arm '{config.arm}' is for 'fedpolyp simulate'")
+    if not config.federated:
+        raise UsageError(f"Flower runs federations; '{config.algorithm.name}' is for 'fedpolyp simulate'")
     return config
 
 
@@ -84,7 +84,7 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
             run.refuse_changed(store)
             watcher, name = Watchers(told, EventWriter(run)), name_at_sites(run)
             stop, registered = threading.Event(), registered_images()
-            Federation(config, run, store, partition, watcher, stop, name, registered).run_on(grid)
+            run_on(Experiment(config, run, store, partition, watcher, stop, name, registered), grid)
             told.tell("finished")
         except FedpolypError as error:
             told.tell(
@@ -94,13 +94,6 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
         except Exception as error:
             told.tell("failed", reason=f"{type(error).__name__}: {error}")
             raise
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 class LogWatcher(Watcher):

@@ -1,61 +1,60 @@
-"""One exchange of messages with hospitals: send orders, take the replies in hospital order, refuse the bad ones."""
+"""Messages to hospitals by way of Flower: requests go out, replies are taken in the order of the requests."""
 
 import math
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from clients.messages import Order, content_of
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, Interrupted
+from fedpolyp.exchange.replies import Reply, Sent
+from fedpolyp.exchange.requests import Request
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.simulation.records import RecordContent, to_content, to_record
 from fedpolyp.text import printable
 
 _POLL_SECONDS = 0.05
 _SITES_POLL_SECONDS = 0.5
-# Orders at a time: Flower looks through all of them whenever it is asked for replies, and replies ahead of their turn
+# Requests at a time: Flower looks through all of them whenever it is asked for replies, and replies ahead of their turn
 # take memory.
 _UNDER_WAY = 64
 # Characters of a reason: so many are kept, and so many are looked at: Flower and Ray wrap a lot around it.
 _KEPT, _LOOKED_AT = 500, 100_000
-# What Flower replies in the place of a site whose reply broke off or came too late: such an order is sent again.
+# What Flower replies in the place of a site whose reply broke off or came too late: such a request is sent again.
 _LINK_FAILED = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
-_AGAIN_SECONDS = 10.0  # at least, from one sending of an order to the next
-_CRASHES = 3  # of a site's program in one order: it would end so each time
+_AGAIN_SECONDS = 10.0  # at least, from one sending of a request to the next
+_KEPT_PACKED = 4  # a model, what is sent beside it, and the best model
+_CRASHES = 3  # of a site's program in one request: it would end so each time
 _AT_WORK = 24  # times `round_timeout`: how long a site that stays connected may take
 _FAILED = "its machine or its link has failed"
 _WRAPPED = re.compile(r"^<class '[\w.]+'>:<'")
 
 
-class Interrupted(FedpolypError):
-    """Somebody asked the run to stop."""
-
-
 @dataclass(frozen=True)
-class Reply:
-    """A hospital's answer, or the reason why there is none."""
+class Packed:
+    """The newest arrays that were sent, as Flower carries them: a model is packed once, whoever it is sent to."""
 
-    hospital: str
-    content: RecordDict | None
-    reason: str = ""
+    known: "deque[tuple[Arrays, ArrayRecord]]" = field(default_factory=lambda: deque(maxlen=_KEPT_PACKED))
 
-    @property
-    def process(self) -> int | None:
-        """The process that it says it comes from; None where it says none."""
-        said = MetricRecord() if self.content is None else self.content.metric_records.get("metrics", MetricRecord())
-        process = said.get("process")
-        return process if type(process) is int else None
+    def record(self, arrays: Arrays) -> ArrayRecord:
+        """`arrays`, which nobody changes, packed."""
+        for packed, record in self.known:
+            if packed is arrays:
+                return record
+        self.known.append((arrays, to_record(arrays)))
+        return self.known[-1][1]
 
 
 @dataclass(frozen=True)
 class Seats:
-    """The nodes that play hospitals, and how long to wait for them.
+    """The nodes that play hospitals, and how long to wait for them: a `fedpolyp.exchange.replies.Exchange`.
 
     In a simulation any node plays any hospital. At real sites (`own_names`) a node is the hospital that it was
     registered as, and who is connected may change from one exchange to the next.
@@ -71,6 +70,9 @@ class Seats:
     sizes: Mapping[str, int] = field(default_factory=dict)  # images of the hospitals, where they are known
     signs: dict[str, float] = field(default_factory=dict)  # when each site was last seen connected
     taking_part: dict[str, int] = field(default_factory=dict)  # the last round in which each was asked
+    patience: list[float] = field(default_factory=list)  # for the first `connect`; later ones have none
+    note: Callable[[str], None] = lambda text: None
+    packed: Packed = field(default_factory=Packed)
 
     @classmethod
     def wait(
@@ -82,6 +84,7 @@ class Seats:
         timeout: float,
         actors: int | None = None,
         sizes: Mapping[str, int] | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> "Seats":
         """Wait until `at_least` nodes have registered: Flower starts the ServerApp before its nodes are there.
 
@@ -99,17 +102,17 @@ class Seats:
                 raise FedpolypError(f"only {len(nodes)} of {at_least} seats registered within {patience:.0f} s")
             time.sleep(_POLL_SECONDS)
         nodes.sort(key=lambda node: (node.registered_at, node.node_id))
-        return cls(grid, tuple(node.node_id for node in nodes), stop, timeout, actors, sizes=sizes or {})
+        ids = tuple(node.node_id for node in nodes)
+        return cls(grid, ids, stop, timeout, actors, sizes=sizes or {}, note=note)
 
-    def connect(
-        self, hospitals: Sequence[str], at_least: int, patience: float, note: Callable[[str], None] = lambda text: None
-    ) -> None:
-        """At real sites, wait until all of `hospitals` are connected, or, after `patience` seconds, `at_least` of them.
+    def connect(self, hospitals: Sequence[str], at_least: int) -> None:
+        """At real sites, wait until all of `hospitals` are connected, or, once patience ends, `at_least` of them.
 
         Raises:
             FedpolypError: fewer were connected for as long as a round may take.
             Interrupted: `stop` was set.
         """
+        patience = self.patience.pop() if self.patience else 0.0
         began, told = time.monotonic(), False
         while self.own_names and (missing := sorted(set(hospitals) - self._connected().keys())):
             waited, enough = time.monotonic() - began, len(hospitals) - len(missing) >= at_least
@@ -120,7 +123,7 @@ class Seats:
             if self.stop.is_set():
                 raise Interrupted("interrupted while waiting for sites")
             if not told:
-                note(f"waiting for {', '.join(missing)}")
+                self.note(f"waiting for {', '.join(missing)}")
                 told = True
             self.stop.wait(_SITES_POLL_SECONDS)
 
@@ -130,16 +133,8 @@ class Seats:
         self.signs.update(dict.fromkeys(nodes, time.monotonic()))
         return nodes
 
-    def send(
-        self,
-        kind: str,
-        orders: Sequence[Order],
-        arrays: ArrayRecord,
-        optimizer: ArrayRecord | None = None,
-        arrived: Callable[[Reply], None] = lambda reply: None,
-        note: Callable[[str], None] = lambda text: None,
-    ) -> Iterator[Reply]:
-        """Send every order with the same weights; the iterator returned gives the replies in the order of `orders`.
+    def send(self, requests: Sequence[tuple[Request, Sent]], arrived: Callable[[Reply], None]) -> Iterator[Reply]:
+        """Send every request; the iterator returned gives the replies in the order of `requests`.
 
         Replies ahead of their turn are held back, so that what is made of them does not depend on who was fastest;
         `arrived` hears of each one at once.
@@ -150,26 +145,25 @@ class Seats:
         Raises:
             Interrupted: (the iterator) `stop` was set.
         """
-        queue = {order.hospital: order for order in self._largest_first(orders)}
-        exchange = _Exchange(self, kind, queue, arrays, optimizer, arrived, note)
+        exchange = _Exchange(self, {to[0].hospital: to for to in self._largest_first(requests)}, arrived)
         exchange.ask(self._connected() if self.own_names else {})
-        return exchange.replies([order.hospital for order in orders])
+        return exchange.replies([request.hospital for request, _ in requests])
 
-    def _largest_first(self, orders: Sequence[Order]) -> list[Order]:
-        """The orders as they are sent: those of large hospitals first, so that no process ends long after the others.
+    def _largest_first(self, requests: Sequence[tuple[Request, Sent]]) -> list[tuple[Request, Sent]]:
+        """The requests as they are sent: those of large hospitals first, so that no process ends long after the others.
 
-        Only among as many as may be under way: the replies are awaited in the order of `orders`, and one that were not
-        yet asked for could be awaited for ever.
+        Only among as many as may be under way: the replies are awaited in the order of `requests`, and one that were
+        not yet asked for could be awaited for ever.
         """
-        queue: list[Order] = []
-        for first in range(0, len(orders), _UNDER_WAY):
-            some = orders[first : first + _UNDER_WAY]
-            queue += sorted(some, key=lambda order: -self.sizes.get(order.hospital, 0))
+        queue: list[tuple[Request, Sent]] = []
+        for first in range(0, len(requests), _UNDER_WAY):
+            some = requests[first : first + _UNDER_WAY]
+            queue += sorted(some, key=lambda one: -self.sizes.get(one[0].hospital, 0))
         return queue
 
     def replacement(self, reply: Reply) -> int | None:
         """The process that sent `reply`, if it stands in for one of the `actors` that has died."""
-        process = None if self.actors is None else reply.process
+        process = None if self.actors is None else _process(reply)
         if self.actors is None or process is None:
             return None
         new = process not in self.processes
@@ -187,15 +181,11 @@ class _Sent:
 
 @dataclass
 class _Exchange:
-    """The orders of one `Seats.send`, and what has become of them."""
+    """The requests of one `Seats.send`, and what has become of them."""
 
     seats: Seats
-    kind: str
-    open: dict[str, Order]  # by hospital, neither answered nor given up, in the order of sending
-    arrays: ArrayRecord
-    optimizer: ArrayRecord | None
+    open: dict[str, tuple[Request, Sent]]  # by hospital, neither answered nor given up, in the order of sending
     arrived: Callable[[Reply], None]
-    note: Callable[[str], None]
     waiting: dict[str, _Sent] = field(default_factory=dict)  # by the messages' ids
     held: dict[str, Reply] = field(default_factory=dict)
     sent: dict[str, float] = field(default_factory=dict)  # when each was last asked
@@ -228,10 +218,10 @@ class _Exchange:
             yield self.held.pop(hospital)
 
     def ask(self, nodes: Mapping[str, Any]) -> None:
-        """Send the orders that are due; at sites, those whose site, of `nodes`, has not had it since it connected."""
+        """Send the requests that are due; at sites, those whose site, of `nodes`, has not had it since it connected."""
         now, seats, batch = time.monotonic(), self.seats, list[tuple[_Sent, Message]]()
         under_way = set(self.waiting.values())
-        for name, order in self.open.items():
+        for name, (request, sent_with) in self.open.items():
             if seats.own_names:
                 if name not in nodes or now - self.sent.get(name, -math.inf) < _AGAIN_SECONDS:
                     continue
@@ -243,9 +233,10 @@ class _Exchange:
             if sent in under_way:
                 continue
             if name in self.sent:
-                self.note(f"round {order.round}: {name} is asked again")
-            self.sent[name], seats.taking_part[name] = now, order.round
-            batch.append((sent, Message(content_of(order, self.arrays, self.optimizer), node, self.kind)))
+                seats.note(f"round {request.round}: {name} is asked again")
+            self.sent[name], seats.taking_part[name] = now, request.round
+            groups = {group: seats.packed.record(arrays) for group, arrays in sent_with.items()}
+            batch.append((sent, Message(to_content(request, groups), node, request.kind)))
         ids = seats.grid.push_messages([message for _, message in batch]) if batch else []
         self.waiting.update(zip(ids, (sent for sent, _ in batch), strict=True))
 
@@ -262,7 +253,7 @@ class _Exchange:
             del self.waiting[asked]
             reply = _reply(sent.hospital, message)
             if at_site and self._may_pass(sent.hospital, code):
-                self.note(f"round {self.open[sent.hospital].round}: {sent.hospital}: {reply.reason}")
+                self.seats.note(f"round {self.open[sent.hospital][0].round}: {sent.hospital}: {reply.reason}")
             else:
                 self._close(reply)
 
@@ -271,8 +262,10 @@ class _Exchange:
             {name for name in self.open if name in self.sent and name not in nodes} if self.seats.own_names else set()
         )
         for name in sorted(away - self.away):
-            number = self.open[name].round
-            self.note(f"round {number}: {name} is not connected any more: {_FAILED}; it is asked again when it is back")
+            number = self.open[name][0].round
+            self.seats.note(
+                f"round {number}: {name} is not connected any more: {_FAILED}; it is asked again when it is back"
+            )
         self.away = away
 
     def _arrived(self, nodes: Mapping[str, Any]) -> list[Message]:
@@ -309,9 +302,9 @@ class _Exchange:
             if waited > seats.timeout and hospital not in self.told:
                 self.told.add(hospital)
                 most = _AT_WORK * seats.timeout
-                self.note(f"{hospital} has not replied for {waited:.0f} s, but is connected: it has {most:.0f} s")
+                self.seats.note(f"{hospital} has not replied for {waited:.0f} s, but is connected: it has {most:.0f} s")
             return f"no reply within {waited:.0f} s" if waited > _AT_WORK * seats.timeout else ""
-        number = self.open[hospital].round
+        number = self.open[hospital][0].round
         gone = now - seats.signs.get(hospital, -math.inf)
         if hospital not in self.sent and (seats.taking_part.get(hospital, -1) < number or gone > seats.timeout):
             return "it is not connected"
@@ -321,13 +314,21 @@ class _Exchange:
         del self.open[reply.hospital]
         self.waiting = {id_: sent for id_, sent in self.waiting.items() if sent.hospital != reply.hospital}
         self.held[reply.hospital] = reply
+        if process := self.seats.replacement(reply):
+            self.seats.note(f"a training process died; process {process} took its place")
         self.arrived(reply)
 
 
 def _reply(hospital: str, message: Message) -> Reply:
     if message.has_error():
         return Reply(hospital, None, _reason(message.error.reason or ""))
-    return Reply(hospital, message.content)
+    return Reply(hospital, RecordContent(message.content))
+
+
+def _process(reply: Reply) -> int | None:
+    """The process that a reply says it comes from; None where it says none."""
+    process = None if reply.content is None else reply.content.said.get("process")
+    return process if type(process) is int else None
 
 
 def _of_the_connection(error: Exception) -> bool:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from clients.messages import Order, content_of, to_record
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app
-from clients.messages import Order, content_of, to_record
 from fedpolyp.config import Config, load
 from fedpolyp.data import phantom
 from fedpolyp.model.arrays import Arrays

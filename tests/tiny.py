@@ -13,9 +13,10 @@ from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import deal
 from fedpolyp.data.source import open_source
+from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
-from server.rounds import Federation
+from server.federation import run_on
 from tests.serial_grid import SerialGrid
 
 SETTINGS: dict[str, Any] = {
@@ -50,8 +51,8 @@ def federate(
 ) -> None:
     """Carry `run` to its last round on a serial grid."""
     store = open_source(config.data, config.seed)
-    federation = Federation(config, run, store, run.partition(), watcher or Watcher(), stop or threading.Event())
-    federation.run_on(grid or serial_grid())
+    experiment = Experiment(config, run, store, run.partition(), watcher or Watcher(), stop or threading.Event())
+    run_on(experiment, grid or serial_grid())
 
 
 def serial_grid(

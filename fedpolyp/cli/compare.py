@@ -7,21 +7,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedpolyp.algorithms.finding import BUILT_IN
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.config import Config, FederationConfig, RuntimeConfig, TrainingConfig
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.comparison import (
     ARMS,
-    STRATEGIES,
+    Arm,
     Job,
     begun_in,
     jobs,
+    named_arms,
+    parse_arm,
     parse_learning_rates,
     parse_rounds,
     prepare,
@@ -49,18 +53,19 @@ def _shown(default: object) -> str:
     return f"[dim]\\[{default}][/dim]"
 
 
-@with_settings(without=("seed", "arm", "federation.rounds", "federation.strategy", "training.learning_rate"))
+@with_settings(
+    sections=("data", "hospitals", "model", "training", "federation", "runtime"),
+    without=("federation.rounds", "training.learning_rate"),
+)
 def compare(
     given: Given,
     out: Annotated[Path, typer.Option(help="folder of the comparison; the same command goes on in it")],
     rounds: Annotated[
-        str | None, typer.Option(help=f"rounds of every arm, or by arm: pooled=40,federated=120  {_shown(_ROUNDS)}")
+        str | None, typer.Option(help=f"rounds of every arm, or by arm: pooled=40,fedavg=120  {_shown(_ROUNDS)}")
     ] = None,
     learning_rate: Annotated[
         str | None,
-        typer.Option(
-            help=f"Adam's in the first round, of every arm or by arm: pooled=0.001,federated=0.003  {_shown(_RATE)}"
-        ),
+        typer.Option(help=f"of the first round, of every arm or by arm: pooled=0.001,fedavg=0.003  {_shown(_RATE)}"),
     ] = None,
     seeds: Annotated[
         int,
@@ -71,10 +76,16 @@ def compare(
     ] = 1,
     seed: Annotated[int | None, typer.Option(help=f"the first seed; also fixes the deal  {_shown(0)}")] = None,
     arms: Annotated[
-        str, typer.Option(help=f"which arms to train  {_shown(','.join(ARMS))}", show_default=False)
-    ] = ",".join(ARMS),
-    strategies: Annotated[
-        str | None, typer.Option(help=f"a federated arm for each: {', '.join(STRATEGIES)}  {_shown('fedavg')}")
+        str | None,
+        typer.Option(help=f"an arm for each algorithm: {', '.join(BUILT_IN)}  {_shown(','.join(ARMS))}"),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'LABEL: NAME=VALUE …'",
+            help="one more arm, with settings of its own, as in 'near: algorithm=fedprox mu=0.1 "
+            "training.learning_rate=0.01'; may be repeated",
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last lines")] = False,
 ) -> None:
@@ -87,15 +98,14 @@ def compare(
     wanted = jobs(
         out,
         base,
-        arms=_names(arms),
-        strategies=_names(strategies or ""),
+        arms=wanted_arms(arms, arm or ()),
         seeds=seeds,
         rounds=None if rounds is None else parse_rounds(rounds),
         learning_rates=None if learning_rate is None else parse_learning_rates(learning_rate),
     )
 
-    if base.runtime.ray_address is not None and all(job.config.arm != "federated" for job in wanted):
-        raise UsageError(f"--ray-address is for the federated arm, which is not among --arms {arms}")
+    if base.runtime.ray_address is not None and not any(job.config.federated for job in wanted):
+        raise UsageError("--ray-address is for federations, and no arm is one")
 
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.cli.report import show_report
@@ -130,6 +140,16 @@ def compare(
         raise FedpolypError(f"{len(failures)} of {len(wanted)} runs failed{advice}: {failures[0].text}")
 
 
+def wanted_arms(names: str | None, described: Sequence[str]) -> list[Arm]:
+    """The arms of `--arms` and `--arm`; those that are usual where neither was given.
+
+    Raises:
+        UsageError: one is none.
+    """
+    usual = list(ARMS) if names is None and not described else []
+    return [*named_arms(usual if names is None else _names(names), bool(described)), *map(parse_arm, described)]
+
+
 @dataclass(frozen=True)
 class Failure:
     """What a job failed with, and whether it may not fail again: its process advised to go on, or was killed."""
@@ -144,7 +164,7 @@ def carry_out(left: list[Job], base: Config, screen: "ComparisonScreen") -> list
     A run without a federation keeps one core busy, so as many go side by side as there would be actors; a federated
     run has all actors for itself.
     """
-    waiting = sorted(left, key=lambda job: job.config.arm == "federated")
+    waiting = sorted(left, key=lambda job: job.config.federated)
     running: list[_Running] = []
     failures: list[Failure] = []
     try:
@@ -170,9 +190,9 @@ def carry_out(left: list[Job], base: Config, screen: "ComparisonScreen") -> list
 
 
 def _fits(job: Job, running: list["_Running"], actors: int) -> bool:
-    if job.config.arm == "federated":
+    if job.config.federated:
         return not running
-    return len(running) < actors and all(one.job.config.arm != "federated" for one in running)
+    return len(running) < actors and not any(one.job.config.federated for one in running)
 
 
 @dataclass
@@ -230,7 +250,7 @@ class _Running:
 
 def _runtime(job: Job, base: Config) -> RuntimeConfig:
     """The runtime settings of the whole comparison that are about the arm of `job`."""
-    return base.runtime if job.config.arm == "federated" else base.runtime.model_copy(update={"ray_address": None})
+    return base.runtime if job.config.federated else base.runtime.model_copy(update={"ray_address": None})
 
 
 def resume_command(run: Path, runtime: RuntimeConfig) -> list[str]:

@@ -2,18 +2,21 @@
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic.fields import FieldInfo
 
-from fedpolyp.config import NAMED_WEIGHTS, PRESETS, Config, DataConfig, RuntimeConfig, Section, load
+from fedpolyp.algorithms.finding import known, settings_of
+from fedpolyp.config import NAMED_WEIGHTS, PRESETS, Config, DataConfig, RuntimeConfig, Section, load, value_of
 from fedpolyp.errors import UsageError
 
 # Where the setting's own name would say too little on a command line.
 _NAMES = {
+    "algorithm.name": "algorithm",
     "data.source": "data",
     "data.seed": "data-seed",
     "hospitals.count": "hospitals",
@@ -26,6 +29,7 @@ _PANELS = {
     "hospitals": "Hospitals",
     "model": "U-Net",
     "training": "Training at a hospital",
+    "algorithm": "Algorithm",
     "federation": "Federation",
     "runtime": "This machine",
 }
@@ -105,6 +109,7 @@ def with_settings(
         def run(**arguments: Any) -> Any:
             values = {setting: arguments.pop(parameter.name) for setting, parameter in settings.items()}
             overrides = {setting: value for setting, value in values.items() if value is not None}
+            overrides |= _by_name(arguments.pop("by_name") or ())
             given = Given(arguments.pop("config_file"), arguments.pop("preset"), overrides)
             return command(given=given, **arguments)
 
@@ -146,7 +151,7 @@ def _settings(sections: tuple[str, ...]) -> dict[str, inspect.Parameter]:
         section = name if isinstance(value, Section) else ""
         if section not in sections:
             continue
-        for member, info in members:
+        for member, info in [*members, *(_algorithms_own() if section == "algorithm" else [])]:
             dotted = f"{name}.{member}" if member else name
             option = _NAMES.get(dotted, (member or name).replace("_", "-"))
             default = info.default
@@ -161,9 +166,39 @@ def _settings(sections: tuple[str, ...]) -> dict[str, inspect.Parameter]:
                 option.replace("-", "_"),
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[info.annotation | None, about],  # type: ignore[operator]
+                annotation=Annotated[info.annotation | None, about],
             )
     return found
+
+
+def _algorithms_own() -> list[tuple[str, FieldInfo]]:
+    """The settings of all algorithms that are known by a name, each name once: several may have it."""
+    found: dict[str, list[FieldInfo]] = {}
+    for name in known():
+        for setting, info in settings_of(name).model_fields.items():
+            found.setdefault(setting, []).append(info)
+    own = []
+    for setting, infos in found.items():
+        about = "; ".join(f"{info.description} [dim]\\[{_shown(info.default)}][/dim]" for info in infos[:-1])
+        last = FieldInfo(annotation=infos[-1].annotation, default=infos[-1].default)
+        last.description = "; ".join(filter(None, [about, infos[-1].description]))
+        own.append((setting, last))
+    return own
+
+
+def _by_name(given: Iterable[str]) -> dict[str, Any]:
+    """Settings that were given as NAME=VALUE.
+
+    Raises:
+        UsageError: one was not.
+    """
+    settings: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set takes NAME=VALUE, as in --set algorithm.mu=0.1; got '{text}'")
+        settings[name.strip()] = value_of(value.strip())
+    return settings
 
 
 def _shown(default: Any) -> str:
@@ -186,5 +221,14 @@ _FILE_PARAMETERS = [
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[str | None, typer.Option(help=f"named settings to start from: {', '.join(PRESETS)}")],
+    ),
+    inspect.Parameter(
+        "by_name",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="NAME=VALUE", help="a setting by its name in the TOML file; may be repeated"),
+        ],
     ),
 ]

@@ -18,9 +18,9 @@ from fedpolyp.runs import RunFolder
 
 if TYPE_CHECKING:
     from fedpolyp.cli.console import PlainConsole
-    from fedpolyp.cluster import Started
     from fedpolyp.data.hospitals import Partition
     from fedpolyp.data.store import Store
+    from fedpolyp.simulation.cluster import Started
 
 
 @with_settings()
@@ -50,8 +50,8 @@ def simulate(
         plan = "\n".join(filter(None, (plan, run.other_kernels())))
 
     given_address = resume is None or "runtime.ray_address" in given.overrides
-    if config.arm != "federated" and config.runtime.ray_address is not None and given_address:
-        raise UsageError(f"--ray-address is for the arm federated; the arm {config.arm} trains in this process")
+    if not config.federated and config.runtime.ray_address is not None and given_address:
+        raise UsageError(f"--ray-address is for a federation; {config.algorithm.name} trains in this process")
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own
@@ -96,15 +96,15 @@ def simulate(
 
     if not quiet:
         console.print(round_table(run.rounds()))
-    console.print(ending(run.rounds(), own_models=config.arm == "local"), soft_wrap=True)
+    console.print(ending(run.rounds(), own_models=config.algorithm.name == "local"), soft_wrap=True)
     console.print(f"run folder: {run.path}", soft_wrap=True)
 
 
 def _started(config: Config, verbose: bool) -> "AbstractContextManager[Started | None]":
     """The Ray that a federation needs; a cluster that cannot be used is refused before there is a run folder."""
-    if config.arm != "federated":
+    if not config.federated:
         return nullcontext()
-    from fedpolyp import cluster
+    from fedpolyp.simulation import cluster
 
     started = cluster.begin(config, verbose)
     if config.runtime.ray_address is not None:
@@ -135,14 +135,14 @@ def _carry(
         try:
             with screen(console, quiet) as shown:
                 watcher = Watchers(shown, EventWriter(run))
-                if config.arm == "federated":
-                    from fedpolyp import simulation
+                if config.federated:
+                    from fedpolyp.simulation import engine
 
-                    simulation.run(config, run, store, partition, watcher, verbose, starting)
+                    engine.run(config, run, store, partition, watcher, verbose, starting)
                 else:
-                    from fedpolyp.experiment import unfederated
+                    from fedpolyp.rounds import here
 
-                    unfederated.run(config, run, store, partition, watcher)
+                    here.run(config, run, store, partition, watcher)
             from fedpolyp.report.finish import finish
 
             finish(run, store)

@@ -408,8 +408,8 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
     from fedpolyp.model.weights import noted
 
     config = noted(given.config())
-    if config.arm != "federated":
-        raise UsageError(f"real sites are federated: --arm {config.arm} needs all images in one place")
+    if not config.federated:
+        raise UsageError(f"real sites are federated: --algorithm {config.algorithm.name} needs all images in one place")
     path = out or settings.runs_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-sites"
     runs.refuse_taken(path)
     images = held_out or (settings.folder / settings.held_out if settings.held_out else None)

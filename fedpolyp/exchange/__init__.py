@@ -1,1 +1,1 @@
-"""What travels between the coordinator and hospitals, whatever carries it."""
+"""What travels between the coordinator and hospitals, whatever carries it: requests, replies, packed arrays."""

@@ -55,7 +55,7 @@ class Cost:
 class Arm:
     """One arm, over its seeds."""
 
-    label: str  # 'pooled', 'local' or a strategy's name
+    label: str  # 'pooled', 'local', another algorithm's name or what the arm was called
     runs: tuple[RunFolder, ...]
     seeds: tuple[int, ...]
     last: Mapping[str, Estimate]  # by metric: on the held-out set, after the last round
@@ -129,7 +129,7 @@ class Analysis:
     size_counts: tuple[int, ...]  # held-out images with small, medium, large lesions
     groups: int  # duplicate groups in the held-out set
     missing: tuple[str, ...]  # a sentence for each thing a whole comparison would have
-    unequal: tuple[str, ...]  # settings other than arm, strategy, rounds and seed that are not the same in all runs
+    unequal: tuple[str, ...]  # settings other than algorithm, rounds and seed that are not the same in all runs
 
     @property
     def seeds(self) -> int:
@@ -158,15 +158,15 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     finished = [pair for pair in zip(runs, configs, strict=True) if pair[0].images_file.exists()]
     if not finished:
         raise FedpolypError(f"no run is finished yet: there is no {runs[0].images_file}")
-    if twice := [key for key, count in Counter((c.arm_label, c.seed) for _, c in finished).items() if count > 1]:
-        both = " and ".join(str(run.path) for run, c in finished if (c.arm_label, c.seed) == twice[0])
+    if twice := [key for key, count in Counter((c.label, c.seed) for _, c in finished).items() if count > 1]:
+        both = " and ".join(str(run.path) for run, c in finished if (c.label, c.seed) == twice[0])
         raise UsageError(f"{both} are the same arm with the same seed; give one of them")
     digest, undigested = _common_images(runs)
     store, change = _store(finished[0][0], partition, digest)
     evidence = _Evidence.of(read_scores(run for run, _ in finished), partition, store)
     by_label: dict[str, list[tuple[RunFolder, Config]]] = {}
     for run, config in finished:
-        by_label.setdefault(config.arm_label, []).append((run, config))
+        by_label.setdefault(config.label, []).append((run, config))
     order = sorted(by_label, key=lambda label: (label != POOLED, label != LOCAL))  # then as given
     arms = tuple(_arm(label, by_label[label], evidence) for label in order)
     return Analysis(
@@ -383,7 +383,7 @@ def _missing(arms: Sequence[Arm], given: Sequence[tuple[RunFolder, Config]]) -> 
     for run, config in given:
         if not run.images_file.exists():
             done = max(0, len(run.rounds()) - 1)
-            name, rounds = f"{config.arm_label}, seed {config.seed}", config.federation.rounds
+            name, rounds = f"{config.label}, seed {config.seed}", config.federation.rounds
             yield f"One run is left out because it is not finished: {name}, after {done} of {rounds} rounds."
     seeds = sorted({seed for arm in arms for seed in arm.seeds})
     for arm in arms:
@@ -397,12 +397,14 @@ def _unequal(finished: Sequence[tuple[RunFolder, Config]]) -> Iterable[str]:
         if any(before[name] != after[name] for before, after in pairwise(all_settings)):
             told: dict[str, str] = {}
             for (_, config), settings in zip(finished, all_settings, strict=True):
-                told.setdefault(str(settings[name]), f"{config.arm_label}/{config.seed}")
+                told.setdefault(str(settings[name]), f"{config.label}/{config.seed}")
             yield f"{name} is " + ", but ".join(f"{value} in {where}" for value, where in told.items())
 
 
 def _settings(config: Config) -> dict[str, object]:
     """What all runs of a comparison should share, by dotted name."""
-    plain = config.model_dump(exclude={"runtime": True, "seed": True, "arm": True, "data": {"seed"}})
+    plain = config.model_dump(
+        exclude={"runtime": True, "seed": True, "arm_label": True, "algorithm": True, "data": {"seed"}}
+    )
     flat = {f"{section}.{name}": value for section, values in plain.items() for name, value in values.items()}
-    return {name: v for name, v in flat.items() if name not in ("federation.rounds", "federation.strategy")}
+    return {name: v for name, v in flat.items() if name != "federation.rounds"}

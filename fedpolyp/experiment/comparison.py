@@ -1,12 +1,15 @@
 """A comparison of arms: which runs it is made of, all of one deal, and which of them are still to be carried out."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from fedpolyp import runs
-from fedpolyp.config import Config, FederationConfig, load
+from fedpolyp.algorithms.finding import BUILT_IN, known
+from fedpolyp.config import Config, label_of, load, value_of
+from fedpolyp.config.settings import LABEL, LABEL_LIKE
 from fedpolyp.data.digest import Digest
 from fedpolyp.data.hospitals import deal
 from fedpolyp.data.store import Store
@@ -15,8 +18,15 @@ from fedpolyp.runs import RunFolder
 
 Number = TypeVar("Number", int, float)
 
-ARMS = ("pooled", "local", "federated")
-STRATEGIES: tuple[str, ...] = get_args(FederationConfig.model_fields["strategy"].annotation)
+ARMS = ("pooled", "local", "fedavg")  # unless others are asked for
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train, in all runs of a comparison: its label, and the settings that are its own."""
+
+    label: str
+    settings: Mapping[str, object]  # by dotted name
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Job:
     @property
     def name(self) -> str:
         """The arm and the seed, which is also where the run lies in the comparison's folder."""
-        return f"{self.config.arm_label}/{self.config.seed}"
+        return f"{self.config.label}/{self.config.seed}"
 
     @property
     def rounds_done(self) -> int:
@@ -46,56 +56,86 @@ def jobs(
     folder: Path,
     base: Config,
     *,
-    arms: Sequence[str] = ARMS,
-    strategies: Sequence[str] = (),
+    arms: Sequence[Arm],
     seeds: int = 1,
     rounds: Mapping[str, int] | None = None,
     learning_rates: Mapping[str, float] | None = None,
 ) -> list[Job]:
     """The runs of a comparison in `folder`, seed by seed.
 
-    Every arm has the settings of `base` but for its rounds and learning rate. Seeds count up from the base's; they
-    change the initial weights and the random draws, never the images' deal, which all runs share.
+    Every arm has the settings of `base` but for its own, its rounds and its learning rate. Seeds count up from the
+    base's; they change the initial weights and the random draws, never the images' deal, which all runs share.
 
     Args:
         folder: `<arm>/<seed>` lies below it.
         base: the settings that the arms have in common.
-        arms: of `ARMS`.
-        strategies: a federated arm for each; none for the base's own.
+        arms: in the order of the report.
         seeds: at least 1.
-        rounds: by arm ('federated' for every strategy) or by strategy, '' for all others; the base's where nothing is
-            said.
+        rounds: by arm, '' for all others; the arm's or the base's where nothing is said.
         learning_rates: likewise.
 
     Raises:
-        UsageError: an arm, a strategy or a number is none that is allowed.
+        UsageError: an arm or a number is none that is allowed.
     """
-    _check("--arms", arms, ARMS)
-    if strategies and "federated" not in arms:
-        raise UsageError(f"--strategies is about the federated arm, which is not among --arms {','.join(arms)}")
-    strategies = tuple(strategies) or (base.federation.strategy,)
-    _check("--strategies", strategies, STRATEGIES)
+    labels = [arm.label for arm in arms]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise UsageError(f"two arms are called '{twice}': give one of them another label")
+    if not arms:
+        raise UsageError("a comparison needs an arm: --arms, or --arm")
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1; got {seeds}")
     for option, values in (("--rounds", rounds), ("--learning-rate", learning_rates)):
-        named, trained = [name for name in values or () if name], [arm for arm in ARMS if arm in arms]
-        _check(option, named, (*trained, *(strategies if "federated" in arms else ())), may_be_empty=True)
-    labels: list[tuple[str, str]] = [
-        (arm, base.federation.strategy) for arm in ARMS if arm in arms and arm != "federated"
-    ]
-    labels += [("federated", strategy) for strategy in strategies if "federated" in arms]
+        if unknown := [name for name in values or () if name and name not in labels]:
+            raise UsageError(f"{option} names {', '.join(unknown)}; the arms are {', '.join(labels)}")
     found = []
     for number in range(seeds):
-        for arm, strategy in labels:
-            names = (strategy, arm) if arm == "federated" else (arm,)
-            changes: dict[str, object] = {"arm": arm, "federation.strategy": strategy}
-            changes["federation.rounds"] = _first(names, rounds, base.federation.rounds)
-            changes["training.learning_rate"] = _first(names, learning_rates, base.training.learning_rate)
+        for arm in arms:
+            changes = dict(arm.settings)
+            for name, given in (("federation.rounds", rounds), ("training.learning_rate", learning_rates)):
+                if (value := _given(arm, name, given)) is not None:
+                    changes[name] = value
             if number:
                 changes |= {"seed": base.seed + number, "data.seed": base.data_seed}
-            config = _changed(base, changes)
-            found.append(Job(config, RunFolder(folder / config.arm_label / str(config.seed))))
+            config = _labelled(_changed(base, changes), arm.label)
+            found.append(Job(config, RunFolder(folder / arm.label / str(config.seed))))
     return found
+
+
+def named_arms(names: Sequence[str], may_be_none: bool = False) -> list[Arm]:
+    """An arm for each algorithm in `names`.
+
+    Raises:
+        UsageError: there is no such algorithm, one is named twice, or there is none and that may not be.
+    """
+    unknown = [name for name in names if name not in known() and ":" not in name]
+    if unknown or not (names or may_be_none) or len(set(names)) < len(names):
+        raise UsageError(f"--arms takes any of {', '.join(known())}, each once; got {','.join(names) or 'nothing'}")
+    return [Arm(label_of(name), {"algorithm.name": name}) for name in names]
+
+
+def parse_arm(text: str) -> Arm:
+    """An arm out of 'LABEL: setting=value …', as in 'far: algorithm=fedprox mu=0.1 training.learning_rate=0.01'.
+
+    A name without a dot is a setting of the algorithm's own.
+
+    Raises:
+        UsageError: it is none.
+    """
+    label, colon, rest = text.partition(":")
+    settings: dict[str, object] = {}
+    for part in shlex.split(rest):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise UsageError(f"--arm takes 'LABEL: setting=value …'; got '{part}' in '{text}'")
+        full = "algorithm.name" if name == "algorithm" else name if "." in name else f"algorithm.{name}"
+        if full in settings:
+            raise UsageError(f"--arm gives {name} twice in '{text}'")
+        settings[full] = value_of(value)
+    if not colon or not LABEL.fullmatch(label.strip()) or not settings:
+        raise UsageError(f"--arm takes 'LABEL: setting=value …', with a label like {LABEL_LIKE}; got '{text}'")
+    if fixed := sorted(name for name in settings if name.startswith(("data.", "hospitals.", "runtime.", "seed"))):
+        raise UsageError(f"all arms have the same images, hospitals and seeds; --arm cannot set {', '.join(fixed)}")
+    return Arm(label.strip(), settings)
 
 
 def prepare(wanted: Sequence[Job], store: Store) -> None:
@@ -135,7 +175,7 @@ def refuse_other(folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; --out must be a folder to make, an empty one, or a comparison's")
     names = {path.name for path in folder.iterdir()}
-    ours = "command.txt" in names or names <= {*ARMS, *STRATEGIES} or next(folder.glob("*/*/config.toml"), None)
+    ours = "command.txt" in names or names <= BUILT_IN.keys() or next(folder.glob("*/*/config.toml"), None)
     if {"images", "masks"} <= names or not ours:
         raise UsageError(f"{folder} holds something else than a comparison; choose another --out")
 
@@ -151,7 +191,7 @@ def begun_in(folder: Path) -> Config | None:
 
 
 def runs_in(folder: Path) -> list[RunFolder]:
-    """The run folders of the comparison in `folder`: by arm (pooled, local, then the strategies), then by seed.
+    """The run folders of the comparison in `folder`: by arm (pooled, local, then the others), then by seed.
 
     Raises:
         UsageError: there are none.
@@ -159,24 +199,24 @@ def runs_in(folder: Path) -> list[RunFolder]:
     found = [RunFolder(path.parent) for path in folder.glob("*/*/config.toml")]
     if not found:
         raise UsageError(f"{folder} holds no comparison: there is no {folder}/<arm>/<seed>/config.toml")
-    order = {arm: place for place, arm in enumerate(("pooled", "local", *STRATEGIES))}
+    order = {arm: place for place, arm in enumerate(BUILT_IN)}
     return sorted(found, key=lambda run: (order.get(run.path.parent.name, len(order)), run.path.parent, _seed(run)))
 
 
 def parse_rounds(text: str) -> dict[str, int]:
-    """Rounds by arm out of '40' (for all) or 'pooled=40,federated=120'.
+    """Rounds by arm out of '40' (for all) or 'pooled=40,fedavg=120'.
 
     Raises:
         UsageError: it is neither.
     """
     rounds = _by_arm("--rounds", text, int)
     if not rounds or min(rounds.values()) < 1:
-        raise UsageError(f"--rounds must be a number from 1 on, or like pooled=40,federated=120; got '{text}'")
+        raise UsageError(f"--rounds must be a number from 1 on, or like pooled=40,fedavg=120; got '{text}'")
     return rounds
 
 
 def parse_learning_rates(text: str) -> dict[str, float]:
-    """Learning rates by arm out of '0.001' (for all) or 'pooled=0.001,federated=0.003'.
+    """Learning rates by arm out of '0.001' (for all) or 'pooled=0.001,fedavg=0.003'.
 
     Raises:
         UsageError: it is neither.
@@ -184,7 +224,7 @@ def parse_learning_rates(text: str) -> dict[str, float]:
     rates = _by_arm("--learning-rate", text, float)
     if not all(0 < rate <= 1 for rate in rates.values()) or not rates:
         raise UsageError(
-            f"--learning-rate must be a number above 0 and up to 1, or like pooled=0.001,federated=0.003; got '{text}'"
+            f"--learning-rate must be a number above 0 and up to 1, or like pooled=0.001,fedavg=0.003; got '{text}'"
         )
     return rates
 
@@ -207,26 +247,29 @@ def _by_arm(option: str, text: str, kind: type[Number]) -> dict[str, Number]:
     return found
 
 
-def _first(names: Sequence[str], given: Mapping[str, Number] | None, otherwise: Number) -> Number:
-    return next((given[name] for name in (*names, "") if given and name in given), otherwise)
+def _given(arm: Arm, name: str, given: Mapping[str, Number] | None) -> Number | None:
+    """What the user gave to `arm` for the setting `name`: what names the arm wins, then its own settings."""
+    if given is None or arm.label in given:
+        return None if given is None else given[arm.label]
+    return None if name in arm.settings else given.get("")
 
 
 def _seed(run: RunFolder) -> int:
     return int(run.name) if run.name.isdigit() else -1
 
 
-def _check(option: str, given: Sequence[str], allowed: Sequence[str], may_be_empty: bool = False) -> None:
-    unknown = [name for name in given if name not in allowed]
-    if unknown or not (given or may_be_empty) or len(set(given)) < len(given):
-        got = ",".join(given) or "nothing"
-        raise UsageError(f"{option} takes any of {', '.join(allowed)}, each once; got {got}")
-
-
 def _changed(base: Config, changes: Mapping[str, object]) -> Config:
     plain = base.model_dump(exclude_defaults=True)
+    plain.pop("arm_label", None)
     flat = {name: value for name, value in plain.items() if not isinstance(value, dict)}
     flat |= {f"{section}.{name}": v for section, t in plain.items() if isinstance(t, dict) for name, v in t.items()}
+    if changes.get("algorithm.name", base.algorithm.name) != base.algorithm.name:  # whose settings are of no other
+        flat = {name: value for name, value in flat.items() if not name.startswith("algorithm.")}
     return load(overrides=flat | dict(changes))
+
+
+def _labelled(config: Config, label: str) -> Config:
+    return config.model_copy(update={"arm_label": None if label == label_of(config.algorithm.name) else label})
 
 
 def _differences(there: Config, here: Config) -> str:

@@ -29,7 +29,7 @@ METRICS = ("dice", "iou", "precision", "recall", "hd95")
 class Scores:
     """One row a scored image and model; every column has the same length N."""
 
-    arm: NDArray[np.str_]  # 'pooled', 'local' or the federation's strategy
+    arm: NDArray[np.str_]  # the arm's label
     seed: NDArray[np.int64]
     kind: NDArray[np.str_]  # 'last' or 'best'
     trainer: NDArray[np.str_]  # the hospital whose own model it is, in the local arm; '' elsewhere
@@ -75,7 +75,7 @@ class Scores:
 def read_scores(runs: Iterable[RunFolder]) -> Scores:
     """The images.csv of all `runs`, one after the other.
 
-    An arm is named after the config: what old federated runs call 'federated' gets its strategy's name.
+    An arm is named by its run's config.
 
     Raises:
         FedpolypError: a file is missing, damaged or without rows.
@@ -136,7 +136,7 @@ def _table(columns: dict[str, list[str]], config: Config, partition: Partition) 
         if strange := ids - _allowed(of, ids, partition):
             raise ValueError(f"it has a row about {shown(min(strange))} in {shown(of)}, which the run does not have")
     return Scores(
-        arm=np.full(len(models), config.arm_label),
+        arm=np.full(len(models), config.label),
         seed=np.array(seeds, np.int64),
         kind=np.array([kind for kind, _, _ in models]),
         trainer=np.array([hospital for _, _, hospital in models]),

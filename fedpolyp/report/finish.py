@@ -3,7 +3,6 @@
 from fedpolyp import checkpoints, metrics
 from fedpolyp.data.store import Store
 from fedpolyp.experiment.scores import BEST, LAST
-from fedpolyp.experiment.unfederated import learners
 from fedpolyp.report.curves import draw_curves
 from fedpolyp.report.predictions import draw_predictions
 from fedpolyp.runs import RunFolder
@@ -32,8 +31,8 @@ def save_models(run: RunFolder) -> None:
     Without validation images both are the last.
     """
     config, done = run.config(), run.rounds()[-1]["round"]
-    for learner in learners(config, run, run.partition()):
-        last = checkpoints.load(learner.checkpoints, done, run.fingerprint())
-        best = checkpoints.load(learner.checkpoints, last.best_round, run.fingerprint())
+    last = checkpoints.load(run.checkpoints, done, run.fingerprint())
+    for mark, one in last.best.items():
+        best = checkpoints.load(run.checkpoints, one.round, run.fingerprint())
         for kind, model in ((LAST, last), (BEST, best)):
-            shared_trainer(config).save(model.arrays, run.model_file(kind, learner.model))
+            shared_trainer(config).save(model.models[mark], run.model_file(kind, mark))

@@ -118,7 +118,7 @@ def _training(settings: SiteSettings, config: Config, store: "Store", train: tup
     times = []
     for number in range(_STEPS + 1):
         began = time.perf_counter()
-        trainer.train(trainer.untrained, images, masks, hospital=settings.name, round=number, learning_rate=1e-3)
+        trainer.train(trainer.start.model, images, masks, hospital=settings.name, round=number, learning_rate=1e-3)
         times.append(time.perf_counter() - began)
     seconds = min(times[1:])  # the first traces the model
     steps = -(-len(train) // training.batch_size)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from clients import hospital
 from clients.hospital import hospital_in_simulation
 from clients.messages import Order
 from clients.told import Told
+
+from clients import hospital
 from fedpolyp import runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.digest import files_digest

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clients.messages import content_of, to_record
 from flwr.app import Message, MetricRecord, RecordDict
 
 from clients.kept_reply import KeptReply, drop_delivered
-from clients.messages import content_of, to_record
 from fedpolyp.sites import audit
 from tests.real_sites import RUN, make_sites, order, send, tiny
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clients.messages import SETS, Order, arrays_of, content_of, from_record, order_of, to_record
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.messages import SETS, Order, arrays_of, content_of, from_record, order_of, to_record
 from fedpolyp.model.arrays import equal
 from fedpolyp.sites.settings import Refusal
 

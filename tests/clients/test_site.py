@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clients.messages import content_of, from_record, to_record
 from flwr.app import RecordDict
 
 from clients.audited import _sayable
-from clients.messages import content_of, from_record, to_record
 from clients.work import WORK
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.model.arrays import equal

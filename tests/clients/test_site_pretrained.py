@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from clients.messages import from_record
+from server.rounds import Federation, Rounds
+
 from fedpolyp import runs
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import HospitalImages, Partition
@@ -16,7 +17,6 @@ from fedpolyp.model.arrays import equal, mismatch
 from fedpolyp.sites.settings import Limits, Refusal
 from fedpolyp.training import shared_trainer
 from fedpolyp.watcher import Watcher
-from server.rounds import Federation, Rounds
 from tests.model.test_pretrained_training import SMALL
 from tests.real_sites import make_sites, order, send, tiny
 

@@ -13,10 +13,10 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 
 import pytest
+from clients.messages import from_record
 from flwr.app import RecordDict
 
 from clients import worker
-from clients.messages import from_record
 from fedpolyp.model.arrays import equal
 from fedpolyp.sites.settings import Refusal
 from fedpolyp.training import shared_trainer

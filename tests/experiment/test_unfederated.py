@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedpolyp.experiment.unfederated import learners
 
 from fedpolyp import checkpoints
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment import unfederated
-from fedpolyp.experiment.unfederated import learners
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.training import Trained, learning_rate, shared_trainer

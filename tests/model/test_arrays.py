@@ -5,11 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from clients.messages import from_record, to_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from clients.messages import from_record, to_record
 from fedpolyp.model.arrays import Arrays, assign, equal, is_statistic, mismatch, read
 
 kinds = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint32, np.uint8])

@@ -3,10 +3,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from fedpolyp.experiment.unfederated import learners
 
 from fedpolyp import checkpoints
 from fedpolyp.checkpoints import Checkpoint
-from fedpolyp.experiment.unfederated import learners
 from fedpolyp.report.finish import save_models
 from fedpolyp.runs import RoundRecord
 from fedpolyp.training import shared_trainer

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from clients.messages import order_of
 from flwr.app import Context, Message
 from flwr.serverapp import Grid
+from server.rounds import Federation
 
 from clients.app import app as client_app
-from clients.messages import order_of
 from fedpolyp import runs
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import HospitalImages, Partition, deal
@@ -24,7 +25,6 @@ from fedpolyp.sites.folders import make_federation
 from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.watcher import Watcher
 from server.app import at_sites
-from server.rounds import Federation
 from tests.cli.test_site import fedpolyp
 from tests.real_sites import RUN, draw_images
 from tests.serial_grid import SerialGrid

@@ -9,12 +9,12 @@ from uuid import uuid4
 import httpx
 import numpy as np
 import pytest
+from clients.messages import Order, order_of, to_record
 from flwr.app import Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from clients.messages import Order, order_of, to_record
 from server.exchange import Reply, Seats
 
 UNAVAILABLE = Error(ErrorCode.NODE_UNAVAILABLE, "Error: Node Unavailable — no heartbeat")

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-
-from fedpolyp.checkpoints import Checkpoint
-from fedpolyp.model.arrays import Arrays
 from server.image_counts import ImageCounts
 from server.judging import HELD, comparable
 from server.replies import Update
+
+from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.model.arrays import Arrays
 
 SENT: Arrays = {"kernel": np.zeros(100, np.float32), "norm/moving_variance": np.ones(4, np.float32)}
 MOMENTS: Arrays = {

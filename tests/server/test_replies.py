@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clients.messages import to_record
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from server.replies import BadReply, NotFinite, Update, read_scores, read_update
 
-from clients.messages import to_record
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.exchange.packing import pack
 from fedpolyp.model.arrays import Arrays
 from server import replies
 from server.exchange import Reply
-from server.replies import BadReply, NotFinite, Update, read_scores, read_update
 
 WEIGHTS: Arrays = {
     "conv/kernel": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),

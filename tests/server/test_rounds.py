@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clients.messages import Order, from_record, order_of, to_record
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.clientapp import ClientApp
+from server.heldout import HeldOut
+from server.rounds import Federation
+from server.sampling import sample
 
-from clients.messages import Order, from_record, order_of, to_record
 from fedpolyp import checkpoints, metrics, runs
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.source import open_source
@@ -19,9 +22,6 @@ from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server.exchange import Interrupted, Seats
-from server.heldout import HeldOut
-from server.rounds import Federation
-from server.sampling import sample
 from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, StopAfter, federate, final, serial_grid, tiny_config, tiny_run
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clients.messages import Order, order_of, to_record
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.common.constant import NOOP_FLWR_AID, SUPERLINK_NODE_ID
 from flwr.server.superlink.linkstate import sql_linkstate, utils
@@ -18,7 +19,6 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation.noop_federation_manager import NoOpFederationManager
 
-from clients.messages import Order, order_of, to_record
 from server.exchange import Reply, Seats
 
 HEARTBEAT = 30.0

@@ -14,25 +14,25 @@ from typing import Any
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from fedpolyp import cluster, hooks  # before Ray is imported
 from fedpolyp import interrupts as stopping
+from fedpolyp.simulation import cluster, hooks  # before Ray is imported
 
 # isort: split
 import ray
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from clients import told
 from clients.app import app as client_app
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, Interrupted
 from fedpolyp.imports import without
+from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.rounds.sampling import sample
 from fedpolyp.runs import RunFolder
+from fedpolyp.simulation import told
 from fedpolyp.watcher import Watcher
-from server.exchange import Interrupted
-from server.sampling import sample
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0  # for a run that was interrupted to end what it is doing
@@ -126,9 +126,9 @@ def _carry(
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
         try:
-            from server.rounds import Federation  # loads TensorFlow, while Flower starts the actors
+            from server.federation import run_on  # loads TensorFlow, while Flower starts the actors
 
-            Federation(config, run, store, partition, watcher, stop).run_on(grid, seats, actors)
+            run_on(Experiment(config, run, store, partition, watcher, stop), grid, seats, actors)
         except BaseException as error:
             failure.append(error)
             # So that Flower's threads stop waiting for trainings that nobody wants any more. (Shutting Ray down
@@ -222,6 +222,3 @@ def _output_to(log: Path) -> Iterator[None]:
         for number, stream in before.items():
             os.dup2(stream, number)
             os.close(stream)
-
-
-__all__ = ["Interrupted", "run"]

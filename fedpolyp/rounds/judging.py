@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.aggregation.aggregate import Update
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER
 from fedpolyp.model.arrays import is_statistic
-from server.image_counts import ImageCounts
-from server.replies import Update
+from fedpolyp.rounds.image_counts import ImageCounts
 
 # Updates of a round that are held until they have been compared with one another; later ones are compared with them.
 # The mean streams: more would take their memory in a federation of many hospitals, and nine have a median that four
@@ -47,69 +47,72 @@ class Reference:
         return None
 
 
-def lengths(update: Update, before: Checkpoint) -> dict[str, float]:
-    """How far an update went from what was sent, by group of arrays: L2 norms, of second moments their root.
+def lengths(update: Update) -> dict[str, float]:
+    """How far an update went from what was sent, by kind of array: L2 norms, of second moments their root.
 
     Second moments are squares of gradients: their root is what grows with a gradient as the others do.
     """
     squares = {"weights": 0.0, "statistics": 0.0, "first moments": 0.0, "second moments": 0.0}
-    for name, array in update.arrays.items():
-        squares["statistics" if is_statistic(name) else "weights"] += _square(array, before.arrays[name])
-    for name, array in update.moments.items():
-        if name.startswith(("m/", "v/")):
-            group = "first moments" if name.startswith("m/") else "second moments"
-            squares[group] += _square(array, before.strategy[name])
-    norms = {group: float(np.sqrt(square)) for group, square in squares.items()}
+    for group, arrays in update.changes.items():
+        for name, change in arrays.items():
+            kind = _kind(group, name)
+            if kind is not None:
+                squares[kind] = squares.get(kind, 0.0) + _square(change)
+    norms = {kind: float(np.sqrt(square)) for kind, square in squares.items()}
     return norms | {"second moments": float(np.sqrt(norms["second moments"]))}
 
 
+def _kind(group: str, name: str) -> str | None:
+    """What an array is compared as; None for the optimizer's counter of steps, which is checked by itself."""
+    if group == MODEL:
+        return "statistics" if is_statistic(name) else "weights"
+    if group == OPTIMIZER:
+        return {"m": "first moments", "v": "second moments"}.get(name.partition("/")[0])
+    return group
+
+
 def comparable(
-    updates: Iterable[tuple[str, Update]],
-    before: Checkpoint,
-    most: float,
-    counts: ImageCounts,
-    refuse: Callable[[str, str], None],
-) -> Iterator[tuple[str, Update]]:
-    """Those of a round's `updates`, by hospital and in their order, that are fit to be averaged; the others `refuse`d.
+    updates: Iterable[Update], most: float, counts: ImageCounts, refuse: Callable[[str, str], None]
+) -> Iterator[Update]:
+    """Those of a round's `updates`, in their order, that are fit to be combined; the others are `refuse`d.
 
     With fewer than three there is no telling which is the strange one: all are taken.
 
     Args:
-        updates: by hospital, each in itself as it should be.
-        before: what they started from.
+        updates: each in itself as it should be.
         most: times the median that an update may go.
         counts: of the hospitals' images.
         refuse: is told a hospital and the reason.
     """
     reference: Reference | None = None
-    held: list[tuple[str, Update, dict[str, float]]] = []
+    held: list[tuple[Update, dict[str, float]]] = []
+    weighed: dict[str, int] = {}
 
-    def judged() -> Iterator[tuple[str, Update]]:
+    def judged() -> Iterator[Update]:
         assert reference is not None
-        outsized = counts.outsized("train", {name: update.images for name, update, _ in held} | weighed)
-        for name, update, own in held:
-            if reason := reference.fault(update, own, most) or outsized.get(name):
-                refuse(name, reason)
+        outsized = counts.outsized("train", {update.hospital: update.images for update, _ in held} | weighed)
+        for update, own in held:
+            if reason := reference.fault(update, own, most) or outsized.get(update.hospital):
+                refuse(update.hospital, reason)
             else:
-                weighed[name] = update.images
-                yield name, update
+                weighed[update.hospital] = update.images
+                yield update
         held.clear()
 
-    weighed: dict[str, int] = {}
-    for name, update in updates:
-        held.append((name, update, lengths(update, before)))
+    for update in updates:
+        held.append((update, lengths(update)))
         if reference is None and len(held) == HELD:
-            reference = Reference.of([(update, own) for _, update, own in held])
+            reference = Reference.of(held)
         if reference is not None:
             yield from judged()
     if reference is None and len(held) >= _ENOUGH:
-        reference = Reference.of([(update, own) for _, update, own in held])
+        reference = Reference.of(held)
     if reference is not None:
         yield from judged()
     else:
-        yield from ((name, update) for name, update, _ in held)
+        yield from (update for update, _ in held)
 
 
-def _square(array: NDArray[Any], sent: NDArray[Any]) -> float:
-    change = (np.asarray(array, np.float64) - sent).reshape(-1)
-    return float(change @ change)
+def _square(change: NDArray[Any]) -> float:
+    flat = np.asarray(change, np.float64).reshape(-1)
+    return float(flat @ flat)

@@ -1,29 +1,24 @@
-"""The experiment's config: every setting, its default, its meaning and its bounds. TOML in, TOML out.
+"""The experiment's settings: every one, its default, its meaning and its bounds.
 
-Defaults live here and nowhere else. A config is frozen once made; `load` merges, from weakest to strongest, the
-defaults, a preset, a TOML file and single overrides (`{"training.batch_size": 4}`).
+Defaults live here and nowhere else. A config is frozen once made.
 """
 
-import hashlib
-import json
 import re
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from fedpolyp.errors import UsageError
-from fedpolyp.files import read_toml
+from fedpolyp.algorithms.finding import BUILT_IN, find, settings_of
+from fedpolyp.section import Section, sentence
 
 PHANTOM = "phantom"
 Encoder = Literal["plain", "efficientnet-lite0", "mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 NAMED_WEIGHTS = ("imagenet", "random")  # any other `model.encoder_weights` is a file
-_PROBLEMS, _SHOWN = 5, 200  # of a file that is wrong all over
 CHECKED: Final = "checked"
 AS_THEY_ARE: Final = "as-they-are"
+LABEL = re.compile("[a-z0-9][a-z0-9._-]{0,39}")
+LABEL_LIKE = "fedavg-muon: lower-case letters, digits, dots and hyphens, 40 at most"
 _LESION_VALUE = re.compile(r"\d{1,5}|#[0-9a-fA-F]{6}")
 
 
@@ -50,22 +45,6 @@ LesionValues = Annotated[
     BeforeValidator(_lesion_values),
     Field(description="values of the masks that are lesion, as in 1,2, or colours; unset: decided from all masks"),
 ]
-
-
-class Section(BaseModel):
-    """A table of the TOML file; unknown keys and later changes are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _written(self) -> Self:
-        """Texts are paths, but for some that are checked more closely."""
-        section = type(self).__name__.removesuffix("Config").lower()
-        for name in type(self).model_fields:
-            # The surrogates are how Python reads a name that is no UTF-8.
-            if isinstance(text := getattr(self, name), str) and re.search("[\0\ud800-\udfff]", text):
-                raise ValueError(f"{section}.{name} must be a path in UTF-8 without a NUL character; got {text!r}")
-        return self
 
 
 class DataConfig(Section):
@@ -199,11 +178,47 @@ class TrainingConfig(Section):
     threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; part of what fixes the bits")
 
 
+def _validated(kind: type[Section], given: dict[str, Any]) -> Section:
+    """The settings of an algorithm, with faults told under their full names.
+
+    Raises:
+        ValueError: one is unknown or out of bounds.
+    """
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(sentence(error, "algorithm.")) from None
+
+
+class AlgorithmConfig(Section):
+    """The algorithm, and its own settings, which its `Settings` has checked."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(
+        "fedavg",
+        description=f"how hospitals train and the server combines: {', '.join(BUILT_IN)}, or "
+        "module:Class; pooled and local are what to compare with",
+    )
+
+    @model_validator(mode="after")
+    def _own(self) -> Self:
+        kind = settings_of(self.name)
+        settings = _validated(kind, self.model_extra or {})
+        # Its defaults are written out with all others.
+        self.__pydantic_extra__ = settings.model_dump()
+        return self
+
+    @property
+    def settings(self) -> Section:
+        """The algorithm's own settings."""
+        return settings_of(self.name).model_validate(self.model_extra or {})
+
+
 class FederationConfig(Section):
     """Who trains in a round, and how their weights become one model."""
 
     rounds: int = Field(120, ge=1, le=100_000, description="rounds of federation")
-    strategy: Literal["fedavg", "fedprox"] = Field("fedavg", description="how the server combines weights")
     fraction: float = Field(1.0, gt=0, le=1, description="fraction of the hospitals sampled in each round")
     min_replies: float = Field(
         0.5, gt=0, le=1, description="fraction of the sampled hospitals whose replies a round needs to count"
@@ -214,7 +229,6 @@ class FederationConfig(Section):
         description="an update that changes weights or statistics over so many times as much as the median of its "
         "round does not count (the optimizer's moments: over its square; from three replies on)",
     )
-    proximal_mu: float = Field(0.01, ge=0, description="FedProx: weight of the proximal term")
     round_timeout: float = Field(
         3600.0, gt=0, description="seconds until a missing reply is given up; at real sites, without a sign of life"
     )
@@ -244,14 +258,16 @@ class Config(Section):
     """A whole experiment."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="fixes the deal, the initial weights and every random draw")
-    arm: Literal["federated", "pooled", "local"] = Field(
-        "federated",
-        description="federated; or, to compare with, pooled: one model on all hospitals' images; local: one at each",
+    arm_label: str | None = Field(
+        None,
+        pattern=f"^{LABEL.pattern}$",
+        description="what this arm is called in comparisons and reports; unset: as its algorithm",
     )
     data: DataConfig = DataConfig()
     hospitals: HospitalsConfig = HospitalsConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
     federation: FederationConfig = FederationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
@@ -259,6 +275,8 @@ class Config(Section):
     def _fits(self) -> "Config":
         if self.hospitals.val + self.hospitals.test >= 0.9:
             raise ValueError("hospitals.val and hospitals.test together leave less than a tenth for training")
+        if reason := find(self.algorithm.name).refuse(self, self.algorithm.settings):
+            raise ValueError(reason)
         return self
 
     @property
@@ -267,157 +285,16 @@ class Config(Section):
         return self.seed if self.data.seed is None else self.data.seed
 
     @property
-    def arm_label(self) -> str:
-        """The arm's name in a comparison: 'pooled', 'local', or the strategy of the federation."""
-        return self.federation.strategy if self.arm == "federated" else self.arm
+    def federated(self) -> bool:
+        """Whether hospitals train, each on its own images; not in the arms to compare with, pooled and local."""
+        return find(self.algorithm.name).federated
+
+    @property
+    def label(self) -> str:
+        """The arm's name in a comparison."""
+        return self.arm_label or label_of(self.algorithm.name)
 
 
-# 'paper' is the U-Net of Ronneberger et al. 2015 in size; 'seed' is the capstone project this one grew from;
-# 'pretrained' begins with an encoder that has seen ImageNet, and so needs fewer rounds.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"data.image_size": 256, "model.base_filters": 64},
-    "seed": {
-        "data.image_size": 256,
-        "model.base_filters": 16,
-        "model.dropout": (0.1, 0.3),
-        "model.normalization": "none",
-        "training.loss": "bce",
-    },
-    "pretrained": {
-        "model.encoder": "efficientnet-lite0",
-        "training.optimizer": "adam",
-        "training.learning_rate": 3e-3,
-        "federation.rounds": 20,
-    },
-}
-
-
-def load(file: Path | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The config made of the defaults, then `preset`, then the TOML `file`, then `overrides` (dotted names).
-
-    Raises:
-        UsageError: the file cannot be read, a name is unknown or a value is out of bounds.
-    """
-    tree: dict[str, Any] = {}
-    if preset is not None:
-        if preset not in PRESETS:
-            raise UsageError(f"preset must be one of {', '.join(PRESETS)}; got '{preset}'")
-        _merge(tree, PRESETS[preset])
-    if file is not None:
-        _merge(tree, _read_flat(file))
-    _merge(tree, overrides or {})
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise UsageError(_sentence(error)) from None
-
-
-def to_toml(config: Config, explain: bool = False) -> str:
-    """`config` as TOML that `load` reads back to an equal config; with `explain`, each value's meaning as a comment."""
-    lines = _toml_lines(config, explain)
-    for name, section in config:
-        if isinstance(section, Section):
-            lines += ["", f"[{name}]", *_toml_lines(section, explain)]
-    return "\n".join(lines) + "\n"
-
-
-def fingerprint(file: Path) -> str:
-    """SHA-256 of what the config.toml at `file` says of a run's bits.
-
-    It is of what is written there, not of what a version makes of it: neither another default nor a new setting makes a
-    run of old another. What does not decide the bits is left out: the machine's settings, where the images lie (they
-    have a digest of their own), and how many rounds there shall be where the learning rate does not depend on that.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
-    said = {name: value for name, value in _read_flat(file).items() if name.partition(".")[0] != "runtime"}
-    said.pop("data.source", None)
-    if said.get("training.schedule") == "constant":
-        said.pop("federation.rounds", None)
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def changed_toml(text: str, changes: Mapping[str, Any]) -> str:
-    """The config.toml `text` with other values for the settings in `changes` (dotted names), and all else as it is.
-
-    Raises:
-        UsageError: it does not have one of them on a line of its own, as `to_toml` writes it.
-    """
-    lines, section, left = text.splitlines(), "", dict(changes)
-    for number, line in enumerate(lines):
-        if line.startswith("["):
-            section = line.strip().strip("[]") + "."
-        name = section + line.partition("=")[0].strip()
-        if name in left:
-            lines[number] = f"{name.removeprefix(section)} = {_toml_value(left.pop(name))}"
-    changed = "\n".join(lines) + "\n"
-    if left or _flatten(tomllib.loads(changed)) != _flatten(tomllib.loads(text)) | dict(changes):
-        raise UsageError(f"config.toml is not as it was written, so {', '.join(changes)} cannot be changed in it")
-    return changed
-
-
-def _toml_lines(section: Section, explain: bool) -> list[str]:
-    lines = []
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if isinstance(value, Section):
-            continue
-        # TOML has no null: an unset value is shown commented out.
-        line = f"# {name} =" if value is None else f"{name} = {_toml_value(value)}"
-        lines.append(f"{line:<32}  # {field.description}" if explain else line)
-    return lines
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    # Strings, numbers and booleans are written alike in JSON and TOML, but for one character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _read_flat(file: Path) -> dict[str, Any]:
-    tree = read_toml(file, "the config file ")
-    try:
-        return _flatten(tree)
-    except RecursionError:
-        raise UsageError(f"{file} is not a config: its tables are nested too deeply") from None
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _merge(tree: dict[str, Any], flat: Mapping[str, Any]) -> None:
-    for dotted, value in flat.items():
-        *sections, name = dotted.split(".")
-        table = tree
-        for section in sections:
-            table = table.setdefault(section, {})
-            if not isinstance(table, dict):
-                raise UsageError(f"'{dotted}' is not a setting: '{section}' is a value, not a table")
-        if value == {}:  # an empty table says nothing, but its name is checked
-            table.setdefault(name, value)
-        else:
-            table[name] = value
-
-
-def _sentence(error: ValidationError) -> str:
-    parts: list[str] = []
-    for problem in error.errors(include_url=False)[:_PROBLEMS]:
-        where = ".".join(str(part) for part in problem["loc"]) or "config"
-        if problem["type"] == "extra_forbidden":
-            parts.append(f"{where} is not a setting ('fedpolyp config' lists them)")
-        elif problem["type"] == "value_error":
-            parts.append(str(problem["ctx"]["error"]))
-        else:
-            said = problem["msg"].replace("Input should be", "must be")
-            got = repr(problem["input"])
-            parts.append(f"{where} {said}; got {got if len(got) <= _SHOWN else got[:_SHOWN] + '…'}")
-    return "; ".join(parts)
+def label_of(algorithm: str) -> str:
+    """What an arm of `algorithm` is called: its name; of one that is given as module:Class, the class's."""
+    return algorithm.rpartition(":")[2].lower()

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedpolyp.algorithms.pooled import POOLED
 from fedpolyp.data.hospitals import Partition
+
+if TYPE_CHECKING:
+    from fedpolyp.rounds.experiment import Experiment
 
 SETS = ("train", "val", "test")
 # Where a site's number was not registered: the most that is taken from it, and how many times the median of its round.
@@ -28,10 +32,18 @@ class ImageCounts:
     simulated: bool = False
 
     @classmethod
+    def in_run(cls, experiment: "Experiment") -> "ImageCounts":
+        """Those of a run."""
+        if experiment.name_at_sites:
+            return cls.at_sites(experiment.run.rounds(), experiment.registered)
+        return cls.of(experiment.partition)
+
+    @classmethod
     def of(cls, partition: Partition) -> "ImageCounts":
         """Those of a simulation."""
         known = {(name, part): len(getattr(own, part)) for name, own in partition.hospitals.items() for part in SETS}
-        return cls(known, simulated=True)
+        everything = sum(len(own.train) for own in partition.hospitals.values())
+        return cls(known | {(POOLED, "train"): everything}, simulated=True)
 
     @classmethod
     def at_sites(cls, rounds: Iterable[Mapping[str, Any]], registered: Mapping[str, int]) -> "ImageCounts":

@@ -22,15 +22,16 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the s
 
 import ray
 
-from fedpolyp import hooks, scratch
+from fedpolyp import scratch
 from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.imports import keep_out_the_working_folder
 from fedpolyp.planning import actors_on_a_gpu, gpu_share, planned, seats, this_machine
+from fedpolyp.simulation import hooks
 
 # Ray's processes are killed when the thread that started them ends: this one ends with the process.
 _starter = ThreadPoolExecutor(1)
-SETUP = "fedpolyp.cluster.load_trainer"  # what an actor does first
+SETUP = "fedpolyp.simulation.cluster.load_trainer"  # what an actor does first
 _PATIENCE = 5.0  # seconds for a cluster to answer
 _STARTING = 20.0  # seconds that a start may go on when it is no longer wanted: it cannot be broken off
 _LIBC = ctypes.CDLL(None)

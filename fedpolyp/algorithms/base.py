@@ -1,0 +1,199 @@
+"""What an algorithm is: the server's half and the hospital's half of a round, on named arrays; no Flower, no Keras."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from fedpolyp.aggregation.aggregate import Aggregate, Combined
+from fedpolyp.aggregation.mean import WeightedMean
+from fedpolyp.model.arrays import Arrays, cannot_be_negative, is_statistic
+from fedpolyp.section import Section
+
+if TYPE_CHECKING:
+    from fedpolyp.config import Config
+
+# Arrays by what they are for: 'model', 'optimizer', and what an algorithm adds.
+Groups = Mapping[str, Arrays]
+
+MODEL, OPTIMIZER = "model", "optimizer"
+
+
+class NoSettings(Section):
+    """For an algorithm without settings of its own."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with, and so the names, shapes and types of all that travels in it."""
+
+    model: Arrays
+    optimizer: Arrays  # what a local optimizer remembers before its first step
+
+    @property
+    def trainable(self) -> Arrays:
+        """The model without its moving statistics: what gradients and server optimizers act on."""
+        return trainable(self.model)
+
+    def zeros(self) -> Arrays:
+        """Zeros like the trainable arrays."""
+        return {name: np.zeros_like(array) for name, array in self.trainable.items()}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one local training leaves: new weights, what the optimizer remembers, and how it went."""
+
+    arrays: Arrays
+    optimizer: Arrays
+    loss: float  # mean over the images seen, each measured just before the step that used it
+    images: int  # training images of the hospital
+    steps: int
+    gradient: Arrays = field(default_factory=dict)  # mean over the steps, uncorrected; only for `wants_gradients`
+
+
+class Visit(Protocol):
+    """A hospital in a round, as an algorithm's half there sees it."""
+
+    @property
+    def received(self) -> Groups:
+        """What the server sent."""
+
+    @property
+    def kept(self) -> Groups:
+        """The hospital's private state, as its last training that counted left it; empty before the first."""
+
+    @property
+    def start(self) -> Start:
+        """What the run's model and optimizer look like; its values are not the run's."""
+
+    def train(self, arrays: Arrays, corrections: Groups | None = None) -> Trained:
+        """Train on the hospital's images from `arrays`; `corrections` are those that `gradient` reads."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a hospital makes of a round: what it sends, as new values, and what it keeps to itself."""
+
+    trained: Trained
+    sent: Groups
+    kept: Groups = field(default_factory=dict)
+
+
+class Algorithm:
+    """Federated averaging with every seam open: what a paper changes, a subclass overrides.
+
+    The server's half works on a state, arrays by group, which it never changes in place. All random draws come from
+    the generator that it is given. The hospital's half depends on nothing but the visit.
+    """
+
+    Settings: ClassVar[type[Section]] = NoSettings
+    federated: ClassVar[bool] = True  # hospitals train, each on its own images, and send updates
+    corrections: ClassVar[tuple[str, ...]] = ()  # sets of arrays, like the trainable ones, that `gradient` reads
+    wants_gradients: ClassVar[bool] = False  # whether `Trained.gradient` is filled
+    keeps_state: ClassVar[bool] = False  # whether a hospital needs what its last training kept
+    needs_batch_normalization: ClassVar[bool] = False
+
+    def __init__(self, settings: Section, averages_optimizer: bool = False, hospitals: Sequence[str] = ()) -> None:
+        """
+        Args:
+            settings: an instance of `Settings`.
+            averages_optimizer: whether the hospitals' optimizer states travel and are averaged, too.
+            hospitals: all of the run's; unknown at a hospital.
+        """
+        self.settings: Any = settings
+        self.averages_optimizer = averages_optimizer
+        self.hospitals = tuple(hospitals)
+
+    # The server's half.
+
+    def begin(self, start: Start) -> Groups:
+        """The state before the first round."""
+        return {MODEL: start.model} | ({OPTIMIZER: start.optimizer} if self.averages_optimizer else {})
+
+    def stages(self, hospitals: Sequence[str], draws: np.random.Generator) -> Sequence[Sequence[str]]:
+        """A round's hospitals in the order in which they train: those of a stage at the same time."""
+        return [hospitals]
+
+    def ask(self, state: Groups, hospital: str) -> Groups:
+        """What of `state` a hospital is sent to train with."""
+        return {group: state[group] for group in self.sends}
+
+    @property
+    def sends(self) -> tuple[str, ...]:
+        """The groups that hospitals are sent to train with."""
+        return (MODEL, OPTIMIZER) if self.averages_optimizer else (MODEL,)
+
+    def sent_like(self, start: Start) -> Groups:
+        """The names, shapes and types of what is sent, by group."""
+        return {
+            group: {MODEL: start.model, OPTIMIZER: start.optimizer}.get(group, start.trainable) for group in self.sends
+        }
+
+    def update(self, start: Start) -> Groups:
+        """The names, shapes and types of the arrays of an update, by group."""
+        return {MODEL: start.model} | ({OPTIMIZER: start.optimizer} if self.averages_optimizer else {})
+
+    def aggregate(self) -> Aggregate:
+        """What a stage's updates are put into as they come."""
+        return WeightedMean()
+
+    def combine(self, state: Groups, combined: Combined) -> Groups:
+        """The next state, from `state` and the aggregate of the updates: differences from what was sent."""
+        return dict(state) | {group: plus(state[group], change) for group, change in combined.changes.items()}
+
+    def model_of(self, hospital: str) -> str:
+        """The mark of the model that a hospital validates and tests; see `models`."""
+        return ""
+
+    # The hospital's half.
+
+    def train(self, visit: Visit) -> Outcome:
+        """What a hospital does in a round."""
+        trained = visit.train(visit.received[MODEL])
+        return Outcome(trained, {MODEL: trained.arrays})
+
+    def gradient(self, gradient: Any, weight: Any, corrections: Mapping[str, Any]) -> Any:
+        """What a step goes along in the place of the `gradient` of one array; called where `corrections` are.
+
+        All are tensors of the array's shape. Traced once by TensorFlow, so operators alone.
+        """
+        return gradient
+
+    def own_model(self, received: Arrays, kept: Groups) -> Arrays:
+        """The weights that a hospital scores its own images with, when it was sent the model `received`."""
+        return received
+
+    @classmethod
+    def refuse(cls, config: "Config", settings: Section) -> str:
+        """Why a run of `config` cannot use this algorithm with these settings; '' when it can."""
+        return ""
+
+
+def models(state: Groups) -> dict[str, Arrays]:
+    """The models in `state`, by mark: '' for the group 'model', and what follows the colon in 'model:…'."""
+    return {group.partition(":")[2]: arrays for group, arrays in state.items() if group.partition(":")[0] == MODEL}
+
+
+def trainable(arrays: Arrays) -> Arrays:
+    """`arrays` without moving statistics."""
+    return {name: array for name, array in arrays.items() if not is_statistic(name)}
+
+
+def plus(arrays: Arrays, change: Mapping[str, Any]) -> Arrays:
+    """`arrays` with `change` added, in their own types; where nothing can be negative, nothing gets so by rounding."""
+    after: Arrays = {}
+    for name, array in arrays.items():
+        value = array + np.asarray(change[name], np.float64) if name in change else np.asarray(array)
+        if array.dtype.kind == "i":
+            value = np.rint(value)
+        if cannot_be_negative(name):
+            value = np.maximum(value, 0)
+        after[name] = np.asarray(value, array.dtype)
+    return after
+
+
+def minus(arrays: Arrays, sent: Arrays) -> Arrays:
+    """How `arrays` differ from what was `sent`; what was not sent differs from zero."""
+    return {name: array - sent[name] if name in sent else array for name, array in arrays.items()}

@@ -1,0 +1,18 @@
+"""Cyclic weight transfer: K. Chang et al., Distributed deep learning networks among institutions, JAMIA 2018."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedpolyp.algorithms.base import Algorithm
+
+
+class Cyclic(Algorithm):
+    """The model travels from hospital to hospital, in an order drawn anew each round; nothing is averaged.
+
+    So a round takes as long as all its trainings one after the other.
+    """
+
+    def stages(self, hospitals: Sequence[str], draws: np.random.Generator) -> Sequence[Sequence[str]]:
+        """See `Algorithm`: one hospital a stage, and the mean of one is that one."""
+        return [[hospitals[place]] for place in draws.permutation(len(hospitals))]

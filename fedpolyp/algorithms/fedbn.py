@@ -1,0 +1,48 @@
+"""FedBN: X. Li et al., Federated Learning on Non-IID Features via Local Batch Normalization, ICLR 2021."""
+
+from typing import TYPE_CHECKING
+
+from fedpolyp.algorithms.base import MODEL, Algorithm, Groups, Outcome, Visit
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.section import Section
+
+if TYPE_CHECKING:
+    from fedpolyp.config import Config
+
+OWN = "normalization"
+
+
+class FedBN(Algorithm):
+    """Every array of a batch normalization stays a hospital's own: it goes on with what its last training left.
+
+    A hospital's images are scored with its own. The held-out images belong to no hospital, so they are scored with the
+    mean of all hospitals' arrays, for which these are sent; no hospital uses that mean.
+    """
+
+    keeps_state = True
+    needs_batch_normalization = True
+
+    def train(self, visit: Visit) -> Outcome:
+        """See `Algorithm`."""
+        trained = visit.train(self.own_model(visit.received[MODEL], visit.kept))
+        return Outcome(trained, {MODEL: trained.arrays}, {OWN: normalization(trained.arrays)})
+
+    def own_model(self, received: Arrays, kept: Groups) -> Arrays:
+        """See `Algorithm`."""
+        return received | dict(kept.get(OWN, {}))
+
+    @classmethod
+    def refuse(cls, config: "Config", settings: Section) -> str:
+        """See `Algorithm`."""
+        if config.model.encoder == "plain" and config.model.normalization != "batch":
+            return (
+                "the algorithm fedbn keeps batch normalizations at home: model.normalization must be batch; got "
+                f"'{config.model.normalization}'"
+            )
+        return ""
+
+
+def normalization(arrays: Arrays) -> Arrays:
+    """The arrays of layers that have a moving mean: scale, shift, mean and variance."""
+    layers = {name.removesuffix("/moving_mean") for name in arrays if name.endswith("/moving_mean")}
+    return {name: array for name, array in arrays.items() if name.rpartition("/")[0] in layers}

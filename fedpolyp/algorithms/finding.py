@@ -1,0 +1,82 @@
+"""Algorithms by name: the built-in ones, those that packages offer, and `module:Class`."""
+
+import importlib
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from fedpolyp.algorithms.base import Algorithm
+from fedpolyp.section import Section
+
+if TYPE_CHECKING:
+    from fedpolyp.config import Config
+
+GROUP = "fedpolyp.algorithms"
+# In the order in which they are listed and reported.
+BUILT_IN = {
+    "pooled": "pooled:Pooled",
+    "local": "local:Local",
+    "fedavg": "fedavg:FedAvg",
+    "fedprox": "fedprox:FedProx",
+    "fedavgm": "server_optimizers:FedAvgM",
+    "fedadagrad": "server_optimizers:FedAdagrad",
+    "fedadam": "server_optimizers:FedAdam",
+    "fedyogi": "server_optimizers:FedYogi",
+    "scaffold": "scaffold:Scaffold",
+    "fedbn": "fedbn:FedBN",
+    "median": "robust:Median",
+    "trimmed-mean": "robust:TrimmedMean",
+    "krum": "robust:Krum",
+    "multi-krum": "robust:MultiKrum",
+    "cyclic": "cyclic:Cyclic",
+}
+
+
+def find(name: str) -> type[Algorithm]:
+    """The algorithm called `name`.
+
+    Raises:
+        ValueError: there is none, or what is there is none.
+    """
+    if name in BUILT_IN:
+        return _imported(f"fedpolyp.algorithms.{BUILT_IN[name]}", name)
+    if ":" in name:
+        return _imported(name, name)
+    for offered in entry_points(group=GROUP, name=name):
+        return _imported(offered.value, name)
+    raise ValueError(
+        f"algorithm must be one of {', '.join(BUILT_IN)}, one that a package offers as {GROUP}, or module:Class; "
+        f"got '{name}'"
+    )
+
+
+def known() -> list[str]:
+    """The names of all algorithms that have one: the built-in ones, then those that packages offer."""
+    return [*BUILT_IN, *sorted(offered.name for offered in entry_points(group=GROUP) if offered.name not in BUILT_IN)]
+
+
+def make(config: "Config", hospitals: Sequence[str] = ()) -> Algorithm:
+    """The algorithm of `config`; `hospitals` are all of the run's, where they are known."""
+    kind = find(config.algorithm.name)
+    averages = not kind.federated or config.training.optimizer_state == "average"
+    return kind(config.algorithm.settings, averages, hospitals)
+
+
+def settings_of(name: str) -> type[Section]:
+    """The settings of the algorithm called `name`.
+
+    Raises:
+        ValueError: there is no such algorithm.
+    """
+    return find(name).Settings
+
+
+def _imported(place: str, name: str) -> type[Algorithm]:
+    module, _, attribute = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"the algorithm {name} cannot be loaded: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise ValueError(f"the algorithm {name} is no subclass of fedpolyp.algorithms.base.Algorithm")
+    return found

@@ -1,0 +1,44 @@
+"""Local training: every hospital for itself, which is what a hospital has without a federation."""
+
+from collections.abc import Mapping, Sequence
+
+from fedpolyp.aggregation.aggregate import Aggregate, Combined, Update
+from fedpolyp.aggregation.collecting import Collecting
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Start, plus
+from fedpolyp.model.arrays import Arrays
+
+
+class Local(Algorithm):
+    """A model for each hospital, which no other ever sees; the optimizer goes on from round to round."""
+
+    federated = False
+
+    def begin(self, start: Start) -> Groups:
+        """See `Algorithm`."""
+        each = {MODEL: start.model, OPTIMIZER: start.optimizer}
+        return {of(group, hospital): arrays for hospital in self.hospitals for group, arrays in each.items()}
+
+    def ask(self, state: Groups, hospital: str) -> Groups:
+        """See `Algorithm`."""
+        return {group: state[of(group, hospital)] for group in (MODEL, OPTIMIZER)}
+
+    def aggregate(self) -> Aggregate:
+        """See `Algorithm`."""
+        return Collecting(_by_hospital)
+
+    def combine(self, state: Groups, combined: Combined) -> Groups:
+        """See `Algorithm`."""
+        return dict(state) | {group: plus(state[group], change) for group, change in combined.changes.items()}
+
+    def model_of(self, hospital: str) -> str:
+        """See `Algorithm`."""
+        return hospital
+
+
+def of(group: str, hospital: str) -> str:
+    """The group of a hospital's own arrays in the state."""
+    return f"{group}:{hospital}"
+
+
+def _by_hospital(updates: Sequence[Update]) -> Mapping[str, Arrays]:
+    return {of(group, update.hospital): changes for update in updates for group, changes in update.changes.items()}

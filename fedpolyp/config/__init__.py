@@ -1,0 +1,55 @@
+"""The experiment's config: every setting, its default, its meaning and its bounds. TOML in, TOML out.
+
+`load` merges, from weakest to strongest, the defaults, a preset, a TOML file and single overrides
+(`{"training.batch_size": 4}`).
+"""
+
+from fedpolyp.config.presets import PRESETS
+from fedpolyp.config.settings import (
+    AS_THEY_ARE,
+    CHECKED,
+    ENCODERS,
+    NAMED_WEIGHTS,
+    PHANTOM,
+    AlgorithmConfig,
+    Config,
+    DataConfig,
+    Encoder,
+    FederationConfig,
+    HospitalsConfig,
+    LesionValues,
+    Masks,
+    ModelConfig,
+    RuntimeConfig,
+    TrainingConfig,
+    label_of,
+)
+from fedpolyp.config.toml import changed_toml, fingerprint, load, to_toml, value_of
+from fedpolyp.section import Section
+
+__all__ = [
+    "AS_THEY_ARE",
+    "CHECKED",
+    "ENCODERS",
+    "NAMED_WEIGHTS",
+    "PHANTOM",
+    "PRESETS",
+    "AlgorithmConfig",
+    "Config",
+    "DataConfig",
+    "Encoder",
+    "FederationConfig",
+    "HospitalsConfig",
+    "LesionValues",
+    "Masks",
+    "ModelConfig",
+    "RuntimeConfig",
+    "Section",
+    "TrainingConfig",
+    "changed_toml",
+    "fingerprint",
+    "label_of",
+    "load",
+    "to_toml",
+    "value_of",
+]

@@ -1,0 +1,148 @@
+"""The config as TOML: read, merged from files, presets and single settings, written, and known by a fingerprint."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from fedpolyp.config.presets import PRESETS
+from fedpolyp.config.settings import AlgorithmConfig, Config
+from fedpolyp.errors import UsageError
+from fedpolyp.files import read_toml
+from fedpolyp.section import Section, sentence
+
+
+def load(file: Path | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The config made of the defaults, then `preset`, then the TOML `file`, then `overrides` (dotted names).
+
+    Raises:
+        UsageError: the file cannot be read, a name is unknown or a value is out of bounds.
+    """
+    tree: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise UsageError(f"preset must be one of {', '.join(PRESETS)}; got '{preset}'")
+        _merge(tree, PRESETS[preset])
+    if file is not None:
+        _merge(tree, _read_flat(file))
+    _merge(tree, overrides or {})
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(sentence(error)) from None
+
+
+def to_toml(config: Config, explain: bool = False) -> str:
+    """`config` as TOML that `load` reads back to an equal config; with `explain`, each value's meaning as a comment."""
+    lines = _toml_lines(config, explain)
+    for name, section in config:
+        if isinstance(section, Section):
+            lines += ["", f"[{name}]", *_toml_lines(section, explain)]
+    return "\n".join(lines) + "\n"
+
+
+def fingerprint(file: Path) -> str:
+    """SHA-256 of what the config.toml at `file` says of a run's bits.
+
+    It is of what is written there, not of what a version makes of it: neither another default nor a new setting makes a
+    run of old another. What does not decide the bits is left out: the machine's settings, where the images lie (they
+    have a digest of their own), and how many rounds there shall be where the learning rate does not depend on that.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    said = {name: value for name, value in _read_flat(file).items() if name.partition(".")[0] != "runtime"}
+    said.pop("data.source", None)
+    if said.get("training.schedule") == "constant":
+        said.pop("federation.rounds", None)
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def changed_toml(text: str, changes: Mapping[str, Any]) -> str:
+    """The config.toml `text` with other values for the settings in `changes` (dotted names), and all else as it is.
+
+    Raises:
+        UsageError: it does not have one of them on a line of its own, as `to_toml` writes it.
+    """
+    lines, section, left = text.splitlines(), "", dict(changes)
+    for number, line in enumerate(lines):
+        if line.startswith("["):
+            section = line.strip().strip("[]") + "."
+        name = section + line.partition("=")[0].strip()
+        if name in left:
+            lines[number] = f"{name.removeprefix(section)} = {_toml_value(left.pop(name))}"
+    changed = "\n".join(lines) + "\n"
+    if left or _flatten(tomllib.loads(changed)) != _flatten(tomllib.loads(text)) | dict(changes):
+        raise UsageError(f"config.toml is not as it was written, so {', '.join(changes)} cannot be changed in it")
+    return changed
+
+
+def value_of(text: str) -> object:
+    """`text` as a value of TOML, where it is one; else as it stands."""
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value
+
+
+def _toml_lines(section: Section, explain: bool) -> list[str]:
+    lines = []
+    fields = {**type(section).model_fields, **_own_fields(section)}
+    for name, field in fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            continue
+        # TOML has no null: an unset value is shown commented out.
+        line = f"# {name} =" if value is None else f"{name} = {_toml_value(value)}"
+        lines.append(f"{line:<32}  # {field.description}" if explain else line)
+    return lines
+
+
+def _own_fields(section: Section) -> Mapping[str, FieldInfo]:
+    """The fields of an algorithm's own settings, which stand in the section beside its name."""
+    return type(section.settings).model_fields if isinstance(section, AlgorithmConfig) else {}
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    # Strings, numbers and booleans are written alike in JSON and TOML, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _read_flat(file: Path) -> dict[str, Any]:
+    tree = read_toml(file, "the config file ")
+    try:
+        return _flatten(tree)
+    except RecursionError:
+        raise UsageError(f"{file} is not a config: its tables are nested too deeply") from None
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _merge(tree: dict[str, Any], flat: Mapping[str, Any]) -> None:
+    for dotted, value in flat.items():
+        *sections, name = dotted.split(".")
+        table = tree
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"'{dotted}' is not a setting: '{section}' is a value, not a table")
+        if value == {}:  # an empty table says nothing, but its name is checked
+            table.setdefault(name, value)
+        else:
+            table[name] = value

@@ -1,0 +1,37 @@
+"""An exchange without messages: every hospital trains in this process, one after the other."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from fedpolyp.exchange.replies import Answer, Reply, Sent
+from fedpolyp.exchange.requests import Evaluate, Request, Train
+from fedpolyp.hospital import work
+from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.model.arrays import Arrays
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """Answers a request when its reply is asked for; what goes wrong at a hospital is raised."""
+
+    hospital: Callable[[str], Hospital]  # by name
+
+    def connect(self, hospitals: Sequence[str], at_least: int) -> None:
+        """See `Exchange`: everybody is there."""
+
+    def send(self, requests: Sequence[tuple[Request, Sent]], arrived: Callable[[Reply], None]) -> Iterator[Reply]:
+        """See `Exchange`."""
+        for request, sent in requests:
+            reply = Reply(request.hospital, self._answer(request, sent))
+            arrived(reply)
+            yield reply
+
+    def _answer(self, request: Request, sent: Sent) -> Answer:
+        def received(group: str, like: Arrays) -> Arrays:
+            return sent[group]
+
+        hospital = self.hospital(request.hospital)
+        if isinstance(request, Train):
+            return work.train(request, received, hospital)
+        assert isinstance(request, Evaluate)
+        return work.evaluate(request, received, hospital)

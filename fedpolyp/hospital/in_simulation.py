@@ -1,0 +1,17 @@
+"""Which images a hospital of a simulation has."""
+
+from fedpolyp.algorithms.pooled import POOLED
+from fedpolyp.data.hospitals import HospitalImages, Partition
+
+
+def images_of(partition: Partition, name: str) -> HospitalImages:
+    """The images of the hospital `name`; for 'pooled', the training images of all.
+
+    Raises:
+        ValueError: there is no such hospital in the deal.
+    """
+    if name in partition.hospitals:
+        return partition.hospitals[name]
+    if name != POOLED:
+        raise ValueError(f"the request names {name}, which is not in the deal")
+    return HospitalImages(tuple(sorted(id for own in partition.hospitals.values() for id in own.train)), (), ())

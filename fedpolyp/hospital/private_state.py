@@ -1,0 +1,60 @@
+"""A hospital's private state: one file a round, written by the hospital, never sent."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from fedpolyp.algorithms.base import Groups
+from fedpolyp.archives import read_arrays
+from fedpolyp.errors import FedpolypError
+from fedpolyp.files import replacing
+from fedpolyp.model.arrays import Arrays
+
+_NAME = re.compile(r"(\d{6})\.npz")
+
+
+def read(folder: Path, round: int) -> Groups:
+    """The state that the hospital's training in `round` left, by group; empty for round 0.
+
+    Raises:
+        FedpolypError: it is not there, or its file is damaged.
+    """
+    if round == 0:
+        return {}
+    path = _path(folder, round)
+    try:
+        members = read_arrays(path)
+    except FileNotFoundError:
+        raise FedpolypError(f"the private state of round {round} is gone: there is no {path}") from None
+    except ValueError as error:
+        raise FedpolypError(f"the private state {path} is damaged: {error}") from None
+    groups: dict[str, Arrays] = {}
+    for member, array in members.items():
+        group, _, name = member.partition("/")
+        groups.setdefault(group, {})[name] = array
+    return groups
+
+
+def write(folder: Path, round: int, state: Groups, keep_from: int, keep: Collection[int] = ()) -> None:
+    """Write the state that `round` leaves, whole or not at all, and drop what no checkpoint needs any more.
+
+    A round reads an earlier round's file and writes its own, so a repeated round gives the same bits. Files before
+    round `keep_from` go, but for those of the rounds in `keep`.
+    """
+    members = {f"{group}/{name}": array for group, arrays in state.items() for name, array in arrays.items()}
+    with replacing(_path(folder, round)) as stream:
+        np.savez(stream, **members)  # type: ignore[arg-type]  # numpy's stub offers its own keyword there
+    for old in _rounds(folder):
+        if old < keep_from and old not in keep:
+            _path(folder, old).unlink(missing_ok=True)
+
+
+def _path(folder: Path, round: int) -> Path:
+    return folder / f"{round:06d}.npz"
+
+
+def _rounds(folder: Path) -> list[int]:
+    names = (_NAME.fullmatch(path.name) for path in folder.glob("*.npz"))
+    return sorted(int(name[1]) for name in names if name)

@@ -1,0 +1,112 @@
+"""What a hospital does when it is asked: train with what it was sent, or score it, on its own images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from fedpolyp import metrics
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Outcome, Start, Trained, minus
+from fedpolyp.algorithms.finding import make
+from fedpolyp.exchange.replies import Answer
+from fedpolyp.exchange.requests import Evaluate, Train
+from fedpolyp.hospital import private_state
+from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.training import Trainer, shared_trainer
+
+# Gives a group of arrays that came with the request, which must have these names, shapes and types.
+Received = Callable[[str, Arrays], Arrays]
+
+
+def train(request: Train, received: Received, hospital: Hospital) -> Answer:
+    """Train on the hospital's training images; answer with an update, and keep what is the hospital's own.
+
+    Raises:
+        FedpolypError: the hospital's private state is gone or damaged.
+    """
+    visit = _Visit(request, received, hospital, make(hospital.config), shared_trainer(hospital.config))
+    outcome = visit.algorithm.train(visit)
+    kept = {**outcome.kept, **visit.optimizer_to_keep(outcome.trained)}
+    if kept:
+        private_state.write(hospital.state, request.round, kept, request.keep_from, (request.keep_best,))
+    return Answer(
+        {"images": outcome.trained.images, "train_loss": outcome.trained.loss, "steps": outcome.trained.steps},
+        _update(visit, outcome),
+    )
+
+
+def evaluate(request: Evaluate, received: Received, hospital: Hospital) -> Answer:
+    """Score the model that was sent on one of the hospital's own sets: each image's counts, losses and distances.
+
+    Raises:
+        FedpolypError: the hospital's private state is gone or damaged.
+    """
+    algorithm, trainer = make(hospital.config), shared_trainer(hospital.config)
+    images, masks = hospital.images(request.score_set)
+    kept = private_state.read(hospital.state, request.counted) if algorithm.keeps_state else {}
+    model = algorithm.own_model(received(MODEL, trainer.start.model), kept)
+    evaluation = trainer.evaluate(model, images, masks)
+    scores: Arrays = {"counts": evaluation.counts, "losses": evaluation.losses}
+    if request.distances:
+        scores["hd95"] = metrics.hd95(evaluation.predicted, masks)
+    return Answer({}, {"scores": scores})
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """See `fedpolyp.algorithms.base.Visit`."""
+
+    request: Train
+    arrived: Received
+    hospital: Hospital
+    algorithm: Algorithm
+    trainer: Trainer
+
+    @cached_property
+    def received(self) -> Groups:
+        """What the server sent."""
+        expected = self.algorithm.sent_like(self.start)
+        return {group: self.arrived(group, like) for group, like in expected.items()}
+
+    @cached_property
+    def kept(self) -> Groups:
+        """The hospital's private state; empty before its first training that counted."""
+        if not (self.algorithm.keeps_state or self._keeps_optimizer):
+            return {}
+        return private_state.read(self.hospital.state, self.request.counted)
+
+    @property
+    def start(self) -> Start:
+        """What the model and the optimizer look like."""
+        return self.trainer.start
+
+    def train(self, arrays: Arrays, corrections: Mapping[str, Arrays] | None = None) -> Trained:
+        """Train on the hospital's images."""
+        images, masks = self.hospital.images("train")
+        before = self.kept if self._keeps_optimizer else self.received
+        return self.trainer.train(
+            arrays,
+            images,
+            masks,
+            hospital=self.hospital.name,
+            round=self.request.round,
+            learning_rate=self.request.learning_rate,
+            optimizer=before.get(OPTIMIZER),
+            corrections=corrections,
+        )
+
+    def optimizer_to_keep(self, trained: Trained) -> Groups:
+        """What the optimizer remembers, where it stays at the hospital."""
+        return {OPTIMIZER: trained.optimizer} if self._keeps_optimizer else {}
+
+    @property
+    def _keeps_optimizer(self) -> bool:
+        return self.algorithm.federated and self.hospital.config.training.optimizer_state == "keep"
+
+
+def _update(visit: _Visit, outcome: Outcome) -> dict[str, Arrays]:
+    """The differences from what was sent."""
+    values = dict(outcome.sent)
+    if visit.algorithm.averages_optimizer:
+        values.setdefault(OPTIMIZER, outcome.trained.optimizer)
+    return {group: minus(arrays, visit.received.get(group, {})) for group, arrays in values.items()}

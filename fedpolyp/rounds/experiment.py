@@ -1,0 +1,55 @@
+"""One run: everything that its rounds need."""
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+
+from fedpolyp.algorithms.base import Algorithm
+from fedpolyp.algorithms.finding import make
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.store import Store
+from fedpolyp.runs import RoundRecord, RunFolder
+from fedpolyp.watcher import Watcher
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run of one config on one deal; the rounds change nothing of it but its folder."""
+
+    config: Config
+    run: RunFolder
+    store: Store | None  # None where the coordinator has no images: then the hospitals' own test sets count
+    partition: Partition
+    watcher: Watcher
+    stop: threading.Event
+    name_at_sites: str = ""  # by which real sites know this run; '' in a simulation
+    registered: Mapping[str, int] = field(default_factory=dict)  # images that real sites may have, where agreed
+
+    @cached_property
+    def hospitals(self) -> tuple[str, ...]:
+        """All hospitals, by name."""
+        return tuple(sorted(self.partition.hospitals))
+
+    @cached_property
+    def algorithm(self) -> Algorithm:
+        """The config's algorithm, for these hospitals."""
+        return make(self.config, self.hospitals)
+
+    def needed(self, asked: int) -> int:
+        """How many of so many hospitals must reply usably for a round to count."""
+        if not self.algorithm.federated:
+            return asked
+        # As it was typed: 0.28 times 25 is 7, and the float nearest to 0.28 is a little more.
+        return max(1, math.ceil(Fraction(str(self.config.federation.min_replies)) * asked))
+
+    def refuse(self, record: RoundRecord, hospital: str, reason: str) -> None:
+        """Have the record and the watcher know that a reply does not count, and why."""
+        refusal = {"hospital": hospital, "reason": reason}
+        if refusal in record.refused:  # a site that is not connected is so for every message of the round
+            return
+        record.refused.append(refusal)
+        self.watcher.note(f"round {record.round}: the reply of {hospital} does not count: {reason}")

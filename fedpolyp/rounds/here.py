@@ -1,0 +1,34 @@
+"""A run in this process alone, without Flower and Ray: how pooled and local training are carried out."""
+
+import threading
+
+from fedpolyp.config import Config
+from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.store import Store
+from fedpolyp.exchange.in_process import InProcess
+from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.hospital.in_simulation import images_of
+from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.rounds.loop import carry
+from fedpolyp.runs import RunFolder
+from fedpolyp.watcher import Watcher
+
+
+def run(
+    config: Config,
+    run: RunFolder,
+    store: Store,
+    partition: Partition,
+    watcher: Watcher,
+    stop: threading.Event | None = None,
+) -> None:
+    """Carry the run in `run` to its last round; any algorithm, one hospital after the other.
+
+    Raises:
+        FedpolypError: the run folder cannot be resumed from, or a training diverged.
+    """
+
+    def hospital(name: str) -> Hospital:
+        return Hospital(name, config, store, images_of(partition, name), run.state / name)
+
+    carry(Experiment(config, run, store, partition, watcher, stop or threading.Event()), InProcess(hospital))

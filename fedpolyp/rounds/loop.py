@@ -1,0 +1,180 @@
+"""The loop: a round is the hospitals' training, what the algorithm makes of it, and what the observers see."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedpolyp import checkpoints
+from fedpolyp.aggregation.aggregate import Update
+from fedpolyp.algorithms.base import Groups, Start, models
+from fedpolyp.checkpoints import Best, Checkpoint
+from fedpolyp.divergence import diverged
+from fedpolyp.errors import FedpolypError, Interrupted
+from fedpolyp.exchange.replies import Exchange, Reply
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.rounds.asking import Asking
+from fedpolyp.rounds.counted import Counted
+from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.rounds.image_counts import ImageCounts
+from fedpolyp.rounds.judging import comparable
+from fedpolyp.rounds.observers import Observer, Round, observers_of
+from fedpolyp.rounds.replies import BadReply, NotFinite, read_update
+from fedpolyp.rounds.sampling import sample
+from fedpolyp.runs import RoundRecord
+from fedpolyp.training import shared_trainer
+
+_STAGES = 83  # a stream of random numbers of its own
+
+
+def carry(experiment: Experiment, exchange: Exchange) -> None:
+    """Carry the run from its newest checkpoint, or from the start, to its last round.
+
+    Raises:
+        FedpolypError: too few hospitals replied, or the run folder cannot be resumed from.
+        Interrupted: the experiment's `stop` was set; the run folder holds every complete round.
+    """
+    run, rounds = experiment.run, experiment.config.federation.rounds
+    checkpoint = _newest_checkpoint(experiment)
+    experiment.watcher.started(experiment.config, experiment.partition, -1 if checkpoint is None else checkpoint.round)
+    exchange.connect(experiment.hospitals, experiment.needed(len(experiment.hospitals)))
+    asking = Asking(experiment, exchange, Counted.of(run.rounds()))
+    loop = _Loop(experiment, exchange, asking, ImageCounts.in_run(experiment))
+    observers = observers_of(experiment, asking, loop.counts)
+    if checkpoint is None:
+        trainer = shared_trainer(experiment.config)
+        state = experiment.algorithm.begin(Start(trainer.initial, trainer.start.optimizer))
+        start = Checkpoint(0, run.fingerprint(), state, dict.fromkeys(models(state), Best()))
+        checkpoint = _seen(observers, Round(start, RoundRecord(0), rounds == 0))
+    while checkpoint.round < rounds:
+        if experiment.stop.is_set():
+            raise Interrupted(f"interrupted after round {checkpoint.round}")
+        number = checkpoint.round + 1
+        record = RoundRecord(number)
+        state = loop.next(checkpoint, record)
+        after = Checkpoint(number, checkpoint.fingerprint, state, checkpoint.best)
+        checkpoint = _seen(observers, Round(after, record, number == rounds))
+    for observer in observers:
+        observer.end(checkpoint)
+
+
+def _seen(observers: Sequence[Observer], round: Round) -> Checkpoint:
+    for observer in observers:
+        observer.ask(round)
+    for observer in observers:
+        observer.see(round)
+    return round.checkpoint
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """One run's rounds of training."""
+
+    experiment: Experiment
+    exchange: Exchange
+    asking: Asking
+    counts: ImageCounts
+
+    def next(self, before: Checkpoint, record: RoundRecord) -> Groups:
+        """The state after one more round; `record` learns how it went.
+
+        Raises:
+            FedpolypError: too few hospitals sent usable updates.
+        """
+        of, number = self.experiment, record.round
+        hospitals = sample(list(of.hospitals), of.config, number)
+        needed = of.needed(len(hospitals))
+        self.exchange.connect(hospitals, needed)
+        state = before.state
+        draws = np.random.default_rng([of.config.seed, _STAGES, number])
+        stages = of.algorithm.stages(hospitals, draws)
+        tally = _Tally(record, sum(map(len, stages)), min(needed, sum(map(len, stages))))
+        for stage in stages:
+            aggregate = of.algorithm.aggregate()
+            taken = 0
+            for update in self._updates(stage, before, state, tally):
+                self._count(update, record)
+                aggregate.add(update)
+                taken += 1
+            if len(stages) == 1:
+                self._refuse_too_few(tally)
+            if taken:
+                try:
+                    state = of.algorithm.combine(state, aggregate.result())
+                except ValueError as error:
+                    raise FedpolypError(f"round {number} stopped: {error}") from None
+        self._refuse_too_few(tally)
+        return state
+
+    def _updates(self, stage: Sequence[str], before: Checkpoint, state: Groups, tally: "_Tally") -> Iterator[Update]:
+        """The updates of the hospitals of `stage` that count, in their order; the others are refused."""
+        sent = {name: self.experiment.algorithm.ask(state, name) for name in stage}
+        for groups in sent.values():
+            tally.record.bytes_down += sum(map(_bytes, groups.values()))
+        replies = self.asking.train(tally.record.round, stage, before, state)
+        most = self.experiment.config.federation.max_update_norm
+        usable = self._read(replies, sent, tally)
+        if not self.experiment.algorithm.federated:  # nobody could lie, and each may go its own way
+            return usable
+        return comparable(usable, most, self.counts, lambda *why: self.experiment.refuse(tally.record, *why))
+
+    def _read(self, replies: Iterator[Reply], sent: dict[str, Groups], tally: "_Tally") -> Iterator[Update]:
+        of = self.experiment
+        training, start = of.config.training, shared_trainer(of.config).start
+        expected = of.algorithm.update(start)
+        for reply in replies:
+            try:
+                update = read_update(reply, sent[reply.hospital], expected, training.batch_size, training.local_epochs)
+                if fault := self.counts.fault(reply.hospital, "train", update.images):
+                    raise BadReply(fault)
+            except BadReply as error:
+                of.refuse(tally.record, reply.hospital, str(error))
+                if isinstance(error, NotFinite):
+                    tally.not_finite.add(reply.hospital)
+                continue
+            yield update
+
+    def _count(self, update: Update, record: RoundRecord) -> None:
+        self.counts.learn(update.hospital, "train", update.images)
+        self.asking.counted.add(update.hospital, record.round)
+        record.bytes_up += sum(map(_bytes, update.changes.values()))
+        record.steps += update.steps
+        record.hospital(update.hospital).update(images=update.images, train_loss=update.loss)
+
+    def _refuse_too_few(self, tally: "_Tally") -> None:
+        record = tally.record
+        if len(record.hospitals) >= tally.needed:
+            return
+        if len(tally.not_finite) >= (tally.needed if self.experiment.algorithm.federated else 1):
+            who = ", ".join(sorted(tally.not_finite))
+            raise diverged(f"round {record.round}: the training has diverged at {who}", self.experiment.config)
+        reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)
+        raise FedpolypError(
+            f"round {record.round} stopped: {len(record.hospitals)} of {tally.asked} hospitals replied usably, "
+            f"{tally.needed} are needed ({reasons})"
+        )
+
+
+@dataclass
+class _Tally:
+    """How a round goes."""
+
+    record: RoundRecord
+    asked: int
+    needed: int
+    not_finite: set[str] = field(default_factory=set)  # whose training diverged
+
+
+def _newest_checkpoint(experiment: Experiment) -> Checkpoint | None:
+    run = experiment.run
+    like = experiment.algorithm.begin(shared_trainer(experiment.config).start)
+    checkpoint = checkpoints.latest(run.checkpoints, run.fingerprint(), experiment.watcher.note, like)
+    if checkpoint is not None:
+        run.rewind(checkpoint.round)
+    else:
+        run.start_over()
+    return checkpoint
+
+
+def _bytes(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())

@@ -1,0 +1,57 @@
+"""Scores the models on the held-out set, which no hospital has ever seen."""
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.divergence import diverged
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.rounds.observers.observer import Observer, Round
+from fedpolyp.training import Evaluation, Images, shared_trainer
+
+
+@dataclass
+class HeldOut(Observer):
+    """The mean over the held-out images becomes the round's Dice, IoU and loss; over the models, where there are more.
+
+    Nothing happens where the coordinator has no images.
+    """
+
+    experiment: Experiment
+    newest: dict[str, Evaluation] = field(default_factory=dict)  # of the last model that was scored, by mark
+    round: int = -1  # which `newest` is of
+
+    @cached_property
+    def images(self) -> tuple[Images, Images]:
+        """The held-out images (N, S, S, 3) and masks (N, S, S)."""
+        store = self.experiment.store
+        assert store is not None
+        positions = store.positions(self.experiment.partition.heldout)
+        return store.images[positions], store.masks[positions]
+
+    def see(self, round: Round) -> None:
+        """See `Observer`."""
+        if self.experiment.store is None:
+            return
+        self.newest = {mark: self.evaluate(arrays) for mark, arrays in round.checkpoint.models.items()}
+        self.round = round.number
+        means = [evaluation.means() for evaluation in self.newest.values()]
+        scores = {name: float(np.mean([own[name] for own in means])) for name in means[0]}
+        if not all(map(math.isfinite, scores.values())):
+            what = f"round {round.number}: the held-out loss of the model is no finite number"
+            raise diverged(what, self.experiment.config)
+        round.record.scores = scores
+
+    def evaluate(self, arrays: Arrays) -> Evaluation:
+        """The scores of the model with weights `arrays`."""
+        return shared_trainer(self.experiment.config).evaluate(arrays, *self.images)
+
+    def evaluation(self, checkpoint: Checkpoint, mark: str) -> Evaluation:
+        """The scores of a checkpoint's model, which is asked for what it sees only if it is not the newest."""
+        if checkpoint.round == self.round:
+            return self.newest[mark]
+        return self.evaluate(checkpoint.models[mark])

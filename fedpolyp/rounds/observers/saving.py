@@ -1,0 +1,42 @@
+"""Writes a round down: first its record, then the checkpoint that makes it complete."""
+
+from dataclasses import dataclass
+
+from fedpolyp import checkpoints
+from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.rounds.observers.observer import Observer, Round
+
+
+@dataclass
+class Record(Observer):
+    """Appends to rounds.jsonl."""
+
+    experiment: Experiment
+
+    def see(self, round: Round) -> None:
+        """See `Observer`."""
+        self.experiment.run.append_round(round.record.to_plain())
+
+
+@dataclass
+class Checkpoints(Observer):
+    """Saves what the next round needs, and what was best on validation."""
+
+    experiment: Experiment
+
+    def see(self, round: Round) -> None:
+        """See `Observer`."""
+        round.checkpoint = checkpoints.judged(round.checkpoint, round.val_dice)
+        keep = self.experiment.config.runtime.keep_checkpoints
+        checkpoints.save(self.experiment.run.checkpoints, round.checkpoint, keep)
+
+
+@dataclass
+class Told(Observer):
+    """Tells the watcher of a round that is complete."""
+
+    experiment: Experiment
+
+    def see(self, round: Round) -> None:
+        """See `Observer`."""
+        self.experiment.watcher.finished_round(round.record.to_plain())

@@ -1,0 +1,40 @@
+"""A table of the TOML file: what every part of the config, and of an algorithm's settings, is."""
+
+import re
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+_PROBLEMS, _SHOWN = 5, 200  # of a file that is wrong all over
+
+
+class Section(BaseModel):
+    """A table of the TOML file; unknown keys and later changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _written(self) -> Self:
+        """Texts are paths, but for some that are checked more closely."""
+        section = type(self).__name__.removesuffix("Config").lower()
+        for name in type(self).model_fields:
+            # The surrogates are how Python reads a name that is no UTF-8.
+            if isinstance(text := getattr(self, name), str) and re.search("[\0\ud800-\udfff]", text):
+                raise ValueError(f"{section}.{name} must be a path in UTF-8 without a NUL character; got {text!r}")
+        return self
+
+
+def sentence(error: ValidationError, prefix: str = "") -> str:
+    """What is wrong with settings, in words; `prefix` stands before the names."""
+    parts: list[str] = []
+    for problem in error.errors(include_url=False)[:_PROBLEMS]:
+        where = prefix + (".".join(str(part) for part in problem["loc"]) or "config")
+        if problem["type"] == "extra_forbidden":
+            parts.append(f"{where} is not a setting ('fedpolyp config' lists them)")
+        elif problem["type"] == "value_error":
+            parts.append(str(problem["ctx"]["error"]))
+        else:
+            said = problem["msg"].replace("Input should be", "must be")
+            got = repr(problem["input"])
+            parts.append(f"{where} {said}; got {got if len(got) <= _SHOWN else got[:_SHOWN] + '…'}")
+    return "; ".join(parts)
