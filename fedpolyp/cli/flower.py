@@ -98,10 +98,17 @@ class Command:
 
 
 def superlink(settings: CoordinatorSettings) -> Command:
-    """The SuperLink, on loopback: behind it, what sites may reach; its control API, which has no login, is not."""
+    """The SuperLink, on loopback: behind it, what sites may reach; its control API, which has no login, is not.
+
+    It is started by `fedpolyp.cli.superlink`, which refuses what a site pushes in another's name, or too much of it.
+    """
     return Command(
         (
-            "flower-superlink",
+            sys.executable,
+            "-P",
+            "-m",
+            "fedpolyp.cli.superlink",
+            str(settings.folder),
             "--host=127.0.0.1",
             f"--port={settings.control_port}",
             f"--ssl-ca-certfile={settings.authority}",

@@ -186,6 +186,7 @@ class CoordinatorSettings(Table):
     control_port: int = Field(18080, ge=1, le=65535)  # of the SuperLink, on loopback only
     held_out: str = ""  # a folder with images/ and masks/ that no site has; '' for none
     runs: str = "runs"
+    reply_megabytes: int = Field(1024, ge=1, le=1_000_000)  # of one reply of a site, all its arrays together
     images: Mapping[str, Annotated[int, Field(ge=1)]] = {}  # registered for a site: no more count, in all its sets
 
     @classmethod

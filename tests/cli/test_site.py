@@ -42,7 +42,10 @@ def deploy(tmp_path: Path) -> Path:
 
 def test_serve_shows_the_superlink_on_loopback_with_node_authentication(deploy: Path) -> None:
     said = fedpolyp("serve", "--folder", str(deploy / "coordinator"), "--print-command")
-    assert "flower-superlink --host=127.0.0.1" in said and "--enable-supernode-auth" in said
+    assert (
+        f"-m fedpolyp.cli.superlink {deploy / 'coordinator'} --host=127.0.0.1" in said
+        and "--enable-supernode-auth" in said
+    )
     assert f"--database={deploy / 'coordinator' / 'superlink.db'}" in said and "nginx " in said
     assert not (deploy / "coordinator" / "proxy").exists()
 
@@ -171,7 +174,7 @@ def test_while_it_serves_nginx_is_told_at_once_which_certificates_came_and_went(
 
     def stay(started: list[Command], meanwhile: Callable[[list[Played]], None]) -> None:
         link, gate = started
-        assert link.arguments[0] == "flower-superlink" and gate.folder == coordinator / "proxy"
+        assert "fedpolyp.cli.superlink" in link.arguments and gate.folder == coordinator / "proxy"
         running = [Played(), Played()]
         meanwhile(running)
         assert not told and "unix:oslo.sock" in config.read_text()
