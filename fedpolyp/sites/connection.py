@@ -9,8 +9,7 @@ import time
 from dataclasses import dataclass
 
 from fedpolyp.errors import UsageError
-from fedpolyp.files import read_bytes
-from fedpolyp.sites.certificates import CIPHERS, MOST_BYTES, private_key_pem, read_certificate
+from fedpolyp.sites.certificates import CIPHERS, certificate_pem, private_key_pem, read_authority, read_certificate
 from fedpolyp.sites.settings import SiteSettings
 
 # Limits on a whole look at the coordinator, whatever it answers and however slowly.
@@ -81,13 +80,9 @@ def tls_context(settings: SiteSettings) -> ssl.SSLContext:
     Raises:
         UsageError: one of the site's files is not what it should be.
     """
-    try:
-        context = ssl.create_default_context(cadata=read_bytes(settings.authority, MOST_BYTES).decode("ascii"))
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
-        raise UsageError(
-            f"cannot read the authority's certificate {settings.authority}: {why or 'it holds no certificate'}"
-        ) from None
+    authority = certificate_pem(read_authority(settings.authority)).decode()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that knows no authority but the one that it is told
+    context.load_verify_locations(cadata=authority)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     if not settings.certificate.exists():

@@ -216,6 +216,21 @@ def test_a_key_and_a_certificate_that_do_not_belong_together_are_not_served(depl
         fedpolyp("serve", "--folder", str(coordinator))
 
 
+@pytest.mark.parametrize("command", ["serve", "register", "unregister oslo", "status", "run", "certify"])
+def test_a_coordinator_whose_authority_is_none_starts_and_asks_nothing(
+    deploy: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    coordinator = deploy / "coordinator"
+    (coordinator / "ca.crt").write_bytes(b"")
+    started: list[object] = []
+    monkeypatch.setattr(commands, "serve_until_stopped", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr(Command, "start", lambda *arguments, **options: started.append(arguments))
+    where = ("--out", str(deploy)) if command == "certify" else ("--folder", str(coordinator))
+    with pytest.raises(UsageError, match=r"cannot read the authority's certificate .*ca.crt: it holds no certificate"):
+        fedpolyp(*command.split(), *where)
+    assert started == [] and not (coordinator / "proxy").exists()
+
+
 def test_the_log_shows_its_entries_and_that_one_was_changed(deploy: Path) -> None:
     log = deploy / "oslo" / "private" / "audit.jsonl"
     for event in ("asked", "sent"):
