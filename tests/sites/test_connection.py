@@ -54,11 +54,10 @@ def coordinator(
     context.load_cert_chain(folder / "server.pem")
     door = socket.create_server(("127.0.0.1", 0))
 
-    said = f"HTTP/1.0 404\r\nDate: {email.utils.formatdate(time.time() + clock)}\r\n\r\n".encode()
-
     def serve() -> None:
         with contextlib.suppress(OSError), context.wrap_socket(door.accept()[0], server_side=True) as caller:
             caller.recv(4096)
+            said = f"HTTP/1.0 404\r\nDate: {email.utils.formatdate(time.time() + clock)}\r\n\r\n".encode()
             caller.sendall(said if answer is None else answer)
             while answer is not None and answer.endswith(b"."):
                 caller.sendall(answer[-1024:])
@@ -115,9 +114,10 @@ def test_a_certificate_for_another_name_is_told(tmp_path: Path, ours: Authority)
 def test_a_coordinator_that_is_not_there_is_told(tmp_path: Path, ours: Authority) -> None:
     make_own(tmp_path, ours)
     (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        port = door.getsockname()[1]
-    (fault,) = faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=f"localhost:{port}"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        (fault,) = faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=f"localhost:{port}"))
     assert fault == f"cannot reach localhost:{port}: Connection refused"
 
 
