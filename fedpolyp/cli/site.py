@@ -227,7 +227,9 @@ def unregister(
 def join(
     folder: Folder = Path("."),
     data: Data = None,
-    port: Annotated[int, typer.Option(help="on loopback, for Flower's own programs; one for each site here")] = 9094,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="on loopback, for Flower's own programs; one for each site here")
+    ] = 9094,
     print_command: PrintCommand = False,
 ) -> None:
     """Join the federation and stay until stopped: Flower's SuperNode, started again whenever it ends."""

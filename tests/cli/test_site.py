@@ -270,11 +270,12 @@ def test_a_simulated_run_is_not_gone_on_with_at_sites(deploy: Path, tmp_path: Pa
         fedpolyp("run", "--folder", str(deploy / "coordinator"), "--resume", str(run.path))
 
 
-def test_a_path_with_a_nul_in_the_settings_of_a_site_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "shown"), [("\0x", r"\\x00x"), ("a\nb", r"a\\nb"), ("\x1b[2J", r"\\x1b\[2J")])
+def test_a_control_character_in_the_settings_of_a_site_is_one_sentence(text: str, shown: str) -> None:
     from fedpolyp.sites.settings import Limits
 
     class Named(Limits):
         data: str = ""
 
-    with pytest.raises(UsageError, match=r"site.toml: data must not have a NUL character; got '\\x00x'"):
-        Named.of({"data": "\0x"}, Path("site.toml"))
+    with pytest.raises(UsageError, match=rf"^site.toml: data must not have control characters; got '{shown}'$"):
+        Named.of({"data": text}, Path("site.toml"))
