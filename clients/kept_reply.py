@@ -4,6 +4,7 @@ So no training is lost to a broken link or a killed process: the same order is a
 """
 
 import hashlib
+import io
 import json
 import logging
 import re
@@ -18,17 +19,21 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from fedpolyp.exchange.requests import Train
-from fedpolyp.files import replacing
+from fedpolyp.files import open_regular, replacing
 
 _NAME = re.compile(r"reply-(\d{6,})-[0-9a-f]{64}\.npz")
 _HEADER = "about"
+_DIGEST = hashlib.sha256().digest_size
 _LEFT_DAYS = 7.0  # after which that of a run that nobody has gone on with is removed
 _log = logging.getLogger("flwr")
 
 
 @dataclass(frozen=True)
 class KeptReply:
-    """The reply to one order: a file beside the hospital's private state, named by what was ordered."""
+    """The reply to one order: a file beside the hospital's private state, named by what was ordered.
+
+    The file is an archive of arrays, followed by its SHA-256: a bit that a disk has changed is not sent.
+    """
 
     path: Path
 
@@ -48,7 +53,12 @@ class KeptReply:
     def read(self) -> RecordDict | None:
         """The reply; None when there is none, or its file is damaged."""
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with open_regular(self.path) as stream:
+                whole = stream.read()
+            content, said = whole[:-_DIGEST], whole[-_DIGEST:]
+            if hashlib.sha256(content).digest() != said:
+                raise ValueError("it is not what was written")
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 about = json.loads(archive[_HEADER].tobytes())
                 reply = RecordDict({name: ArrayRecord() for name in about["records"]})
                 for number, (name, key, dtype, shape, stype) in enumerate(about["arrays"]):
@@ -74,8 +84,11 @@ class KeptReply:
         about = {"records": list(reply.array_records), "arrays": described, "metrics": metrics}
         arrays[_HEADER] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         try:
+            content = io.BytesIO()
+            np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stub offers its own keyword there
             with replacing(self.path) as stream:
-                np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub offers its own keyword there
+                stream.write(content.getbuffer())
+                stream.write(hashlib.sha256(content.getbuffer()).digest())
         except OSError as error:
             _log.warning("the reply could not be kept, should it not be delivered: %s", error)
             return

@@ -1,5 +1,6 @@
 """A hospital at a real site: its images are where the site says, and requests are bound by the site's limits."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +10,17 @@ from pydantic import ValidationError
 
 from fedpolyp.config import Config
 from fedpolyp.data.digest import files_digest
-from fedpolyp.data.hospitals import HospitalImages, Partition
-from fedpolyp.data.store import Store
+from fedpolyp.data.hospitals import Partition
 from fedpolyp.exchange.requests import Request
 from fedpolyp.files import read_bytes, write_text
+from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import Refusal, SiteSettings
 from fedpolyp.text import printable
 
 _RUN = re.compile(r"[0-9a-f]{32}")
+_KEPT_BYTES = 4096
 
 
 def is_site(node_config: Mapping[str, Any]) -> bool:
@@ -56,21 +58,25 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
     store, ids = images_of(settings, config.data.image_size)
     settings.limits.check_steps(len(ids.train), config)
     state = settings.state / request.run
-    _refuse_changed(state / "images.sha256", settings.name, store, ids)
+    files = files_digest(store, Partition((), {settings.name: ids}))
+    _refuse_changed(state / "images.sha256", files, "this site's images, or how they are dealt,")
+    lesions = json.dumps({"masks": settings.masks, "lesion_values": settings.lesion_values})
+    _refuse_changed(state / "masks.json", lesions, "this site's masks and lesion_values in site.toml")
+    private_state.prune(settings.state, request.run)
     return Hospital(settings.name, config, store, ids, state)
 
 
-def _refuse_changed(kept: Path, name: str, store: Store, ids: HospitalImages) -> None:
-    """Refuse a request when this site's images, or how they are dealt, are others than at the run's first request.
+def _refuse_changed(kept: Path, now: str, what: str) -> None:
+    """Refuse a request when `what` is other than at the run's first request, of which the file `kept` tells.
 
     Raises:
-        Refusal: they are; a training image of one round may be a test image of the next.
+        Refusal: it is; a training image of one round may be a test image of the next, and scores of two kinds of masks
+            cannot be compared.
     """
-    now = files_digest(store, Partition((), {name: ids}))
     try:
-        before = read_bytes(kept, 100).decode(errors="replace")
+        before = read_bytes(kept, _KEPT_BYTES).decode(errors="replace")
     except FileNotFoundError:
         write_text(kept, now)
         return
     if before != now:
-        raise Refusal("this site's images, or how they are dealt, have changed since the run began: begin another run")
+        raise Refusal(f"{what} have changed since the run began: begin another run")

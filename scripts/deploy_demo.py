@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from fedpolyp.data import phantom
 from fedpolyp.data.reading import SUFFIXES
 
 HELD_OUT = "held-out"
+_PORTS = random.SystemRandom()
 FEDPOLYP = (sys.executable, "-m", "fedpolyp")
 SETTINGS = ("--base-filters", "8", "--batch-size", "8", "--local-epochs", "2", "--learning-rate", "0.01")
 
@@ -103,10 +105,12 @@ def running(
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on, and that the system gives to nobody who does not ask for it by number."""
+    while True:
+        port = _PORTS.randrange(20_000, 32_000)  # below those of outgoing connections
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(port: int, seconds: float = 120, host: str = "127.0.0.1") -> None:

@@ -8,6 +8,22 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import own_process
+
+# The same examples every time, and none too slow for a machine that does much else: a change is judged by itself.
+settings.register_profile("fedpolyp", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fedpolyp")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is marked so in a process of its own."""
+    if not own_process.wanted(pyfuncitem):
+        return None
+    own_process.run(pyfuncitem)
+    return True
 
 
 @pytest.fixture(autouse=True, scope="session")

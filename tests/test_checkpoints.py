@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -64,7 +64,6 @@ some_arrays = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(some_arrays, some_arrays, st.integers(0, 999_999), st.floats(-1, 1))
 def test_what_is_loaded_is_what_was_saved_to_the_bit_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, arrays: Arrays, strategy: Arrays, round: int, dice: float

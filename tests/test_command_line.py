@@ -136,7 +136,7 @@ def test_killed_twice_and_resumed_it_ends_in_the_bits_of_a_run_never_killed(
     run = RunFolder(tmp_path / "run")
     for kill in range(2):
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120  # Ray's agents look for their killed parent now and then0
+        deadline = time.monotonic() + 300  # Ray's agents look for their killed parent now and then
         while len(run.rounds()) < 2 + 3 * kill and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(rng.random())
@@ -151,7 +151,7 @@ def test_killed_twice_and_resumed_it_ends_in_the_bits_of_a_run_never_killed(
     federate(whole, config)
     assert equal(final(run, config).arrays, final(whole, config).arrays)
     assert run.images_file.read_text() == whole.images_file.read_text()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while ray_processes() and time.monotonic() < deadline:
         time.sleep(0.5)
     assert ray_processes() == {}

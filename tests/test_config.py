@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpolyp.config import PRESETS, Config, Section, changed_toml, fingerprint, load, to_toml
@@ -61,7 +61,6 @@ def read_back(config: Config, folder: Path, explain: bool = False) -> Config:
 printable = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), max_size=20)
 
 
-@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {},

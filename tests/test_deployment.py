@@ -35,7 +35,7 @@ def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp
                 there = " ".join(processes_of(demo))
     assert process.returncode == 0, said
     supernode = ("fedpolyp.cli.supernode", "fedpolyp.cli.executor", "clients.worker")
-    for program in ("nginx: worker", "flower-superlink", "flower-superexec", *supernode):
+    for program in ("nginx: worker", "fedpolyp.cli.superlink", "flower-superexec", *supernode):
         assert program in there
     assert processes_of(demo) == []
     for site in SITES:

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpolyp.errors import FedpolypError, UsageError
@@ -24,7 +24,6 @@ from fedpolyp.files import (
 )
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8")))
 def test_write_text_writes_utf8_as_it_is(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("text") / "file"

@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import ray
 
 from fedpolyp import cluster, hooks
+from tests import own_process
+from tests.deployed import wait_until
 from tests.hostile_folder import HOSTILE, executed, hostile_folder
 from tests.tiny import tiny_config
 
@@ -20,7 +23,7 @@ import os, sys, ray
 from ray._private import ray_constants
 ray_constants.ENABLE_RAY_CLUSTER = False  # else it would look for a Ray at this machine's other address
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
-print("RAN IN", ray.get(ray.remote(lambda: os.getpid()).remote(), timeout=60))
+print("RAN IN", ray.get(ray.remote(lambda: os.getpid()).remote(), timeout=240))
 """
 
 
@@ -47,15 +50,18 @@ def test_the_token_is_another_each_time_and_goes_with_its_ray(monkeypatch: pytes
     assert os.environ["RAY_AUTH_TOKEN"] == "the user's own" and not asks_for_a_token()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     """A user's working folder."""
-    return hostile_folder(tmp_path_factory.mktemp("user") / "own", *HOSTILE)
+    return hostile_folder(tmp_path / "own", *HOSTILE)
 
 
-@pytest.fixture(scope="module")
-def token(folder: Path) -> Iterator[str]:
+@pytest.fixture
+def token(folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The token of a Ray of ours, which runs."""
+    if own_process.wanted(request.node):
+        yield ""
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         with cluster.begin(tiny_config(runtime__actors=2)) as started:
@@ -63,6 +69,37 @@ def token(folder: Path) -> Iterator[str]:
             yield os.environ["RAY_AUTH_TOKEN"]
 
 
+LEAVES = """
+import subprocess, sys
+from types import SimpleNamespace
+from ray._private import worker
+from fedpolyp import hooks
+raylet = subprocess.Popen(["sh", "-c", "setsid sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+process = SimpleNamespace(process=raylet)
+worker._global_node = SimpleNamespace(all_processes={"raylet": [process]})
+theirs = int(raylet.stdout.readline())
+hooks.kill_processes_afterwards()
+print(raylet.pid, theirs, flush=True)
+sys.stdin.readline()
+print("it says why", flush=True)
+%s
+"""
+
+
+@pytest.mark.parametrize("end", ["", "import os; os._exit(1)", "import os; os.abort()"], ids=["ends", "exits", "dies"])
+def test_what_is_left_of_ray_is_killed_after_its_process_has_ended_and_not_before(end: str) -> None:
+    command = [sys.executable, "-c", LEAVES % end]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        left = [Path(f"/proc/{number}") for number in process.stdout.readline().split()]
+        time.sleep(0.5)  # in which it would kill them, did it not wait
+        assert len(left) == 2 and all(entry.exists() for entry in left)
+        said, _ = process.communicate("go on\n")
+    assert said == "it says why\n"
+    wait_until(lambda: not any(entry.exists() for entry in left), "all are gone")
+
+
+@pytest.mark.own_process
 @pytest.mark.slow
 def test_a_ray_of_ours_listens_to_this_machine_alone_and_its_token_is_on_no_command_line(token: str) -> None:
     listening = {}
@@ -98,6 +135,7 @@ def with_token(token: str) -> list[Path]:
     return found
 
 
+@pytest.mark.own_process
 @pytest.mark.slow
 def test_a_process_without_the_token_can_run_nothing(token: str) -> None:
     address = ray.get_runtime_context().gcs_address
@@ -121,6 +159,7 @@ def test_a_process_without_the_token_can_run_nothing(token: str) -> None:
     assert b"RAN IN" in ran.stdout, ran.stderr.decode()
 
 
+@pytest.mark.own_process
 @pytest.mark.slow
 def test_rays_workers_have_the_working_folder_nowhere_on_their_path(token: str, folder: Path) -> None:
     path = ray.get(ray.remote(num_cpus=0)(lambda: __import__("sys").path).remote())
@@ -128,6 +167,7 @@ def test_rays_workers_have_the_working_folder_nowhere_on_their_path(token: str, 
     assert executed(folder) == []
 
 
+@pytest.mark.own_process
 @pytest.mark.slow
 def test_flower_starts_the_actors_that_it_is_told_to_and_they_can_be_killed(token: str) -> None:
     backend: Any = importlib.import_module("flwr.server.superlink.fleet.vce.backend.raybackend")
@@ -142,6 +182,7 @@ def test_flower_starts_the_actors_that_it_is_told_to_and_they_can_be_killed(toke
     assert backend.BasicActorPool.__name__ == "BasicActorPool"
 
 
+@pytest.mark.own_process
 @pytest.mark.slow
 def test_the_processes_that_ray_cannot_do_without_are_looked_after(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     node = ray._private.worker._global_node

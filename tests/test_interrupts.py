@@ -30,7 +30,7 @@ __main__.main()
 
 def ended(name: str, before: str = "") -> "subprocess.CompletedProcess[str]":
     program = textwrap.dedent(ENDS).format(name=name, before=before)
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

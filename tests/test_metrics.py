@@ -89,14 +89,13 @@ def test_iou_is_dice_over_two_minus_dice(pair):
     np.testing.assert_allclose(metrics.iou(counts), metrics.dice(counts) / (2 - metrics.dice(counts)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(mask_pairs())
 def test_hd95_equals_the_distances_of_all_pairs_of_boundary_pixels(pair):
     expected = [slow_hd95(p, t) for p, t in zip(*pair, strict=True)]
     np.testing.assert_allclose(metrics.hd95(*pair), expected, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(mask_pairs())
 def test_scores_lie_between_0_and_1(pair):
     counts = metrics.count_pixels(*pair)
@@ -105,7 +104,6 @@ def test_scores_lie_between_0_and_1(pair):
     assert ((metrics.hd95(*pair) >= 0) & (metrics.hd95(*pair) <= 1)).all()
 
 
-@settings(deadline=None)
 @given(mask_pairs())
 def test_swapping_prediction_and_truth_swaps_precision_and_recall_and_nothing_else(pair):
     counts, swapped = metrics.count_pixels(*pair), metrics.count_pixels(*pair[::-1])

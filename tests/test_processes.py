@@ -95,7 +95,7 @@ def test_a_run_whose_gcs_server_was_killed_ends_at_once_and_says_so(
     _, complained = process.communicate(timeout=HUNG)
     assert process.returncode == 1
     assert "fedpolyp: Ray's process 'gcs_server' has died" in complained and "--resume run" in complained
-    deadline = time.monotonic() + 60  # actors look for their raylet now and then
+    deadline = time.monotonic() + HUNG  # actors look for their raylet now and then
     while ray_processes() and time.monotonic() < deadline:
         time.sleep(0.5)
     assert ray_processes() == {} and list(short.iterdir()) == []

@@ -18,6 +18,7 @@ from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from server import rounds
 from server.exchange import Interrupted
+from tests.signals import harmless
 from tests.tiny import tiny_config, tiny_run
 
 
@@ -61,33 +62,42 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     over.set()
 
 
-def send(at_work: threading.Event, *numbers: int) -> None:
+@contextlib.contextmanager
+def sent(at_work: threading.Event, *numbers: int) -> Iterator[None]:
+    """Send the signals to this process, one after the other, as soon as Flower is at work."""
+
     def kill() -> None:
         at_work.wait()
         for number in numbers:
             os.kill(os.getpid(), number)
             threading.Event().wait(0.3)
 
-    threading.Thread(target=kill).start()
+    thread = threading.Thread(target=kill)
+    with harmless(*set(numbers)):
+        thread.start()
+        try:
+            yield
+        finally:
+            at_work.set()
+            thread.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_interrupt_ends_the_run_whatever_still_waits(
     run: RunFolder, stuck: threading.Event, number: int
 ) -> None:
-    before = signal.getsignal(number)
-    send(stuck, number, number)
-    with pytest.raises(Interrupted, match="interrupted"):
-        carry(run)
-    assert signal.getsignal(number) == before
+    with sent(stuck, number, number):
+        before = signal.getsignal(number)
+        with pytest.raises(Interrupted, match="interrupted"):
+            carry(run)
+        assert signal.getsignal(number) == before
 
 
 def test_after_one_interrupt_the_run_is_given_a_while_and_no_more(
     run: RunFolder, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(simulation, "_GRACE_SECONDS", 0.5)
-    send(stuck, signal.SIGINT)
-    with pytest.raises(Interrupted, match="interrupted"):
+    with sent(stuck, signal.SIGINT), pytest.raises(Interrupted, match="interrupted"):
         carry(run)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from fedpolyp.cli.supernode import HOST
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import write_text
+from fedpolyp.sites.certificates import certificate_pem, read_authority
 from fedpolyp.sites.handover import COORDINATOR
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 
@@ -98,10 +99,17 @@ class Command:
 
 
 def superlink(settings: CoordinatorSettings) -> Command:
-    """The SuperLink, on loopback: behind it, what sites may reach; its control API, which has no login, is not."""
+    """The SuperLink, on loopback: behind it, what sites may reach; its control API, which has no login, is not.
+
+    It is started by `fedpolyp.cli.superlink`, which refuses what a site pushes in another's name, or too much of it.
+    """
     return Command(
         (
-            "flower-superlink",
+            sys.executable,
+            "-P",
+            "-m",
+            "fedpolyp.cli.superlink",
+            str(settings.folder),
             "--host=127.0.0.1",
             f"--port={settings.control_port}",
             f"--ssl-ca-certfile={settings.authority}",
@@ -173,13 +181,14 @@ def nodes(settings: CoordinatorSettings) -> list[Node]:
 
     Raises:
         FedpolypError: the SuperLink does not answer.
+        UsageError: the authority's certificate cannot be trusted.
     """
     # Imported only here: Flower's part for this is slow to load, and no other command needs it.
     import httpx
     from flwr.proto.control_pb2 import ListNodesRequest
     from flwr.supercore.control import ControlHttpClient
 
-    address, authority = f"127.0.0.1:{settings.control_port}", settings.authority.read_bytes()
+    address, authority = f"127.0.0.1:{settings.control_port}", certificate_pem(read_authority(settings.authority))
     client = ControlHttpClient.from_server_address(address, False, authority, ())
     try:
         found = client.ListNodes(ListNodesRequest()).nodes_info
@@ -208,7 +217,12 @@ def control(settings: CoordinatorSettings, *arguments: str) -> Command:
 
 
 def write_connection(settings: CoordinatorSettings) -> None:
-    """Tell `flwr` where the coordinator's SuperLink is."""
+    """Tell `flwr` where the coordinator's SuperLink is, and whom it is to trust.
+
+    Raises:
+        UsageError: the authority's certificate cannot be trusted.
+    """
+    read_authority(settings.authority)
     write_text(
         settings.flower / "config.toml",
         f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'

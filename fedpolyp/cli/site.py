@@ -109,7 +109,7 @@ def serve(
     """Serve the federation until stopped: Flower's SuperLink on loopback, and before it nginx, which sites reach."""
     from fedpolyp.files import sole, write_text
     from fedpolyp.sites import proxy
-    from fedpolyp.sites.certificates import check_pair
+    from fedpolyp.sites.certificates import check_pair, read_authority
 
     settings, say = CoordinatorSettings.load(folder), _console().print
     work = proxy.work_folder(settings)
@@ -119,6 +119,7 @@ def serve(
     if print_command:
         _print(link, gate)
         return
+    read_authority(settings.authority)
     check_pair(settings.key, settings.certificate)
     seen = proxy.stamps(settings)
     wanted = proxy.nginx_config(settings, listen)
@@ -226,7 +227,9 @@ def unregister(
 def join(
     folder: Folder = Path("."),
     data: Data = None,
-    port: Annotated[int, typer.Option(help="on loopback, for Flower's own programs; one for each site here")] = 9094,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="on loopback, for Flower's own programs; one for each site here")
+    ] = 9094,
     print_command: PrintCommand = False,
 ) -> None:
     """Join the federation and stay until stopped: Flower's SuperNode, started again whenever it ends."""

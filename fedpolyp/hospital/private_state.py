@@ -1,6 +1,10 @@
 """A hospital's private state: one file a round, written by the hospital, never sent."""
 
+import logging
+import os
 import re
+import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,6 +17,9 @@ from fedpolyp.files import replacing
 from fedpolyp.model.arrays import Arrays
 
 _NAME = re.compile(r"(\d{6})\.npz")
+_RUN = re.compile(r"[0-9a-f]{32}")
+_UNTOUCHED_DAYS = 30.0
+_log = logging.getLogger("flwr")
 
 
 def read(folder: Path, round: int) -> Groups:
@@ -49,6 +56,26 @@ def write(folder: Path, round: int, state: Groups, keep_from: int, keep: Collect
     for old in _rounds(folder):
         if old < keep_from and old not in keep:
             _path(folder, old).unlink(missing_ok=True)
+
+
+def prune(states: Path, run: str) -> None:
+    """Mark the folder of `run` in `states` as touched now, and remove those of runs untouched for 30 days.
+
+    A run is touched by each request of it. Nothing but folders that are named as runs are is removed.
+    """
+    present, now = states / run, time.time()
+    if present.is_dir():
+        os.utime(present)
+    for folder in states.glob("*"):
+        if folder == present or not _RUN.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+            continue
+        try:
+            last = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+            if now - last > _UNTOUCHED_DAYS * 86400:
+                shutil.rmtree(folder)
+                _log.info("no request of the run %s has come for 30 days: %s is removed", folder.name, folder)
+        except OSError as error:  # what is in the way of tidying up is not in the way of the request
+            _log.warning("%s could not be removed: %s", folder, error)
 
 
 def _path(folder: Path, round: int) -> Path:

@@ -120,7 +120,7 @@ class Started:
             self._future.result(_STARTING)
         # One half of which has died would be waited for by Ray until it ends this process, too.
         if hooks.dead_process():
-            hooks.kill_processes()
+            hooks.kill_processes_afterwards()
         else:
             ray.shutdown()
         self._kept.close()

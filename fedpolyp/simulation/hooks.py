@@ -1,9 +1,11 @@
 """What is used of Ray and Flower that they do not promise to keep: each has its one address here, and a test."""
 
+import atexit
 import contextlib
 import importlib
 import os
-import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,21 +56,52 @@ def dead_process() -> str:
     return next((str(kind) for kind, _ in node.dead_processes() if kind in needed), "")
 
 
-def kill_processes() -> None:
-    """Kill what is left of a Ray started by this process; `ray.shutdown` would wait a minute for one that is dead."""
+# Waits for the end of its standard input, which is that of the process at whose other end it hangs.
+_KILL = """
+import signal, sys
+sys.stdin.buffer.read()
+for process in map(int, sys.argv[1:]):
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+def kill_processes_afterwards() -> None:
+    """Have what is left of a Ray started by this process killed as soon as this process has ended, however it ends.
+
+    Not before: Ray ends a process at once, and without a word, whose raylet is gone. Nor is it left to `ray.shutdown`,
+    which would wait a minute for one that is dead. Some of what the raylet has started would outlive it.
+    """
+    import ray
     from ray._private import worker
 
     from fedpolyp.cli.supervise import descendants
 
     if worker._global_node is None:
         return
-    # Some of what the raylet has started would outlive it.
+    atexit.unregister(ray.shutdown)
     started = [info.process.pid for kind in worker._global_node.all_processes.values() for info in kind]
-    theirs = set().union(*(descendants(number) for number in started))
-    worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
-    for number in theirs:
+    handles = []  # by which no other process is meant that has one's number later
+    for number in dict.fromkeys([*started, *(found for process in started for found in descendants(process))]):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
+            handles.append(os.pidfd_open(number))
+    _killers.append(
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _KILL, *map(str, handles)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=handles,
+            start_new_session=True,
+        )
+    )
+    for handle in handles:
+        os.close(handle)
+
+
+_killers: list["subprocess.Popen[bytes]"] = []  # kept: what they wait for is the end of a pipe that each holds
 
 
 @contextlib.contextmanager

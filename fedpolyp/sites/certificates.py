@@ -146,6 +146,37 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise UsageError(f"{path} holds no certificate") from None
 
 
+def read_authority(path: Path, now: datetime | None = None) -> x509.Certificate:
+    """The certificate of the federation's authority in the PEM file `path`: of one, which signs, and is good `now`.
+
+    A library that is given no authority by an empty file trusts all those that the machine knows.
+
+    Raises:
+        UsageError: it is none, more than one, or has expired.
+    """
+    about = f"cannot read the authority's certificate {path}"
+    try:
+        found = x509.load_pem_x509_certificates(read_bytes(path, MOST_BYTES))
+        signs = [one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for one in found]
+    except OSError as error:
+        raise UsageError(f"{about}: {error.strerror}") from None
+    except x509.ExtensionNotFound:
+        signs = [False]
+    except ValueError:
+        raise UsageError(f"{about}: it holds no certificate") from None
+    if len(signs) != 1:
+        raise UsageError(f"{path} must hold one certificate, the authority's; it holds {len(signs)}")
+    if not signs[0]:
+        raise UsageError(f"{path} is not the certificate of an authority, but of a server or a site")
+    ends = found[0].not_valid_after_utc
+    if ends < (now or datetime.now(UTC)):
+        raise UsageError(
+            f"the authority's certificate {path} has expired on {ends:%Y-%m-%d}: the federation needs a new one, which "
+            "'fedpolyp site init' makes (or this machine's clock is wrong)"
+        )
+    return found[0]
+
+
 def check_pair(key: Path, certificate: Path) -> None:
     """Refuse a server's key and certificate that do not belong together: 'site renew' was killed between the two.
 

@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 
 from fedpolyp.errors import UsageError
-from fedpolyp.files import read_bytes
-from fedpolyp.sites.certificates import CIPHERS, MOST_BYTES, private_key_pem, read_certificate
-from fedpolyp.sites.settings import SiteSettings
+from fedpolyp.sites.certificates import CIPHERS, certificate_pem, private_key_pem, read_authority, read_certificate
+from fedpolyp.sites.settings import SiteSettings, address_of
+from fedpolyp.text import printable
 
 # Limits on a whole look at the coordinator, whatever it answers and however slowly.
 _SECONDS, _BYTES = 20.0, 65536
@@ -38,17 +38,16 @@ def connect(settings: SiteSettings) -> Connection:
         ConnectionError: it cannot be reached, is not to be trusted, or does not let this site in; the message says why.
         UsageError: the site's own files do not say whom to connect to, whom to trust, or who the site is.
     """
-    host, _, port = settings.coordinator.rpartition(":")
-    host = host.strip("[]")
-    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise UsageError(f"{_NO_ADDRESS}; got '{settings.coordinator}'")
+    if (address := address_of(settings.coordinator)) is None:
+        raise UsageError(f"{_NO_ADDRESS}; got '{printable(settings.coordinator, 100)}'")
+    host, port = address
     context, own = tls_context(settings), read_certificate(settings.certificate)
     own_days_left = (own.not_valid_after_utc.timestamp() - time.time()) / 86400
     if own_days_left < 0:
         raise ConnectionError(f"{settings.certificate} has expired; {ASK_FOR_ONE} (or this machine's clock is wrong)")
     deadline = time.monotonic() + _SECONDS
     try:
-        with _connected(host, int(port), deadline) as plain:
+        with _connected(host, port, deadline) as plain:
             plain.settimeout(_left(deadline))
             with context.wrap_socket(plain, server_hostname=host) as secure:
                 certificate = secure.getpeercert() or {}
@@ -63,7 +62,7 @@ def connect(settings: SiteSettings) -> Connection:
     except OSError as error:
         raise ConnectionError(f"cannot reach {settings.coordinator}: {error.strerror or error}") from None
     except UnicodeError:
-        raise UsageError(f"{_NO_ADDRESS}; got '{settings.coordinator}'") from None
+        raise UsageError(f"{_NO_ADDRESS}; got '{printable(settings.coordinator, 100)}'") from None
     if not said:
         raise ConnectionError(f"the coordinator does not accept {settings.certificate}; {ASK_FOR_ONE}")
     if said.split(b"\r\n")[0].split()[1:2] == [b"401"]:
@@ -81,13 +80,9 @@ def tls_context(settings: SiteSettings) -> ssl.SSLContext:
     Raises:
         UsageError: one of the site's files is not what it should be.
     """
-    try:
-        context = ssl.create_default_context(cadata=read_bytes(settings.authority, MOST_BYTES).decode("ascii"))
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
-        raise UsageError(
-            f"cannot read the authority's certificate {settings.authority}: {why or 'it holds no certificate'}"
-        ) from None
+    authority = certificate_pem(read_authority(settings.authority)).decode()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that knows no authority but the one that it is told
+    context.load_verify_locations(cadata=authority)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     if not settings.certificate.exists():

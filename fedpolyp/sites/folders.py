@@ -71,7 +71,7 @@ def certify_sites(authority_folder: Path, coordinator: Path, sites: Sequence[str
 def _both(authority_folder: Path, coordinator: Path) -> tuple[Authority, CoordinatorSettings]:
     authority = Authority.load(authority_folder / "ca.key", authority_folder / "ca.crt")
     settings = CoordinatorSettings.load(coordinator)
-    if certificates.read_certificate(settings.authority) != authority.certificate:
+    if certificates.read_authority(settings.authority) != authority.certificate:
         raise UsageError(f"{authority_folder} is not the authority of {coordinator}, whose ca.crt is another one's")
     return authority, settings
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -12,9 +13,12 @@ from fedpolyp.config import CHECKED, ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, E
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 from fedpolyp.planning import trainer_bytes
+from fedpolyp.text import printable
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_LONGEST_PATH = 4096
+_SAID = 100  # characters of what was received instead
 _TAKEN = ("authority", "coordinator", "refused")  # the other folders of a federation, and nginx's own door
 
 
@@ -30,8 +34,12 @@ class Table(BaseModel):
     @model_validator(mode="after")
     def _written(self) -> Self:
         for name in type(self).model_fields:
-            if isinstance(value := getattr(self, name), (str, Path)) and "\0" in str(value):
-                raise ValueError(f"{name} must not have a NUL character; got {str(value)!r}")
+            if not isinstance(value := getattr(self, name), (str, Path)):
+                continue
+            if any(unicodedata.category(char) in ("Cc", "Cs") for char in str(value)):
+                raise ValueError(f"{name} must not have control characters; got '{printable(value, _SAID)}'")
+            if len(str(value)) > _LONGEST_PATH:
+                raise ValueError(f"{name} may have {_LONGEST_PATH} characters; it has {len(str(value))}")
         return self
 
     @classmethod
@@ -48,7 +56,9 @@ class Table(BaseModel):
             where = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "value_error":
                 raise UsageError(f"{file}: {problem['ctx']['error']}") from None
-            raise UsageError(f"{file}: {where}: {problem['msg']}; got {problem['input']!r}") from None
+            raise UsageError(
+                f"{file}: {where}: {problem['msg']}; got {printable(repr(problem['input']), 200)}"
+            ) from None
 
 
 class Limits(Table):
@@ -120,6 +130,12 @@ class SiteSettings(Table):
     limits: Limits = Limits()
     split: Split = Split()
 
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if fault := _fault_of_name(self.name):
+            raise ValueError(fault)
+        return self
+
     @classmethod
     def load(cls, file: Path, data: str = "") -> "SiteSettings":
         """The settings in `file`; `data` wins over the folder of images that it names.
@@ -182,11 +198,25 @@ class CoordinatorSettings(Table):
     folder: Path  # that coordinator.toml lies in
     host: str
     sites: tuple[str, ...]
-    port: int = Field(9443, ge=1, le=65535)  # that sites reach
-    control_port: int = Field(18080, ge=1, le=65535)  # of the SuperLink, on loopback only
+    port: int = Field(9443, ge=1, le=65535, strict=True)  # that sites reach
+    control_port: int = Field(18080, ge=1, le=65535, strict=True)  # of the SuperLink, on loopback only
     held_out: str = ""  # a folder with images/ and masks/ that no site has; '' for none
     runs: str = "runs"
+    reply_megabytes: int = Field(1024, ge=1, le=1_000_000, strict=True)  # of one reply of a site, in all
     images: Mapping[str, Annotated[int, Field(ge=1)]] = {}  # registered for a site: no more count, in all its sets
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        try:
+            check_host(self.host, "host")
+            check_names(list(self.sites))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        if unknown := sorted(self.images.keys() - set(self.sites)):
+            raise ValueError(f"images names '{printable(unknown[0], _SAID)}', which is not among the sites")
+        if self.port == self.control_port:
+            raise ValueError(f"port and control_port must differ; both are {self.port}")
+        return self
 
     @classmethod
     def load(cls, folder: Path) -> "CoordinatorSettings":
@@ -254,12 +284,19 @@ def check_names(names: list[str]) -> None:
         UsageError: one is.
     """
     for name in names:
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"a site's name has lower-case letters, digits and hyphens, 63 at most; got '{name}'")
-        if name in _TAKEN:
-            raise UsageError(f"no site can be called {', '.join(_TAKEN[:-1])} or {_TAKEN[-1]}: these names are taken")
+        if fault := _fault_of_name(name):
+            raise UsageError(fault)
     if len(set(names)) < len(names) or not names:
-        raise UsageError(f"sites must be named once each; got '{','.join(names)}'")
+        raise UsageError(f"sites must be named once each; got '{printable(','.join(names), _SAID)}'")
+
+
+def _fault_of_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        said = printable(name, _SAID)
+        return f"a site's name has lower-case letters, digits and hyphens, 63 at most; got '{said}'"
+    if name in _TAKEN:
+        return f"no site can be called {', '.join(_TAKEN[:-1])} or {_TAKEN[-1]}: these names are taken"
+    return ""
 
 
 def check_host(host: str, option: str = "--coordinator") -> None:
@@ -268,9 +305,24 @@ def check_host(host: str, option: str = "--coordinator") -> None:
     Raises:
         UsageError: it is neither.
     """
+    if not _is_host(host):
+        said = printable(host, _SAID)
+        raise UsageError(f"{option} takes a host name or an IP address without a port; got '{said}'")
+
+
+def address_of(coordinator: str) -> tuple[str, int] | None:
+    """Host and port of 'HOST:PORT', where an IPv6 address stands in brackets; None where it is no such address."""
+    host, _, port = coordinator.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not (_is_host(host) and port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        return None
+    return host, int(port)
+
+
+def _is_host(text: str) -> bool:
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(text)
     except ValueError:
-        if _HOST.fullmatch(host):
-            return
-        raise UsageError(f"{option} takes a host name or an IP address without a port; got '{host}'") from None
+        return _HOST.fullmatch(text) is not None
+    return True

@@ -42,7 +42,10 @@ def deploy(tmp_path: Path) -> Path:
 
 def test_serve_shows_the_superlink_on_loopback_with_node_authentication(deploy: Path) -> None:
     said = fedpolyp("serve", "--folder", str(deploy / "coordinator"), "--print-command")
-    assert "flower-superlink --host=127.0.0.1" in said and "--enable-supernode-auth" in said
+    assert (
+        f"-m fedpolyp.cli.superlink {deploy / 'coordinator'} --host=127.0.0.1" in said
+        and "--enable-supernode-auth" in said
+    )
     assert f"--database={deploy / 'coordinator' / 'superlink.db'}" in said and "nginx " in said
     assert not (deploy / "coordinator" / "proxy").exists()
 
@@ -171,7 +174,7 @@ def test_while_it_serves_nginx_is_told_at_once_which_certificates_came_and_went(
 
     def stay(started: list[Command], meanwhile: Callable[[list[Played]], None]) -> None:
         link, gate = started
-        assert link.arguments[0] == "flower-superlink" and gate.folder == coordinator / "proxy"
+        assert "fedpolyp.cli.superlink" in link.arguments and gate.folder == coordinator / "proxy"
         running = [Played(), Played()]
         meanwhile(running)
         assert not told and "unix:oslo.sock" in config.read_text()
@@ -213,6 +216,21 @@ def test_a_key_and_a_certificate_that_do_not_belong_together_are_not_served(depl
         fedpolyp("serve", "--folder", str(coordinator))
 
 
+@pytest.mark.parametrize("command", ["serve", "register", "unregister oslo", "status", "run", "certify"])
+def test_a_coordinator_whose_authority_is_none_starts_and_asks_nothing(
+    deploy: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    coordinator = deploy / "coordinator"
+    (coordinator / "ca.crt").write_bytes(b"")
+    started: list[object] = []
+    monkeypatch.setattr(commands, "serve_until_stopped", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr(Command, "start", lambda *arguments, **options: started.append(arguments))
+    where = ("--out", str(deploy)) if command == "certify" else ("--folder", str(coordinator))
+    with pytest.raises(UsageError, match=r"cannot read the authority's certificate .*ca.crt: it holds no certificate"):
+        fedpolyp(*command.split(), *where)
+    assert started == [] and not (coordinator / "proxy").exists()
+
+
 def test_the_log_shows_its_entries_and_that_one_was_changed(deploy: Path) -> None:
     log = deploy / "oslo" / "private" / "audit.jsonl"
     for event in ("asked", "sent"):
@@ -252,11 +270,12 @@ def test_a_simulated_run_is_not_gone_on_with_at_sites(deploy: Path, tmp_path: Pa
         fedpolyp("run", "--folder", str(deploy / "coordinator"), "--resume", str(run.path))
 
 
-def test_a_path_with_a_nul_in_the_settings_of_a_site_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "shown"), [("\0x", r"\\x00x"), ("a\nb", r"a\\nb"), ("\x1b[2J", r"\\x1b\[2J")])
+def test_a_control_character_in_the_settings_of_a_site_is_one_sentence(text: str, shown: str) -> None:
     from fedpolyp.sites.settings import Limits
 
     class Named(Limits):
         data: str = ""
 
-    with pytest.raises(UsageError, match=r"site.toml: data must not have a NUL character; got '\\x00x'"):
-        Named.of({"data": "\0x"}, Path("site.toml"))
+    with pytest.raises(UsageError, match=rf"^site.toml: data must not have control characters; got '{shown}'$"):
+        Named.of({"data": text}, Path("site.toml"))

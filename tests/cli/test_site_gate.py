@@ -74,7 +74,7 @@ def post(deploy: Path, path: str) -> tuple[int, bytes]:
     """The HTTP status and answer that a hospital gets which posts an empty request to `path`, spelled exactly so."""
     site = SiteSettings.load(deploy / "mallory" / "site.toml")
     host, _, port = site.coordinator.rpartition(":")
-    connection = http.client.HTTPSConnection(host, int(port), context=tls_context(site), timeout=60)
+    connection = http.client.HTTPSConnection(host, int(port), context=tls_context(site), timeout=300)
     try:
         connection.request("POST", path, b"", {"Content-Type": "application/protobuf"})
         response = connection.getresponse()
@@ -200,7 +200,7 @@ def test_what_a_stranger_sends_takes_no_memory(deploy: Path) -> None:
     own = CoordinatorSettings.load(deploy / "coordinator")
     context, sent, before = ssl.create_default_context(cafile=str(own.authority)), 0, serving_bytes(deploy)
     with (
-        socket.create_connection(("localhost", own.port), 60) as plain,
+        socket.create_connection(("localhost", own.port), 300) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as caller,
         suppress(OSError),
     ):
@@ -259,7 +259,7 @@ def test_nobody_but_its_own_executor_takes_an_order_at_a_site(deploy: Path, tmp_
                 except httpx.HTTPStatusError as error:
                     got = error.response.status_code
             assert got == status
-        plain = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        plain = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         plain.request("GET", "/docs")
         with pytest.raises(OSError):  # it says nothing in clear
             plain.getresponse()

@@ -1,11 +1,9 @@
 """What is kept running is started again when it ends, and nothing of it is left behind."""
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,20 +12,26 @@ from fedpolyp.cli import supervise
 from fedpolyp.cli.flower import Command
 from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.errors import FedpolypError, UsageError
-
-
-def stop_after(seconds: float) -> threading.Timer:
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    return timer
+from tests.signals import PATIENCE, stopped_when
 
 
 def alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
         return False
-    return True
+
+
+def ends(process: int) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while alive(process) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not alive(process)
+
+
+def written(*files: Path) -> Callable[[], bool]:
+    """Whether each of `files` holds the number of a process."""
+    return lambda: all(file.exists() and file.read_text().endswith("\n") for file in files)
 
 
 def shell(text: str) -> Command:
@@ -37,20 +41,17 @@ def shell(text: str) -> Command:
 def test_a_stop_ends_what_was_started_and_what_that_started(tmp_path: Path) -> None:
     # Flower's programs start others, some in a session of their own, some deaf to SIGTERM.
     started = shell(f"sleep 600 & echo $! >{tmp_path}/a; setsid sleep 600 & echo $! >{tmp_path}/b; wait")
-    stop_after(1.5)
-    serve_until_stopped([started])
-    deadline = time.monotonic() + 30
-    for name in ("a", "b"):
-        process = int((tmp_path / name).read_text())
-        while alive(process) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not alive(process) or "Z" in Path(f"/proc/{process}/stat").read_text()
+    files = [tmp_path / name for name in ("a", "b")]
+    with stopped_when(written(*files)):
+        serve_until_stopped([started])
+    assert all(ends(int(file.read_text())) for file in files)
 
 
 def test_one_that_ends_by_itself_ends_the_others_and_is_named(tmp_path: Path) -> None:
+    other = shell(f"until [ -s {tmp_path}/a ]; do sleep 0.1; done; exit 3")
     with pytest.raises(FedpolypError, match=r"^sh has ended \(exit code 3\)$"):
-        serve_until_stopped([shell(f"echo $$ >{tmp_path}/a; exec sleep 600"), shell("sleep 1; exit 3")])
-    assert not alive(int((tmp_path / "a").read_text()))
+        serve_until_stopped([shell(f"echo $$ >{tmp_path}/a; exec sleep 600"), other])
+    assert ends(int((tmp_path / "a").read_text()))
 
 
 def test_a_program_that_is_missing_is_named() -> None:
@@ -61,8 +62,8 @@ def test_a_program_that_is_missing_is_named() -> None:
 def test_what_ends_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "_PAUSE", 0.05)
     said: list[str] = []
-    stop_after(4)
-    keep_running(shell(f"echo x >>{tmp_path}/times"), lambda: [], said.append)
+    with stopped_when(lambda: len(said) > 1):
+        keep_running(shell(f"echo x >>{tmp_path}/times"), lambda: [], said.append)
     assert (tmp_path / "times").read_text().count("x") > 1
 
 
@@ -73,16 +74,16 @@ def test_what_ends_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_why_it_ended_is_told(words: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "_PAUSE", 0.05)
     said: list[str] = []
-    stop_after(3)
-    keep_running(Command(("echo", words), first_words="are in", refused_words="who are"), lambda: [], said.append)
+    with stopped_when(lambda: said):
+        keep_running(Command(("echo", words), first_words="are in", refused_words="who are"), lambda: [], said.append)
     assert why in said[0]
 
 
 def test_what_may_pass_by_itself_is_never_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "_PAUSE", 0.05)
     said: list[str] = []
-    stop_after(2)
-    keep_running(shell("exit 0"), lambda: ["the door is shut"], said.append)
+    with stopped_when(lambda: len(said) > 10):
+        keep_running(shell("exit 0"), lambda: ["the door is shut"], said.append)
     assert len(said) > 10 and set(said) == {"the door is shut; trying again in 0 s"}
 
 
@@ -96,8 +97,8 @@ def test_what_will_not_pass_is_given_up_on_at_once() -> None:
 
 def test_every_line_is_passed_on(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     heard: list[str] = []
-    stop_after(2)
-    keep_running(shell("printf 'one\\n\\377two\\n'"), lambda: [], lambda text: None, heard.append)
+    with stopped_when(lambda: len(heard) > 1):
+        keep_running(shell("printf 'one\\n\\377two\\n'"), lambda: [], lambda text: None, heard.append)
     assert heard == ["one\n", "\ufffdtwo\n"]
     assert "one\n\ufffdtwo\n".encode() in capfdbinary.readouterr().out
 
@@ -105,9 +106,9 @@ def test_every_line_is_passed_on(monkeypatch: pytest.MonkeyPatch, capfdbinary: p
 def test_one_that_has_said_its_last_words_is_ended_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "_PAUSE", 0.05)
     said: list[str] = []
-    stop_after(4)
     deaf = Command(("sh", "-c", "echo 'well: i am deaf'; sleep 600"), last_words=("am deaf",))
-    keep_running(deaf, lambda: [], said.append)
+    with stopped_when(lambda: len(said) > 1):
+        keep_running(deaf, lambda: [], said.append)
     assert len(said) > 1 and said[0].startswith("the connection to the coordinator broke; trying again")
 
 
@@ -118,13 +119,9 @@ def test_what_a_killed_command_started_ends_with_it(tmp_path: Path) -> None:
     )
 
     ours = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "a").exists() and time.monotonic() < deadline:
+    there, deadline = written(tmp_path / "a"), time.monotonic() + PATIENCE
+    while not there() and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(0.2)
     ours.kill()
     ours.wait()
-    process = int((tmp_path / "a").read_text())
-    while alive(process) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not alive(process)
+    assert ends(int((tmp_path / "a").read_text()))

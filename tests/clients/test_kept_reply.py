@@ -107,6 +107,30 @@ def test_a_damaged_file_is_none(tmp_path: Path, damage: Any) -> None:
     assert file.read() is None
 
 
+def test_a_kept_reply_of_which_a_bit_has_changed_is_not_sent(tmp_path: Path) -> None:
+    file = KeptReply.of(tmp_path, order(), content())
+    file.write(reply_of("arrays", "optimizer"))
+    whole = file.path.read_bytes()
+    for position in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << position % 8
+        file.path.write_bytes(changed)
+        assert file.read() is None, position
+    file.path.write_bytes(whole)
+    assert file.read() == reply_of("arrays", "optimizer")
+
+
+def test_an_order_whose_kept_reply_is_damaged_is_carried_out_again(oslo: Path) -> None:
+    first = send(oslo, order(round=3))
+    (file,) = (oslo / "private" / "state" / RUN).glob("reply-*")
+    changed = bytearray(file.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    file.write_bytes(changed)
+    (images, metrics), (again, about) = bits(first), bits(send(oslo, order(round=3)))
+    assert again == images and about["train_loss"] == metrics["train_loss"]
+    assert events(oslo) == ["asked", "sent"] * 2, "it was not trained again"
+
+
 def test_a_full_disk_loses_neither_the_reply_that_is_sent_nor_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from clients.messages import SETS, Order, arrays_of, content_of, from_record, order_of, to_record
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpolyp.model.arrays import equal
@@ -30,7 +30,6 @@ orders = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(orders)
 def test_an_order_arrives_as_it_was_sent(order: Order) -> None:
     assert Order.from_record(order.to_record()) == order

@@ -72,7 +72,7 @@ def test_what_no_checkpoint_needs_is_dropped(tmp_path: Path) -> None:
     assert kept == {1: [1], 2: [1, 2], 3: [1, 2, 3], 4: [1, 2, 3, 4], 5: [3, 4, 5], 6: [5, 6]}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sets(st.integers(1, 30), min_size=1), st.integers(0, 30))
 def test_resuming_from_any_checkpoint_still_kept_finds_what_it_would_have_found(
     tmp_path_factory: pytest.TempPathFactory, sampled: set[int], oldest: int

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,55 @@ def test_a_site_whose_images_changed_in_the_middle_of_a_run_refuses_it_and_takes
     with pytest.raises(Refusal, match="^this site's images, or how they are dealt, have changed since the run began"):
         send(site, order(), "evaluate")
     send(site, order(run="1" * 32), "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('masks = "checked"', 'masks = "as-they-are"'), ("# lesion_values =", "lesion_values = [255] #")],
+)
+def test_a_site_that_takes_something_else_for_lesion_in_the_middle_of_a_run_refuses_it_and_takes_another(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    send(site, order(), "evaluate")
+    text = (site / "site.toml").read_text()
+    assert before in text
+    (site / "site.toml").write_text(text.replace(before, after))
+    with pytest.raises(Refusal, match="^this site's masks and lesion_values in site.toml have changed since the run"):
+        send(site, order(), "evaluate")
+    send(site, order(run="1" * 32), "evaluate")
+    (site / "site.toml").write_text(text)
+    send(site, order(), "evaluate")
+
+
+def test_a_run_that_no_order_has_touched_for_30_days_leaves_nothing_at_a_site(tmp_path: Path) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    states, config = site / "private" / "state", tiny(training__optimizer_state="keep")
+    for run in ("1", "2", "3"):
+        send(site, order(run=run * 32, config=config))
+    (states / "not-a-run").mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (states / ("4" * 32)).symlink_to(outside)
+
+    def age(folder: Path, days: float) -> None:
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (time.time() - days * 86400,) * 2)
+
+    for folder in (*states.iterdir(), outside):
+        age(folder, 31)
+    send(site, order(run="2" * 32), "evaluate")  # it alone was touched, though its files are old
+    folders = sorted(path.name for path in states.iterdir() if path.is_dir())
+    assert folders == ["2" * 32, "4" * 32, "not-a-run"] and outside.exists()
+    assert list((states / ("2" * 32)).glob("*.npz")), "the present run keeps all that it had"
+    send(site, order(run="3" * 32), "evaluate")
+    assert (states / ("2" * 32)).exists(), "an order has touched it"
+    age(states / ("2" * 32), 29)
+    send(site, order(run="3" * 32), "evaluate")
+    assert (states / ("2" * 32)).exists()
+    with pytest.raises(Refusal, match="^what this site kept of this run was removed, after 30 days without an order"):
+        send(site, order(run="1" * 32, round=2, config=config))  # it would train with fresh moments, and not say so
+    send(site, order(run="1" * 32, round=2))  # keeps none
 
 
 def test_an_order_with_more_steps_than_allowed_is_refused(tmp_path: Path) -> None:

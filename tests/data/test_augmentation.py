@@ -31,7 +31,7 @@ def augmented(**other):
     return augment(*noise(), generator(**(KEY | other)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from([64, 128]), st.floats(0.2, 0.8), st.floats(0.2, 0.8), st.integers(0, 2**31 - 1))
 def test_the_mask_follows_the_image(side, x, y, seed):
     image, mask = augment(*disc(side, int(x * side), int(y * side), side // 6), np.random.default_rng(seed))
@@ -40,7 +40,6 @@ def test_the_mask_follows_the_image(side, x, y, seed):
         assert (bright & (mask == 1)).sum() / (bright | (mask == 1)).sum() > 0.9
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31 - 1))
 def test_augmented_arrays_have_the_shape_type_and_values_of_those_given(seed):
     image, mask = augment(*noise(48), np.random.default_rng(seed))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpolyp import config as configs
@@ -74,7 +74,6 @@ def with_hospitals(config, **settings):
     return config.model_copy(update={"hospitals": config.hospitals.model_copy(update=settings)})
 
 
-@settings(deadline=None)
 @given(problems())
 def test_every_image_is_in_exactly_one_set_and_every_set_is_sorted(problem):
     records, config = problem
@@ -83,7 +82,6 @@ def test_every_image_is_in_exactly_one_set_and_every_set_is_sorted(problem):
     assert all(list(ids) == sorted(ids) for ids in sets.values())
 
 
-@settings(deadline=None)
 @given(problems())
 def test_no_duplicate_group_is_divided_between_sets_or_hospitals(problem):
     records, config = problem
@@ -92,7 +90,6 @@ def test_no_duplicate_group_is_divided_between_sets_or_hospitals(problem):
     assert set(homes.values()) == {1}
 
 
-@settings(deadline=None)
 @given(problems())
 def test_no_set_that_was_asked_for_is_empty_and_no_other_is_filled(problem):
     records, config = problem
@@ -105,14 +102,12 @@ def test_no_set_that_was_asked_for_is_empty_and_no_other_is_filled(problem):
         assert bool(images.test) == (config.hospitals.test > 0)
 
 
-@settings(deadline=None)
 @given(problems(), st.randoms())
 def test_the_same_seed_gives_the_same_deal_in_whatever_order_the_images_come(problem, random):
     records, config = problem
     assert deal(random.sample(records, len(records)), config) == deal(records, config)
 
 
-@settings(deadline=None)
 @given(problems())
 def test_scheme_skew_and_hospitals_do_not_change_the_held_out_set(problem):
     records, config = problem
@@ -120,7 +115,6 @@ def test_scheme_skew_and_hospitals_do_not_change_the_held_out_set(problem):
     assert deal(records, config).heldout == deal(records, other).heldout
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=3, max_size=60), st.sampled_from(sorted(SCHEMES)), st.data())
 def test_hospitals_images_are_within_a_groups_size_of_equal_and_groups_at_least_three(sizes, scheme, data):
     groups = Groups.of(make_records(sizes))
@@ -147,7 +141,6 @@ def mean_lesions(records, partition):
     return [np.mean([lesion[i] for i in images_at(images)]) for images in partition.hospitals.values()]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=20, max_size=60), st.integers(0, 1000))
 def test_lesion_size_with_skew_1_orders_hospitals_by_lesion_size(sizes, seed):
     records = make_records(sizes)

@@ -375,7 +375,7 @@ def test_two_processes_at_once_get_one_store_without_importing_tensorflow(folder
         save_pair(folder, f"c{seed}", seed=seed)
     commands = [[sys.executable, "-c", INGEST, str(folder), str(stores), name] for name in "xy"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
-    paths = {process.communicate(timeout=60)[0] for process in processes}
+    paths = {process.communicate(timeout=300)[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     assert len(paths) == 1
     left = [entry.name for entry in stores.iterdir() if not entry.name.startswith("ready-")]

@@ -88,7 +88,7 @@ def test_a_difference_is_paired() -> None:
 
 
 @given(SCORES, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_laws_of_the_bootstrap(values: Values, data: st.DataObject) -> None:
     groups = np.array(data.draw(st.lists(st.integers(0, 5), min_size=values.shape[1], max_size=values.shape[1])))
     means = bootstrap_means(values, groups, draws=50)

@@ -5,8 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from clients.messages import from_record, to_record
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -32,7 +31,6 @@ def fitting() -> Arrays:
 SHAPES = {"conv/kernel": (2, 3), "conv/bias": (3,)}
 
 
-@settings(deadline=None)
 @given(some_arrays)
 def test_flower_carries_arrays_to_the_bit_and_in_order(arrays: Arrays) -> None:
     back = from_record(to_record(arrays))
@@ -40,7 +38,6 @@ def test_flower_carries_arrays_to_the_bit_and_in_order(arrays: Arrays) -> None:
     assert [array.shape for array in back.values()] == [array.shape for array in arrays.values()]
 
 
-@settings(deadline=None)
 @given(some_arrays)
 def test_equal_sees_every_difference(arrays: Arrays) -> None:
     assert equal(arrays, {name: array.copy() for name, array in arrays.items()})

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -32,7 +32,6 @@ def slow_soft_dice_loss(truth: Any, logits: Any) -> list[float]:
     return losses
 
 
-@settings(deadline=None)
 @given(batches())
 def test_cross_entropy_is_the_mean_over_each_images_pixels(batch: Any) -> None:
     got = cross_entropy(*batch).numpy()
@@ -40,7 +39,6 @@ def test_cross_entropy_is_the_mean_over_each_images_pixels(batch: Any) -> None:
     np.testing.assert_allclose(got, slow_cross_entropy(*batch), rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(batches())
 def test_soft_dice_loss_is_counted_image_by_image(batch: Any) -> None:
     got = soft_dice_loss(*batch).numpy()
@@ -48,7 +46,6 @@ def test_soft_dice_loss_is_counted_image_by_image(batch: Any) -> None:
     np.testing.assert_allclose(got, slow_soft_dice_loss(*batch), rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(batches())
 def test_the_name_chooses_cross_entropy_with_or_without_dice(batch: Any) -> None:
     plain, both = (segmentation_loss(name, *batch).numpy() for name in ("bce", "bce+dice"))

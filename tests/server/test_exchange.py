@@ -102,9 +102,27 @@ class SitesGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Any: ...
 
 
+class Clock:
+    """Time that passes by being looked at, a millisecond each time, however slow the machine is."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("server.exchange.time", clock)
+    monkeypatch.setattr("server.exchange._SITES_POLL_SECONDS", 0.001)
+    return clock
+
+
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.exchange._SITES_POLL_SECONDS", 0.001)
     monkeypatch.setattr("server.exchange._AGAIN_SECONDS", 0.0)
 
 
@@ -269,16 +287,16 @@ def test_a_site_that_is_connected_and_never_replies_does_not_hold_the_others_for
     assert reply == Reply("oslo", None, "no reply within 0 s")
 
 
-def test_who_replied_while_the_coordinator_took_a_slow_reply_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_replied_while_the_coordinator_took_a_slow_reply_is_not_late(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # To take a reply lasts as long as its sender sends: here longer than the time for all.
-    import time
-
     monkeypatch.setattr("server.exchange._AT_WORK", 1)
     bergen, oslo = Site("bergen", [None], polls=2), Site("oslo", [None], polls=1)
 
     def fate(poll: int) -> None:
         if poll == 1:
-            time.sleep(0.2)
+            clock.now += 0.2
 
     replies = ask(seats_of(SitesGrid(bergen, oslo, each_poll=fate), timeout=0.1), "bergen", "oslo")
     assert replies["bergen"].content is not None and replies["oslo"].content is not None

@@ -76,7 +76,8 @@ def test_a_message_unpacks_and_packs_its_arrays_once(tmp_path: Path, counted: Co
     assert counted["assigned to the model"] == 2 * trainings + scorings + (2 + 1) + 2
 
 
-@pytest.mark.slow  # Ray ends the process that it is at work for when one of its own processes dies
+@pytest.mark.own_process
+@pytest.mark.slow
 def test_an_actor_builds_traces_and_opens_everything_once_however_many_rounds_and_hospitals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,7 +195,7 @@ def test_no_flipped_byte_of_a_real_reply_raises_anything_but_a_refusal() -> None
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats() | st.lists(st.integers(0, 9), max_size=3)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.dictionaries(st.sampled_from(["images", "train_loss", "steps", "process", "x"]), numbers),
     st.dictionaries(st.sampled_from(["arrays", "optimizer", "scores"]), st.binary(max_size=60)),

@@ -54,11 +54,10 @@ def coordinator(
     context.load_cert_chain(folder / "server.pem")
     door = socket.create_server(("127.0.0.1", 0))
 
-    said = f"HTTP/1.0 404\r\nDate: {email.utils.formatdate(time.time() + clock)}\r\n\r\n".encode()
-
     def serve() -> None:
         with contextlib.suppress(OSError), context.wrap_socket(door.accept()[0], server_side=True) as caller:
             caller.recv(4096)
+            said = f"HTTP/1.0 404\r\nDate: {email.utils.formatdate(time.time() + clock)}\r\n\r\n".encode()
             caller.sendall(said if answer is None else answer)
             while answer is not None and answer.endswith(b"."):
                 caller.sendall(answer[-1024:])
@@ -115,9 +114,10 @@ def test_a_certificate_for_another_name_is_told(tmp_path: Path, ours: Authority)
 def test_a_coordinator_that_is_not_there_is_told(tmp_path: Path, ours: Authority) -> None:
     make_own(tmp_path, ours)
     (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        port = door.getsockname()[1]
-    (fault,) = faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=f"localhost:{port}"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        (fault,) = faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=f"localhost:{port}"))
     assert fault == f"cannot reach localhost:{port}: Connection refused"
 
 
@@ -158,12 +158,39 @@ def test_an_address_that_is_none_will_not_pass(tmp_path: Path, ours: Authority, 
         faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=address))
 
 
-@pytest.mark.parametrize(("content", "why"), [(None, "No such file"), ("no certificate", "it holds no certificate")])
-def test_an_authority_that_cannot_be_read_will_not_pass(tmp_path: Path, content: str | None, why: str) -> None:
+AUTHORITY = certificate_pem(Authority.new("ours").certificate)
+SERVER = certificate_pem(Authority.new("ours").server_certificate(["localhost"])[1])
+EXPIRED = certificate_pem(Authority.new("ours", datetime.now(UTC) - timedelta(days=20), 10).certificate)
+HALF = AUTHORITY[: len(AUTHORITY) // 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "cannot read the authority's certificate .*ca.crt: No such file"),
+        (b"no certificate", "it holds no certificate"),
+        (b"", "it holds no certificate"),
+        (b"\n", "it holds no certificate"),
+        (HALF, "it holds no certificate"),
+        (AUTHORITY[:200] + b"!" + AUTHORITY[201:], "it holds no certificate"),
+        (AUTHORITY + EXPIRED, "must hold one certificate, the authority's; it holds 2"),
+        (SERVER, "is not the certificate of an authority, but of a server or a site"),
+        (EXPIRED, r"the authority's certificate .*ca.crt has expired on \d{4}-\d\d-\d\d: .*'fedpolyp site init' makes"),
+    ],
+)
+def test_an_authority_that_is_none_will_not_pass(tmp_path: Path, content: bytes | None, why: str) -> None:
     if content is not None:
-        (tmp_path / "ca.crt").write_text(content)
+        (tmp_path / "ca.crt").write_bytes(content)
     with pytest.raises(UsageError, match=why):
         faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator="localhost:9443"))
+
+
+def test_a_site_trusts_one_authority_and_none_that_the_machine_knows(tmp_path: Path, ours: Authority) -> None:
+    make_own(tmp_path, ours)
+    (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
+    context = connection.tls_context(SiteSettings(folder=tmp_path, name="oslo", coordinator="localhost:9443"))
+    assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
+    assert len(context.get_ca_certs()) == 1 and context.cert_store_stats()["x509"] == 1
 
 
 def test_a_certificate_that_ends_soon_is_told(tmp_path: Path, ours: Authority) -> None:

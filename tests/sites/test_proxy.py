@@ -131,7 +131,7 @@ def test_a_large_message_passes_both_ways_over_a_slow_link(tmp_path: Path) -> No
     settings = coordinator(tmp_path / "deploy")
     context = tls_context(site_at(settings))
     with superlink(settings), serving(settings, "127.0.0.1"):
-        connection = http.client.HTTPSConnection("localhost", settings.port, context=context, timeout=60)
+        connection = http.client.HTTPSConnection("localhost", settings.port, context=context, timeout=300)
         connection.request("POST", "/v1/fleet/push-object", LARGE)
         response = connection.getresponse()
         assert response.getheader("X-Got") == str(len(LARGE))
@@ -163,8 +163,9 @@ def memory(process: "subprocess.Popen[bytes]") -> int:
 def test_nothing_is_read_of_a_stranger_without_a_certificate(settings: CoordinatorSettings) -> None:
     asked, sent = Superlink.asked, 0
     with superlink(settings), serving(settings) as process:
+        assert faults_of(site_at(settings)) == []  # nginx listens before it has started its workers
         before = memory(process)
-        plain = socket.create_connection(("127.0.0.1", settings.port), 60)
+        plain = socket.create_connection(("127.0.0.1", settings.port), 300)
         with stranger(settings).wrap_socket(plain, server_hostname="localhost") as caller:
             with contextlib.suppress(OSError):
                 caller.sendall(b"POST /v1/fleet/push-object HTTP/1.1\r\nHost: localhost\r\n")
@@ -194,7 +195,7 @@ def test_a_certificate_that_was_removed_is_refused_and_a_renewed_one_is_let_in(s
 
     def says(text: str) -> bool:
         """Wait until the site is told `text`: for a moment, nginx's workers of before go on listening."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while [fault[: len(text)] for fault in faults_of(site)] != [text] * bool(text):
             assert time.monotonic() < deadline, faults_of(site)
         return True
@@ -220,7 +221,7 @@ def half_open(settings: CoordinatorSettings, opened: contextlib.ExitStack, addre
     """A connection from `address` that has begun a TLS handshake."""
     caller = opened.enter_context(socket.socket())
     caller.bind((address, 0))
-    caller.settimeout(60)
+    caller.settimeout(300)
     with contextlib.suppress(ConnectionError):
         caller.connect(("127.0.0.1", settings.port))
         caller.sendall(b"\x16\x03\x01\x02\x00\x01")
@@ -262,7 +263,7 @@ def test_only_authenticated_encryption_is_agreed_on(
     context.minimum_version = context.maximum_version = version
     if ciphers is not None:
         context.set_ciphers(ciphers)
-    with serving(settings), socket.create_connection(("127.0.0.1", settings.port), 60) as plain:
+    with serving(settings), socket.create_connection(("127.0.0.1", settings.port), 300) as plain:
         if good:
             context.wrap_socket(plain, server_hostname="localhost").close()
         else:
@@ -272,7 +273,7 @@ def test_only_authenticated_encryption_is_agreed_on(
 
 def post(settings: CoordinatorSettings, path: str, size: int) -> int:
     connection = http.client.HTTPSConnection(
-        "localhost", settings.port, context=tls_context(site_at(settings)), timeout=60
+        "localhost", settings.port, context=tls_context(site_at(settings)), timeout=300
     )
     with contextlib.closing(connection):
         connection.putrequest("POST", path)
@@ -298,10 +299,10 @@ def test_one_site_has_only_so_many_requests_at_a_time(settings: CoordinatorSetti
     context = tls_context(site_at(settings))
     with superlink(settings), serving(settings), contextlib.ExitStack() as opened:
         for _ in range(8):
-            plain = opened.enter_context(socket.create_connection(("127.0.0.1", settings.port), 60))
+            plain = opened.enter_context(socket.create_connection(("127.0.0.1", settings.port), 300))
             caller = opened.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
             caller.sendall(b"POST /v1/fleet/push-object HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while (status := post(settings, "/v1/fleet/push-object", 1)) != 503:
             assert time.monotonic() < deadline, status
         assert post(settings, "/v1/fleet/pull-messages", 1) == 200

@@ -1,0 +1,111 @@
+"""Names, hosts and ports in site.toml and coordinator.toml are refused in one sentence, which prints and is short."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedpolyp.errors import UsageError
+from fedpolyp.sites.folders import make_federation
+from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, address_of, check_names
+
+NO_NAMES = [
+    "",
+    "Oslo",
+    "a/b",
+    "../b",
+    "..",
+    "a b",
+    "a\nb",
+    "a\x1b[2J",
+    "a\0",
+    "\ud800",
+    "ø",
+    "-a",
+    "a" * 64,
+    "a" * 10**6,
+]
+
+
+def refused(load: Any) -> str:
+    with pytest.raises(UsageError) as raised:
+        load()
+    said = str(raised.value)
+    assert said.isprintable() and len(said) < 1000
+    return said
+
+
+@pytest.fixture
+def deploy(tmp_path: Path) -> Path:
+    make_federation(tmp_path / "deploy", "localhost", 9443, ["oslo", "bergen"])
+    return tmp_path / "deploy"
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_a_name_that_is_none_is_refused_wherever_it_stands(name: str) -> None:
+    file, folder = Path("site.toml"), Path("/opt")
+    own = {"folder": folder, "name": name, "coordinator": "localhost:9443"}
+    all_ = {"folder": folder, "host": "localhost", "sites": ["bergen", name]}
+    for load in (
+        lambda: SiteSettings.of(own, file),
+        lambda: CoordinatorSettings.of(all_, file),
+        lambda: check_names([name]),
+    ):
+        said = refused(load)
+        known = ("a site's name has lower-case letters, digits and hyphens", "control characters", "4096 characters")
+        assert any(reason in said for reason in known)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("port = 0", "port: Input should be greater than or equal to 1; got 0"),
+        ("port = -1", "port: Input should be greater than or equal to 1; got -1"),
+        ("port = 70000", "port: Input should be less than or equal to 65535; got 70000"),
+        ('port = "9443"', "port: Input should be a valid integer; got '9443'"),
+        ("port = true", "port: Input should be a valid integer; got True"),
+        ("port = 9443.0", "port: Input should be a valid integer; got 9443.0"),
+        (f'port = "{"9" * 10**4}"', "port: Input should be a valid integer; got '999"),
+        ("port = 18080", "port and control_port must differ; both are 18080"),
+        ("control_port = 99999999999", "control_port: Input should be less than or equal to 65535"),
+        ("reply_megabytes = 0", "reply_megabytes: Input should be greater than or equal to 1"),
+        ('host = "a:9443"', "host takes a host name or an IP address without a port; got 'a:9443'"),
+        ('host = "a\\nb"', r"host must not have control characters; got 'a\nb'"),
+        ('host = "a;b"', "host takes a host name or an IP address"),
+        ("sites = []", "sites must be named once each; got ''"),
+        ('sites = ["oslo", "oslo"]', "sites must be named once each; got 'oslo,oslo'"),
+        ('sites = ["coordinator"]', "no site can be called authority, coordinator or refused"),
+        ('runs = "a\\u0007"', r"runs must not have control characters; got 'a\x07'"),
+        (f'runs = "{"a" * 5000}"', "runs may have 4096 characters; it has 5000"),
+    ],
+)
+def test_a_setting_of_the_coordinator_that_is_none_is_one_sentence(deploy: Path, line: str, why: str) -> None:
+    file = deploy / "coordinator" / "coordinator.toml"
+    name = line.split()[0]
+    kept = [known for known in file.read_text().splitlines() if not known.startswith(f"{name} =")]
+    file.write_text("\n".join([line, *kept]))
+    assert why in refused(lambda: CoordinatorSettings.load(deploy / "coordinator"))
+
+
+def test_images_that_are_registered_for_nobody_are_refused(deploy: Path) -> None:
+    file = deploy / "coordinator" / "coordinator.toml"
+    file.write_text(file.read_text() + "[images]\noslow = 900\n")
+    said = refused(lambda: CoordinatorSettings.load(deploy / "coordinator"))
+    assert said.endswith("images names 'oslow', which is not among the sites")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("fed.example.org:9443", ("fed.example.org", 9443)),
+        ("127.0.0.1:1", ("127.0.0.1", 1)),
+        ("[2001:db8::1]:65535", ("2001:db8::1", 65535)),
+        *(
+            (text, None)
+            for text in ("a:0", "a:-1", "a:70000", "a:text", "a:", ":1", "a", "", "a/b:1", "a\n:1", "a b:1")
+        ),
+        *((text, None) for text in ("a:" + "9" * 10**5, "a:٣", "https://a:1", "\ud800:1")),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(text: str, address: tuple[str, int] | None) -> None:
+    assert address_of(text) == address
