@@ -13,8 +13,11 @@ from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import deal
 from fedpolyp.data.source import open_source
+from fedpolyp.exchange.requests import KINDS, Evaluate, Train
+from fedpolyp.rounds import here
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RunFolder
+from fedpolyp.simulation.records import plain_request
 from fedpolyp.watcher import Watcher
 from server.federation import run_on
 from tests.serial_grid import SerialGrid
@@ -55,6 +58,13 @@ def federate(
     run_on(experiment, grid or serial_grid())
 
 
+def carry_here(
+    run: RunFolder, config: Config, watcher: Watcher | None = None, stop: threading.Event | None = None
+) -> None:
+    """Carry `run` to its last round in this process, without Flower; any algorithm."""
+    here.run(config, run, open_source(config.data, config.seed), run.partition(), watcher or Watcher(), stop)
+
+
 def serial_grid(
     spoil: Callable[[Message, Message], Message] = lambda asked, reply: reply, nodes: int = 3
 ) -> SerialGrid:
@@ -65,6 +75,11 @@ def serial_grid(
 def final(run: RunFolder, config: Config) -> Checkpoint:
     """The last checkpoint of a finished run."""
     return checkpoints.load(run.checkpoints, config.federation.rounds, run.fingerprint())
+
+
+def request_of(message: Message) -> Train | Evaluate:
+    """What a message to a hospital asks."""
+    return KINDS[message.metadata.message_type].from_plain(plain_request(message.content))
 
 
 class StopAfter(Watcher):

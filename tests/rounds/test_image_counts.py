@@ -1,9 +1,9 @@
 """What a hospital says of its number of images is known, registered, or steady."""
 
 import pytest
-from server.image_counts import MOST, ImageCounts
 
 from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.rounds.image_counts import MOST, ImageCounts
 
 
 def test_in_a_simulation_the_partition_knows_every_number() -> None:
