@@ -1,45 +1,45 @@
 """An update far beyond the others of its round does not count; an honest one does, however large its hospital."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from server.image_counts import ImageCounts
-from server.judging import HELD, comparable
-from server.replies import Update
 
-from fedpolyp.checkpoints import Checkpoint
-from fedpolyp.model.arrays import Arrays
-
-SENT: Arrays = {"kernel": np.zeros(100, np.float32), "norm/moving_variance": np.ones(4, np.float32)}
-MOMENTS: Arrays = {
-    "iterations": np.array(0),
-    "m/kernel": np.zeros(100, np.float32),
-    "v/kernel": np.zeros(100, np.float32),
-}
-BEFORE = Checkpoint(0, "", SENT, MOMENTS, 0, -1.0)
+from fedpolyp.aggregation.aggregate import Update
+from fedpolyp.rounds.image_counts import ImageCounts
+from fedpolyp.rounds.judging import HELD, comparable
 
 
 def update(
-    change: float = 0.1, steps: int = 10, images: int = 40, statistics: float = 0.5, moment: float = 1e-4
+    change: float = 0.1,
+    steps: int = 10,
+    images: int = 40,
+    statistics: float = 0.5,
+    moment: float = 1e-4,
+    control: float = 0.01,
 ) -> Update:
-    arrays = {
-        "kernel": np.full(100, change, np.float32),
-        "norm/moving_variance": np.full(4, 1 + statistics, np.float32),
+    changes = {
+        "model": {
+            "kernel": np.full(100, change, np.float32),
+            "norm/moving_variance": np.full(4, statistics, np.float32),
+        },
+        "optimizer": {
+            "iterations": np.array(steps),
+            "m/kernel": np.full(100, moment**0.5, np.float32),
+            "v/kernel": np.full(100, moment, np.float32),
+        },
+        "control": {"kernel": np.full(100, control, np.float32)},
     }
-    moments = {
-        "iterations": np.array(steps),
-        "m/kernel": np.full(100, moment**0.5, np.float32),
-        "v/kernel": np.full(100, moment, np.float32),
-    }
-    return Update(arrays, moments, images, 0.5, steps)
+    return Update("", changes, float(images), images, 0.5, steps)
 
 
 def judged(updates: Mapping[str, Update], counts: ImageCounts | None = None) -> tuple[list[str], dict[str, str]]:
     """The hospitals taken, in their order, and those refused with the reason."""
     refused: dict[str, str] = {}
-    taken = comparable(updates.items(), BEFORE, 10.0, counts or ImageCounts(), refused.__setitem__)
-    return [name for name, _ in taken], refused
+    named = (replace(update, hospital=name) for name, update in updates.items())
+    taken = comparable(named, 10.0, counts or ImageCounts(), refused.__setitem__)
+    return [update.hospital for update in taken], refused
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def judged(updates: Mapping[str, Update], counts: ImageCounts | None = None) -> 
         (update(change=1.1), "weights"),
         (update(statistics=1e5), "statistics"),
         (update(moment=10.0), "first moments"),
+        (update(control=0.2), "control"),
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 2, 8, 12])
@@ -66,12 +67,12 @@ def test_four_liars_of_nine_do_not_move_the_median() -> None:
 
 
 def test_a_hospital_twenty_times_the_size_of_the_others_is_taken() -> None:
-    large = update(change=0.1 * 20, steps=10 * 20, images=40 * 20, statistics=0.5 * 20, moment=1e-4 * 20)
+    large = update(change=0.1 * 20, steps=10 * 20, images=40 * 20, statistics=0.5 * 20, moment=1e-4 * 20, control=0.1)
     assert judged({"a": update(), "b": large, "c": update(), "d": update()}) == (["a", "b", "c", "d"], {})
 
 
 def test_a_small_hospital_among_large_ones_is_taken() -> None:
-    small = update(change=0.001, steps=1, images=2, statistics=0.001, moment=1e-8)
+    small = update(change=0.001, steps=1, images=2, statistics=0.001, moment=1e-8, control=0.0)
     assert judged({"a": update(), "b": small, "c": update()}) == (["a", "b", "c"], {})
 
 
@@ -80,7 +81,7 @@ def test_of_two_nobody_can_tell_which_is_strange() -> None:
 
 
 def test_a_round_in_which_nothing_moved_refuses_nobody() -> None:
-    still = update(change=0.0, statistics=0.0, moment=0.0)
+    still = update(change=0.0, statistics=0.0, moment=0.0, control=0.0)
     assert judged({"a": still, "b": still, "c": update()}) == (["a", "b", "c"], {})
 
 
@@ -94,11 +95,11 @@ def test_a_number_of_images_that_nobody_vouches_for_does_not_own_the_average() -
 def test_replies_stream_once_the_first_have_been_compared() -> None:
     seen: list[str] = []
 
-    def arriving():  # type: ignore[no-untyped-def]
+    def arriving() -> Iterator[Update]:
         for number in range(20):
             seen.append(f"h{number:02d}")
-            yield seen[-1], update()
+            yield replace(update(), hospital=seen[-1])
 
-    taken = comparable(arriving(), BEFORE, 10.0, ImageCounts(), lambda *why: None)
-    assert [next(taken)[0], len(seen)] == ["h00", HELD]
-    assert [[name for name, _ in taken][-1], len(seen)] == ["h19", 20]
+    taken = comparable(arriving(), 10.0, ImageCounts(), lambda *why: None)
+    assert [next(taken).hospital, len(seen)] == ["h00", HELD]
+    assert [[one.hospital for one in taken][-1], len(seen)] == ["h19", 20]
