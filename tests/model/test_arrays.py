@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedpolyp.model.arrays import Arrays, assign, equal, is_statistic, mismatch, read
+from fedpolyp.simulation.records import from_record, to_record
 
 kinds = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint32, np.uint8])
 some_arrays = st.dictionaries(
