@@ -10,6 +10,7 @@ from clients.kept_reply import KeptReply, drop_delivered
 from clients.simulated import hospital_in_simulation
 from clients.site import hospital_at, is_site, settings_of
 from fedpolyp.exchange.packing import Malformed
+from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate, Request, Train
 from fedpolyp.hospital import work
 from fedpolyp.hospital.hospital import Hospital
@@ -29,14 +30,14 @@ def train(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
     request = read_request(Train, content)
     hospital = _hospital(request, node_config)
     if not is_site(node_config):
-        return to_reply(work.train(request, _received(content), hospital), os.getpid())
+        return _reply(work.train(request, _received(content), hospital), hospital)
     drop_delivered(hospital.state, request.round)
     kept = KeptReply.of(hospital.state, request, content)
     if (reply := kept.read()) is not None:
         about = {"run": request.run, "message": "train", "round": request.round}
         audit.append(settings_of(node_config).audit, "found", about | {"reason": "trained before; that reply is sent"})
         return reply
-    reply = to_reply(work.train(request, _received(content), hospital), os.getpid())
+    reply = _reply(work.train(request, _received(content), hospital), hospital)
     kept.write(reply)
     return reply
 
@@ -47,7 +48,7 @@ def evaluate(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
     hospital = _hospital(request, node_config)
     if is_site(node_config):
         drop_delivered(hospital.state, request.round)
-    return to_reply(work.evaluate(request, _received(content), hospital), os.getpid())
+    return _reply(work.evaluate(request, _received(content), hospital), hospital)
 
 
 WORK: dict[str, Callable[[RecordDict, Mapping[str, Any]], RecordDict]] = {"train": train, "evaluate": evaluate}
@@ -66,6 +67,10 @@ def read_request(kind: type[R], content: RecordDict) -> R:
         return kind.from_plain(plain)
     except ValueError as error:
         raise Refusal(str(error)) from None
+
+
+def _reply(answer: Answer, hospital: Hospital) -> RecordDict:
+    return to_reply(answer, os.getpid(), hospital.config.training.wire == "bfloat16")
 
 
 def _received(content: RecordDict) -> work.Received:

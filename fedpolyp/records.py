@@ -44,6 +44,7 @@ class _Record(_Read):
     bytes_down: _Count
     hospitals: dict[_Name, _Hospital]
     refused: list[_Refusal]
+    stopped: str = ""
 
 
 def checked(record: dict[str, Any], where: str) -> dict[str, Any]:

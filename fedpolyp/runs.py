@@ -280,6 +280,12 @@ class RunFolder:
             records.append(checked(record, f"line {number} of {self.rounds_file}"))
         return records
 
+    @property
+    def stopped(self) -> str:
+        """Why the run ended before its last round; '' where it did not."""
+        records = self.rounds()
+        return str(records[-1].get("stopped", "")) if records else ""
+
     def append_round(self, record: dict[str, Any]) -> None:
         """Add one round's record; it is on disk when this returns."""
         files.append_text(self.rounds_file, files.to_json(record) + "\n")
@@ -356,7 +362,13 @@ class RoundRecord:
     steps: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+    stopped: str = ""  # why the run ends with this round, where it was to have more
     began: float = field(default_factory=time.monotonic)
+
+    def start_again(self) -> None:
+        """Forget what hospitals sent, but not what was refused."""
+        self.hospitals.clear()
+        self.steps = 0
 
     def hospital(self, name: str) -> dict[str, Any]:
         """The entry of one hospital, made when it is first asked for."""
@@ -376,6 +388,7 @@ class RoundRecord:
             "bytes_down": self.bytes_down,
             "hospitals": self.hospitals,
             "refused": self.refused,
+            **({"stopped": self.stopped} if self.stopped else {}),
         }
 
 

@@ -1,5 +1,6 @@
 """The trainer: one U-Net compiled once per process, and as many trainings with it as are asked for."""
 
+import itertools
 import tempfile
 import warnings
 import zlib
@@ -104,7 +105,7 @@ class Trainer:
         optimizer: Arrays | None = None,
         corrections: Mapping[str, Arrays] | None = None,
     ) -> Trained:
-        """Train from `start` for the config's local epochs.
+        """Train from `start` for the config's local epochs, or local steps.
 
         Args:
             start: weights of the model.
@@ -179,9 +180,13 @@ class Trainer:
 
     def _batches(self, images: Images, masks: Images, hospital: str, round: int) -> Iterator[tuple[Images, Images]]:
         seed, settings = self.config.seed, self.config.training
-        for epoch in range(settings.local_epochs):
+        left = settings.steps(len(images))
+        for epoch in itertools.count():
             order = augmentation.shuffle_order(seed, round, hospital, epoch, len(images))
             for first in range(0, len(order), settings.batch_size):
+                if not left:
+                    return
+                left -= 1
                 rows = order[first : first + settings.batch_size]
                 pairs = [(np.asarray(images[row]), np.asarray(masks[row])) for row in rows]
                 if settings.augment:

@@ -41,6 +41,7 @@ _WRAPPED = re.compile(r"^<class '[\w.]+'>:<'")
 class Packed:
     """The newest arrays that were sent, as Flower carries them: a model is packed once, whoever it is sent to."""
 
+    bfloat16: bool = False
     known: "deque[tuple[Arrays, ArrayRecord]]" = field(default_factory=lambda: deque(maxlen=_KEPT_PACKED))
 
     def record(self, arrays: Arrays) -> ArrayRecord:
@@ -48,7 +49,7 @@ class Packed:
         for packed, record in self.known:
             if packed is arrays:
                 return record
-        self.known.append((arrays, to_record(arrays)))
+        self.known.append((arrays, to_record(arrays, self.bfloat16)))
         return self.known[-1][1]
 
 
@@ -85,6 +86,7 @@ class Seats:
         actors: int | None = None,
         sizes: Mapping[str, int] | None = None,
         note: Callable[[str], None] = lambda text: None,
+        packed: Packed | None = None,
     ) -> "Seats":
         """Wait until `at_least` nodes have registered: Flower starts the ServerApp before its nodes are there.
 
@@ -103,7 +105,7 @@ class Seats:
             time.sleep(_POLL_SECONDS)
         nodes.sort(key=lambda node: (node.registered_at, node.node_id))
         ids = tuple(node.node_id for node in nodes)
-        return cls(grid, ids, stop, timeout, actors, sizes=sizes or {}, note=note)
+        return cls(grid, ids, stop, timeout, actors, sizes=sizes or {}, note=note, packed=packed or Packed())
 
     def connect(self, hospitals: Sequence[str], at_least: int) -> None:
         """At real sites, wait until all of `hospitals` are connected, or, once patience ends, `at_least` of them.

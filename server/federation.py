@@ -4,7 +4,7 @@ from flwr.serverapp import Grid
 
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.loop import carry
-from server.exchange import Seats
+from server.exchange import Packed, Seats
 
 _SEATS_TIMEOUT = 120.0
 
@@ -23,9 +23,10 @@ def run_on(experiment: Experiment, grid: Grid, seats: int = 1, actors: int | Non
         Interrupted: the experiment's `stop` was set; the run folder holds every complete round.
     """
     stop, timeout, note = experiment.stop, experiment.config.federation.round_timeout, experiment.watcher.note
+    packed = Packed(experiment.config.training.wire == "bfloat16")
     if experiment.name_at_sites:
-        table = Seats(grid, (), stop, timeout, own_names=True, patience=[_SEATS_TIMEOUT], note=note)
+        table = Seats(grid, (), stop, timeout, own_names=True, patience=[_SEATS_TIMEOUT], note=note, packed=packed)
     else:
         sizes = {name: len(images.train) for name, images in experiment.partition.hospitals.items()}
-        table = Seats.wait(grid, seats, stop, _SEATS_TIMEOUT, timeout, actors, sizes, note)
+        table = Seats.wait(grid, seats, stop, _SEATS_TIMEOUT, timeout, actors, sizes, note, packed)
     carry(experiment, table)

@@ -1,6 +1,6 @@
 """What an algorithm is: the server's half and the hospital's half of a round, on named arrays; no Flower, no Keras."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -95,14 +95,22 @@ class Algorithm:
     keeps_state: ClassVar[bool] = False  # whether a hospital needs what its last training kept
     needs_batch_normalization: ClassVar[bool] = False
 
-    def __init__(self, settings: Section, averages_optimizer: bool = False, hospitals: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        settings: Section,
+        averages_optimizer: bool = False,
+        hospitals: Sequence[str] = (),
+        mean: Callable[[], Aggregate] = WeightedMean,
+    ) -> None:
         """
         Args:
             settings: an instance of `Settings`.
             averages_optimizer: whether the hospitals' optimizer states travel and are averaged, too.
             hospitals: all of the run's; unknown at a hospital.
+            mean: makes a mean, which weighs updates as the run's settings have it.
         """
         self.settings: Any = settings
+        self.mean = mean
         self.averages_optimizer = averages_optimizer
         self.hospitals = tuple(hospitals)
 
@@ -137,7 +145,7 @@ class Algorithm:
 
     def aggregate(self) -> Aggregate:
         """What a stage's updates are put into as they come."""
-        return WeightedMean()
+        return self.mean()
 
     def combine(self, state: Groups, combined: Combined) -> Groups:
         """The next state, from `state` and the aggregate of the updates: differences from what was sent."""

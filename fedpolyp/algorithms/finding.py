@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from fedpolyp.aggregation.aggregate import Aggregate
+from fedpolyp.aggregation.capped import Capped
+from fedpolyp.aggregation.mean import WeightedMean
+from fedpolyp.aggregation.per_step import PerStep
 from fedpolyp.algorithms.base import Algorithm
 from fedpolyp.section import Section
 
 if TYPE_CHECKING:
-    from fedpolyp.config import Config
+    from fedpolyp.config import Config, FederationConfig
 
 GROUP = "fedpolyp.algorithms"
 # In the order in which they are listed and reported.
@@ -59,7 +63,16 @@ def make(config: "Config", hospitals: Sequence[str] = ()) -> Algorithm:
     """The algorithm of `config`; `hospitals` are all of the run's, where they are known."""
     kind = find(config.algorithm.name)
     averages = not kind.federated or config.training.optimizer_state == "average"
-    return kind(config.algorithm.settings, averages, hospitals)
+    return kind(config.algorithm.settings, averages, hospitals, lambda: _mean(config.federation))
+
+
+def _mean(settings: "FederationConfig") -> Aggregate:
+    """A mean that weighs updates as `settings` say."""
+
+    def weighted() -> Aggregate:
+        return PerStep(WeightedMean) if settings.per_step else WeightedMean()
+
+    return weighted() if settings.max_weight is None else Capped(settings.max_weight, weighted)
 
 
 def settings_of(name: str) -> type[Section]:

@@ -55,7 +55,7 @@ class TrimmedMean(_Coordinatewise):
         """Of `[algorithm]`."""
 
         trim: float = Field(
-            0.2, ge=0, lt=0.5, description="trimmed-mean: fraction of the values left out at either end"
+            0.2, ge=0, lt=0.5, description="Trimmed mean: fraction of the values left out at either end"
         )
 
     def middle(self, values: Array) -> Array:
@@ -72,7 +72,9 @@ class Krum(Algorithm):
     class Settings(Section):
         """Of `[algorithm]`."""
 
-        liars: int = Field(1, ge=0, le=1000, description="krum, multi-krum: f, how many hospitals may lie in a round")
+        byzantine: int = Field(
+            1, ge=0, le=1000, description="Krum, Multi-Krum: f, how many hospitals may lie in a round"
+        )
 
     def aggregate(self) -> Aggregate:
         """See `Algorithm`."""
@@ -83,7 +85,7 @@ class Krum(Algorithm):
         return 1
 
     def _join(self, updates: Sequence[Update]) -> Mapping[str, Mapping[str, Any]]:
-        count, liars = len(updates), self.settings.liars
+        count, liars = len(updates), self.settings.byzantine
         if count < 2 * liars + 3:
             raise ValueError(f"krum with {liars} liars needs {2 * liars + 3} updates; got {count}")
         scores = krum_scores([_flat(update) for update in updates], liars)
@@ -100,7 +102,7 @@ class MultiKrum(Krum):
 
     def chosen(self, replies: int) -> int:
         """See `Krum`."""
-        return replies - int(self.settings.liars)
+        return replies - int(self.settings.byzantine)
 
 
 def krum_scores(updates: Sequence[Array], liars: int) -> list[float]:

@@ -40,7 +40,7 @@ class Scaffold(Algorithm):
 
     def aggregate(self) -> Aggregate:
         """See `Algorithm`."""
-        return _Controlled()
+        return _Controlled(self.mean())
 
     def combine(self, state: Groups, combined: Combined) -> Groups:
         """See `Algorithm`: c moves by |S|/N times the mean of the changes, whoever has how many images."""
@@ -67,8 +67,8 @@ class Scaffold(Algorithm):
 class _Controlled:
     """The mean of the models weighted by images, that of the control variates not."""
 
-    def __init__(self) -> None:
-        self._weighted, self._equal = WeightedMean(), WeightedMean()
+    def __init__(self, weighted: Aggregate) -> None:
+        self._weighted, self._equal = weighted, WeightedMean()
 
     def add(self, update: Update) -> None:
         """Count `update`."""

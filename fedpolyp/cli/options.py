@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from fedpolyp.algorithms.finding import known, settings_of
 from fedpolyp.config import NAMED_WEIGHTS, PRESETS, Config, DataConfig, RuntimeConfig, Section, load, value_of
 from fedpolyp.errors import UsageError
+from fedpolyp.runs import DEFAULT_ROOT
 
 # Where the setting's own name would say too little on a command line.
 _NAMES = {
@@ -135,6 +136,11 @@ def _settled(config: Config) -> Config:
     model = config.model
     if model.encoder_weights not in NAMED_WEIGHTS:
         model = model.model_copy(update={"encoder_weights": _absolute(model.encoder_weights)})
+    if model.initial_weights is not None:
+        given = model.initial_weights
+        named = DEFAULT_ROOT / given  # a run of this name, as everywhere
+        place = str(named) if not Path(given).expanduser().exists() and named.is_dir() else given
+        model = model.model_copy(update={"initial_weights": _absolute(place)})
     return config.model_copy(update={"data": absolute, "model": model})
 
 

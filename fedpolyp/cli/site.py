@@ -411,6 +411,8 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
     from fedpolyp.model.weights import noted
 
     config = noted(given.config())
+    if simulated := config.federation.simulated_only:
+        raise UsageError(f"{', '.join(simulated)} is for simulations: real sites are what they are")
     if not config.federated:
         raise UsageError(f"real sites are federated: --algorithm {config.algorithm.name} needs all images in one place")
     path = out or settings.runs_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-sites"

@@ -104,6 +104,12 @@ class ModelConfig(Section):
     frozen_statistics: bool = Field(
         False, description="keep the moving statistics of the encoder's weights (plain ignores it)"
     )
+    initial_weights: str | None = Field(
+        None, description="what all of the model begins with: a run, or a model that was saved as .keras; unset: random"
+    )
+    initial_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of these weights; unset: noted when the run begins"
+    )
     base_filters: int = Field(
         16,
         ge=1,
@@ -146,13 +152,26 @@ class ModelConfig(Section):
     @property
     def architecture(self) -> "ModelConfig":
         """The same without where its weights come from: what a hospital has to know, which is sent them."""
-        return self.model_copy(update={"encoder_weights": "random", "encoder_sha256": None})
+        return self.model_copy(
+            update={
+                "encoder_weights": "random",
+                "encoder_sha256": None,
+                "initial_weights": None,
+                "initial_sha256": None,
+            }
+        )
 
 
 class TrainingConfig(Section):
     """What a hospital does with the global model in one round."""
 
     local_epochs: int = Field(1, ge=1, le=1000, description="passes over a hospital's training images in a round")
+    local_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="steps of a hospital in a round in the place of epochs, so that unequal hospitals do equal work",
+    )
     batch_size: int = Field(8, ge=1, le=1024, description="images a step; a last partial batch is kept")
     optimizer: Literal["adam", "adamw", "muon", "sgd"] = Field(
         "adam",
@@ -171,11 +190,20 @@ class TrainingConfig(Section):
         description="the optimizer's moments across rounds: reset, kept at each hospital, or averaged by the server",
     )
     augment: bool = Field(True, description="random flips, rotations, scaled crops and colour")
+    wire: Literal["float32", "bfloat16"] = Field(
+        "float32", description="how weights and updates travel in a federation: bfloat16 takes half the bytes"
+    )
     precision: Literal["float32", "mixed_bfloat16"] | None = Field(
         None,
         description="arithmetic of the U-Net's layers; unset: mixed_bfloat16 where the processor has it, else float32",
     )
     threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; part of what fixes the bits")
+
+    def steps(self, images: int) -> int:
+        """How many steps a training on so many `images` takes: `local_steps`, or so many epochs of them."""
+        if self.local_steps is not None:
+            return self.local_steps
+        return -(-images // self.batch_size) * self.local_epochs
 
 
 def _validated(kind: type[Section], given: dict[str, Any]) -> Section:
@@ -229,9 +257,59 @@ class FederationConfig(Section):
         description="an update that changes weights or statistics over so many times as much as the median of its "
         "round does not count (the optimizer's moments: over its square; from three replies on)",
     )
+    weights: Literal["images", "equal"] = Field(
+        "images", description="what a hospital weighs in a mean: as its number of training images, or all the same"
+    )
+    max_weight: float | None = Field(
+        None, gt=0, le=1, description="the largest share of a mean that one hospital may have; unset: no limit"
+    )
+    per_step: bool = Field(
+        False, description="average what hospitals do in a step, not in a round (FedNova), where their steps differ"
+    )
+    drop_rate: float = Field(
+        0.0, ge=0, lt=1, description="simulation: how likely a hospital is to drop out of a round, drawn from the seed"
+    )
+    slow: str | None = Field(
+        None,
+        pattern=r"^[^=,]+=\d{1,6}(\.\d{1,6})?(,[^=,]+=\d{1,6}(\.\d{1,6})?)*$",
+        description="simulation: hospitals that take so many times as long for a step, as in hospital-2=3,hospital-4=9",
+    )
+    deadline: float | None = Field(
+        None,
+        gt=0,
+        description="simulation: whose training takes over so many times the median of the round's is too late",
+    )
+    liars: str | None = Field(
+        None, description="simulation: hospitals that lie about their updates, as in hospital-1,hospital-2"
+    )
+    lie: Literal["sign-flip", "scale", "noise", "label-flip"] = Field(
+        "sign-flip",
+        description="what liars send: the negative of their update, ten times it, noise of its size, or an update by "
+        "inverted masks",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop when so many rounds in a row were not the best on validation; unset: never"
+    )
     round_timeout: float = Field(
         3600.0, gt=0, description="seconds until a missing reply is given up; at real sites, without a sign of life"
     )
+
+    @property
+    def slowness(self) -> dict[str, float]:
+        """How many times as long a hospital takes, where it takes longer."""
+        pairs = (part.partition("=") for part in (self.slow or "").split(",") if part)
+        return {name.strip(): float(factor) for name, _, factor in pairs}
+
+    @property
+    def lying(self) -> tuple[str, ...]:
+        """The hospitals that lie."""
+        return tuple(name.strip() for name in (self.liars or "").split(",") if name.strip())
+
+    @property
+    def simulated_only(self) -> tuple[str, ...]:
+        """What is set that means something in a simulation alone."""
+        given = {"drop_rate": self.drop_rate, "slow": self.slow, "deadline": self.deadline, "liars": self.liars}
+        return tuple(f"federation.{name}" for name, value in given.items() if value)
 
 
 class RuntimeConfig(Section):
@@ -250,6 +328,9 @@ class RuntimeConfig(Section):
         None,
         description="Ray cluster to run on, host:port or auto; its machines need the images at the same path; "
         "unset: this machine",
+    )
+    track: Literal["mlflow"] | None = Field(
+        None, description="mlflow: log settings and scores to MLflow, too (pip install 'fedpolyp[mlflow]')"
     )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept, besides the best on validation")
 

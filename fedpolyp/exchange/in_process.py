@@ -1,8 +1,9 @@
 """An exchange without messages: every hospital trains in this process, one after the other."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fedpolyp.exchange.packing import carried
 from fedpolyp.exchange.replies import Answer, Reply, Sent
 from fedpolyp.exchange.requests import Evaluate, Request, Train
 from fedpolyp.hospital import work
@@ -15,6 +16,7 @@ class InProcess:
     """Answers a request when its reply is asked for; what goes wrong at a hospital is raised."""
 
     hospital: Callable[[str], Hospital]  # by name
+    bfloat16: bool = False  # whether arrays are rounded as they would be on their way
 
     def connect(self, hospitals: Sequence[str], at_least: int) -> None:
         """See `Exchange`: everybody is there."""
@@ -28,10 +30,12 @@ class InProcess:
 
     def _answer(self, request: Request, sent: Sent) -> Answer:
         def received(group: str, like: Arrays) -> Arrays:
-            return sent[group]
+            return carried(sent[group], self.bfloat16)
 
         hospital = self.hospital(request.hospital)
         if isinstance(request, Train):
-            return work.train(request, received, hospital)
-        assert isinstance(request, Evaluate)
-        return work.evaluate(request, received, hospital)
+            answer = work.train(request, received, hospital)
+        else:
+            assert isinstance(request, Evaluate)
+            answer = work.evaluate(request, received, hospital)
+        return replace(answer, sent={group: carried(a, self.bfloat16) for group, a in answer.sent.items()})

@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Outcome, Start, Trained, minus
 from fedpolyp.algorithms.finding import make
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate, Train
+from fedpolyp.exchange.transforms import chain, inverts_masks
 from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays
@@ -31,7 +34,7 @@ def train(request: Train, received: Received, hospital: Hospital) -> Answer:
         private_state.write(hospital.state, request.round, kept, request.keep_from, (request.keep_best,))
     return Answer(
         {"images": outcome.trained.images, "train_loss": outcome.trained.loss, "steps": outcome.trained.steps},
-        _update(visit, outcome),
+        _update(visit, outcome, request.round),
     )
 
 
@@ -83,6 +86,8 @@ class _Visit:
     def train(self, arrays: Arrays, corrections: Mapping[str, Arrays] | None = None) -> Trained:
         """Train on the hospital's images."""
         images, masks = self.hospital.images("train")
+        if inverts_masks(self.hospital.config, self.hospital.name):
+            masks = 1 - np.asarray(masks)
         before = self.kept if self._keeps_optimizer else self.received
         return self.trainer.train(
             arrays,
@@ -104,9 +109,12 @@ class _Visit:
         return self.algorithm.federated and self.hospital.config.training.optimizer_state == "keep"
 
 
-def _update(visit: _Visit, outcome: Outcome) -> dict[str, Arrays]:
-    """The differences from what was sent."""
+def _update(visit: _Visit, outcome: Outcome, round: int) -> Mapping[str, Arrays]:
+    """The differences from what was sent, after the chain that they pass before they leave."""
     values = dict(outcome.sent)
     if visit.algorithm.averages_optimizer:
         values.setdefault(OPTIMIZER, outcome.trained.optimizer)
-    return {group: minus(arrays, visit.received.get(group, {})) for group, arrays in values.items()}
+    changes: Mapping[str, Arrays] = {g: minus(arrays, visit.received.get(g, {})) for g, arrays in values.items()}
+    for transform in chain(visit.hospital.config, visit.hospital.name):
+        changes = transform(changes, round)
+    return changes

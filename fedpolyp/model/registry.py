@@ -5,7 +5,9 @@ here loads TensorFlow before a model is asked for.
 """
 
 import importlib
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedpolyp.config import Config
@@ -87,9 +89,13 @@ def build(config: Config, for_training: bool = False) -> "keras.Model":
 def initial(config: Config, random: Arrays) -> Arrays:
     """The weights that a run of `config` begins with: `random`, a new model's, but for a pretrained encoder's.
 
+    Or all of those of a saved model, where the config names one.
+
     Raises:
-        FedpolypError: the encoder's weights are not at hand, not those that the config names, or do not fit.
+        FedpolypError: the weights are not at hand, not those that the config names, or do not fit.
     """
+    if config.model.initial_weights is not None:
+        return _saved(config, random)
     if config.model.encoder == "plain" or config.model.encoder_weights == "random":
         return random
     module = importlib.import_module(MODELS[config.model.encoder].module)
@@ -98,3 +104,24 @@ def initial(config: Config, random: Arrays) -> Arrays:
     if fault := mismatch(known, shapes):
         raise FedpolypError(f"the weights do not fit the encoder {config.model.encoder}: {fault}")
     return {name: known.get(name, array).astype(array.dtype) for name, array in random.items()}
+
+
+def _saved(config: Config, like: Arrays) -> Arrays:
+    """The weights of the model in the file that the config names."""
+    import keras
+
+    from fedpolyp.model.weights import read_initial
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        file.write_bytes(read_initial(config.model))
+        try:
+            # Layers of Keras's own alone: a file that brings code is refused.
+            model = keras.models.load_model(file, compile=False, safe_mode=True)
+        except Exception as error:
+            why = " ".join(str(error).split())[:300]
+            raise FedpolypError(f"{config.model.initial_weights} cannot be read as a Keras model: {why}") from None
+    found = {variable.path: variable.value.numpy() for variable in model.weights}
+    if fault := mismatch(found, {name: array.shape for name, array in like.items()}):
+        raise FedpolypError(f"{config.model.initial_weights} does not fit the model of this run: {fault}")
+    return {name: found[name].astype(array.dtype) for name, array in like.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from fedpolyp.config import Config, ModelConfig
 from fedpolyp.errors import UsageError
 from fedpolyp.model.registry import MODELS, PackagedWeights
+from fedpolyp.runs import RunFolder
 
 
 def noted(config: Config) -> Config:
@@ -15,11 +16,48 @@ def noted(config: Config) -> Config:
     Raises:
         UsageError: there is no such file, or it is another than the config or the package says.
     """
-    file = weights_file(config.model)
-    if file is None:
-        return config
-    sha256 = hashlib.sha256(read(config.model)).hexdigest()
-    return config.model_copy(update={"model": config.model.model_copy(update={"encoder_sha256": sha256})})
+    changes = {}
+    if weights_file(config.model) is not None:
+        changes["encoder_sha256"] = hashlib.sha256(read(config.model)).hexdigest()
+    if config.model.initial_weights is not None:
+        changes["initial_sha256"] = hashlib.sha256(read_initial(config.model)).hexdigest()
+    return config.model_copy(update={"model": config.model.model_copy(update=changes)}) if changes else config
+
+
+def read_initial(settings: ModelConfig) -> bytes:
+    """The whole saved model that all weights begin with, checked.
+
+    Raises:
+        UsageError: there is no such file, or its SHA-256 is not the one that `settings` names.
+    """
+    file = initial_file(Path(str(settings.initial_weights)))
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the initial weights {file}: {error.strerror}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if settings.initial_sha256 not in (None, found):
+        raise UsageError(
+            f"the initial weights {file} are not those expected: SHA-256 {found}, expected {settings.initial_sha256}"
+        )
+    return content
+
+
+def initial_file(given: Path) -> Path:
+    """The saved model that `given` is, or that the run in the folder `given` ended with.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if given.suffix == ".keras" and not given.is_dir():
+        return given
+    run = RunFolder(given)
+    if run.config_file.exists():
+        if run.model_file("last").exists():
+            return run.model_file("last")
+        why = "each of its hospitals has a model of its own: name one of them" if run.finished else "it is not finished"
+        raise UsageError(f"--initial-weights {given} is a run without a model of its own: {why}")
+    raise UsageError(f"--initial-weights takes a run, or a model saved as .keras; got '{given}'")
 
 
 def read(settings: ModelConfig) -> bytes:

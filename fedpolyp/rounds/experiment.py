@@ -39,6 +39,11 @@ class Experiment:
         """The config's algorithm, for these hospitals."""
         return make(self.config, self.hospitals)
 
+    @property
+    def rounds_values(self) -> bool:
+        """Whether arrays are rounded to bfloat16 on their way; without a federation nothing is on its way."""
+        return self.algorithm.federated and self.config.training.wire == "bfloat16"
+
     def needed(self, asked: int) -> int:
         """How many of so many hospitals must reply usably for a round to count."""
         if not self.algorithm.federated:

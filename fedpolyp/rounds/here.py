@@ -31,4 +31,5 @@ def run(
     def hospital(name: str) -> Hospital:
         return Hospital(name, config, store, images_of(partition, name), run.state / name)
 
-    carry(Experiment(config, run, store, partition, watcher, stop or threading.Event()), InProcess(hospital))
+    experiment = Experiment(config, run, store, partition, watcher, stop or threading.Event())
+    carry(experiment, InProcess(hospital, experiment.rounds_values))

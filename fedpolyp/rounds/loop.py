@@ -1,7 +1,7 @@
 """The loop: a round is the hospitals' training, what the algorithm makes of it, and what the observers see."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -10,9 +10,11 @@ from fedpolyp.aggregation.aggregate import Update
 from fedpolyp.algorithms.base import Groups, Start, models
 from fedpolyp.checkpoints import Best, Checkpoint
 from fedpolyp.divergence import diverged
-from fedpolyp.errors import FedpolypError, Interrupted
+from fedpolyp.errors import FedpolypError, Interrupted, UsageError
+from fedpolyp.exchange.packing import carried, carried_bytes
 from fedpolyp.exchange.replies import Exchange, Reply
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.rounds.absence import absent, unknown
 from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.counted import Counted
 from fedpolyp.rounds.experiment import Experiment
@@ -34,6 +36,7 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
         FedpolypError: too few hospitals replied, or the run folder cannot be resumed from.
         Interrupted: the experiment's `stop` was set; the run folder holds every complete round.
     """
+    _refuse_unknown_hospitals(experiment)
     run, rounds = experiment.run, experiment.config.federation.rounds
     checkpoint = _newest_checkpoint(experiment)
     experiment.watcher.started(experiment.config, experiment.partition, -1 if checkpoint is None else checkpoint.round)
@@ -46,7 +49,7 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
         state = experiment.algorithm.begin(Start(trainer.initial, trainer.start.optimizer))
         start = Checkpoint(0, run.fingerprint(), state, dict.fromkeys(models(state), Best()))
         checkpoint = _seen(observers, Round(start, RoundRecord(0), rounds == 0))
-    while checkpoint.round < rounds:
+    while checkpoint.round < rounds and not run.stopped:
         if experiment.stop.is_set():
             raise Interrupted(f"interrupted after round {checkpoint.round}")
         number = checkpoint.round + 1
@@ -78,20 +81,40 @@ class _Loop:
     def next(self, before: Checkpoint, record: RoundRecord) -> Groups:
         """The state after one more round; `record` learns how it went.
 
+        A round with too few usable updates is tried once more, with the same requests.
+
         Raises:
             FedpolypError: too few hospitals sent usable updates.
         """
+        try:
+            state = self._tried(before, record)
+        except TooFew as error:
+            if not error.may_pass:
+                raise
+            self.experiment.watcher.note(f"{error}; it is tried once more")
+            record.start_again()
+            state = self._tried(before, record)
+        for name in record.hospitals:
+            self.asking.counted.add(name, record.round)
+        return state
+
+    def _tried(self, before: Checkpoint, record: RoundRecord) -> Groups:
         of, number = self.experiment, record.round
         hospitals = sample(list(of.hospitals), of.config, number)
         needed = of.needed(len(hospitals))
-        self.exchange.connect(hospitals, needed)
-        state = before.state
+        missing = absent(of.config, of.partition, hospitals, number)
+        for name, reason in missing.items():
+            of.refuse(record, name, reason)
+        present = [name for name in hospitals if name not in missing]
+        self.exchange.connect(present, min(needed, len(present)))
         draws = np.random.default_rng([of.config.seed, _STAGES, number])
-        stages = of.algorithm.stages(hospitals, draws)
-        tally = _Tally(record, sum(map(len, stages)), min(needed, sum(map(len, stages))))
+        stages = of.algorithm.stages(present, draws)
+        tally = _Tally(record, len(hospitals), needed if of.algorithm.federated else sum(map(len, stages)))
+        if len(present) < needed:
+            self._refuse_too_few(tally)
+        state = before.state
         for stage in stages:
-            aggregate = of.algorithm.aggregate()
-            taken = 0
+            aggregate, taken = of.algorithm.aggregate(), 0
             for update in self._updates(stage, before, state, tally):
                 self._count(update, record)
                 aggregate.add(update)
@@ -108,15 +131,23 @@ class _Loop:
 
     def _updates(self, stage: Sequence[str], before: Checkpoint, state: Groups, tally: "_Tally") -> Iterator[Update]:
         """The updates of the hospitals of `stage` that count, in their order; the others are refused."""
-        sent = {name: self.experiment.algorithm.ask(state, name) for name in stage}
-        for groups in sent.values():
-            tally.record.bytes_down += sum(map(_bytes, groups.values()))
+        of, halves = self.experiment, self.experiment.rounds_values
+        arrived: dict[int, Arrays] = {}  # each group of arrays, as it arrives at all hospitals that are sent it
+        sent: dict[str, Groups] = {}
+        for name in stage:
+            asked = of.algorithm.ask(state, name)
+            for arrays in asked.values():
+                if id(arrays) not in arrived:
+                    arrived[id(arrays)] = carried(arrays, halves)
+                tally.record.bytes_down += carried_bytes(arrays, halves)
+            sent[name] = {group: arrived[id(arrays)] for group, arrays in asked.items()}
+        tally.trained += len(stage)
         replies = self.asking.train(tally.record.round, stage, before, state)
-        most = self.experiment.config.federation.max_update_norm
         usable = self._read(replies, sent, tally)
-        if not self.experiment.algorithm.federated:  # nobody could lie, and each may go its own way
+        if not of.algorithm.federated:  # nobody could lie, and each may go its own way
             return usable
-        return comparable(usable, most, self.counts, lambda *why: self.experiment.refuse(tally.record, *why))
+        most = of.config.federation.max_update_norm
+        return comparable(usable, most, self.counts, lambda *why: of.refuse(tally.record, *why))
 
     def _read(self, replies: Iterator[Reply], sent: dict[str, Groups], tally: "_Tally") -> Iterator[Update]:
         of = self.experiment
@@ -124,7 +155,7 @@ class _Loop:
         expected = of.algorithm.update(start)
         for reply in replies:
             try:
-                update = read_update(reply, sent[reply.hospital], expected, training.batch_size, training.local_epochs)
+                update = read_update(reply, sent[reply.hospital], expected, training)
                 if fault := self.counts.fault(reply.hospital, "train", update.images):
                     raise BadReply(fault)
             except BadReply as error:
@@ -132,12 +163,13 @@ class _Loop:
                 if isinstance(error, NotFinite):
                     tally.not_finite.add(reply.hospital)
                 continue
-            yield update
+            weight = 1.0 if of.config.federation.weights == "equal" else update.weight
+            yield replace(update, weight=weight)
 
     def _count(self, update: Update, record: RoundRecord) -> None:
         self.counts.learn(update.hospital, "train", update.images)
-        self.asking.counted.add(update.hospital, record.round)
-        record.bytes_up += sum(map(_bytes, update.changes.values()))
+        halves = self.experiment.rounds_values
+        record.bytes_up += sum(carried_bytes(arrays, halves) for arrays in update.changes.values())
         record.steps += update.steps
         record.hospital(update.hospital).update(images=update.images, train_loss=update.loss)
 
@@ -149,10 +181,19 @@ class _Loop:
             who = ", ".join(sorted(tally.not_finite))
             raise diverged(f"round {record.round}: the training has diverged at {who}", self.experiment.config)
         reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)
-        raise FedpolypError(
+        raise TooFew(
             f"round {record.round} stopped: {len(record.hospitals)} of {tally.asked} hospitals replied usably, "
-            f"{tally.needed} are needed ({reasons})"
+            f"{tally.needed} are needed ({reasons})",
+            may_pass=bool(tally.trained) and not tally.not_finite,
         )
+
+
+class TooFew(FedpolypError):
+    """Too few hospitals sent usable updates; whether that `may_pass` when they are asked again."""
+
+    def __init__(self, message: str, may_pass: bool) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 @dataclass
@@ -163,6 +204,15 @@ class _Tally:
     asked: int
     needed: int
     not_finite: set[str] = field(default_factory=set)  # whose training diverged
+    trained: int = 0  # that were asked
+
+
+def _refuse_unknown_hospitals(experiment: Experiment) -> None:
+    settings = experiment.config.federation
+    for option, named in (("slow", settings.slowness), ("liars", dict.fromkeys(settings.lying))):
+        if strange := unknown(named, experiment.partition):
+            allowed = ", ".join(experiment.hospitals[:5]) + (", …" if len(experiment.hospitals) > 5 else "")
+            raise UsageError(f"federation.{option} names {', '.join(strange)}; the hospitals are {allowed}")
 
 
 def _newest_checkpoint(experiment: Experiment) -> Checkpoint | None:
@@ -174,7 +224,3 @@ def _newest_checkpoint(experiment: Experiment) -> Checkpoint | None:
     else:
         run.start_over()
     return checkpoint
-
-
-def _bytes(arrays: Arrays) -> int:
-    return sum(array.nbytes for array in arrays.values())

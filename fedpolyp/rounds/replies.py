@@ -11,6 +11,7 @@ import numpy as np
 
 from fedpolyp.aggregation.aggregate import Update
 from fedpolyp.algorithms.base import OPTIMIZER, Groups
+from fedpolyp.config import TrainingConfig
 from fedpolyp.exchange.replies import Content, Malformed, Reply
 from fedpolyp.model.arrays import NOT_FINITE, Arrays, fault, mismatch
 from fedpolyp.text import printable
@@ -32,15 +33,14 @@ class NotFinite(BadReply):
     """A training that diverged: its loss or its weights are no finite numbers."""
 
 
-def read_update(reply: Reply, sent: Groups, like: Groups, batch_size: int, local_epochs: int) -> Update:
+def read_update(reply: Reply, sent: Groups, like: Groups, training: TrainingConfig) -> Update:
     """Read a reply to the training request that carried `sent`.
 
     Args:
         reply: the reply.
         sent: what the hospital was sent, by group.
         like: the names, shapes and types of an update's arrays, by group.
-        batch_size: of the training.
-        local_epochs: of the training.
+        training: as it was asked for.
 
     Raises:
         BadReply: the hospital failed, or sent what cannot come of that training.
@@ -54,7 +54,7 @@ def read_update(reply: Reply, sent: Groups, like: Groups, batch_size: int, local
             raise NotFinite(f"it reports a training loss of {loss}")
         if not _SMALLEST_LOSS <= loss <= LARGEST_LOSS:
             raise BadReply(f"it reports a training loss of {loss:g}")
-        if type(steps) is not int or steps != -(-images // batch_size) * local_epochs:
+        if type(steps) is not int or steps != training.steps(images):
             raise BadReply(f"it reports {_short(steps)} steps, which {images} images do not take")
         if unknown := sorted(set(content.groups) - like.keys()):
             raise BadReply(f"it sends {_short(', '.join(unknown))}, which nobody has asked for")

@@ -19,9 +19,9 @@ _PIECE = 4 * 1024**2
 _PIECES = 4096  # of a record at most
 
 
-def to_record(arrays: Arrays) -> ArrayRecord:
+def to_record(arrays: Arrays, bfloat16: bool = False) -> ArrayRecord:
     """Named arrays as Flower carries them: packed into one, for it sends each array in a request of its own."""
-    return _in_pieces(pack(arrays))
+    return _in_pieces(pack(arrays, bfloat16))
 
 
 def from_record(record: ArrayRecord) -> Arrays:
@@ -43,9 +43,9 @@ def plain_request(content: RecordDict) -> Mapping[str, Any]:
     return content.config_records.get(REQUEST, {})
 
 
-def to_reply(answer: Answer, process: int) -> RecordDict:
+def to_reply(answer: Answer, process: int, bfloat16: bool = False) -> RecordDict:
     """A reply's content; `process` is the one that it comes from."""
-    arrays = {group: to_record(arrays) for group, arrays in answer.sent.items()}
+    arrays = {group: to_record(arrays, bfloat16) for group, arrays in answer.sent.items()}
     return RecordDict({**arrays, SAID: MetricRecord({**answer.said, "process": process})})
 
 

@@ -82,7 +82,11 @@ class Limits(Table):
         if config.data.source != PHANTOM or config.data.lists is not None:
             raise Refusal("an order must not name a folder: a site's images are where the site says")
         if config.model.encoder_weights not in NAMED_WEIGHTS:
-            raise Refusal("an order must not name a file: the weights of an encoder come with the order")
+            raise Refusal("a request must not name a file: the weights of an encoder come with the request")
+        if config.model.initial_weights is not None:
+            raise Refusal("a request must not name a file: the initial weights come with the request")
+        if simulated := config.federation.simulated_only:
+            raise Refusal(f"{', '.join(simulated)} is for simulations: no site pretends to be away, slow or lying")
         if config.model.encoder not in self.encoders:
             allowed = ", ".join(self.encoders)
             raise Refusal(f"this site allows the encoders {allowed}; the order asks for {config.model.encoder}")
@@ -104,7 +108,7 @@ class Limits(Table):
         Raises:
             Refusal: it does.
         """
-        steps = -(-images // config.training.batch_size) * config.training.local_epochs
+        steps = config.training.steps(images)
         if steps > self.steps:
             raise Refusal(f"this site allows {self.steps} steps in a round; the order asks for {steps}")
 

@@ -4,23 +4,28 @@ from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.image_counts import ImageCounts
 from fedpolyp.rounds.observers.heldout import HeldOut
-from fedpolyp.rounds.observers.hospital_scores import HospitalScores
+from fedpolyp.rounds.observers.hospital_scores import Tests, Validation
 from fedpolyp.rounds.observers.images import ScoredImages
+from fedpolyp.rounds.observers.mlflow import MLflow
 from fedpolyp.rounds.observers.observer import Observer, Round
+from fedpolyp.rounds.observers.patience import Patience
 from fedpolyp.rounds.observers.saving import Checkpoints, Record, Told
 
 
 def observers_of(experiment: Experiment, asking: Asking, counts: ImageCounts) -> list[Observer]:
     """A run's observers, in the order in which they see a round."""
     heldout = HeldOut(experiment)  # computes here while the hospitals score
-    hospitals = HospitalScores(experiment, asking, counts)
+    tests = Tests(experiment, asking, counts)
     return [
         heldout,
-        hospitals,
+        Validation(experiment, asking, counts),
+        Patience(experiment),
+        tests,
         Record(experiment),
         Checkpoints(experiment),
         Told(experiment),
-        ScoredImages(experiment, heldout, hospitals),
+        *([MLflow(experiment)] if experiment.config.runtime.track == "mlflow" else []),
+        ScoredImages(experiment, heldout, tests),
     ]
 
 

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import Groups
+from fedpolyp.checkpoints import judged
 from fedpolyp.errors import FedpolypError
+from fedpolyp.exchange.packing import carried_bytes
 from fedpolyp.exchange.replies import Reply
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.asking import Asking
@@ -22,61 +24,26 @@ from fedpolyp.runs import RoundRecord
 
 
 @dataclass
-class HospitalScores(Observer):
-    """Each round is validated; the last one, or each where there is no held-out set, is tested, too."""
+class _Scores(Observer):
+    """Asks hospitals for scores, and reads what they reply."""
 
     experiment: Experiment
     asking: Asking
     counts: ImageCounts
-    validators: list[str] = field(default_factory=list)  # who validated the first round that was validated
-    newest: dict[str, Arrays] = field(default_factory=dict)  # test scores of the last round, by hospital
-    round: int = -1  # which `newest` is of
-    _val: Iterator[Reply] = field(default_factory=lambda: iter(()))
-    _test: Iterator[Reply] = field(default_factory=lambda: iter(()))
 
     @cached_property
     def panel(self) -> Sequence[str]:
-        """The hospitals that validate each round's model: as many as train in a round, the same all along.
+        """The hospitals that score each round's model: as many as train in a round, the same all along.
 
         So rounds can be compared, and what a round costs does not grow with the number of hospitals.
         """
         hospitals = self.experiment.hospitals
         return sample(list(hospitals), self.experiment.config, 0) if self.experiment.algorithm.federated else hospitals
 
-    def ask(self, round: Round) -> None:
-        """See `Observer`."""
-        model = sum(array.nbytes for array in next(iter(round.checkpoint.models.values())).values())
-        self._val = self.asking.score(round.number, round.checkpoint.state, "val", self.panel)
-        round.record.bytes_down += model * len(self.panel)
-        self._test = iter(())
-        if round.last or self.experiment.store is None:
-            tested = self.experiment.hospitals if round.last else self.panel
-            self._test = self.asking.score(round.number, round.checkpoint.state, "test", tested, distances=round.last)
-            round.record.bytes_down += model * len(tested)
-
-    def see(self, round: Round) -> None:
-        """See `Observer`."""
-        val = self._scored(self._val, "val", round.record)
-        test = self._scored(self._test, "test", round.record, distances=round.last)
-        if round.last:
-            self.newest, self.round = test, round.number
-        if self.experiment.store is None:
-            round.record.scores = _means(test, round.record)
-        round.record.val_dice, round.val_dice = self._val_dice(val, round.record)
-
-    def test(self, round: int, state: Groups, may_be_known: bool) -> Iterator[tuple[str, Arrays | BadReply]]:
-        """Every hospital's test scores of the models of `state`, of `round`, or why there are none.
-
-        Those that `see` has taken of the last round are not asked for again where they `may_be_known`.
-        """
-        if may_be_known and round == self.round:
-            yield from self.newest.items()
-            return
-        for reply in self.asking.score(round, state, "test", self.experiment.hospitals, distances=True):
-            try:
-                yield reply.hospital, self._read(reply, "test", distances=True)
-            except BadReply as error:
-                yield reply.hospital, error
+    def _ask(self, round: Round, score_set: str, hospitals: Sequence[str], distances: bool = False) -> Iterator[Reply]:
+        model = next(iter(round.checkpoint.models.values()))
+        round.record.bytes_down += carried_bytes(model, self.experiment.rounds_values) * len(hospitals)
+        return self.asking.score(round.number, round.checkpoint.state, score_set, hospitals, distances)
 
     def _scored(
         self, replies: Iterator[Reply], score_set: str, record: RoundRecord, distances: bool = False
@@ -104,6 +71,23 @@ class HospitalScores(Observer):
             raise BadReply(fault)
         return scores
 
+
+@dataclass
+class Validation(_Scores):
+    """Has each round's models validated, which tells the best rounds."""
+
+    validators: list[str] = field(default_factory=list)  # who validated the first round that was validated
+    _replies: Iterator[Reply] = field(default_factory=lambda: iter(()))
+
+    def ask(self, round: Round) -> None:
+        """See `Observer`."""
+        self._replies = self._ask(round, "val", self.panel)
+
+    def see(self, round: Round) -> None:
+        """See `Observer`."""
+        round.record.val_dice, means = self._val_dice(self._scored(self._replies, "val", round.record), round.record)
+        round.checkpoint = judged(round.checkpoint, means)
+
     def _val_dice(
         self, scored: Mapping[str, Arrays], record: RoundRecord
     ) -> tuple[float | None, dict[str, float | None]]:
@@ -128,6 +112,50 @@ class HospitalScores(Observer):
             of_model.setdefault(self.experiment.algorithm.model_of(name), []).append(own)
         means = {mark: _mean(np.concatenate(own)) for mark, own in of_model.items()}
         return _mean(np.concatenate([np.zeros(0), *dices.values()])), means
+
+
+@dataclass
+class Tests(_Scores):
+    """Has the last round's models tested, and each round's where there is no held-out set: then that is the score."""
+
+    newest: dict[str, Arrays] = field(default_factory=dict)  # test scores of the last round, by hospital
+    round: int = -1  # which `newest` is of
+    _replies: Iterator[Reply] | None = None
+
+    def ask(self, round: Round) -> None:
+        """See `Observer`."""
+        self._replies = None
+        if round.last:
+            self._replies = self._ask(round, "test", self.experiment.hospitals, distances=True)
+        elif self.experiment.store is None:
+            self._replies = self._ask(round, "test", self.panel)
+
+    def see(self, round: Round) -> None:
+        """See `Observer`."""
+        if round.last and (self._replies is None or self.experiment.store is None):
+            # Only now is it known to be the last.
+            self._replies = self._ask(round, "test", self.experiment.hospitals, distances=True)
+        if self._replies is None:
+            return
+        test = self._scored(self._replies, "test", round.record, distances=round.last)
+        if round.last:
+            self.newest, self.round = test, round.number
+        if self.experiment.store is None:
+            round.record.scores = _means(test, round.record)
+
+    def scores(self, round: int, state: Groups, may_be_known: bool) -> Iterator[tuple[str, Arrays | BadReply]]:
+        """Every hospital's test scores of the models of `state`, of `round`, or why there are none.
+
+        Those that `see` has taken of the last round are not asked for again where they `may_be_known`.
+        """
+        if may_be_known and round == self.round:
+            yield from self.newest.items()
+            return
+        for reply in self.asking.score(round, state, "test", self.experiment.hospitals, distances=True):
+            try:
+                yield reply.hospital, self._read(reply, "test", distances=True)
+            except BadReply as error:
+                yield reply.hospital, error
 
 
 def _means(test: Mapping[str, Arrays], record: RoundRecord) -> dict[str, float]:

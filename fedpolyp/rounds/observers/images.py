@@ -8,7 +8,7 @@ from fedpolyp.algorithms.base import MODEL
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.heldout import HeldOut
-from fedpolyp.rounds.observers.hospital_scores import HospitalScores
+from fedpolyp.rounds.observers.hospital_scores import Tests
 from fedpolyp.rounds.observers.observer import Observer
 from fedpolyp.rounds.replies import BadReply
 from fedpolyp.runs import ScoredImage, model_name, scored_images
@@ -21,7 +21,7 @@ class ScoredImages(Observer):
 
     experiment: Experiment
     heldout: HeldOut
-    hospitals: HospitalScores
+    tests: Tests
 
     def end(self, last: Checkpoint) -> None:
         """See `Observer`."""
@@ -55,7 +55,7 @@ class ScoredImages(Observer):
         # In the local arm every hospital scores every model, as if it were its own.
         alone = len(model.best) == 1
         state = model.state if alone else {self._group(name): model.models[mark] for name in of.hospitals}
-        for hospital, scores in self.hospitals.test(model.round, state, may_be_known=alone):
+        for hospital, scores in self.tests.scores(model.round, state, may_be_known=alone):
             if isinstance(scores, BadReply):
                 of.watcher.note(f"the scores of {hospital} are missing from images.csv: {scores}")
                 continue

@@ -1,7 +1,6 @@
 """An observer, and the round that it sees."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.runs import RoundRecord
@@ -13,8 +12,7 @@ class Round:
 
     checkpoint: Checkpoint
     record: RoundRecord
-    last: bool  # of the run
-    val_dice: Mapping[str, float | None] = field(default_factory=dict)  # by the models' marks, once it is known
+    last: bool  # of the run; an observer may make it so
 
     @property
     def number(self) -> int:

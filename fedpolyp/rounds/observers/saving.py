@@ -26,7 +26,6 @@ class Checkpoints(Observer):
 
     def see(self, round: Round) -> None:
         """See `Observer`."""
-        round.checkpoint = checkpoints.judged(round.checkpoint, round.val_dice)
         keep = self.experiment.config.runtime.keep_checkpoints
         checkpoints.save(self.experiment.run.checkpoints, round.checkpoint, keep)
 

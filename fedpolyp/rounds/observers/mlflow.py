@@ -1,0 +1,83 @@
+"""Tells MLflow of a run: its settings, each round's scores, and its report's files."""
+
+import importlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.errors import UsageError
+from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.rounds.observers.observer import Observer, Round
+
+_SCORES = ("dice", "iou", "loss", "val_dice", "seconds", "bytes_up", "bytes_down")
+_LONGEST = 500  # characters of a setting's value in MLflow
+_RUN_FILE = "mlflow-run"  # in the run's folder: which of MLflow's runs this is
+
+
+@dataclass
+class MLflow(Observer):
+    """Logs to where MLFLOW_TRACKING_URI says, or to the folder `mlruns` beside the run's.
+
+    A run that is resumed goes on in the same run of MLflow's. What MLflow fails with is told, and ends nothing.
+    """
+
+    experiment: Experiment
+    failed: bool = False
+
+    @cached_property
+    def client(self) -> Any:
+        """MLflow's client.
+
+        Raises:
+            UsageError: the package is not installed.
+        """
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        try:
+            tracking = importlib.import_module("mlflow.tracking")
+        except ImportError:
+            raise UsageError("--track mlflow needs the package mlflow-skinny: pip install 'fedpolyp[mlflow]'") from None
+        folder = self.experiment.run.path.resolve().parent / "mlruns"
+        return tracking.MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or folder.as_uri())
+
+    def see(self, round: Round) -> None:
+        """See `Observer`."""
+        self._told(lambda: self._log(round))
+
+    def end(self, last: Checkpoint) -> None:
+        """See `Observer`."""
+        self._told(lambda: self.client.set_terminated(self._run_id))
+
+    def _log(self, round: Round) -> None:
+        plain = round.record.to_plain()
+        for name in _SCORES:
+            if plain[name] is not None:
+                self.client.log_metric(self._run_id, name, float(plain[name]), step=round.number)
+
+    @cached_property
+    def _run_id(self) -> str:
+        kept = self.experiment.run.path / _RUN_FILE
+        if kept.exists():
+            return kept.read_text(encoding="ascii").strip()
+        found = self.client.get_experiment_by_name("fedpolyp")
+        number = self.client.create_experiment("fedpolyp") if found is None else found.experiment_id
+        tags = {"mlflow.runName": self.experiment.run.name}
+        run_id = str(self.client.create_run(number, tags=tags).info.run_id)
+        for section, values in self.experiment.config.model_dump(mode="json").items():
+            for name, value in values.items() if isinstance(values, dict) else [("", values)]:
+                self.client.log_param(run_id, f"{section}.{name}".rstrip("."), str(value)[:_LONGEST])
+        kept.write_text(run_id + "\n", encoding="ascii")
+        return run_id
+
+    def _told(self, log: Any) -> None:
+        if self.failed:
+            return
+        try:
+            log()
+        except UsageError:
+            raise
+        except Exception as error:
+            self.failed = True
+            why = " ".join(str(error).split())[:300]
+            self.experiment.watcher.note(f"MLflow is told no more: {type(error).__name__}: {why}")
