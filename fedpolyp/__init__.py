@@ -1,3 +1,3 @@
 """fedpolyp: what federated learning costs, and what it gains, for polyp segmentation with a U-Net."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -36,6 +36,10 @@ _AFTER_THE_ROUNDS = ("images.csv", "predictions.*", "curves.png", "model-*.keras
 _PACKAGES = ("tensorflow", "keras", "flwr", "ray", "numpy", "opencv-python")
 
 
+class OlderRun(UsageError):
+    """A run of an older version, which this one does not read."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A run's folder; every path in it has its one name here."""
@@ -147,15 +151,34 @@ class RunFolder:
         return files.is_locked(self.path / ".lock")
 
     def config(self) -> Config:
-        """The config the run was started with."""
+        """The config the run was started with.
+
+        Raises:
+            UsageError: it cannot be read.
+            OlderRun: the run is of version 0.1.
+        """
+        self.refuse_older()
         return load(self.config_file)
+
+    def refuse_older(self) -> None:
+        """Raise an `OlderRun` when the run is of version 0.1, whose config.toml says other things."""
+        try:
+            said = files.read_toml(self.config_file, "the config file ")
+        except FedpolypError:
+            return  # whoever needs the config hears of that
+        federation = said.get("federation")
+        if "arm" in said or (isinstance(federation, dict) and "strategy" in federation):
+            raise OlderRun(
+                f"{self.path} was made by version 0.1 of fedpolyp, and this version ({__version__}) does not read its "
+                "runs; use fedpolyp 0.1"
+            )
 
     def fingerprint(self) -> str:
         """By which the run's checkpoints know what config.toml says of their bits."""
         return fingerprint(self.config_file)
 
     def digest(self) -> Digest | None:
-        """By what the run's images are known; None in runs of version 0.1, which kept no digest.
+        """By what the run's images are known; None when the file that says so is gone.
 
         Raises:
             FedpolypError: the file that says so cannot be read, or partition.json is not the one it speaks of.
@@ -174,14 +197,14 @@ class RunFolder:
         """Refuse to go on with the run when its partition, or its images in `store`, are others than at its beginning.
 
         Raises:
-            UsageError: they are, or the run is of version 0.1, which did not keep what would tell.
+            UsageError: they are, or what would tell is gone.
             FedpolypError: a file is damaged, or an image is not in the store.
         """
         digest = self.digest()
         if digest is None:
             raise UsageError(
-                f"{self.path} was begun by version 0.1, which kept no digest of its images ({self.digest_file.name}): "
-                "it can be shown and reported, but no run can go on from it"
+                f"{self.path} has no {self.digest_file.name}, by which its images are known: it can be shown and "
+                "reported, but no run can go on from it"
             )
         partition = self.partition()
         try:
@@ -479,10 +502,13 @@ def find(run: str, root: Path = DEFAULT_ROOT) -> RunFolder:
 
     Raises:
         UsageError: neither is a run folder.
+        OlderRun: it is one of version 0.1.
     """
     for path in (Path(run), root / run):
         if (path / "config.toml").is_file():
-            return RunFolder(path)
+            found = RunFolder(path)
+            found.refuse_older()
+            return found
     raise UsageError(f"there is no run '{run}': neither {Path(run)} nor {root / run} holds a config.toml")
 
 

@@ -13,7 +13,7 @@ from fedpolyp.cli.tables import PlainTable, plain_table, round_table
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import to_json, write_text
 from fedpolyp.report.rounds import best_on_validation
-from fedpolyp.runs import RunFolder
+from fedpolyp.runs import OlderRun, RunFolder
 
 _HEADINGS = ("run", "images", "state", "hospitals", "rounds", "last", "best")
 _LEFT_OUT = ((), ("hospitals",), ("hospitals", "images"))  # on a narrow terminal; 'runs show' tells
@@ -125,6 +125,8 @@ def _rounded(value: float | None) -> float | None:
 def _summary(run: RunFolder) -> tuple[str, ...]:
     try:
         config = run.config()
+    except OlderRun:
+        return "-", "of version 0.1", "-", "-", "-", "-"
     except FedpolypError:  # one damaged folder does not hide the others
         return "-", "unreadable config.toml", "-", "-", "-", "-"
     try:
