@@ -16,16 +16,19 @@ from fedpolyp.runs import RoundRecord, RunFolder, model_name, scored_images
 
 Masks = NDArray[np.uint8]
 
-# By how many percent of the image's side each arm's masks are off.
+# By how many percent of the image's side the masks of each algorithm are off.
 ERRORS = {"pooled": 2.0, "local": 8.0, "fedavg": 4.0, "fedprox": 4.1}
 
 
-def fake_config(label: str, seed: int, rounds: int = 12, hospitals: int = 3) -> Config:
-    """The config of one run; all of them share the deal."""
-    arm = label if label in ("pooled", "local") else "federated"
-    chosen = {"arm": arm, "seed": seed, "data.seed": 0, "federation.rounds": rounds, "hospitals.count": hospitals}
-    if arm == "federated":
-        chosen["federation.strategy"] = label
+def fake_config(arm: str, seed: int, rounds: int = 12, hospitals: int = 3, **own: object) -> Config:
+    """The config of one run; all of them share the deal.
+
+    An arm is an algorithm, or one with another label: 'near:fedprox'. `own` are the algorithm's own settings.
+    """
+    label, _, algorithm = arm.rpartition(":")
+    chosen = {"algorithm.name": algorithm, "seed": seed, "data.seed": 0, "federation.rounds": rounds}
+    chosen |= {"arm_label": label or None, "hospitals.count": hospitals}
+    chosen |= {f"algorithm.{name}": value for name, value in own.items()}
     small = {
         "data.image_size": 64,
         "data.phantom_images": 150,
@@ -46,7 +49,7 @@ def write_comparison(
     (folder).mkdir(parents=True, exist_ok=True)
     (folder / "command.txt").write_text("fedpolyp compare --out somewhere\n")
     return [
-        write_run(folder / arm / str(seed), fake_config(arm, seed, hospitals=hospitals), store, partition)
+        write_run(folder / arm.split(":")[0] / str(seed), fake_config(arm, seed, hospitals=hospitals), store, partition)
         for arm in arms
         for seed in range(seeds)
     ]
@@ -61,21 +64,21 @@ def write_run(path: Path, config: Config, store: Store, partition: Partition) ->
 
 
 def _write_rounds(run: RunFolder, config: Config, partition: Partition) -> None:
-    random = np.random.default_rng([config.seed, len(config.arm_label)])
-    top = 0.95 - ERRORS[config.arm_label] / 30
+    random = np.random.default_rng([config.seed, len(config.label)])
+    top = 0.95 - ERRORS[config.algorithm.name] / 30
     for number in range(config.federation.rounds + 1):
         dice = top * (1 - 0.9 * np.exp(-number / 4)) + random.normal(0, 0.01)
         record = RoundRecord(number, {"dice": dice, "iou": dice / (2 - dice), "loss": 1.5 - dice}, dice - 0.02)
         for place, (name, own) in enumerate(sorted(partition.hospitals.items())):
             record.hospital(name)["val_dice"] = float(np.clip(dice - 0.03 * place + random.normal(0, 0.02), 0, 1))
-            if number and config.arm != "pooled":
+            if number and config.algorithm.name != "pooled":
                 record.hospital(name).update(images=len(own.train), train_loss=1.4 - dice)
         if number:
             record.steps = 30
-            if config.arm == "pooled":
+            if config.algorithm.name == "pooled":
                 every = sum(len(own.train) for own in partition.hospitals.values())
                 record.hospital("pooled").update(images=every, train_loss=1.4 - dice)
-            elif config.arm == "federated":
+            elif config.federated:
                 record.bytes_up = record.bytes_down = 7_800_000 * len(partition.hospitals)
         run.append_round(record.to_plain() | {"seconds": 8.5})
 
@@ -83,16 +86,16 @@ def _write_rounds(run: RunFolder, config: Config, partition: Partition) -> None:
 def _write_scores(run: RunFolder, config: Config, store: Store, partition: Partition) -> None:
     sets = {"heldout": partition.heldout} | {f"test:{name}": own.test for name, own in partition.hospitals.items()}
     rows, predicted = [], {}
-    for place, owner in enumerate(sorted(partition.hospitals) if config.arm == "local" else [""]):
+    for place, owner in enumerate(sorted(partition.hospitals) if config.algorithm.name == "local" else [""]):
         for kind, number in (("last", config.federation.rounds), ("best", config.federation.rounds - 2)):
             model = model_name(kind, owner)
             for label, ids in sets.items():
                 positions = store.positions(ids)
-                error = ERRORS[config.arm_label] * (1 + 0.2 * place) * (0.6 if label == f"test:{owner}" else 1)
+                error = ERRORS[config.algorithm.name] * (1 + 0.2 * place) * (0.6 if label == f"test:{owner}" else 1)
                 masks = _off(store.masks[positions], positions, error, config.seed + (kind == "best"))
                 counts = metrics.count_pixels(masks, store.masks[positions])
                 distances = metrics.hd95(masks, store.masks[positions])
-                rows += scored_images(config.arm_label, config.seed, model, number, label, ids, counts, distances)
+                rows += scored_images(config.label, config.seed, model, number, label, ids, counts, distances)
                 if (kind, label) == ("last", "heldout"):
                     predicted[model] = masks
     run.write_predictions(predicted)

@@ -356,6 +356,11 @@ class Config(Section):
     def _fits(self) -> "Config":
         if self.hospitals.val + self.hospitals.test >= 0.9:
             raise ValueError("hospitals.val and hospitals.test together leave less than a tenth for training")
+        if self.arm_label in BUILT_IN and self.arm_label != label_of(self.algorithm.name):
+            raise ValueError(
+                f"arm_label '{self.arm_label}' is the name of another algorithm than the arm's, {self.algorithm.name}; "
+                "choose another label"
+            )
         if reason := find(self.algorithm.name).refuse(self, self.algorithm.settings):
             raise ValueError(reason)
         return self

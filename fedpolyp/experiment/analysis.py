@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.config import Config
+from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.digest import Digest
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
@@ -55,7 +55,8 @@ class Cost:
 class Arm:
     """One arm, over its seeds."""
 
-    label: str  # 'pooled', 'local', another algorithm's name or what the arm was called
+    label: str  # what it is called: its algorithm's name, unless it was given another
+    algorithm: AlgorithmConfig
     runs: tuple[RunFolder, ...]
     seeds: tuple[int, ...]
     last: Mapping[str, Estimate]  # by metric: on the held-out set, after the last round
@@ -69,7 +70,12 @@ class Arm:
     @property
     def federated(self) -> bool:
         """Whether it is neither of the arms that a federation is compared with."""
-        return self.label not in (POOLED, LOCAL)
+        return self.algorithm.name not in (POOLED, LOCAL)
+
+    @property
+    def own_models(self) -> bool:
+        """Whether each hospital has a model of its own."""
+        return self.algorithm.name == LOCAL
 
     @property
     def worst(self) -> tuple[str, float] | None:
@@ -146,7 +152,8 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     """Read and compare `runs`: any arms, any seeds, one deal of the images. Runs without images.csv are left out.
 
     Raises:
-        UsageError: no runs, runs of different deals or without a held-out set, or two of one arm and seed.
+        UsageError: no runs, runs of different deals or without a held-out set, two of one arm and seed, or two of one
+            label that are no arm.
         FedpolypError: no run is finished, or a file is damaged.
     """
     if not runs:
@@ -167,7 +174,10 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     by_label: dict[str, list[tuple[RunFolder, Config]]] = {}
     for run, config in finished:
         by_label.setdefault(config.label, []).append((run, config))
-    order = sorted(by_label, key=lambda label: (label != POOLED, label != LOCAL))  # then as given
+    for label, pairs in by_label.items():
+        _refuse_another_algorithm(label, pairs)
+    of_label = {label: pairs[0][1].algorithm.name for label, pairs in by_label.items()}
+    order = sorted(by_label, key=lambda label: (of_label[label] != POOLED, of_label[label] != LOCAL))  # then as given
     arms = tuple(_arm(label, by_label[label], evidence) for label in order)
     return Analysis(
         config=finished[0][1],
@@ -183,6 +193,22 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     )
 
 
+def _refuse_another_algorithm(label: str, runs: Sequence[tuple[RunFolder, Config]]) -> None:
+    """Refuse runs that are called alike and are not: their mean would be of no algorithm."""
+    for (one, before), (other, after) in pairwise(runs):
+        if before.algorithm != after.algorithm:
+            raise UsageError(
+                f"{one.path} and {other.path} are both called '{label}', but are {_described(before.algorithm)} and "
+                f"{_described(after.algorithm)}; give them labels of their own (--arm-label)"
+            )
+
+
+def _described(algorithm: AlgorithmConfig) -> str:
+    """'fedprox with mu 0.1'."""
+    own = ", ".join(f"{name} {value}" for name, value in algorithm.settings)
+    return f"{algorithm.name} with {own}" if own else algorithm.name
+
+
 def _common_deal(runs: Sequence[RunFolder]) -> Partition:
     partition = runs[0].partition()
     for run in runs[1:]:
@@ -192,7 +218,7 @@ def _common_deal(runs: Sequence[RunFolder]) -> Partition:
 
 
 def _common_images(runs: Sequence[RunFolder]) -> tuple[Digest | None, list[str]]:
-    """By what the images of all runs are known, and a sentence when some runs are too old to tell.
+    """By what the images of all runs are known, and a sentence when some runs do not tell.
 
     Raises:
         UsageError: two runs are of other images or masks.
@@ -204,8 +230,8 @@ def _common_images(runs: Sequence[RunFolder]) -> tuple[Digest | None, list[str]]
     said = []
     if len(known) < len(runs):
         said.append(
-            f"{len(runs) - len(known)} of {len(runs)} runs are of version 0.1, which did not keep by what its images "
-            "are known: whether they are the same in all runs cannot be told."
+            f"Without digest.json, by which a run's images are known: {len(runs) - len(known)} of {len(runs)} runs. "
+            "Whether they are the same in all runs cannot be told."
         )
     return (known[0][1] if known else None), said
 
@@ -265,7 +291,7 @@ class _Evidence:
 
 def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Evidence) -> Arm:
     runs = sorted(runs, key=lambda pair: pair[1].seed)
-    seeds = tuple(config.seed for _, config in runs)
+    seeds, algorithm = tuple(config.seed for _, config in runs), runs[0][1].algorithm
     records = [run.rounds() for run, _ in runs]
     for (run, config), held in zip(runs, records, strict=True):
         if [record["round"] for record in held] != list(range(len(held))):
@@ -286,11 +312,12 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     own = {}
     for name in sorted(hospitals):
         if ids := hospitals[name].test:
-            trainer = {"trainer": name} if label == LOCAL else {}
+            trainer = {"trainer": name} if algorithm.name == LOCAL else {}
             tested = evidence.on(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
             own[name] = _score(tested, evidence.groups(ids))
     return Arm(
         label=label,
+        algorithm=algorithm,
         runs=tuple(run for run, _ in runs),
         seeds=seeds,
         last=held_out(LAST),
@@ -343,18 +370,17 @@ def _curve(config: Config, records: list[dict[str, Any]]) -> Curve:
 
 
 def _differences(arms: Sequence[Arm], evidence: _Evidence) -> tuple[Difference, ...]:
-    by_label = {arm.label: arm for arm in arms}
     groups = evidence.groups(evidence.partition.heldout)
 
     def paired(label: str, other: str, seeds: Sequence[int], kind: str) -> NDArray[np.float64]:
         return np.asarray(evidence.values(label, seeds, kind) - evidence.values(other, seeds, kind))
 
-    pairs = [(arm.label, other) for arm in arms if arm.federated for other in (POOLED, LOCAL)] + [(LOCAL, POOLED)]
+    pooled, local = ([arm for arm in arms if arm.algorithm.name == name] for name in (POOLED, LOCAL))
+    pairs = [(arm, other) for arm in arms if arm.federated for other in (*pooled, *local)]
+    pairs += [(arm, other) for arm in local for other in pooled]
     found: list[Difference] = []
-    for label, other in pairs:
-        if label not in by_label or other not in by_label:
-            continue
-        one, two = by_label[label], by_label[other]
+    for one, two in pairs:
+        label, other = one.label, two.label
         if seeds := tuple(seed for seed in one.seeds if seed in two.seeds):
             last = paired(label, other, seeds, LAST)
             best = estimate(paired(label, other, seeds, BEST), groups) if one.best and two.best else None
@@ -375,9 +401,9 @@ def _sites(arms: Iterable[Arm], scores: Scores) -> Iterable[SiteRow]:
 
 def _missing(arms: Sequence[Arm], given: Sequence[tuple[RunFolder, Config]]) -> Iterable[str]:
     if len(given) > 1:
-        for label, word in ((POOLED, "pooled"), (LOCAL, "local")):
-            if label not in [arm.label for arm in arms]:
-                yield f"There is no finished {word} run."
+        for algorithm in (POOLED, LOCAL):
+            if algorithm not in [arm.algorithm.name for arm in arms]:
+                yield f"There is no finished {algorithm} run."
         if not any(arm.federated for arm in arms):
             yield "There is no finished federated run."
     for run, config in given:

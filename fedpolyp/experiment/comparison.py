@@ -19,6 +19,8 @@ from fedpolyp.runs import RunFolder
 Number = TypeVar("Number", int, float)
 
 ARMS = ("pooled", "local", "fedavg")  # unless others are asked for
+_FIXED = ("seed", "data", "hospitals", "runtime")  # what all arms of a comparison share
+_TAKEN = ("command.txt", "report.html", "figures", "tables")  # in a comparison's folder, beside the arms
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def jobs(
                     changes[name] = value
             if number:
                 changes |= {"seed": base.seed + number, "data.seed": base.data_seed}
-            config = _labelled(_changed(base, changes), arm.label)
+            config = _changed(base, arm.label, changes)
             found.append(Job(config, RunFolder(folder / arm.label / str(config.seed))))
     return found
 
@@ -123,18 +125,28 @@ def parse_arm(text: str) -> Arm:
     """
     label, colon, rest = text.partition(":")
     settings: dict[str, object] = {}
-    for part in shlex.split(rest):
+    try:
+        parts = shlex.split(rest)
+    except ValueError as error:
+        raise UsageError(f"--arm takes 'LABEL: setting=value …'; got '{text}': {error}") from None
+    for part in parts:
         name, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"--arm takes 'LABEL: setting=value …'; got '{part}' in '{text}'")
-        full = "algorithm.name" if name == "algorithm" else name if "." in name else f"algorithm.{name}"
+        full = (
+            "algorithm.name" if name == "algorithm" else name if "." in name or name in _FIXED else f"algorithm.{name}"
+        )
         if full in settings:
             raise UsageError(f"--arm gives {name} twice in '{text}'")
         settings[full] = value_of(value)
     if not colon or not LABEL.fullmatch(label.strip()) or not settings:
         raise UsageError(f"--arm takes 'LABEL: setting=value …', with a label like {LABEL_LIKE}; got '{text}'")
-    if fixed := sorted(name for name in settings if name.startswith(("data.", "hospitals.", "runtime.", "seed"))):
-        raise UsageError(f"all arms have the same images, hospitals and seeds; --arm cannot set {', '.join(fixed)}")
+    if fixed := sorted(name for name in settings if name.partition(".")[0] in _FIXED):
+        raise UsageError(
+            f"all arms have the same images, hospitals, seeds and machine; --arm cannot set {', '.join(fixed)}"
+        )
+    if label.strip() in _TAKEN:
+        raise UsageError(f"--arm cannot be called '{label.strip()}': the comparison has something else of that name")
     return Arm(label.strip(), settings)
 
 
@@ -258,18 +270,26 @@ def _seed(run: RunFolder) -> int:
     return int(run.name) if run.name.isdigit() else -1
 
 
-def _changed(base: Config, changes: Mapping[str, object]) -> Config:
+def _changed(base: Config, label: str, changes: Mapping[str, object]) -> Config:
+    """`base` with `changes`, as the arm `label`.
+
+    Raises:
+        UsageError: the arm cannot be; the message names it.
+    """
     plain = base.model_dump(exclude_defaults=True)
     plain.pop("arm_label", None)
     flat = {name: value for name, value in plain.items() if not isinstance(value, dict)}
     flat |= {f"{section}.{name}": v for section, t in plain.items() if isinstance(t, dict) for name, v in t.items()}
-    if changes.get("algorithm.name", base.algorithm.name) != base.algorithm.name:  # whose settings are of no other
+    algorithm = changes.get("algorithm.name", base.algorithm.name)
+    if algorithm != base.algorithm.name:  # whose settings are of no other
         flat = {name: value for name, value in flat.items() if not name.startswith("algorithm.")}
-    return load(overrides=flat | dict(changes))
-
-
-def _labelled(config: Config, label: str) -> Config:
-    return config.model_copy(update={"arm_label": None if label == label_of(config.algorithm.name) else label})
+    flat |= dict(changes)
+    if label != label_of(str(algorithm)):
+        flat["arm_label"] = label
+    try:
+        return load(overrides=flat)
+    except UsageError as error:
+        raise UsageError(f"the arm {label}: {error}") from None
 
 
 def _differences(there: Config, here: Config) -> str:

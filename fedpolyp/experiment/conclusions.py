@@ -2,24 +2,65 @@
 
 from collections.abc import Iterable
 
+from fedpolyp.config import label_of
 from fedpolyp.experiment.analysis import LOCAL, POOLED, Analysis, Arm, Difference
 from fedpolyp.experiment.statistics import SEEDS_NEEDED
 
-_NAMES = {POOLED: "Pooled", LOCAL: "Local", "fedavg": "FedAvg", "fedprox": "FedProx"}
+# As the papers write them. No other arm may be called so: see `fedpolyp.config.Config`.
+_NAMES = {
+    POOLED: "Pooled",
+    LOCAL: "Local",
+    "fedavg": "FedAvg",
+    "fedprox": "FedProx",
+    "fedavgm": "FedAvgM",
+    "fedadagrad": "FedAdagrad",
+    "fedadam": "FedAdam",
+    "fedyogi": "FedYogi",
+    "scaffold": "SCAFFOLD",
+    "fedbn": "FedBN",
+    "median": "Median",
+    "trimmed-mean": "Trimmed mean",
+    "krum": "Krum",
+    "multi-krum": "Multi-Krum",
+    "cyclic": "Cyclic",
+}
 _TRAINING = {POOLED: "pooled training", LOCAL: "training at each hospital alone"}
 
 
 def name(label: str) -> str:
-    """An arm's name as it is printed."""
+    """An arm's name as it is printed: of a built-in algorithm as its paper has it, else the arm's label."""
     return _NAMES.get(label, label)
 
 
 def models(arm: Arm) -> str:
     """What was trained in an arm, for pages that say nothing of methods: 'the FedAvg model', 'the 3 pooled models'."""
-    if arm.label == LOCAL:
-        return "the hospitals' own models"
-    kind = arm.label if arm.label == POOLED else name(arm.label)
-    return f"the {kind} model" if len(arm.seeds) == 1 else f"the {len(arm.seeds)} {kind} models"
+    if arm.own_models:
+        return "the hospitals' own models" + _called(arm)
+    kind = POOLED if arm.algorithm.name == POOLED else name(arm.label)
+    which = _called(arm) if kind == POOLED else ""
+    return (f"the {kind} model" if len(arm.seeds) == 1 else f"the {len(arm.seeds)} {kind} models") + which
+
+
+def training(arm: Arm) -> str:
+    """What is done in an arm, for pages that are about methods."""
+    said = _TRAINING.get(arm.algorithm.name)
+    return name(arm.label) if said is None else said + _called(arm)
+
+
+def meanings(arms: Iterable[Arm]) -> Iterable[str]:
+    """What each arm is whose name alone does not say it: 'near is FedProx with mu 0.1', 'FedProx has mu 0.5'."""
+    for arm in arms:
+        settings, label = arm.algorithm.settings, label_of(arm.algorithm.name)
+        own = ", ".join(f"{setting} {value}" for setting, value in settings)
+        if arm.label != label:
+            yield f"{arm.label} is {name(label)}" + (f" with {own}" if own else "")
+        elif settings != type(settings)():
+            yield f"{name(label)} has {own}"
+
+
+def _called(arm: Arm) -> str:
+    """What to add where the arm has a label that is not its algorithm's name."""
+    return "" if arm.label == arm.algorithm.name else f" called {arm.label}"
 
 
 def answer(analysis: Analysis) -> str:
@@ -35,7 +76,7 @@ def answer(analysis: Analysis) -> str:
         )
         who, verb = name(arm.label), "reaches"
         if not analysis.of_methods:
-            several = arm.label == LOCAL or len(arm.seeds) > 1
+            several = arm.own_models or len(arm.seeds) > 1
             who = models(arm) + (" trained here" if place == 0 else "")
             verb = "reach" if several else "reaches"
         parts.append(f"{who} {verb} " + (f"a mean Dice of {reached} on {images}" if place == 0 else reached) + compared)
@@ -47,7 +88,7 @@ def _compared(analysis: Analysis, differences: list[Difference]) -> str:
     clauses, alike = [], []
     for difference in differences:
         other = next(arm for arm in analysis.arms if arm.label == difference.other)
-        called = _TRAINING.get(other.label, name(other.label)) if analysis.of_methods else models(other)
+        called = training(other) if analysis.of_methods else models(other)
         against = f"{called} ({other.last['dice'].value:.3f})"
         found = difference.last.value
         if difference.claimed:
@@ -82,6 +123,8 @@ def remarks(analysis: Analysis) -> Iterable[str]:
             "images were held out, not the chance in training. Trained again with another seed, every arm would score "
             f"a little differently. Methods are compared from {SEEDS_NEEDED} seeds on."
         )
+    if told := "; ".join(meanings(analysis.arms)):
+        yield f"What the arms are: {told}."
     seen = sorted(arm.cost.images for arm in analysis.arms)
     if seen[-1] > 1.01 * seen[0]:
         told = ", ".join(f"{name(arm.label)} {arm.cost.images:,.0f}" for arm in analysis.arms)

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from fedpolyp.experiment.analysis import SIZES, Analysis, Arm, Curve
 from fedpolyp.experiment.conclusions import name
 from fedpolyp.experiment.statistics import Estimate
-from fedpolyp.report.style import arm_colour, arm_marker
+from fedpolyp.report.style import Look, looks
 from fedpolyp.text import printable
 
 if TYPE_CHECKING:
@@ -64,20 +64,21 @@ def draw_charts(analysis: Analysis) -> dict[str, Chart]:
 
 def _charts(analysis: Analysis) -> Iterator[Chart]:
     arms = analysis.arms
-    yield _dice_by_arm(arms)
+    look = looks(arm.label for arm in arms)
+    yield _dice_by_arm(arms, look)
     told = "; ".join(f"{name(arm.label)} ends at {np.mean([c.dice[-1] for c in arm.curves]):.3f}" for arm in arms)
-    yield _curves("rounds", "Held-out Dice by round", told, arms, "round", lambda curve: curve.rounds)
+    yield _curves("rounds", "Held-out Dice by round", told, arms, look, "round", lambda curve: curve.rounds)
     if budgets_differ(analysis):
         title = "Held-out Dice by training images seen"
-        yield _curves("images-seen", title, told, arms, "images seen", lambda curve: curve.images)
+        yield _curves("images-seen", title, told, arms, look, "images seen", lambda curve: curve.images)
     hospitals = sorted(analysis.partition.hospitals)
     if len(hospitals) <= HOSPITALS_DRAWN:
         for hospital, file in zip(hospitals, _file_names(hospitals), strict=True):
             if any(hospital in curve.hospitals for arm in arms for curve in arm.curves):
-                yield _hospital(hospital, file, arms)
+                yield _hospital(hospital, file, arms, look)
     if any(arm.own_tests for arm in arms):
-        yield _own_tests(arms)
-    yield _by_size(analysis)
+        yield _own_tests(arms, look)
+    yield _by_size(analysis, look)
 
 
 def budgets_differ(analysis: Analysis) -> bool:
@@ -86,12 +87,12 @@ def budgets_differ(analysis: Analysis) -> bool:
     return max(seen) > 1.01 * min(seen)
 
 
-def _dice_by_arm(arms: Sequence[Arm]) -> Chart:
+def _dice_by_arm(arms: Sequence[Arm], look: Mapping[str, Look]) -> Chart:
     figure, axes = _figure(0.75 + 0.5 * len(arms))
     for row, arm in enumerate(arms):
-        _interval(axes, row - (0.12 if arm.best else 0), arm.last["dice"], arm.label, True)
+        _interval(axes, row - (0.12 if arm.best else 0), arm.last["dice"], look[arm.label], True)
         if arm.best:
-            _interval(axes, row + 0.16, arm.best["dice"], arm.label, False)
+            _interval(axes, row + 0.16, arm.best["dice"], look[arm.label], False)
         axes.annotate(
             f"{arm.last['dice'].value:.3f}",
             (1.02, row),
@@ -111,23 +112,29 @@ def _dice_by_arm(arms: Sequence[Arm]) -> Chart:
     return _chart(figure, "arms", "Held-out Dice of each arm with 95 % intervals", told)
 
 
-def _interval(axes: "Axes", y: float, found: Estimate, label: str, filled: bool) -> None:
-    colour = arm_colour(label)
+def _interval(axes: "Axes", y: float, found: Estimate, look: Look, filled: bool) -> None:
+    colour = look.colour
     axes.plot([found.low, found.high], [y, y], color=colour, linewidth=2.4 if filled else 1.0, solid_capstyle="round")
     face = colour if filled else "white"
-    axes.plot(found.value, y, arm_marker(label), color=colour, markerfacecolor=face, markersize=8 if filled else 5)
+    axes.plot(found.value, y, look.marker, color=colour, markerfacecolor=face, markersize=8 if filled else 5)
 
 
 def _curves(
-    file: str, title: str, told: str, arms: Sequence[Arm], unit: str, place: Callable[[Curve], Sequence[float]]
+    file: str,
+    title: str,
+    told: str,
+    arms: Sequence[Arm],
+    look: Mapping[str, Look],
+    unit: str,
+    place: Callable[[Curve], Sequence[float]],
 ) -> Chart:
     figure, axes = _figure(3.1)
     for arm in arms:
         if len(arm.curves) > 1:
             for curve in arm.curves:
-                axes.plot(place(curve), curve.dice, color=arm_colour(arm.label), linewidth=0.6, alpha=0.45)
+                axes.plot(place(curve), curve.dice, color=look[arm.label].colour, linewidth=0.6, alpha=0.45)
         along, values = _mean_curve([(place(curve), curve.dice) for curve in arm.curves])
-        _line(axes, along, values, arm.label)
+        _line(axes, along, values, arm.label, look[arm.label])
     axes.set(xlabel=unit, ylabel="Dice", xlim=(0, None))
     _finish(axes, unit)
     return _chart(figure, file, title, told)
@@ -144,7 +151,7 @@ def _file_names(hospitals: Sequence[str]) -> list[str]:
     return names
 
 
-def _hospital(hospital: str, file: str, arms: Sequence[Arm]) -> Chart:
+def _hospital(hospital: str, file: str, arms: Sequence[Arm], look: Mapping[str, Look]) -> Chart:
     figure, axes = _figure(2.3, 3.4)
     told = []
     for arm in arms:
@@ -153,7 +160,7 @@ def _hospital(hospital: str, file: str, arms: Sequence[Arm]) -> Chart:
         ]
         if curves:
             along, values = _mean_curve([(points[0], points[1]) for points in curves])
-            _line(axes, along, values, arm.label)
+            _line(axes, along, values, arm.label, look[arm.label])
             told.append(f"{name(arm.label)} ends at {values[-1]:.3f}")
     axes.set(xlabel="round", title=printable(hospital, _NAME), xlim=(0, None), ylim=(0, 1))
     _finish(axes, "round", legend=False)  # the page has one for all of these panels
@@ -166,10 +173,10 @@ def _hospital(hospital: str, file: str, arms: Sequence[Arm]) -> Chart:
     )
 
 
-def _line(axes: "Axes", along: Sequence[float], values: Sequence[float], label: str) -> None:
+def _line(axes: "Axes", along: Sequence[float], values: Sequence[float], label: str, look: Look) -> None:
     often = max(1, len(along) // 6)
-    look = {"color": arm_colour(label), "marker": arm_marker(label), "markevery": often, "markersize": 4}
-    axes.plot(along, values, label=name(label), linewidth=1.6, **look)  # type: ignore[arg-type]
+    style = {"color": look.colour, "marker": look.marker, "markevery": often, "markersize": 4}
+    axes.plot(along, values, label=name(label), linewidth=1.6, **style)  # type: ignore[arg-type]
 
 
 def _mean_curve(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[list[float], list[float]]:
@@ -178,7 +185,7 @@ def _mean_curve(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tu
     return list(curves[0][0][:length]), np.mean([values[:length] for _, values in curves], axis=0).tolist()
 
 
-def _own_tests(arms: Sequence[Arm]) -> Chart:
+def _own_tests(arms: Sequence[Arm], look: Mapping[str, Look]) -> Chart:
     hospitals = sorted({hospital for arm in arms for hospital in arm.own_tests})[:HOSPITALS_DRAWN]
     figure, axes = _figure(3.0)
     width = 0.8 / len(arms)
@@ -186,7 +193,7 @@ def _own_tests(arms: Sequence[Arm]) -> Chart:
         found = [arm.own_tests[hospital] for hospital in hospitals]
         values = np.array([own.value for own in found])
         at = np.arange(len(hospitals)) + (place - (len(arms) - 1) / 2) * width
-        axes.bar(at, values, width * 0.9, color=arm_colour(arm.label), label=name(arm.label))
+        axes.bar(at, values, width * 0.9, color=look[arm.label].colour, label=name(arm.label))
         axes.vlines(at, [own.low for own in found], [own.high for own in found], color="#222222", linewidth=0.9)
     short = [printable(hospital.removeprefix("hospital-"), _NAME) for hospital in hospitals]
     axes.set(xticks=range(len(hospitals)), xticklabels=short, xlabel="hospital", ylabel="Dice", ylim=(0, 1))
@@ -200,15 +207,17 @@ def _own_tests(arms: Sequence[Arm]) -> Chart:
     return _chart(figure, "own-tests", "Dice on each hospital's own test images with 95 % intervals", told)
 
 
-def _by_size(analysis: Analysis) -> Chart:
+def _by_size(analysis: Analysis, look: Mapping[str, Look]) -> Chart:
     figure, axes = _figure(2.8)
     arms = analysis.arms
     for place, arm in enumerate(arms):
         shown = [(size, found) for size, found in enumerate(arm.by_size) if found is not None]
         at = [size + (place - (len(arms) - 1) / 2) * 0.16 for size, _ in shown]
-        axes.vlines(at, [f.low for _, f in shown], [f.high for _, f in shown], color=arm_colour(arm.label), linewidth=2)
-        look = {"color": arm_colour(arm.label), "marker": arm_marker(arm.label), "linestyle": "none"}
-        axes.plot(at, [found.value for _, found in shown], label=name(arm.label), **look)  # type: ignore[arg-type]
+        axes.vlines(
+            at, [f.low for _, f in shown], [f.high for _, f in shown], color=look[arm.label].colour, linewidth=2
+        )
+        style = {"color": look[arm.label].colour, "marker": look[arm.label].marker, "linestyle": "none"}
+        axes.plot(at, [found.value for _, found in shown], label=name(arm.label), **style)  # type: ignore[arg-type]
     labels = [f"{size}\n{count} images" for size, count in zip(SIZES, analysis.size_counts, strict=True)]
     axes.set(xticks=range(len(SIZES)), xticklabels=labels, ylabel="Dice", ylim=(0, 1), xlim=(-0.5, len(SIZES) - 0.5))
     axes.tick_params(axis="x", length=0)

@@ -17,7 +17,7 @@ from fedpolyp.experiment.statistics import DRAWS, SEEDS_NEEDED
 from fedpolyp.files import replacing, write_text
 from fedpolyp.report.charts import HOSPITALS_DRAWN, Chart, draw_charts
 from fedpolyp.report.gallery import make_gallery, thumbnails
-from fedpolyp.report.style import arm_colour
+from fedpolyp.report.style import looks
 from fedpolyp.report.tables import tables
 from fedpolyp.runs import RunFolder
 from fedpolyp.text import printable, printable_lines
@@ -68,11 +68,12 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
     )
     environment.filters.update(
         name=conclusions.name,
-        colour=arm_colour,
+        colour=lambda label: look[label].colour,
         signed=conclusions.signed,
         p_value=conclusions.p_value,
         megabytes=lambda count: f"{count / 1e6:,.1f} MB" if count else "0",
     )
+    look = looks(arm.label for arm in analysis.arms)
     template = environment.from_string(package_files("fedpolyp.report").joinpath("page.html").read_text("utf-8"))
     made = [_environment(run) for arm in analysis.arms for run in arm.runs]
     return template.render(
@@ -86,6 +87,7 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         hospitals_drawn=HOSPITALS_DRAWN,
         gallery=make_gallery(analysis),
         shown=next((place for place, arm in enumerate(analysis.arms) if arm.federated), 0),  # in the gallery, at first
+        own_models=" and ".join(conclusions.name(arm.label) for arm in analysis.arms if arm.own_models),
         sites=_Sites.of(analysis),
         hospitals=_hospitals(analysis),
         size_bounds=SIZE_BOUNDS,
@@ -148,7 +150,9 @@ class _Sites:
 
     def label(self, row: SiteRow) -> str:
         """A row's heading."""
-        return f"{row.hospital} alone" if row.arm == LOCAL else conclusions.name(row.arm)
+        if row.hospital:
+            return f"{row.hospital} alone" if row.arm == LOCAL else f"{row.hospital}, {conclusions.name(row.arm)}"
+        return conclusions.name(row.arm)
 
     def style(self, dice: float) -> str:
         """Background from white (the table's lowest) to blue (its highest), and a text colour to be read on it."""

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from fedpolyp.algorithms.finding import BUILT_IN
+from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
 from fedpolyp.experiment.analysis import Analysis, analyse
 from fedpolyp.experiment.comparison import runs_in
-from tests.fake_comparison import rewrite_rounds, write_comparison
+from tests.fake_comparison import fake_config, rewrite_rounds, write_comparison, write_run
 
 
 @pytest.fixture(scope="module")
@@ -303,9 +305,92 @@ def test_images_that_changed_since_the_training_are_not_shown_and_that_is_said(
     assert any("have changed since the training" in sentence for sentence in found.missing)
 
 
-def test_runs_that_are_too_old_to_tell_what_their_images_were_are_reported_with_a_remark(tmp_path: Path) -> None:
+def test_runs_that_do_not_tell_what_their_images_were_are_reported_with_a_remark(tmp_path: Path) -> None:
     pooled, local = write_comparison(tmp_path, arms=("pooled", "local"))
     local.digest_file.unlink()
     found = analyse([pooled, local])
     assert found.store is not None
-    assert any(sentence.startswith("1 of 2 runs are of version 0.1") for sentence in found.missing)
+    assert any("without digest.json" in sentence.lower() and "1 of 2 runs" in sentence for sentence in found.missing)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """Two arms of one algorithm, and pooled and local arms that are called otherwise, with 'local' none of them."""
+    path = tmp_path_factory.mktemp("labelled")
+    write_comparison(path, ("near:fedprox", "alone:local", "far:fedprox", "together:pooled"))
+    return analyse(runs_in(path))
+
+
+def test_what_an_arm_is_follows_from_its_algorithm_and_not_from_its_label(labelled: Analysis) -> None:
+    arms = {arm.label: arm for arm in labelled.arms}
+    assert list(arms) == ["together", "alone", "far", "near"]  # pooled and local come first, whatever they are called
+    assert [arm.federated for arm in labelled.arms] == [False, False, True, True]
+    assert [(one.arm, one.other) for one in labelled.differences] == [
+        ("far", "together"),
+        ("far", "alone"),
+        ("near", "together"),
+        ("near", "alone"),
+        ("alone", "together"),
+    ]
+    assert labelled.missing == ()
+    rows = [(row.arm, row.hospital) for row in labelled.sites]
+    assert rows == [
+        ("together", ""),
+        *(("alone", f"hospital-{number}") for number in (1, 2, 3)),
+        ("far", ""),
+        ("near", ""),
+    ]
+
+
+def test_a_local_arm_of_another_label_is_scored_by_each_hospitals_own_model(labelled: Analysis) -> None:
+    (alone,) = [arm for arm in labelled.arms if arm.label == "alone"]
+    own = {row.hospital: row.dice[f"test:{row.hospital}"] for row in labelled.sites if row.arm == "alone"}
+    assert {name: found.value for name, found in alone.own_tests.items()} == pytest.approx(own)
+
+
+def test_the_words_about_labelled_arms_say_what_they_are(labelled: Analysis) -> None:
+    dice = {arm.label: arm.last["dice"].value for arm in labelled.arms}
+    answer = conclusions.answer(labelled)
+    assert answer.startswith(f"The far model trained here reaches a mean Dice of {dice['far']:.3f} on 30 images")
+    assert f"; the near model reaches {dice['near']:.3f}: " in answer
+    assert f"the pooled model called together ({dice['together']:.3f})" in answer
+    assert f"the hospitals' own models called alone ({dice['alone']:.3f})" in answer
+    said = (
+        "What the arms are: together is Pooled; alone is Local; far is FedProx with mu 0.01; near is FedProx with mu "
+    )
+    assert [one for one in conclusions.remarks(labelled) if one.startswith("What the arms are")] == [f"{said}0.01."]
+
+
+def test_two_arms_that_no_run_of_a_comparison_has_are_missed_by_their_algorithm(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ("near:fedprox", "far:fedprox"))
+    assert analyse(runs_in(tmp_path)).missing == ("There is no finished pooled run.", "There is no finished local run.")
+
+
+def test_runs_of_one_label_that_are_of_two_algorithms_are_refused_and_not_averaged(tmp_path: Path) -> None:
+    store = write_comparison(tmp_path / "other", ("near:fedprox",))
+    partition, pictures = store[0].partition(), Store.open(Path(store[0].environment()["store"]))
+    for name, config in (
+        ("settings", fake_config("near:fedprox", 1, mu=0.5)),
+        ("algorithms", fake_config("near:fedavg", 1)),
+    ):
+        run = write_run(tmp_path / name, config, pictures, partition)
+        with pytest.raises(UsageError) as refusal:
+            analyse([store[0], run])
+        other = "fedprox with mu 0.5" if name == "settings" else "fedavg"
+        assert str(refusal.value) == (
+            f"{store[0].path} and {run.path} are both called 'near', but are fedprox with mu 0.01 and {other}; "
+            "give them labels of their own (--arm-label)"
+        )
+
+
+def test_built_in_algorithms_are_called_as_papers_write_them_and_others_by_their_label() -> None:
+    assert [conclusions.name(label) for label in ("fedavg", "fedprox", "scaffold", "fedbn", "krum", "fedyogi")] == [
+        "FedAvg",
+        "FedProx",
+        "SCAFFOLD",
+        "FedBN",
+        "Krum",
+        "FedYogi",
+    ]
+    assert all(conclusions.name(label) != label for label in BUILT_IN)
+    assert conclusions.name("fedavg-muon") == "fedavg-muon"

@@ -14,12 +14,14 @@ PARTITION = Partition(("a", "b"), {f"hospital-{n}": HospitalImages((f"c{n}",), (
 COUNTS = np.array([[2, 1, 1, 1020], [0, 0, 4, 1020]])  # of 32 by 32 pixels
 
 
-def made(folder: Path, arm: str = "federated", written_arm: str = "", models: tuple[str, ...] = ("last",)) -> RunFolder:
-    config = tiny_config(arm=arm, seed=3)
+def made(
+    folder: Path, algorithm: str = "fedavg", written_arm: str = "", models: tuple[str, ...] = ("last",)
+) -> RunFolder:
+    config = tiny_config(algorithm__name=algorithm, seed=3)
     run = runs.create(folder, config, PARTITION)
     rows = []
     for model in models:
-        about = (written_arm or config.arm_label, 3, model, 2)
+        about = (written_arm or config.label, 3, model, 2)
         rows += scored_images(*about, "heldout", ("a", "b"), COUNTS, np.array([0.25, 1.0]))
         rows += scored_images(*about, "test:hospital-1", ("e1",), COUNTS[:1], np.array([0.5]))
     run.write_images(rows)
@@ -37,8 +39,8 @@ def test_runs_become_one_table_that_can_be_selected_from(tmp_path: Path) -> None
     assert scores.where(kind="best").arm.tolist() == ["pooled"] * 3
 
 
-def test_an_old_federated_run_is_named_after_its_strategy(tmp_path: Path) -> None:
-    assert set(read_scores([made(tmp_path / "f", written_arm="federated")]).arm.tolist()) == {"fedavg"}
+def test_an_arm_is_called_what_its_config_says_whatever_the_file_says(tmp_path: Path) -> None:
+    assert set(read_scores([made(tmp_path / "f", written_arm="another")]).arm.tolist()) == {"fedavg"}
 
 
 def test_scores_and_areas_follow_from_the_counts(tmp_path: Path) -> None:

@@ -165,6 +165,18 @@ def test_a_run_at_real_sites_is_reported_without_what_they_do_not_tell(tmp_path:
     assert "hospital-1 0 0 0 \N{EN DASH}" in cells
 
 
+def test_arms_of_other_labels_are_told_apart_on_the_page(tmp_path: Path) -> None:
+    write_report(tmp_path, write_comparison(tmp_path, ("pooled", "alone:local", "near:fedprox", "far:fedprox")))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    cells = Text("tr", page).found
+    for row in ("far less alone", "far less Pooled", "near less alone", "near less Pooled", "alone less Pooled"):
+        assert any(cell.startswith(row) for cell in cells)
+    assert {"hospital-1, alone", "hospital-3, alone"} <= {" ".join(cell.split()[:2]) for cell in cells}
+    assert "; for alone the mean over the hospitals" in page and "; for alone, a thin line for each" in page
+    colours = dict(re.findall(r'class="dot" style="background:(#\w+)"></span>([\w-]+)', page))
+    assert sorted(colours.values()) == ["Pooled", "alone", "far", "near"]  # no two have one colour
+
+
 def test_an_outline_lies_on_the_border_of_its_mask() -> None:
     mask = np.zeros((32, 32), np.uint8)
     assert outline(mask) == ""

@@ -3,27 +3,34 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from fedpolyp.experiment.unfederated import learners
 
 from fedpolyp import checkpoints
-from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.algorithms.finding import make
+from fedpolyp.checkpoints import Best, Checkpoint
 from fedpolyp.report.finish import save_models
 from fedpolyp.runs import RoundRecord
 from fedpolyp.training import shared_trainer
 from tests.tiny import tiny_config, tiny_run
 
 
-@pytest.mark.parametrize("arm", ["federated", "local"])
-def test_the_last_model_and_the_one_best_on_validation_are_both_left(tmp_path: Path, arm: str) -> None:
-    config = tiny_config(arm=arm)
+@pytest.mark.parametrize("algorithm", ["fedavg", "local"])
+def test_the_last_model_and_the_one_best_on_validation_are_both_left(tmp_path: Path, algorithm: str) -> None:
+    config = tiny_config(algorithm__name=algorithm)
     run, trainer = tiny_run(tmp_path / "run", config), shared_trainer(config)
+    hospitals = sorted(run.partition().hospitals)
+    start = make(config, hospitals).begin(trainer.start)
     marked = next(name for name, array in trainer.initial.items() if array.ndim == 4)
-    owners = [learner.model for learner in learners(config, run, run.partition())]
-    for learner in learners(config, run, run.partition()):
-        for number in (1, 2):
-            arrays = {name: np.full_like(a, number) if name == marked else a for name, a in trainer.initial.items()}
-            model = Checkpoint(number, run.fingerprint(), arrays, {}, best_round=1, best_val_dice=0.5)
-            checkpoints.save(learner.checkpoints, model, keep=1)
+    owners = hospitals if algorithm == "local" else [""]
+    # Each model has marks of its own: one of another hospital, or of another round, is told from the right one.
+    about = {owner: place * 10 for place, owner in enumerate(owners)}
+    for number in (1, 2):
+        state = dict(start)
+        for owner in owners:
+            group = f"model:{owner}" if owner else "model"
+            marks = np.full_like(start[group][marked], about[owner] + number)
+            state[group] = trainer.initial | {marked: marks}
+        model = Checkpoint(number, run.fingerprint(), state, dict.fromkeys(owners, Best(1, 0.5)))
+        checkpoints.save(run.checkpoints, model, keep=1)
     for number in range(3):
         run.append_round(RoundRecord(number, {"dice": 0.5, "iou": 0.4, "loss": 1.0}).to_plain())
     save_models(run)
@@ -31,6 +38,6 @@ def test_the_last_model_and_the_one_best_on_validation_are_both_left(tmp_path: P
         for kind, number in (("last", 2), ("best", 1)):
             saved = keras.saving.load_model(run.model_file(kind, owner))
             (weights,) = [np.asarray(v) for v in saved.weights if v.path == marked]
-            assert (weights == number).all()
+            assert (weights == about[owner] + number).all()
     files = {path.name for path in run.path.glob("*.keras")}
     assert files == {f"model-{kind}{owner and '-' + owner}.keras" for kind in ("last", "best") for owner in owners}
