@@ -156,10 +156,10 @@ def test_the_reason_names_what_there_is_and_what_each_takes(
 
 
 @pytest.mark.parametrize(
-    ("arm", "expected"), [("federated", "2 hospitals at a time (2 cores, 1 thread each)"), ("pooled", "")]
+    ("algorithm", "expected"), [("fedavg", "2 hospitals at a time (2 cores, 1 thread each)"), ("pooled", "")]
 )
-def test_what_was_chosen_is_said_with_its_reason(arm: str, expected: str) -> None:
-    config = load(overrides={"arm": arm})
+def test_what_was_chosen_is_said_with_its_reason(algorithm: str, expected: str) -> None:
+    config = load(overrides={"algorithm.name": algorithm})
     assert planned(config, Machine(2, int(24e9), 0, False))[1] == expected
     both = planned(config, Machine(2, int(24e9), 0, True))[1]
     assert (

@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from fedpolyp import cluster
 from fedpolyp.config import load
 from fedpolyp.errors import UsageError
+from fedpolyp.simulation import cluster
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "nonsense", "127.0.0.1:x", ":", "127.0.0.1:99999"])

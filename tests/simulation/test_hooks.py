@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 
-from fedpolyp import cluster, hooks
+from fedpolyp.simulation import cluster, hooks
 from tests import own_process
 from tests.deployed import wait_until
 from tests.hostile_folder import HOSTILE, executed, hostile_folder
@@ -73,7 +73,7 @@ LEAVES = """
 import subprocess, sys
 from types import SimpleNamespace
 from ray._private import worker
-from fedpolyp import hooks
+from fedpolyp.simulation import hooks
 raylet = subprocess.Popen(["sh", "-c", "setsid sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
 process = SimpleNamespace(process=raylet)
 worker._global_node = SimpleNamespace(all_processes={"raylet": [process]})

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from fedpolyp import cluster, hooks, simulation
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, Interrupted
 from fedpolyp.runs import RunFolder
+from fedpolyp.simulation import cluster, engine, hooks
 from fedpolyp.watcher import Watcher
-from server import rounds
-from server.exchange import Interrupted
+from server import federation
 from tests.signals import harmless
 from tests.tiny import tiny_config, tiny_run
 
@@ -45,7 +44,7 @@ def run(tmp_path: Path) -> RunFolder:
 def carry(run: RunFolder) -> None:
     ready: Any = Ready()
     store: Any = None
-    simulation.run(tiny_config(), run, store, run.partition(), Watcher(), starting=ready)
+    engine.run(tiny_config(), run, store, run.partition(), Watcher(), starting=ready)
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         at_work.set()
         over.wait()
 
-    monkeypatch.setattr(simulation, "_carry", wait)
+    monkeypatch.setattr(engine, "_carry", wait)
     yield at_work
     over.set()
 
@@ -96,7 +95,7 @@ def test_a_second_interrupt_ends_the_run_whatever_still_waits(
 def test_after_one_interrupt_the_run_is_given_a_while_and_no_more(
     run: RunFolder, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(simulation, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(engine, "_GRACE_SECONDS", 0.5)
     with sent(stuck, signal.SIGINT), pytest.raises(Interrupted, match="interrupted"):
         carry(run)
 
@@ -119,11 +118,11 @@ def flower(monkeypatch: pytest.MonkeyPatch, actors: list[str], ending: threading
             ending.set()
             threading.Event().wait(0.5)
 
-    monkeypatch.setattr(simulation, "_flowers_engine", lambda: engine)
+    monkeypatch.setattr(engine, "_flowers_engine", lambda: engine)
     monkeypatch.setattr(hooks, "pool_of", lambda count: contextlib.nullcontext(actors))
     monkeypatch.setattr(cluster, "resources", lambda config, actors: {})
     monkeypatch.setattr(cluster, "places", lambda resources: 3)
-    monkeypatch.setattr(simulation.told, "tell", lambda *_: None)
+    monkeypatch.setattr(engine.told, "tell", lambda *_: None)
 
 
 def test_every_actor_is_killed_when_the_run_stops_though_none_is_left_to_the_garbage_collector(
@@ -132,14 +131,14 @@ def test_every_actor_is_killed_when_the_run_stops_though_none_is_left_to_the_gar
     killed: list[str] = []
     actors: list[str] = []
     flower(monkeypatch, actors, threading.Event())
-    monkeypatch.setattr(simulation.ray, "kill", killed.append)
+    monkeypatch.setattr(engine.ray, "kill", killed.append)
 
     def stopped(*_: object) -> None:
         actors.extend(["actor 1", "actor 2"])
         gc.freeze()  # as importing TensorFlow does, at the very time when the actors start
         raise Interrupted("interrupted after round 1")
 
-    monkeypatch.setattr(rounds.Federation, "run_on", stopped)
+    monkeypatch.setattr(federation, "run_on", stopped)
     try:
         with pytest.raises(Interrupted, match="interrupted after round 1"):
             carry(run)
@@ -153,7 +152,7 @@ def test_the_end_of_rays_processes_after_the_last_round_is_none_of_a_failure(
 ) -> None:
     ending = threading.Event()
     flower(monkeypatch, [], ending)
-    monkeypatch.setattr(rounds.Federation, "run_on", lambda *_: None)
+    monkeypatch.setattr(federation, "run_on", lambda *_: None)
     monkeypatch.setattr(hooks, "dead_process", lambda: "raylet" if ending.is_set() else "")
     carry(run)
 
