@@ -66,6 +66,7 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
     environment = Environment(
         autoescape=True, finalize=_plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    look = looks(arm.label for arm in analysis.arms)
     environment.filters.update(
         name=conclusions.name,
         colour=lambda label: look[label].colour,
@@ -73,7 +74,6 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         p_value=conclusions.p_value,
         megabytes=lambda count: f"{count / 1e6:,.1f} MB" if count else "0",
     )
-    look = looks(arm.label for arm in analysis.arms)
     template = environment.from_string(package_files("fedpolyp.report").joinpath("page.html").read_text("utf-8"))
     made = [_environment(run) for arm in analysis.arms for run in arm.runs]
     return template.render(
