@@ -25,6 +25,7 @@ class _Hospital(_Read):
     # null: the hospital has no such images
     val_dice: _Score | None = None
     test_dice: _Score | None = None
+    own_test_dice: _Score | None = None
 
 
 class _Refusal(_Read):

@@ -104,6 +104,7 @@ class Trainer:
         learning_rate: float,
         optimizer: Arrays | None = None,
         corrections: Mapping[str, Arrays] | None = None,
+        epochs: int | None = None,
     ) -> Trained:
         """Train from `start` for the config's local epochs, or local steps.
 
@@ -116,6 +117,7 @@ class Trainer:
             learning_rate: the optimizer's, for the whole training.
             optimizer: what the optimizer remembered at the end of an earlier training; None starts anew.
             corrections: what the algorithm's `gradient` reads, each like the trainable arrays.
+            epochs: in the place of the config's epochs or steps.
 
         Raises:
             ValueError: there are no images, or arrays do not fit the model.
@@ -133,7 +135,7 @@ class Trainer:
         for total in self._gradients.values():
             total.assign(tf.zeros_like(total))
         losses, sizes = [], []
-        for batch, truth in _one_ahead(self._batches(images, masks, hospital, round)):
+        for batch, truth in _one_ahead(self._batches(images, masks, hospital, round, epochs)):
             losses.append(self._train_step(batch, truth))  # read at the end: a GPU would be waited for at every step
             sizes.append(len(batch))
         loss = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
@@ -178,9 +180,11 @@ class Trainer:
             predicted[rows], losses[rows] = batch[0].numpy(), batch[1].numpy()
         return predicted, losses
 
-    def _batches(self, images: Images, masks: Images, hospital: str, round: int) -> Iterator[tuple[Images, Images]]:
+    def _batches(
+        self, images: Images, masks: Images, hospital: str, round: int, epochs: int | None
+    ) -> Iterator[tuple[Images, Images]]:
         seed, settings = self.config.seed, self.config.training
-        left = settings.steps(len(images))
+        left = settings.steps(len(images)) if epochs is None else -(-len(images) // settings.batch_size) * epochs
         for epoch in itertools.count():
             order = augmentation.shuffle_order(seed, round, hospital, epoch, len(images))
             for first in range(0, len(order), settings.batch_size):

@@ -93,7 +93,7 @@ class Algorithm:
     corrections: ClassVar[tuple[str, ...]] = ()  # sets of arrays, like the trainable ones, that `gradient` reads
     wants_gradients: ClassVar[bool] = False  # whether `Trained.gradient` is filled
     keeps_state: ClassVar[bool] = False  # whether a hospital needs what its last training kept
-    needs_batch_normalization: ClassVar[bool] = False
+    fine_tunes: ClassVar[bool] = False  # hospitals train once more after the last round, for themselves
 
     def __init__(
         self,

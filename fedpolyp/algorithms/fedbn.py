@@ -20,7 +20,6 @@ class FedBN(Algorithm):
     """
 
     keeps_state = True
-    needs_batch_normalization = True
 
     def train(self, visit: Visit) -> Outcome:
         """See `Algorithm`."""

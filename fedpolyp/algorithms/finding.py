@@ -28,6 +28,7 @@ BUILT_IN = {
     "fedyogi": "server_optimizers:FedYogi",
     "scaffold": "scaffold:Scaffold",
     "fedbn": "fedbn:FedBN",
+    "finetune": "finetune:FineTune",
     "median": "robust:Median",
     "trimmed-mean": "robust:TrimmedMean",
     "krum": "robust:Krum",

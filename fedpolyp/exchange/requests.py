@@ -89,6 +89,7 @@ class Evaluate(Request):
 
     score_set: str = "val"
     distances: bool = False  # whether HD95 is measured, too, which takes longer than the model
+    own: bool = False  # whether the hospital trains the model for itself before it scores it
 
     def check(self) -> None:
         """See `Request`."""

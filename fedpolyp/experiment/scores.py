@@ -21,7 +21,7 @@ from fedpolyp.runs import RunFolder
 
 HELD_OUT = "heldout"
 _MOST_BYTES = 1024**3  # of an images.csv that is read
-LAST, BEST = "last", "best"
+LAST, BEST, OWN = "last", "best", "own"  # own: what each hospital has made of the last for itself
 METRICS = ("dice", "iou", "precision", "recall", "hd95")
 
 
@@ -114,8 +114,8 @@ def _table(columns: dict[str, list[str]], config: Config, partition: Partition) 
     models = [model.partition(":") for model in columns["model"]]
     if not models:
         raise ValueError("it has no rows")
-    if strange := {kind for kind, _, _ in models} - {LAST, BEST}:
-        raise ValueError(f"its models must be last or best, with or without a hospital; got {shown(min(strange))}")
+    if strange := {kind for kind, _, _ in models} - {LAST, BEST, OWN}:
+        raise ValueError(f"its models must be last, best or own, with or without a hospital; got {shown(min(strange))}")
     pixels = config.data.image_size**2
     # Each before the sum, which could wrap around.
     if not ((counts >= 0) & (counts <= pixels)).all() or (counts.sum(axis=1) != pixels).any():

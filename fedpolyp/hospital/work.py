@@ -9,6 +9,7 @@ import numpy as np
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Outcome, Start, Trained, minus
 from fedpolyp.algorithms.finding import make
+from fedpolyp.errors import FedpolypError
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.exchange.transforms import chain, inverts_masks
@@ -48,11 +49,33 @@ def evaluate(request: Evaluate, received: Received, hospital: Hospital) -> Answe
     images, masks = hospital.images(request.score_set)
     kept = private_state.read(hospital.state, request.counted) if algorithm.keeps_state else {}
     model = algorithm.own_model(received(MODEL, trainer.start.model), kept)
+    if request.own:
+        model = _fine_tuned(model, request, hospital, algorithm, trainer)
     evaluation = trainer.evaluate(model, images, masks)
     scores: Arrays = {"counts": evaluation.counts, "losses": evaluation.losses}
     if request.distances:
         scores["hd95"] = metrics.hd95(evaluation.predicted, masks)
     return Answer({}, {"scores": scores})
+
+
+def _fine_tuned(model: Arrays, request: Evaluate, hospital: Hospital, algorithm: Algorithm, trainer: Trainer) -> Arrays:
+    """What one more training makes of `model`, with a new optimizer.
+
+    Raises:
+        FedpolypError: it diverged.
+    """
+    trained = trainer.train(
+        model,
+        *hospital.images("train"),
+        hospital=hospital.name,
+        round=request.round + 1,
+        learning_rate=hospital.config.training.learning_rate * algorithm.settings.own_rate,
+        epochs=algorithm.settings.own_epochs,
+    )
+    finite = np.isfinite(trained.loss) and all(np.isfinite(array).all() for array in trained.arrays.values())
+    if not finite:
+        raise FedpolypError(f"the fine-tuning of {hospital.name} has diverged: give a smaller --own-rate")
+    return trained.arrays
 
 
 @dataclass(frozen=True)

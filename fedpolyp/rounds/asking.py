@@ -44,9 +44,18 @@ class Asking:
         return self._send("train", requests)
 
     def score(
-        self, number: int, state: Groups, score_set: str, hospitals: Sequence[str], distances: bool = False
+        self,
+        number: int,
+        state: Groups,
+        score_set: str,
+        hospitals: Sequence[str],
+        distances: bool = False,
+        own: bool = False,
     ) -> Iterator[Reply]:
-        """Have `hospitals` score the models that `state` had after round `number` on a set of their own images."""
+        """Have `hospitals` score the models that `state` had after round `number` on a set of their own images.
+
+        With `own` each trains its model for itself before.
+        """
         known, algorithm = models(state), self.experiment.algorithm
         requests: list[tuple[Request, Sent]] = []
         for name in hospitals:
@@ -57,9 +66,10 @@ class Asking:
                 counted=self.counted.last(name, number),
                 score_set=score_set,
                 distances=distances,
+                own=own,
             )
             requests.append((request, {MODEL: known[algorithm.model_of(name)]}))
-        return self._send(score_set, requests)
+        return self._send("own" if own else score_set, requests)
 
     def _send(self, task: str, requests: Sequence[tuple[Request, Sent]]) -> Iterator[Reply]:
         watcher = self.experiment.watcher

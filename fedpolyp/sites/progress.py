@@ -143,5 +143,15 @@ _FIELDS_OF: dict[str, dict[str, type]] = {
     "finished_round": {"record": dict},
     "note": {"text": str},
 }
-_DOING = {"train": "training", "val": "scoring its validation images", "test": "scoring its test images"}
-_DONE = {"train": "trained", "val": "scored its validation images", "test": "scored its test images"}
+_DOING = {
+    "train": "training",
+    "val": "scoring its validation images",
+    "test": "scoring its test images",
+    "own": "training the model for itself, and scoring it",
+}
+_DONE = {
+    "train": "trained",
+    "val": "scored its validation images",
+    "test": "scored its test images",
+    "own": "scored its own model",
+}

@@ -119,6 +119,7 @@ class Tests(_Scores):
     """Has the last round's models tested, and each round's where there is no held-out set: then that is the score."""
 
     newest: dict[str, Arrays] = field(default_factory=dict)  # test scores of the last round, by hospital
+    own: dict[str, Arrays] = field(default_factory=dict)  # of each hospital's fine-tuned model
     round: int = -1  # which `newest` is of
     _replies: Iterator[Reply] | None = None
 
@@ -140,6 +141,12 @@ class Tests(_Scores):
         test = self._scored(self._replies, "test", round.record, distances=round.last)
         if round.last:
             self.newest, self.round = test, round.number
+            for name, scores in self.fine_tuned(round.number, round.checkpoint.state):
+                if isinstance(scores, BadReply):
+                    self.experiment.refuse(round.record, name, str(scores))
+                else:
+                    self.own[name] = scores
+                    round.record.hospital(name)["own_test_dice"] = _mean(metrics.dice(scores["counts"]))
         if self.experiment.store is None:
             round.record.scores = _means(test, round.record)
 
@@ -151,7 +158,20 @@ class Tests(_Scores):
         if may_be_known and round == self.round:
             yield from self.newest.items()
             return
-        for reply in self.asking.score(round, state, "test", self.experiment.hospitals, distances=True):
+        yield from self._read_all(self.asking.score(round, state, "test", self.experiment.hospitals, distances=True))
+
+    def fine_tuned(self, round: int, state: Groups) -> Iterator[tuple[str, Arrays | BadReply]]:
+        """The test scores of each hospital's own model, where the algorithm has them trained after the last round."""
+        if not self.experiment.algorithm.fine_tunes:
+            return
+        if round == self.round and self.own:
+            yield from self.own.items()
+            return
+        hospitals = self.experiment.hospitals
+        yield from self._read_all(self.asking.score(round, state, "test", hospitals, distances=True, own=True))
+
+    def _read_all(self, replies: Iterator[Reply]) -> Iterator[tuple[str, Arrays | BadReply]]:
+        for reply in replies:
             try:
                 yield reply.hospital, self._read(reply, "test", distances=True)
             except BadReply as error:

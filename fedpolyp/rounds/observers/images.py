@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fedpolyp import checkpoints, metrics
 from fedpolyp.algorithms.base import MODEL
 from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.heldout import HeldOut
 from fedpolyp.rounds.observers.hospital_scores import Tests
@@ -47,15 +48,23 @@ class ScoredImages(Observer):
                     yield from scored_images(*about, "heldout", of.partition.heldout, evaluation.counts, distances)
                     if kind == "last":
                         predicted[name] = evaluation.predicted
-                yield from self._tested(model, mark, about)
+                yield from self._tested(self._scores_of(model, mark), about)
+        about = (of.config.label, of.config.seed, "own", last.round)
+        yield from self._tested(self.tests.fine_tuned(last.round, last.state), about)
 
-    def _tested(self, model: Checkpoint, mark: str, about: tuple[str, int, str, int]) -> Iterator[ScoredImage]:
-        """The test images of every hospital, scored by one model."""
-        of = self.experiment
+    def _scores_of(self, model: Checkpoint, mark: str) -> Iterator[tuple[str, Arrays | BadReply]]:
+        """How one model does on the test images of every hospital."""
         # In the local arm every hospital scores every model, as if it were its own.
         alone = len(model.best) == 1
-        state = model.state if alone else {self._group(name): model.models[mark] for name in of.hospitals}
-        for hospital, scores in self.tests.scores(model.round, state, may_be_known=alone):
+        names = self.experiment.hospitals
+        state = model.state if alone else {self._group(name): model.models[mark] for name in names}
+        return self.tests.scores(model.round, state, may_be_known=alone)
+
+    def _tested(
+        self, tests: Iterator[tuple[str, Arrays | BadReply]], about: tuple[str, int, str, int]
+    ) -> Iterator[ScoredImage]:
+        of = self.experiment
+        for hospital, scores in tests:
             if isinstance(scores, BadReply):
                 of.watcher.note(f"the scores of {hospital} are missing from images.csv: {scores}")
                 continue
