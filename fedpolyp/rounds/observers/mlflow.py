@@ -34,6 +34,7 @@ class MLflow(Observer):
             UsageError: the package is not installed.
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need the whole of MLflow
         try:
             tracking = importlib.import_module("mlflow.tracking")
         except ImportError:
