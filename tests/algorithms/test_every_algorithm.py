@@ -17,7 +17,12 @@ from fedpolyp.watcher import Watcher
 from tests.tiny import StopAfter, federate, final, tiny_config, tiny_run
 
 # Five hospitals, which Krum needs, and one more round than a checkpoint back.
-SMALL: dict[str, Any] = {"hospitals__count": 5, "training__local_epochs": 1, "federation__rounds": 3, "data__phantom_images": 40}
+SMALL: dict[str, Any] = {
+    "hospitals__count": 5,
+    "training__local_epochs": 1,
+    "federation__rounds": 3,
+    "data__phantom_images": 40,
+}
 OPTIONS: dict[str, dict[str, Any]] = {name: {"algorithm__name": name} for name in BUILT_IN} | {
     "fedavg, optimizers kept": {"training__optimizer_state": "keep"},
     "fedavg, optimizers reset, bfloat16": {"training__optimizer_state": "reset", "training__wire": "bfloat16"},
