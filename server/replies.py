@@ -13,10 +13,12 @@ from flwr.app import MetricRecord, RecordDict
 
 from clients.messages import from_record
 from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.config import Config
 from fedpolyp.exchange.packing import Malformed
 from fedpolyp.model.arrays import NOT_FINITE, Arrays, fault
 from fedpolyp.text import printable
 from server.exchange import Reply
+from server.possible import fault_of_moments, fault_of_weights
 
 # A loss is a mean over pixels: beyond this nothing was learned, and sums of some more would be infinite.
 LARGEST_LOSS = 1e6
@@ -46,8 +48,8 @@ class Update:
     steps: int
 
 
-def read_update(reply: Reply, asked: Checkpoint, batch_size: int, local_epochs: int) -> Update:
-    """Read a reply to the training order that carried the weights of `asked`.
+def read_update(reply: Reply, asked: Checkpoint, config: Config) -> Update:
+    """Read a reply to the training order that carried the weights of `asked`, and was for a training of `config`.
 
     Raises:
         BadReply: the hospital failed, or sent what cannot come of that training.
@@ -62,13 +64,19 @@ def read_update(reply: Reply, asked: Checkpoint, batch_size: int, local_epochs: 
             raise NotFinite(f"it reports a training loss of {loss}")
         if not _SMALLEST_LOSS <= loss <= LARGEST_LOSS:
             raise BadReply(f"it reports a training loss of {loss:g}")
-        if type(steps) is not int or steps != -(-images // batch_size) * local_epochs:
+        training = config.training
+        if type(steps) is not int or steps != -(-images // training.batch_size) * training.local_epochs:
             raise BadReply(f"it reports {_short(steps)} steps, which {images} images do not take")
         arrays = _arrays(content, "arrays", asked.arrays)
         moments = _arrays(content, "optimizer", asked.strategy)
         done = moments["iterations"] - asked.strategy["iterations"] if moments else steps
         if done != steps:
             raise BadReply(f"its optimizer counts {_short(int(done))} steps, and it took {steps}")
+        impossible = fault_of_weights(arrays, asked.arrays, config)
+        if not impossible and moments:
+            impossible = fault_of_moments(moments, asked.strategy, steps)
+        if impossible:
+            raise BadReply(impossible)
         return Update(arrays, moments, images, loss, steps)
 
 

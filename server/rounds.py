@@ -237,10 +237,9 @@ class Rounds:
         self, replies: Iterator[Reply], before: Checkpoint, record: RoundRecord, not_finite: set[str]
     ) -> Iterator[tuple[str, Update]]:
         """The updates in `replies`, by hospital; the others are refused, and who diverged is added to `not_finite`."""
-        training = self.config.training
         for reply in replies:
             try:
-                update = read_update(reply, before, training.batch_size, training.local_epochs)
+                update = read_update(reply, before, self.config)
                 if fault := self.counts.fault(reply.hospital, "train", update.images):
                     raise BadReply(fault)
             except BadReply as error:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clients.messages import to_record
 from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.config import load
 from fedpolyp.exchange.packing import pack
 from fedpolyp.model.arrays import Arrays
 from server import replies
@@ -31,6 +32,7 @@ MOMENTS: Arrays = {
 }
 ASKED = Checkpoint(4, "", WEIGHTS, MOMENTS, 0, -1.0)
 STEPS = 6  # 10 images in batches of 4, twice
+CONFIG = load(overrides={"training.batch_size": 4, "training.local_epochs": 2})
 SIDE = 8
 
 
@@ -43,7 +45,7 @@ def reply(weights: Arrays | None = None, moments: Arrays | None = None, **said: 
 
 
 def read(sent: Reply) -> Update:
-    return read_update(sent, ASKED, batch_size=4, local_epochs=2)
+    return read_update(sent, ASKED, CONFIG)
 
 
 def refused(sent: Reply) -> str:
@@ -84,6 +86,27 @@ def test_weights_that_cannot_be_are_refused(weights: Arrays, said: str) -> None:
 )
 def test_an_optimizers_state_that_cannot_be_is_refused(moments: Arrays, said: str) -> None:
     assert said in refused(reply(moments=moments))
+
+
+def test_moments_that_no_gradients_make_are_refused() -> None:
+    said = refused(reply(moments={"m/conv/kernel": np.full((3, 4), 10, np.float32)}))
+    assert said == "its first moments of conv/kernel are none that gradients can make of those that it was sent"
+
+
+@pytest.mark.parametrize("name", ["encoder_norm/moving_mean", "encoder_norm/moving_variance"])
+def test_frozen_statistics_that_have_moved_are_refused_and_others_may(name: str) -> None:
+    statistics = {name: np.ones(4, np.float32), "decoder_norm/moving_mean": np.zeros(4, np.float32)}
+    asked = replace(ASKED, arrays=WEIGHTS | statistics)
+    moved = statistics["decoder_norm/moving_mean"] + np.float32(0.5)
+    honest = reply(statistics | {"decoder_norm/moving_mean": moved})
+    nudged = reply(statistics | {name: np.nextafter(statistics[name], np.float32(2))})
+    encoder = {"model.encoder": "efficientnet-lite0", "training.batch_size": 4, "training.local_epochs": 2}
+    frozen, free = (load(overrides=encoder | {"model.frozen_statistics": known}) for known in (True, False))
+    assert read_update(honest, asked, frozen).images == 10
+    with pytest.raises(BadReply, match=f"^array {name} has changed, and model.frozen_statistics keeps it as it is$"):
+        read_update(nudged, asked, frozen)
+    assert read_update(nudged, asked, free).images == 10
+    assert read_update(nudged, asked, CONFIG).images == 10  # a plain encoder ignores the setting
 
 
 @pytest.mark.parametrize(
@@ -213,4 +236,4 @@ def test_a_reply_of_a_training_without_averaged_moments_needs_none() -> None:
     sent = reply()
     assert sent.content is not None
     del sent.content["optimizer"]
-    assert read_update(sent, plain, 4, 2).moments == {}
+    assert read_update(sent, plain, CONFIG).moments == {}
