@@ -361,6 +361,7 @@ def run_(
     """
     from fedpolyp import runs
     from fedpolyp.cli.following import follow, trained, under_way
+    from fedpolyp.sites.certificates import read_authority
     from fedpolyp.sites.handover import hand_over
     from fedpolyp.sites.progress import FileWatcher, progress_file
 
@@ -368,6 +369,8 @@ def run_(
     app_folder = _checkout(source)
     if from_round is not None and resume is None:
         raise UsageError("--from-round goes back in a run, which --resume names")
+    if not print_command:
+        read_authority(settings.authority)
     if resume is None:
         run = _new_run(given, settings, held_out, out, dry=print_command)
     elif out or held_out or given.overrides or given.file or given.preset:

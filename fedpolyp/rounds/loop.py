@@ -151,11 +151,10 @@ class _Loop:
 
     def _read(self, replies: Iterator[Reply], sent: dict[str, Groups], tally: "_Tally") -> Iterator[Update]:
         of = self.experiment
-        training, start = of.config.training, shared_trainer(of.config).start
-        expected = of.algorithm.update(start)
+        expected = of.algorithm.update(shared_trainer(of.config).start)
         for reply in replies:
             try:
-                update = read_update(reply, sent[reply.hospital], expected, training)
+                update = read_update(reply, sent[reply.hospital], expected, of.config)
                 if fault := self.counts.fault(reply.hospital, "train", update.images):
                     raise BadReply(fault)
             except BadReply as error:

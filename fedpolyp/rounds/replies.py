@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from fedpolyp.aggregation.aggregate import Update
-from fedpolyp.algorithms.base import OPTIMIZER, Groups
-from fedpolyp.config import TrainingConfig
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Groups
+from fedpolyp.config import Config
 from fedpolyp.exchange.replies import Content, Malformed, Reply
 from fedpolyp.model.arrays import NOT_FINITE, Arrays, fault, mismatch
+from fedpolyp.rounds.possible import fault_of_moments, fault_of_weights
 from fedpolyp.text import printable
 
 # A loss is a mean over pixels: beyond this nothing was learned, and sums of some more would be infinite.
@@ -33,14 +34,14 @@ class NotFinite(BadReply):
     """A training that diverged: its loss or its weights are no finite numbers."""
 
 
-def read_update(reply: Reply, sent: Groups, like: Groups, training: TrainingConfig) -> Update:
+def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Update:
     """Read a reply to the training request that carried `sent`.
 
     Args:
         reply: the reply.
         sent: what the hospital was sent, by group.
         like: the names, shapes and types of an update's arrays, by group.
-        training: as it was asked for.
+        config: of the training.
 
     Raises:
         BadReply: the hospital failed, or sent what cannot come of that training.
@@ -54,7 +55,7 @@ def read_update(reply: Reply, sent: Groups, like: Groups, training: TrainingConf
             raise NotFinite(f"it reports a training loss of {loss}")
         if not _SMALLEST_LOSS <= loss <= LARGEST_LOSS:
             raise BadReply(f"it reports a training loss of {loss:g}")
-        if type(steps) is not int or steps != training.steps(images):
+        if type(steps) is not int or steps != config.training.steps(images):
             raise BadReply(f"it reports {_short(steps)} steps, which {images} images do not take")
         if unknown := sorted(set(content.groups) - like.keys()):
             raise BadReply(f"it sends {_short(', '.join(unknown))}, which nobody has asked for")
@@ -62,6 +63,12 @@ def read_update(reply: Reply, sent: Groups, like: Groups, training: TrainingConf
         done = int(changes[OPTIMIZER]["iterations"]) if OPTIMIZER in changes else steps
         if done != steps:
             raise BadReply(f"its optimizer counts {_short(done)} steps, and it took {steps}")
+        impossible = fault_of_weights(changes.get(MODEL, {}), config)
+        if not impossible and OPTIMIZER in changes and OPTIMIZER in sent:
+            halves = config.training.wire == "bfloat16"
+            impossible = fault_of_moments(changes[OPTIMIZER], sent[OPTIMIZER], steps, halves)
+        if impossible:
+            raise BadReply(impossible)
         return Update(reply.hospital, changes, float(images), images, loss, steps)
 
 

@@ -228,7 +228,7 @@ def test_a_coordinator_whose_authority_is_none_starts_and_asks_nothing(
     where = ("--out", str(deploy)) if command == "certify" else ("--folder", str(coordinator))
     with pytest.raises(UsageError, match=r"cannot read the authority's certificate .*ca.crt: it holds no certificate"):
         fedpolyp(*command.split(), *where)
-    assert started == [] and not (coordinator / "proxy").exists()
+    assert started == [] and not (coordinator / "proxy").exists() and not (coordinator / "runs").exists()
 
 
 def test_the_log_shows_its_entries_and_that_one_was_changed(deploy: Path) -> None:

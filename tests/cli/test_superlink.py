@@ -20,6 +20,7 @@ from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.server.superlink.linkstate.linkstate_factory import LinkStateFactory
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.task_identity import TaskIdentity
@@ -160,7 +161,7 @@ def another_list_of_objects(link: SuperLink, request: PushMessagesRequest) -> No
         (an_order, "it speaks in the name of node 1"),
         (an_order_in_its_own_name, "it gives an order"),
         (to_another_hospital, "a hospital replies to the coordinator alone"),
-        (to_anothers_order, "it replies to no order that this hospital was sent"),
+        (to_anothers_order, "it replies to an order that another hospital was sent"),
         (two_at_once, "it pushes 2 messages with 1 lists of objects"),
         (none, "it pushes 0 messages with 1 lists of objects"),
         (another_list_of_objects, "its message is not the one that it lists the objects of"),
@@ -240,9 +241,28 @@ def test_an_object_of_no_reply_is_refused(link: SuperLink) -> None:
     message = link.reply("oslo")
     session = link.gate.push_messages(link.request("oslo", message), link.state).session_id
     for name, of in (("bergen", session), ("oslo", ""), ("oslo", "another")):
-        with pytest.raises(HTTPException, match="403: an object belongs to no reply that it is pushing"):
-            link.objects(name, message, of)
+        assert link.objects(name, message, of) == [False]
     assert all(link.objects("oslo", message, session))
+
+
+def test_a_reply_that_comes_too_late_is_thrown_away_and_its_site_does_not_mind(link: SuperLink) -> None:
+    # A SuperNode that is told of a failure is started again, and is let in only a minute later.
+    link.state.delete_messages({link.orders["oslo"].metadata.message_id})
+    request = link.request("oslo", link.reply("oslo"))
+    assert list(link.gate.push_messages(request, link.state).objects_to_push) == []
+    assert link.state.num_message_res() == 0
+    request.clientapp_runtime_list[:] = [math.nan]
+    with pytest.raises(HTTPException, match="403: its reply says that it took nan s"):
+        link.gate.push_messages(request, link.state)
+    message = link.reply("bergen")
+    session = link.gate.push_messages(link.request("bergen", message), link.state).session_id
+    (task,) = link.state.get_tasks(run_ids=[link.run_id])
+    link.state.finish_task(task.task_id, "stopped", "")
+    with pytest.raises(FlowerError) as ended:
+        link.objects("bergen", message, session)
+    with pytest.raises(FlowerError) as lost:
+        link.objects("bergen", message, "of a SuperLink before this one")
+    assert ended.value.code == lost.value.code == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED
 
 
 def test_the_gate_takes_what_a_large_model_needs() -> None:
@@ -259,7 +279,7 @@ def test_the_superlink_is_started_with_the_gate_before_its_handlers(
 
     make_federation(tmp_path / "deploy", "localhost", 9443, ["oslo"])
     flower: Any = importlib.import_module("flwr.superlink.cli.flower_superlink")
-    asked: list[str] = []
+    asked: list[Any] = []
     for name in ("push_messages", "push_object"):
         monkeypatch.setattr(fleet_handlers, name, lambda request, state: asked.append(request))
     monkeypatch.setattr(flower, "flower_superlink", lambda: asked.extend(sys.argv))
@@ -271,6 +291,7 @@ def test_the_superlink_is_started_with_the_gate_before_its_handlers(
     in_anothers_name(link, request)
     with pytest.raises(HTTPException, match="403: it speaks in the name of node"):
         router.fleet_push_messages(request, link.state)
-    with pytest.raises(HTTPException, match="403: an object belongs to no reply"):
-        router.fleet_push_object(PushObjectRequest(node=Node(node_id=link.nodes["oslo"])), link.state)
     assert asked[2:] == []
+    own = PushObjectRequest(node=Node(node_id=link.nodes["oslo"]), session_id="of another", object_content=b"x")
+    router.fleet_push_object(own, link.state)
+    assert [(one.session_id, one.object_content) for one in asked[2:]] == [("none", b"")]

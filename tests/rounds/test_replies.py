@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedpolyp.aggregation.aggregate import Update
 from fedpolyp.algorithms.base import minus, plus
+from fedpolyp.config import load
 from fedpolyp.exchange.packing import pack
 from fedpolyp.exchange.replies import Reply
 from fedpolyp.model.arrays import Arrays
@@ -32,6 +33,7 @@ MOMENTS: Arrays = {
 }
 SENT = {"model": WEIGHTS, "optimizer": MOMENTS}
 STEPS = 6  # 10 images in batches of 4, twice
+CONFIG = load(overrides={"training.batch_size": 4, "training.local_epochs": 2})
 SIDE = 8
 MOVED = MOMENTS | {"iterations": np.array(8 + STEPS, np.int64)}
 
@@ -59,7 +61,7 @@ def record_of(reply: Reply) -> RecordDict:
 
 
 def read(sent: Reply) -> Update:
-    return read_update(sent, SENT, SENT, batch_size=4, local_epochs=2)
+    return read_update(sent, SENT, SENT, CONFIG)
 
 
 def refused(sent: Reply) -> str:
@@ -93,14 +95,14 @@ def test_an_update_is_the_difference_from_what_that_hospital_was_sent() -> None:
     assert read(sent).changes["model"]["norm/moving_variance"].tolist() == [-0.5] * 4
     lower = {**SENT, "model": WEIGHTS | {"norm/moving_variance": np.full(4, 0.25, np.float32)}}
     with pytest.raises(BadReply, match="norm/moving_variance goes down to -0.25"):
-        read_update(sent, lower, SENT, batch_size=4, local_epochs=2)
+        read_update(sent, lower, SENT, CONFIG)
 
 
 def test_what_was_not_sent_is_read_as_it_is() -> None:
     content = record_of(reply())
     content["added"] = to_record({"w": np.full(2, 0.5, np.float32)})
     like = {**SENT, "added": {"w": np.zeros(2, np.float32)}}
-    update = read_update(Reply("oslo", RecordContent(content)), SENT, like, batch_size=4, local_epochs=2)
+    update = read_update(Reply("oslo", RecordContent(content)), SENT, like, CONFIG)
     assert update.changes["added"]["w"].tolist() == [0.5, 0.5]
 
 
@@ -268,5 +270,31 @@ def test_a_reply_of_a_training_without_averaged_moments_needs_none() -> None:
     plain = {"model": WEIGHTS}
     content = record_of(reply())
     del content["optimizer"]
-    update = read_update(Reply("oslo", RecordContent(content)), plain, plain, 4, 2)
+    update = read_update(Reply("oslo", RecordContent(content)), plain, plain, CONFIG)
     assert update.changes.keys() == {"model"}
+
+
+def test_moments_that_no_gradients_make_are_refused() -> None:
+    said = refused(reply(moments={"m/conv/kernel": np.full((3, 4), 10, np.float32)}))
+    assert said == "its first moments of conv/kernel are none that gradients can make of those that it was sent"
+
+
+@pytest.mark.parametrize("name", ["encoder_norm/moving_mean", "encoder_norm/moving_variance"])
+def test_frozen_statistics_that_have_moved_are_refused_and_others_may(name: str) -> None:
+    statistics = {name: np.ones(4, np.float32), "decoder_norm/moving_mean": np.zeros(4, np.float32)}
+    sent = {"model": statistics}
+
+    def replied(**moved: Any) -> Reply:
+        record = {"model": to_record(minus(statistics | moved, statistics))}
+        about = {"images": 10, "train_loss": 0.5, "steps": STEPS}
+        return Reply("oslo", RecordContent(RecordDict({**record, "metrics": MetricRecord(about)})))
+
+    honest = replied(**{"decoder_norm/moving_mean": np.full(4, 0.5, np.float32)})
+    nudged = replied(**{name: np.nextafter(statistics[name], np.float32(2))})
+    encoder = {"model.encoder": "efficientnet-lite0", "training.batch_size": 4, "training.local_epochs": 2}
+    frozen, free = (load(overrides=encoder | {"model.frozen_statistics": known}) for known in (True, False))
+    assert read_update(honest, sent, sent, frozen).images == 10
+    with pytest.raises(BadReply, match=f"^array {name} has changed, and model.frozen_statistics keeps it as it is$"):
+        read_update(nudged, sent, sent, frozen)
+    assert read_update(nudged, sent, sent, free).images == 10
+    assert read_update(nudged, sent, sent, CONFIG).images == 10  # a plain encoder ignores the setting
