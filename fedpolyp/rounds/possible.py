@@ -1,6 +1,6 @@
 """What a training can have made of the arrays that it was sent, and what none can.
 
-Refused is only what is impossible whatever the images are; which update is merely strange, `fedpolyp.rounds.judging` says.
+Refused is only what is impossible whatever the images are; `fedpolyp.rounds.judging` tells which update is strange.
 
 **What stays.** With `model.frozen_statistics` the moving statistics of the encoder are what they were, bit for bit, and
 with `model.encoder_rate` 0 so are its other weights.
