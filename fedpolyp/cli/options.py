@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic.fields import FieldInfo
+from rich.markup import escape
 
 from fedpolyp.algorithms.finding import known, settings_of
 from fedpolyp.config import NAMED_WEIGHTS, PRESETS, Config, DataConfig, RuntimeConfig, Section, load, value_of
@@ -164,7 +165,7 @@ def _settings(sections: tuple[str, ...]) -> dict[str, inspect.Parameter]:
             flag = f"--{option}/--no-{option}" if isinstance(default, bool) else f"--{option}"
             about = typer.Option(
                 flag,
-                help=f"{info.description} [dim]\\[{_shown(default)}][/dim]",
+                help=_meaning(info),
                 show_default=False,
                 rich_help_panel=_PANELS[section],
             )
@@ -185,11 +186,16 @@ def _algorithms_own() -> list[tuple[str, FieldInfo]]:
             found.setdefault(setting, []).append(info)
     own = []
     for setting, infos in found.items():
-        about = "; ".join(f"{info.description} [dim]\\[{_shown(info.default)}][/dim]" for info in infos[:-1])
-        last = FieldInfo(annotation=infos[-1].annotation, default=infos[-1].default)
-        last.description = "; ".join(filter(None, [about, infos[-1].description]))
-        own.append((setting, last))
+        shared = FieldInfo(annotation=infos[-1].annotation, default=infos[-1].default)
+        shared.metadata = infos  # whose meanings and defaults differ
+        own.append((setting, shared))
     return own
+
+
+def _meaning(info: FieldInfo) -> str:
+    """What a setting means, and its default, as Rich's markup; of one that several algorithms have, for each."""
+    each = [known for known in info.metadata if isinstance(known, FieldInfo)] or [info]
+    return "; ".join(f"{escape(one.description or '')} [dim]\\[{_shown(one.default)}][/dim]" for one in each)
 
 
 def _by_name(given: Iterable[str]) -> dict[str, Any]:

@@ -50,14 +50,16 @@ def fingerprint(file: Path) -> str:
     """SHA-256 of what the config.toml at `file` says of a run's bits.
 
     It is of what is written there, not of what a version makes of it: neither another default nor a new setting makes a
-    run of old another. What does not decide the bits is left out: the machine's settings, where the images lie (they
-    have a digest of their own), and how many rounds there shall be where the learning rate does not depend on that.
+    run of old another. What does not decide the bits is left out: the machine's settings, what the arm is called, where
+    the images lie (they have a digest of their own), and how many rounds there shall be where the learning rate does
+    not depend on that.
 
     Raises:
         UsageError: the file cannot be read.
     """
     said = {name: value for name, value in _read_flat(file).items() if name.partition(".")[0] != "runtime"}
-    said.pop("data.source", None)
+    for name in ("arm_label", "data.source"):
+        said.pop(name, None)
     if said.get("training.schedule") == "constant":
         said.pop("federation.rounds", None)
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedpolyp import cli
+from fedpolyp.algorithms.finding import BUILT_IN, settings_of
 from fedpolyp.config import Config, load
 
 HEAVY = ("tensorflow", "keras", "ray", "flwr", "matplotlib")
@@ -36,6 +38,51 @@ def test_every_setting_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     for _, section in Config():
         for field in getattr(type(section), "model_fields", {}).values():
             assert f"# {field.description}" in printed
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedyogi", "krum"])
+def test_an_algorithms_own_settings_are_printed_beside_its_name_with_their_meaning(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config(monkeypatch, "--algorithm", name) == 0
+    printed = capsys.readouterr().out
+    table = printed[printed.index("[algorithm]") :].split("\n\n")[0].splitlines()
+    own = settings_of(name).model_fields
+    assert table[1].startswith(f'name = "{name}" ') and len(table) == 2 + len(own)
+    for line, (setting, field) in zip(table[2:], own.items(), strict=True):
+        assert line.startswith(f"{setting} = {json.dumps(field.default)} ") and line.endswith(f"# {field.description}")
+
+
+def test_an_algorithms_own_setting_is_given_by_its_option_or_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in (["--mu", "0.5"], ["--set", "algorithm.mu=0.5"]):
+        assert config(monkeypatch, "--algorithm", "fedprox", *options) == 0
+        assert "\nmu = 0.5 " in capsys.readouterr().out
+    assert config(monkeypatch, "--algorithm", "fedavg", "--mu", "0.5") == 2
+    assert "algorithm.mu is not a setting" in capsys.readouterr().err
+    assert config(monkeypatch, "--set", "algorithm.mu") == 2
+    assert "--set takes NAME=VALUE, as in --set algorithm.mu=0.1; got 'algorithm.mu'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["simulate", "config"])
+def test_the_help_names_every_setting_those_of_all_algorithms_among_them(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(sys, "argv", ["fedpolyp", command, "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    options = {word.strip(",") for word in said.split() if word.startswith("--")}
+    for algorithm in BUILT_IN:
+        for setting, field in settings_of(algorithm).model_fields.items():
+            assert f"--{setting.replace('_', '-')}" in options
+            assert str(field.description) in said
+    for name, section in Config():
+        for member, field in getattr(type(section), "model_fields", {}).items():
+            assert str(field.description) in said, f"{name}.{member}"
+    assert {"--algorithm", "--arm-label", "--set"} <= options
 
 
 def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,64 +1,22 @@
-"""A config is what the defaults, a preset, a file and single overrides make of it, or one clear sentence."""
+"""A config is what the defaults, a preset, a file and single overrides make of it; its file says all of it."""
 
-import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpolyp.config import PRESETS, Config, Section, changed_toml, fingerprint, load, to_toml
+from fedpolyp.algorithms.finding import BUILT_IN, settings_of
+from fedpolyp.config import Config, changed_toml, fingerprint, load, to_toml
 from fedpolyp.errors import UsageError
-
-
-def leaves(config: Config) -> dict[str, tuple[Any, Any]]:
-    """Value and field of every setting, by dotted name."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name, field in Config.model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, Section):
-            found |= {f"{name}.{own}": (getattr(value, own), f) for own, f in type(value).model_fields.items()}
-        else:
-            found[name] = (value, field)
-    return found
-
-
-SETTINGS = sorted(leaves(Config()))
-
-
-def another(dotted: str) -> Any:
-    """A valid value that is not the default."""
-    value, field = leaves(Config())[dotted]
-    match value:
-        case bool():
-            return not value
-        case int():
-            return value + 16  # keeps the image size a multiple of 16
-        case float():
-            return value / 2 or 0.5
-        case tuple():
-            return (0.1, 0.2)
-        case None:
-            return {
-                "data.lists": "lists",
-                "data.lesion_values": "1,2",
-                "data.seed": 7,
-                "model.encoder_sha256": "0" * 64,
-                "training.precision": "mixed_bfloat16",
-                "runtime.actors": 3,
-                "runtime.ray_address": "auto",
-            }.get(dotted, 0.5)
-    return next((option for option in get_args(field.annotation) if option != value), "elsewhere")
-
-
-def read_back(config: Config, folder: Path, explain: bool = False) -> Config:
-    file = folder / "config.toml"
-    file.write_text(to_toml(config, explain), encoding="utf-8")
-    return load(file)
-
+from tests.config.every_setting import SETTINGS, another, leaves, read_back
 
 printable = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), max_size=20)
+
+
+def no_algorithm(label: str) -> bool:
+    return label not in BUILT_IN
 
 
 @given(
@@ -73,7 +31,7 @@ printable = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), max
             "model.dropout": st.tuples(*[st.floats(0, 1, exclude_max=True)] * 2),
             "training.learning_rate": st.floats(0, 1, exclude_min=True),
             "training.augment": st.booleans(),
-            "federation.proximal_mu": st.floats(0, allow_infinity=False),
+            "arm_label": st.none() | st.from_regex("[a-z0-9][a-z0-9._-]{0,39}", fullmatch=True).filter(no_algorithm),
             "federation.round_timeout": st.floats(0, exclude_min=True, allow_infinity=False),
             "runtime.gpus_per_client": st.none() | st.floats(0, 1),
         },
@@ -110,56 +68,6 @@ def test_overrides_beat_the_file_which_beats_the_preset_which_beats_the_defaults
     assert config.training.local_epochs == Config().training.local_epochs
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_sets_what_it_names_and_nothing_else(preset: str) -> None:
-    told = {name: value for name, (value, _) in leaves(load(preset=preset)).items()}
-    default = {name: value for name, (value, _) in leaves(Config()).items()}
-    assert told == default | PRESETS[preset]
-
-
-def test_nothing_given_gives_the_defaults() -> None:
-    assert load() == load(overrides={}) == Config()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "sentence"),
-    [
-        ({"data.nope": 1}, "data.nope is not a setting ('fedpolyp config' lists them)"),
-        ({"nope.x": 1}, "nope is not a setting ('fedpolyp config' lists them)"),
-        ({"training.batch_size": 0}, "training.batch_size must be greater than or equal to 1; got 0"),
-        ({"data.image_size": 100}, "data.image_size must be a multiple of 16; got 100"),
-        ({"data.held_out": 0.9}, "data.held_out must be less than 0.9; got 0.9"),
-        ({"training.learning_rate": math.nan}, "training.learning_rate must be a finite number; got nan"),
-        ({"seed": "1"}, "seed must be a valid integer; got '1'"),
-        ({"seed": True}, "seed must be a valid integer; got True"),
-        ({"training.augment": 1}, "training.augment must be a valid boolean; got 1"),
-        ({"training.loss": "dice"}, "training.loss must be 'bce' or 'bce+dice'; got 'dice'"),
-        ({"model.dropout": (0.1, 1.0)}, "model.dropout rates must be in [0, 1); got [0.1, 1.0]"),
-        ({"model.dropout": (0.1,)}, "model.dropout.1 Field required; got (0.1,)"),
-        (
-            {"hospitals.val": 0.45, "hospitals.test": 0.45},
-            "hospitals.val and hospitals.test together leave less than a tenth for training",
-        ),
-        (
-            {"data.nope": 1, "seed": -1},
-            "seed must be greater than or equal to 0; got -1; "
-            "data.nope is not a setting ('fedpolyp config' lists them)",
-        ),
-        ({"data": 3}, "data must be a valid dictionary or instance of DataConfig; got 3"),
-        ({"seed": 3, "seed.x": 1}, "'seed.x' is not a setting: 'seed' is a value, not a table"),
-    ],
-)
-def test_a_refusal_says_what_was_received_and_what_is_allowed(overrides: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UsageError) as refusal:
-        load(overrides=overrides)
-    assert str(refusal.value) == sentence
-
-
-def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="^preset must be one of paper, seed, pretrained; got 'nope'$"):
-        load(preset="nope")
-
-
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "absent.toml", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(UsageError) as refusal:
@@ -193,7 +101,7 @@ def fingerprint_of(config: Config, folder: Path) -> str:
 @pytest.mark.parametrize("dotted", SETTINGS)
 def test_fingerprint_changes_with_every_setting_but_those_that_decide_no_bit(tmp_path: Path, dotted: str) -> None:
     changed = fingerprint_of(load(overrides={dotted: another(dotted)}), tmp_path) != fingerprint_of(Config(), tmp_path)
-    assert changed == (not dotted.startswith("runtime.") and dotted != "data.source")
+    assert changed == (not dotted.startswith("runtime.") and dotted not in ("data.source", "arm_label"))
 
 
 def test_the_number_of_rounds_decides_no_earlier_rounds_bits_where_the_learning_rate_is_constant(
@@ -207,18 +115,20 @@ def test_the_number_of_rounds_decides_no_earlier_rounds_bits_where_the_learning_
 
 # What an older version wrote: it knew fewer settings, and may have had other defaults.
 OLDER = """seed = 3
-arm = "federated"
 [data]
 source = "/somewhere"
 [training]
 batch_size = 5
 # precision =
+[algorithm]
+name = "fedprox"
+mu = 0.02
 [runtime]
 actors = 2
 """
 
 
-KNOWN = "2935fed95e2b66caac15fdbf2c3f52f4d658b8905a2bbdda657a38d34d123597"
+KNOWN = "a6787c7ac539c46453ae16d798bc3c9b1f1fa5850ae5910c131281db20566dac"
 
 
 def test_a_fingerprint_is_of_what_the_file_says_whatever_a_later_version_makes_of_it(tmp_path: Path) -> None:
@@ -257,14 +167,6 @@ def test_every_setting_is_documented_and_explained_in_toml() -> None:
         assert (value is None) == lines[0].startswith("# ")
 
 
-def test_a_config_is_never_changed() -> None:
-    config = Config()
-    with pytest.raises(ValueError, match="frozen"):
-        config.seed = 1  # type: ignore[misc]
-    with pytest.raises(ValueError, match="frozen"):
-        config.training.batch_size = 1  # type: ignore[misc]
-
-
 def test_an_empty_table_is_nothing_more_than_its_name(tmp_path: Path) -> None:
     file = tmp_path / "experiment.toml"
     file.write_text("[data]\n")
@@ -274,13 +176,27 @@ def test_an_empty_table_is_nothing_more_than_its_name(tmp_path: Path) -> None:
         load(file)
 
 
-@pytest.mark.parametrize("name", ["data.source", "data.lists", "runtime.ray_address"])
-@pytest.mark.parametrize("bad", ["\0x", "pic\0tures", "\udcff"])
-def test_a_path_that_cannot_be_is_one_sentence(name: str, bad: str) -> None:
-    with pytest.raises(UsageError, match=f"^{name} must be a path in UTF-8 without a NUL character; got "):
-        load(overrides={name: bad})
+OWN = [(name, own) for name in BUILT_IN for own in settings_of(name).model_fields]
 
 
-def test_weights_in_a_file_that_cannot_be_are_one_sentence() -> None:
-    with pytest.raises(UsageError, match=r"model.encoder_weights must be a path in UTF-8 without a NUL"):
-        load(overrides={"model.encoder": "mobilenet-v2", "model.encoder_weights": "a\0b.h5"})
+@pytest.mark.parametrize(("algorithm", "own"), OWN)
+def test_every_algorithms_own_settings_survive_toml_and_decide_the_fingerprint(
+    tmp_path: Path, algorithm: str, own: str
+) -> None:
+    chosen = {"algorithm.name": algorithm}
+    default = getattr(load(overrides=chosen).algorithm, own)
+    other = default + 1 if type(default) is int else default / 2 or 0.5
+    config = load(overrides=chosen | {f"algorithm.{own}": other})
+    assert getattr(config.algorithm.settings, own) == getattr(config.algorithm, own) == other
+    assert read_back(config, tmp_path, explain=True) == config
+    assert fingerprint_of(config, tmp_path) != fingerprint_of(load(overrides=chosen), tmp_path)
+
+
+@pytest.mark.parametrize("algorithm", BUILT_IN)
+def test_toml_explains_an_algorithms_own_settings_beside_its_name(algorithm: str) -> None:
+    told = to_toml(load(overrides={"algorithm.name": algorithm}), explain=True)
+    table = told[told.index("\n[algorithm]\n") :].split("\n\n")[0].strip().splitlines()[1:]
+    assert table[0].startswith(f'name = "{algorithm}"')
+    fields = settings_of(algorithm).model_fields
+    assert [line.split(" = ")[0] for line in table[1:]] == list(fields)
+    assert all(line.endswith(f"# {field.description}") for line, field in zip(table[1:], fields.values(), strict=True))

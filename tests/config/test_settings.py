@@ -1,0 +1,96 @@
+"""A config is what its settings are, checked, or one clear sentence."""
+
+import math
+from typing import Any
+
+import pytest
+
+from fedpolyp.config import Config, load
+from fedpolyp.errors import UsageError
+
+
+def test_nothing_given_gives_the_defaults() -> None:
+    assert load() == load(overrides={}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"data.nope": 1}, "data.nope is not a setting ('fedpolyp config' lists them)"),
+        ({"nope.x": 1}, "nope is not a setting ('fedpolyp config' lists them)"),
+        ({"training.batch_size": 0}, "training.batch_size must be greater than or equal to 1; got 0"),
+        ({"data.image_size": 100}, "data.image_size must be a multiple of 16; got 100"),
+        ({"data.held_out": 0.9}, "data.held_out must be less than 0.9; got 0.9"),
+        ({"training.learning_rate": math.nan}, "training.learning_rate must be a finite number; got nan"),
+        ({"seed": "1"}, "seed must be a valid integer; got '1'"),
+        ({"seed": True}, "seed must be a valid integer; got True"),
+        ({"training.augment": 1}, "training.augment must be a valid boolean; got 1"),
+        ({"training.loss": "dice"}, "training.loss must be 'bce' or 'bce+dice'; got 'dice'"),
+        ({"model.dropout": (0.1, 1.0)}, "model.dropout rates must be in [0, 1); got [0.1, 1.0]"),
+        ({"model.dropout": (0.1,)}, "model.dropout.1 Field required; got (0.1,)"),
+        (
+            {"hospitals.val": 0.45, "hospitals.test": 0.45},
+            "hospitals.val and hospitals.test together leave less than a tenth for training",
+        ),
+        (
+            {"data.nope": 1, "seed": -1},
+            "seed must be greater than or equal to 0; got -1; "
+            "data.nope is not a setting ('fedpolyp config' lists them)",
+        ),
+        ({"arm_label": "A b"}, "arm_label String should match pattern '^[a-z0-9][a-z0-9._-]{0,39}$'; got 'A b'"),
+        (
+            {"arm_label": "pooled"},
+            "arm_label 'pooled' is the name of another algorithm than the arm's, fedavg; choose another label",
+        ),
+        ({"algorithm.mu": 0.1}, "algorithm.mu is not a setting ('fedpolyp config' lists them)"),
+        (
+            {"algorithm.name": "fedprox", "algorithm.mu": -1.0},
+            "algorithm.mu must be greater than or equal to 0; got -1.0",
+        ),
+        (
+            {"algorithm.name": "nope"},
+            "algorithm must be one of pooled, local, fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, scaffold, "
+            "fedbn, median, trimmed-mean, krum, multi-krum, cyclic, one that a package offers as "
+            "fedpolyp.algorithms, or module:Class; got 'nope'",
+        ),
+        ({"arm": "pooled"}, "arm is not a setting ('fedpolyp config' lists them)"),
+        ({"data": 3}, "data must be a valid dictionary or instance of DataConfig; got 3"),
+        ({"seed": 3, "seed.x": 1}, "'seed.x' is not a setting: 'seed' is a value, not a table"),
+    ],
+)
+def test_a_refusal_says_what_was_received_and_what_is_allowed(overrides: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        load(overrides=overrides)
+    assert str(refusal.value) == sentence
+
+
+def test_a_config_is_never_changed() -> None:
+    config = Config()
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 1  # type: ignore[misc]
+    with pytest.raises(ValueError, match="frozen"):
+        config.training.batch_size = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["data.source", "data.lists", "runtime.ray_address"])
+@pytest.mark.parametrize("bad", ["\0x", "pic\0tures", "\udcff"])
+def test_a_path_that_cannot_be_is_one_sentence(name: str, bad: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name} must be a path in UTF-8 without a NUL character; got "):
+        load(overrides={name: bad})
+
+
+def test_weights_in_a_file_that_cannot_be_are_one_sentence() -> None:
+    with pytest.raises(UsageError, match=r"model.encoder_weights must be a path in UTF-8 without a NUL"):
+        load(overrides={"model.encoder": "mobilenet-v2", "model.encoder_weights": "a\0b.h5"})
+
+
+def test_an_arm_is_called_as_its_algorithm_or_as_it_was_labelled() -> None:
+    assert Config().label == "fedavg" and Config().federated
+    assert load(overrides={"algorithm.name": "fedprox", "arm_label": "near"}).label == "near"
+    assert load(overrides={"algorithm.name": "fedprox", "arm_label": "fedprox"}).label == "fedprox"
+    assert load(overrides={"algorithm.name": "fedpolyp.algorithms.scaffold:Scaffold"}).label == "scaffold"
+
+
+def test_pooled_and_local_are_no_federations_whatever_they_are_called() -> None:
+    for name, federated in (("pooled", False), ("local", False), ("cyclic", True), ("fedavg", True)):
+        assert load(overrides={"algorithm.name": name, "arm_label": "near"}).federated == federated
