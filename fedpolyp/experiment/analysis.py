@@ -296,7 +296,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     for (run, config), held in zip(runs, records, strict=True):
         if [record["round"] for record in held] != list(range(len(held))):
             raise FedpolypError(f"{run.rounds_file} is damaged: its rounds do not follow one another")
-        if len(held) != config.federation.rounds + 1:
+        if len(held) != config.federation.rounds + 1 and not run.stopped:
             raise FedpolypError(
                 f"{run.rounds_file} is damaged: the run is finished, and it holds {max(0, len(held) - 1)} of "
                 f"{config.federation.rounds} rounds"

@@ -231,6 +231,15 @@ def test_rounds_that_a_finished_run_has_lost_are_an_error_and_not_a_shorter_run(
         analyse([run])
 
 
+def test_a_run_that_patience_has_ended_is_whole_with_the_rounds_it_has(tmp_path: Path) -> None:
+    (run,) = write_comparison(tmp_path, ("fedavg",))
+    lines = run.rounds()[:11]
+    lines[-1]["stopped"] = "no round after 5 was better on validation, for 5 rounds"
+    run.rounds_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.images_file.write_text(run.images_file.read_text().replace(",last,12,", ",last,10,"))
+    assert analyse([run]).arms[0].cost.rounds == 10
+
+
 def test_rounds_that_do_not_follow_one_another_are_an_error(tmp_path: Path) -> None:
     (run,) = write_comparison(tmp_path, ("fedavg",))
     lines = run.rounds_file.read_bytes().splitlines(keepends=True)
