@@ -18,10 +18,10 @@ def refuse_unusable(run: RunFolder, config: Config, round: int | None = None) ->
         UsageError: there is no checkpoint of `round` to resume from.
         FedpolypError: the checkpoints cannot be used, or rounds.jsonl does not hold their rounds.
     """
-    folders = _checkpoint_folders(run)
+    folder = _checkpoints_of(run)
     if round is not None:
-        _refuse_unknown(run, folders, round)
-    if not any(map(checkpoints.rounds_in, folders)):
+        _refuse_unknown(run, round)
+    if not checkpoints.rounds_in(folder):
         if done := len(run.rounds()[1:]):
             raise FinalError(
                 f"{run.checkpoints} holds no checkpoint to go on from, but {run.rounds_file} holds {done} rounds"
@@ -33,13 +33,13 @@ def refuse_unusable(run: RunFolder, config: Config, round: int | None = None) ->
     like = make(config, sorted(run.partition().hospitals)).begin(shared_trainer(config).start)
     fingerprint = run.fingerprint()
     if round is None:
-        newest = [checkpoints.latest(folder, fingerprint, lambda why: None, like) for folder in folders]
-        round = min(model.round for model in newest if model is not None)
+        newest = checkpoints.latest(folder, fingerprint, lambda why: None, like)
+        assert newest is not None
+        round = newest.round
         recorded = [record["round"] for record in run.rounds() if record["round"] <= round]
         if recorded != list(range(round + 1)):
             raise FinalError(f"{run.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
-    for folder in folders:
-        checkpoints.load(folder, round, fingerprint, like=like)
+    checkpoints.load(folder, round, fingerprint, like=like)
 
 
 def go_back(run: RunFolder, round: int) -> None:
@@ -51,24 +51,22 @@ def go_back(run: RunFolder, round: int) -> None:
         UsageError: there is no checkpoint of `round` to resume from.
         FedpolypError: that checkpoint cannot be used.
     """
-    folders = _checkpoint_folders(run)
-    there = _refuse_unknown(run, folders, round)
-    for folder in folders:
-        checkpoints.load(folder, round, run.fingerprint())
+    folder = _checkpoints_of(run)
+    there = _refuse_unknown(run, round)
+    checkpoints.load(folder, round, run.fingerprint())
     if round == there[-1] and not run.images_file.exists():
         return
     aside = run.set_results_aside()
-    for folder in folders:
-        to = aside / folder.relative_to(run.path)
-        for kind, path in (("round", checkpoints.checkpoint_path), ("best", checkpoints.best_path)):
-            for later in (known for known in checkpoints.rounds_in(folder, kind) if known > round):
-                to.mkdir(parents=True, exist_ok=True)
-                path(folder, later).rename(path(to, later))
+    to = aside / folder.name
+    for kind, path in (("round", checkpoints.checkpoint_path), ("best", checkpoints.best_path)):
+        for later in (known for known in checkpoints.rounds_in(folder, kind) if known > round):
+            to.mkdir(exist_ok=True)
+            path(folder, later).rename(path(to, later))
 
 
-def _refuse_unknown(run: RunFolder, folders: list[Path], round: int) -> list[int]:
+def _refuse_unknown(run: RunFolder, round: int) -> list[int]:
     """The rounds that there are checkpoints of, `round` among them."""
-    there = sorted(set.intersection(*(set(checkpoints.rounds_in(folder)) for folder in folders)))
+    there = checkpoints.rounds_in(run.checkpoints)
     if round not in there:
         known = ", ".join(map(str, there)) or "none"
         raise UsageError(
@@ -77,8 +75,7 @@ def _refuse_unknown(run: RunFolder, folders: list[Path], round: int) -> list[int
     return there
 
 
-def _checkpoint_folders(run: RunFolder) -> list[Path]:
-    """Where the run's checkpoints lie: in the local arm a folder for each hospital."""
+def _checkpoints_of(run: RunFolder) -> Path:
     if not run.checkpoints.is_dir():
         raise DamagedCheckpoint(f"{run.path} has no folder of checkpoints to go on from")
-    return sorted(path for path in run.checkpoints.iterdir() if path.is_dir()) or [run.checkpoints]
+    return run.checkpoints

@@ -16,18 +16,23 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedpolyp import checkpoints
-from fedpolyp.checkpoints import Checkpoint, DamagedCheckpoint, checkpoint_path, rounds_in
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.algorithms.base import Groups
+from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint, best_path, checkpoint_path, rounds_in
+from fedpolyp.model.arrays import equal
 
 OURS = "fingerprint"
 
 
-def checkpoint(round: int, best_round: int = 0, **changes: Any) -> Checkpoint:
+def checkpoint(round: int, best_round: int = 0, best_val_dice: float = 0.25, fingerprint: str = OURS) -> Checkpoint:
     # Larger than zipfile's 4 KiB read, so that an array can be read without all of its bytes being read.
     arrays = {"conv/kernel": np.full((30, 50), round, np.float32), "conv/bias": np.zeros(2, np.float32)}
     moments = {"iterations": np.array(7 * round)}
-    plain: dict[str, Any] = {"fingerprint": OURS, "arrays": arrays, "strategy": moments, "best_val_dice": 0.25}
-    return Checkpoint(round=round, best_round=best_round, **(plain | changes))
+    state = {"model": arrays, "optimizer": moments}
+    return Checkpoint(round, fingerprint, state, {"": Best(best_round, best_val_dice)})
+
+
+def same_state(one: Groups, other: Groups) -> bool:
+    return one.keys() == other.keys() and all(equal(one[group], other[group]) for group in one)
 
 
 def latest(folder: Path) -> tuple[int | None, list[str]]:
@@ -49,8 +54,16 @@ def latest(folder: Path) -> tuple[int | None, list[str]]:
 def test_the_best_is_the_first_with_the_highest_validation_dice_or_the_newest_without(
     before: tuple[int, float], val_dice: float | None, expected: tuple[int, float]
 ) -> None:
-    judged = checkpoints.judged(checkpoint(7, before[0], best_val_dice=before[1]), val_dice)
-    assert (judged.best_round, judged.best_val_dice) == expected
+    judged = checkpoints.judged(checkpoint(7, before[0], best_val_dice=before[1]), {"": val_dice})
+    assert judged.best == {"": Best(*expected)}
+
+
+def test_each_of_several_models_has_a_best_round_of_its_own() -> None:
+    best = {"hospital-1": Best(3, 0.5), "hospital-2": Best(4, 0.8), "hospital-3": Best()}
+    before = Checkpoint(7, OURS, {}, best)
+    judged = checkpoints.judged(before, {"hospital-1": 0.6, "hospital-2": 0.7})
+    assert judged.best == {"hospital-1": Best(7, 0.6), "hospital-2": Best(4, 0.8), "hospital-3": Best(7, -1.0)}
+    assert before.best == best
 
 
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters='<>:"|?*\\'), min_size=1)
@@ -64,24 +77,35 @@ some_arrays = st.dictionaries(
 )
 
 
-@given(some_arrays, some_arrays, st.integers(0, 999_999), st.floats(-1, 1))
+groups = st.sampled_from(["model", "optimizer", "model:hospital-1", "server-m"])
+
+
+@given(st.dictionaries(groups, some_arrays.filter(bool), max_size=3), st.integers(0, 999_999), st.floats(-1, 1))
 def test_what_is_loaded_is_what_was_saved_to_the_bit_and_in_order(
-    tmp_path_factory: pytest.TempPathFactory, arrays: Arrays, strategy: Arrays, round: int, dice: float
+    tmp_path_factory: pytest.TempPathFactory, state: Groups, round: int, dice: float
 ) -> None:
     folder = tmp_path_factory.mktemp("saved")
-    saved = Checkpoint(round, OURS, arrays, strategy, best_round=round, best_val_dice=dice)
-    checkpoints.save(folder, saved, keep=1)
+    best = {"": Best(round, dice), "hospital-1": Best()}
+    checkpoints.save(folder, Checkpoint(round, OURS, state, best), keep=1)
     loaded = checkpoints.load(folder, round, OURS)
-    for one, other in ((loaded.arrays, arrays), (loaded.strategy, strategy)):
-        assert equal(one, other) and list(one) == list(other)
-        assert [array.shape for array in one.values()] == [array.shape for array in other.values()]
-    assert (loaded.round, loaded.fingerprint, loaded.best_round, loaded.best_val_dice) == (round, OURS, round, dice)
+    assert list(loaded.state) == list(state)
+    for group, arrays in state.items():
+        back = loaded.state[group]
+        assert equal(back, arrays) and list(back) == list(arrays)
+        assert [array.shape for array in back.values()] == [array.shape for array in arrays.values()]
+    assert (loaded.round, loaded.fingerprint, loaded.best) == (round, OURS, best)
+
+
+def test_models_are_told_by_their_marks() -> None:
+    local = {f"{group}:{name}": {"w": np.ones(1)} for name in ("a", "b") for group in ("model", "optimizer")}
+    assert list(Checkpoint(1, OURS, local, {}).models) == ["a", "b"]
+    assert list(checkpoint(1).models) == [""]
 
 
 def test_without_arrays_only_what_is_said_about_it_is_loaded(tmp_path: Path) -> None:
     checkpoints.save(tmp_path, checkpoint(4, best_round=3), keep=2)
     loaded = checkpoints.load(tmp_path, 4, OURS, arrays=False)
-    assert (loaded.round, loaded.best_round, loaded.arrays, loaded.strategy) == (4, 3, {}, {})
+    assert (loaded.round, loaded.best, loaded.state) == (4, {"": Best(3, 0.25)}, {})
 
 
 def test_the_newest_are_kept_and_the_best_that_a_kept_one_names(tmp_path: Path) -> None:
@@ -109,6 +133,57 @@ def test_one_kept_only_for_being_the_best_is_read_but_not_resumed_from(tmp_path:
     checkpoint_path(tmp_path, 3).write_bytes(b"")
     with pytest.raises(DamagedCheckpoint, match="no checkpoint"):
         latest(tmp_path)
+
+
+def test_one_kept_only_for_being_the_best_holds_the_models_that_are_and_no_more(tmp_path: Path) -> None:
+    def local(round: int, **best: int) -> Checkpoint:
+        state = {
+            f"{group}:{name}": {"w": np.array([float(round)])} for name in best for group in ("model", "optimizer")
+        }
+        return Checkpoint(round, OURS, state, {name: Best(number, 0.5) for name, number in best.items()})
+
+    for one in (local(0, a=0, b=0), local(1, a=1, b=0), local(2, a=1, b=0), local(3, a=1, b=3)):
+        checkpoints.save(tmp_path, one, keep=1)
+        if one.round == 2:
+            assert rounds_in(tmp_path, "best") == [0, 1]
+            assert list(checkpoints.load(tmp_path, 0, OURS).models) == ["b"]
+    assert rounds_in(tmp_path, "best") == [1] and rounds_in(tmp_path) == [3]  # round 0 is nobody's best any more
+    kept = checkpoints.load(tmp_path, 1, OURS, like=local(3, a=1, b=3).state)
+    assert same_state(kept.state, {"model:a": {"w": np.array([1.0])}})
+
+
+def test_a_best_one_that_cannot_be_read_is_kept_as_it_is_for_whoever_asks_for_it(tmp_path: Path) -> None:
+    for round in range(3):
+        checkpoints.save(tmp_path, checkpoint(round, best_round=1), keep=2)
+    checkpoint_path(tmp_path, 1).write_bytes(b"damaged")
+    checkpoints.save(tmp_path, checkpoint(3, best_round=1), keep=2)
+    assert best_path(tmp_path, 1).read_bytes() == b"damaged"
+    with pytest.raises(DamagedCheckpoint, match=f"^checkpoint {best_path(tmp_path, 1)} is damaged: "):
+        checkpoints.load(tmp_path, 1, OURS)
+
+
+@pytest.mark.parametrize(
+    ("like", "said"),
+    [
+        ({"model": {}}, "does not fit the run: it has others of optimizer"),
+        ({"model": {}, "optimizer": {}, "control": {}}, "does not fit the run: it has others of control"),
+        (
+            {"model": {"conv/kernel": np.zeros((30, 51)), "conv/bias": np.zeros(2)}, "optimizer": {}},
+            r"does not fit the run's model: array conv/kernel has shape \(30, 50\), expected \(30, 51\)",
+        ),
+        (
+            {"model": {"conv/kernel": np.zeros((30, 50)), "conv/bias": np.zeros(2)}, "optimizer": {}},
+            "does not fit the run's model: array names differ: 0 missing .*, 1 unexpected .'iterations'",
+        ),
+    ],
+)
+def test_one_of_other_groups_or_arrays_than_the_runs_is_refused_by_name(
+    tmp_path: Path, like: Groups, said: str
+) -> None:
+    checkpoints.save(tmp_path, checkpoint(3), keep=2)
+    assert checkpoints.load(tmp_path, 3, OURS, like=checkpoint(1).state).round == 3
+    with pytest.raises(DamagedCheckpoint, match=f"^checkpoint {checkpoint_path(tmp_path, 3)} {said}"):
+        checkpoints.load(tmp_path, 3, OURS, like=like)
 
 
 def test_a_new_checkpoint_is_kept_beside_newer_ones_that_were_refused(tmp_path: Path) -> None:
@@ -175,8 +250,8 @@ def spoiled(folder: Path, bits: range) -> list[int]:
             if str(path) in str(error):
                 continue
             raise
-        same = equal(loaded.arrays, saved.arrays) and equal(loaded.strategy, saved.strategy)
-        if not same or loaded.arrays["conv/kernel"].shape != (30, 50) or loaded.round != 3:
+        same = same_state(loaded.state, saved.state) and (loaded.round, loaded.best) == (3, saved.best)
+        if not same or loaded.state["model"]["conv/kernel"].shape != (30, 50):
             silent.append(bit)
     return silent
 
@@ -208,10 +283,20 @@ def test_a_single_array_in_a_checkpoints_place_is_refused_by_name(tmp_path: Path
 
 @pytest.mark.parametrize(
     "changes",
-    [{"round": 4}, {"round": "3"}, {"best_round": 4}, {"best_round": -1}, {"best_val_dice": "x"}, {"fingerprint": 3}],
+    [
+        {"round": 4},
+        {"round": "3"},
+        {"best": {"": [4, 0.5]}},
+        {"best": {"": [-1, 0.5]}},
+        {"best": {"": ["3", 0.5]}},
+        {"best": {"": [3, "x"]}},
+        {"best": {"a": [3, 0.5], "b": [3, True]}},
+        {"best": [3, 0.5]},
+        {"fingerprint": 3},
+    ],
 )
 def test_one_that_says_what_cannot_be_is_refused_by_name(tmp_path: Path, changes: dict[str, Any]) -> None:
-    meta = {"round": 3, "fingerprint": OURS, "best_round": 3, "best_val_dice": 0.5, "members": 0} | changes
+    meta = {"round": 3, "fingerprint": OURS, "best": {"": [3, 0.5]}, "members": 0} | changes
     with checkpoint_path(tmp_path, 3).open("wb") as stream:
         np.savez(stream, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8))
     with pytest.raises(DamagedCheckpoint, match="is damaged: what it says about itself"):
@@ -258,8 +343,9 @@ round = found.round if found else 0
 while True:
     round += 1
     arrays = {f"layer{n}": np.full((64, 64, 32), round, np.float32) for n in range(4)}
-    state = {"iterations": np.array(round)}
-    checkpoints.save(folder, checkpoints.Checkpoint(round, "fingerprint", arrays, state, round // 5 * 5, 0.5), keep=2)
+    state = {"model": arrays, "optimizer": {"iterations": np.array(round)}}
+    best = {"": checkpoints.Best(round // 5 * 5, 0.5)}
+    checkpoints.save(folder, checkpoints.Checkpoint(round, "fingerprint", state, best), keep=2)
     print(round, flush=True)
 """
 
@@ -283,9 +369,10 @@ def test_a_writer_killed_at_any_moment_leaves_its_last_checkpoint_whole(tmp_path
         found = checkpoints.latest(tmp_path, OURS, heard.append)
         assert found is not None and heard == []
         assert reported[-1] <= found.round <= reported[-1] + 1
-        assert list(found.arrays) == [f"layer{n}" for n in range(4)]
-        assert all(np.array_equal(array, np.full((64, 64, 32), found.round)) for array in found.arrays.values())
-        assert found.strategy == {"iterations": found.round}
-        if found.best_round:
-            assert checkpoints.load(tmp_path, found.best_round, OURS).round == found.best_round
+        model = found.state["model"]
+        assert list(model) == [f"layer{n}" for n in range(4)]
+        assert all(np.array_equal(array, np.full((64, 64, 32), found.round)) for array in model.values())
+        assert found.state["optimizer"] == {"iterations": found.round}
+        if best := found.best[""].round:
+            assert checkpoints.load(tmp_path, best, OURS).round == best
         before = found.round

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedpolyp import checkpoints, runs
-from fedpolyp.checkpoints import Checkpoint, DamagedCheckpoint
+from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.going_back import go_back
@@ -14,16 +14,14 @@ from fedpolyp.runs import RunFolder
 from tests.tiny import tiny_config
 
 
-def made(folder: Path, last: int, results: bool, hospitals: tuple[str, ...] = ("",)) -> RunFolder:
+def made(folder: Path, last: int, results: bool, marks: tuple[str, ...] = ("",)) -> RunFolder:
     """A run of so many rounds, as its files are; best on validation in round 1, then in round 4."""
     run = runs.create(folder, tiny_config(), Partition(("a",), {"hospital-1": HospitalImages(("b",), (), ())}))
     for round in range(last + 1):
         best = 4 if round >= 4 else min(round, 1)
-        for hospital in hospitals:
-            where = run.checkpoints / hospital
-            checkpoints.save(
-                where, Checkpoint(round, run.fingerprint(), {"w": np.full(2, round)}, {}, best, best / 10), keep=3
-            )
+        state = {f"model:{mark}" if mark else "model": {"w": np.full(2, round)} for mark in marks}
+        now = Checkpoint(round, run.fingerprint(), state, dict.fromkeys(marks, Best(best, best / 10)))
+        checkpoints.save(run.checkpoints, now, keep=3)
         scores = {"dice": 0.5, "iou": 0.5, "val_dice": 0.1, "loss": 1.0, "seconds": 1.0}
         run.append_round({"round": round, **scores, "bytes_up": 1, "bytes_down": 1, "hospitals": {}, "refused": []})
     for name in ("images.csv", "curves.png", "model-best.keras") if results else ():
@@ -31,22 +29,20 @@ def made(folder: Path, last: int, results: bool, hospitals: tuple[str, ...] = ("
     return run
 
 
-@pytest.mark.parametrize("hospitals", [("",), ("hospital-1", "hospital-2")])
+@pytest.mark.parametrize("marks", [("",), ("hospital-1", "hospital-2")])
 def test_a_run_goes_on_after_the_round_it_went_back_to_and_nothing_is_deleted(
-    tmp_path: Path, hospitals: tuple[str, ...]
+    tmp_path: Path, marks: tuple[str, ...]
 ) -> None:
-    run = made(tmp_path / "run", 5, True, hospitals)
+    run = made(tmp_path / "run", 5, True, marks)
     records = run.rounds_file.read_text()
     go_back(run, 3)
-    for hospital in hospitals:
-        newest = checkpoints.latest(run.checkpoints / hospital, run.fingerprint(), lambda why: None)
-        assert newest is not None and newest.round == 3
-        assert checkpoints.load(run.checkpoints / hospital, newest.best_round, run.fingerprint()).round == 1
-        for later in (4, 5):
-            assert (
-                checkpoints.load(run.path / "set-aside/1/checkpoints" / hospital, later, run.fingerprint()).round
-                == later
-            )
+    newest = checkpoints.latest(run.checkpoints, run.fingerprint(), lambda why: None)
+    assert newest is not None and newest.round == 3
+    for mark in marks:
+        best = checkpoints.load(run.checkpoints, newest.best[mark].round, run.fingerprint())
+        assert best.round == 1 and best.models[mark]["w"].tolist() == [1, 1]
+    for later in (4, 5):
+        assert checkpoints.load(run.path / "set-aside/1/checkpoints", later, run.fingerprint()).round == later
     aside = run.path / "set-aside" / "1"
     assert (aside / "rounds.jsonl").read_text() == records
     assert {"images.csv", "curves.png", "model-best.keras"} <= {file.name for file in aside.iterdir()}
