@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from fedpolyp import metrics
+from fedpolyp.algorithms.base import Trained, trainable
 from fedpolyp.config import Config, load
 from fedpolyp.model.arrays import Arrays, equal
-from fedpolyp.training import Images, Trained, Trainer, _one_ahead, learning_rate, shared_trainer
+from fedpolyp.training import Images, Trainer, _one_ahead, learning_rate, shared_trainer
 
 
 def tiny(**overrides: Any) -> Config:
@@ -42,7 +43,10 @@ def frames(count: int, seed: int = 0) -> tuple[Images, Images]:
 
 def train(with_: Trainer, data: tuple[Images, Images], start: Arrays | None = None, **details: Any) -> Trained:
     about: dict[str, Any] = {"hospital": "hospital-1", "round": 1, "learning_rate": 1e-2} | details
-    return with_.train(with_.initial if start is None else start, *data, **about)
+    begin = with_.initial if start is None else start
+    if with_.config.algorithm.name == "fedprox":
+        about["corrections"] = {"anchor": trainable(begin)}
+    return with_.train(begin, *data, **about)
 
 
 def same(one: Trained, other: Trained) -> bool:
@@ -66,7 +70,7 @@ def distance(one: Arrays, other: Arrays, names: list[str]) -> float:
 
 
 def test_a_used_trainer_gives_the_bits_of_a_fresh_one() -> None:
-    config = tiny(model__dropout=(0.2, 0.4), training__local_epochs=2, federation__strategy="fedprox")
+    config = tiny(model__dropout=(0.2, 0.4), training__local_epochs=2, algorithm__name="fedprox")
     used, data, elsewhere = Trainer(config), frames(6), frames(7, seed=1)
     first = train(used, data)
     other = train(used, elsewhere, hospital="hospital-2", round=3, learning_rate=0.1)
@@ -123,9 +127,9 @@ def test_kept_optimizer_state_goes_on_where_it_left_off() -> None:
     kept = train(one, data, first.arrays, round=2, optimizer=first.optimizer)
     assert [trained.optimizer["iterations"] for trained in (reset, kept)] == [2, 4]
     assert not equal(reset.arrays, kept.arrays)
-    assert list(first.optimizer) == list(one.fresh_optimizer)
+    assert list(first.optimizer) == list(one.start.optimizer)
     assert any(np.any(array) for name, array in first.optimizer.items() if name.startswith("v/"))
-    assert not any(np.any(array) for array in one.fresh_optimizer.values())
+    assert not any(np.any(array) for array in one.start.optimizer.values())
 
 
 def test_three_rounds_with_kept_state_are_one_training_of_three_epochs() -> None:
@@ -164,13 +168,12 @@ def test_augmentation_changes_what_is_learnt() -> None:
 
 
 def test_fedprox_without_pull_is_fedavg() -> None:
-    assert tiny().federation.proximal_mu > 0  # which FedAvg ignores
-    fedprox = trainer(federation__strategy="fedprox", federation__proximal_mu=0.0)
+    fedprox = trainer(algorithm__name="fedprox", algorithm__mu=0.0)
     assert same(train(trainer(), frames(6)), train(fedprox, frames(6)))
 
 
 def test_a_strong_pull_of_fedprox_stays_nearer_to_the_start() -> None:
-    free, bound = trainer(), trainer(federation__strategy="fedprox", federation__proximal_mu=50.0)
+    free, bound = trainer(), trainer(algorithm__name="fedprox", algorithm__mu=50.0)
     start = train(free, frames(6)).arrays  # not the initial weights, so that the anchor has to move
     names = [variable.path for variable in free.model.trainable_variables]
     moved = [distance(train(one, frames(48), start).arrays, start, names) for one in (free, bound)]
@@ -242,6 +245,50 @@ def test_weights_and_optimizer_state_that_do_not_fit_are_refused() -> None:
         train(one, frames(2), optimizer={})
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "corrections", "said"),
+    [
+        ("fedavg", {"anchor": {}}, r"^the algorithm corrects by \[\]; got \['anchor'\]$"),
+        ("fedprox", {}, r"^the algorithm corrects by \['anchor'\]; got \[\]$"),
+        ("fedprox", {"toward": {}}, r"^the algorithm corrects by \['anchor'\]; got \['toward'\]$"),
+        ("fedprox", {"anchor": {}}, "^array names differ: [1-9][0-9]* missing "),
+    ],
+)
+def test_other_corrections_than_the_algorithms_are_refused(
+    algorithm: str, corrections: dict[str, Arrays], said: str
+) -> None:
+    one = trainer(algorithm__name=algorithm)
+    about: dict[str, Any] = {"hospital": "hospital-1", "round": 1, "learning_rate": 1e-2}
+    with pytest.raises(ValueError, match=said):
+        one.train(one.initial, *frames(2), **about, corrections=corrections)
+
+
+def test_the_gradient_is_the_mean_over_the_steps_and_only_where_an_algorithm_wants_it() -> None:
+    settings = {"training__augment": False, "model__normalization": "none", "training__optimizer": "sgd"}
+    one, data = trainer(**settings, algorithm__name="scaffold"), frames(4)
+    nothing = {"toward": {name: np.zeros_like(array) for name, array in one.start.trainable.items()}}
+    about: dict[str, Any] = {"hospital": "hospital-1", "round": 1, "learning_rate": 1e-2}
+    first = one.train(one.initial, *data, **about, corrections=nothing)
+    assert first.gradient.keys() == one.start.trainable.keys() and first.steps == 1
+    # Of one step of SGD with Nesterov momentum 0.9: w - 1.9 · rate · gradient.
+    for name, gradient in first.gradient.items():
+        moved = one.initial[name] - np.float32(1.9 * 1e-2) * gradient
+        assert np.allclose(first.arrays[name], moved, atol=1e-6)
+    # Two half batches, the first of which is again the same images: the mean is over steps, not their sum.
+    two = trainer(**settings, algorithm__name="scaffold", training__batch_size=2, training__learning_rate=1e-9)
+    still = two.train(one.initial, *data, **about | {"learning_rate": 1e-9}, corrections=nothing)
+    assert still.steps == 2
+    assert all(np.allclose(still.gradient[name], gradient, atol=1e-4) for name, gradient in first.gradient.items())
+    assert train(trainer(**settings), data).gradient == {}
+
+
+def test_an_evaluation_tells_the_masks_that_it_counted() -> None:
+    one, (images, masks) = trainer(training__augment=False), frames(18)
+    evaluation = one.evaluate(learnt(), images, masks)
+    assert np.array_equal(evaluation.predicted, one.predict(learnt(), images))
+    assert np.array_equal(evaluation.counts, metrics.count_pixels(evaluation.predicted, masks))
+
+
 def rates(**training: Any) -> list[float]:
     config = tiny(federation__rounds=10, **{f"training__{name}": value for name, value in training.items()})
     return [learning_rate(config, round) for round in range(1, 11)]
@@ -273,8 +320,12 @@ def test_a_process_builds_one_trainer_for_all_that_train_alike() -> None:
     assert shared_trainer(alike) is one
     assert shared_trainer(tiny(training__schedule="constant", training__optimizer_state="average")) is one
     assert same(train(one, frames(5)), train(trainer(), frames(5)))
-    for different in ({"seed": 1}, {"training__loss": "bce"}, {"federation__strategy": "fedprox"}):
+    for name in ("pooled", "local", "cyclic", "fedadam", "krum", "fedbn"):  # what their hospitals do is FedAvg's
+        assert shared_trainer(tiny(algorithm__name=name)) is one
+    for different in ({"seed": 1}, {"training__loss": "bce"}, {"algorithm__name": "fedprox"}):
         assert shared_trainer(tiny(**different)) is not one
+    near, far = ({"algorithm__name": "fedprox", "algorithm__mu": mu} for mu in (0.1, 0.2))
+    assert shared_trainer(tiny(**near)).config != shared_trainer(tiny(**far)).config  # mu is traced into the step
 
 
 def test_a_training_is_a_record_that_nobody_changes() -> None:

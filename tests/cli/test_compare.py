@@ -1,6 +1,7 @@
 """`fedpolyp compare`, as a user starts it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def compare(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def weights(run: Path, round: int) -> Arrays:
     folder = RunFolder(run)
-    return checkpoints.load(folder.checkpoints, round, folder.fingerprint()).arrays
+    return checkpoints.load(folder.checkpoints, round, folder.fingerprint()).state["model"]
 
 
 def test_compare_trains_every_arm_and_given_again_trains_nothing(tmp_path: Path) -> None:
@@ -51,6 +52,25 @@ def test_compare_trains_every_arm_and_given_again_trains_nothing(tmp_path: Path)
     assert again.returncode == 0
     assert "3 of 3 runs are finished already" in again.stdout and "round 1/1" not in again.stdout
     assert (tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl").stat().st_mtime_ns == before
+
+
+def test_two_values_of_a_setting_are_two_arms_beside_the_named_ones(tmp_path: Path) -> None:
+    near, far = "near: algorithm=fedprox mu=0.001", "far: algorithm=fedprox mu=1 training.local_epochs=2"
+    done = compare("--rounds", "1", "--arms", "fedavg", "--arm", near, "--arm", far, "--out", "c", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = {label: RunFolder(tmp_path / "c" / label / "0") for label in ("fedavg", "near", "far")}
+    assert all(run.finished for run in found.values())
+    configs = {label: run.config() for label, run in found.items()}
+    assert [configs[label].algorithm.model_dump() for label in found] == [
+        {"name": "fedavg"},
+        {"name": "fedprox", "mu": 0.001},
+        {"name": "fedprox", "mu": 1.0},
+    ]
+    assert [config.training.local_epochs for config in configs.values()] == [1, 1, 2]
+    assert found["near"].images_file.read_text().splitlines()[1].startswith("near,0,last,1,")
+    page = (tmp_path / "c" / "report.html").read_text()
+    assert "near is FedProx with mu 0.001" in page and "far is FedProx with mu 1.0" in page
+    assert "training.local_epochs is 1 in fedavg/0, but 2 in far/0" in page
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
@@ -170,11 +190,33 @@ def test_a_comparison_in_a_folder_of_something_else_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--arms", "pooled,central"], "--arms takes any of pooled, local, fedavg, "),
+        (["--arms", "fedavg", "--arm", "fedavg: algorithm=fedprox"], "two arms are called 'fedavg'"),
+        (["--arm", "x: algorithm=fedprox mu=many"], "the arm x: algorithm.mu must be a valid number; got 'many'"),
+        (["--arms", "", "--out", "elsewhere"], "--arms takes any of .*; got nothing"),
+        (["--strategies", "fedavg"], "No such option: --strategies"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused_before_anything_is_made(
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert re.search(said, " ".join(refused(monkeypatch, capsys, "--out", "c", *options).split()))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_ray_for_arms_that_use_none_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--out", str(tmp_path / "c"), "--arms", "pooled,local", "--ray-address", "10.0.0.1:6379")
-    assert "--ray-address is for the federated arm" in refused(monkeypatch, capsys, *options)
+    assert "--ray-address is for federations, and no arm is one" in refused(monkeypatch, capsys, *options)
 
 
 @pytest.mark.parametrize(("advice", "passing"), [("", False), ("1 round is complete; go on with: fedpolyp x\n", True)])

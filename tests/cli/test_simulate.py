@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from fedpolyp import checkpoints, cli, runs
-from fedpolyp.checkpoints import DamagedCheckpoint
+from fedpolyp.algorithms.finding import make
+from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint
 from fedpolyp.config import load
 from fedpolyp.data.hospitals import deal
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RoundRecord, RunFolder
 
-SMALL = {"data.image_size": 32, "hospitals.count": 2, "arm": "pooled"}
+SMALL = {"data.image_size": 32, "hospitals.count": 2, "algorithm.name": "pooled"}
 
 
 def folder_of_images(path: Path) -> Path:
@@ -50,7 +51,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunFolder]:
         seen.append(run)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedpolyp.experiment.unfederated.run", note)
+    monkeypatch.setattr("fedpolyp.rounds.here.run", note)
     return seen
 
 
@@ -192,20 +193,20 @@ def test_what_would_be_another_experiment_is_refused(
     assert run.config_file.read_bytes() == before and trained == []
 
 
-def test_a_run_of_the_first_version_is_refused_in_one_sentence(
+def test_a_run_that_has_lost_its_digest_is_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[RunFolder], capsys: Captured
 ) -> None:
     run = begun(tmp_path / "run", data__phantom_images=40)
     run.digest_file.unlink()
     assert resume(monkeypatch, str(run.path)) == 2
     said = capsys.readouterr().err
-    assert "was begun by version 0.1" in said and said.count("\n") == 1
+    assert "has no digest.json, by which its images are known" in said and said.count("\n") == 1
     assert trained == []
 
 
-def finished(path: Path, arm: str = "pooled") -> RunFolder:
+def finished(path: Path, algorithm: str = "pooled") -> RunFolder:
     """A run of two rounds as it is when it has ended, and could have more."""
-    from fedpolyp.training import expected
+    from fedpolyp.training import shared_trainer
 
     run = begun(
         path,
@@ -213,11 +214,11 @@ def finished(path: Path, arm: str = "pooled") -> RunFolder:
         federation__rounds=2,
         training__schedule="constant",
         model__base_filters=1,
-        arm=arm,
+        algorithm__name=algorithm,
     )
-    like = expected(run.config())
+    state = make(run.config(), sorted(run.partition().hospitals)).begin(shared_trainer(run.config()).start)
     for round in range(3):
-        checkpoints.save(run.checkpoints, replace(like, round=round, fingerprint=run.fingerprint()), keep=2)
+        checkpoints.save(run.checkpoints, Checkpoint(round, run.fingerprint(), state, {"": Best()}), keep=2)
         run.append_round(RoundRecord(round, {"dice": 0.1, "iou": 0.1, "loss": 1.0}).to_plain())
     run.write_images([])
     for name in ("curves.png", "model-last.keras", "predictions.npz"):
@@ -245,8 +246,15 @@ def give_another_rate(run: RunFolder) -> None:
 def give_another_model(run: RunFolder) -> None:
     small = checkpoints.load(run.checkpoints, 2, None)
     for round in (1, 2):
-        arrays = {name: array[..., :0] for name, array in small.arrays.items()}
-        checkpoints.save(run.checkpoints, replace(small, round=round, arrays=arrays), keep=2)
+        state = small.state | {"model": {name: array[..., :0] for name, array in small.state["model"].items()}}
+        checkpoints.save(run.checkpoints, replace(small, round=round, state=state), keep=2)
+
+
+def give_another_algorithm(run: RunFolder) -> None:
+    whole = checkpoints.load(run.checkpoints, 2, None)
+    for round in (1, 2):
+        state = {**whole.state, "control": whole.state["model"]}
+        checkpoints.save(run.checkpoints, replace(whole, round=round, state=state), keep=2)
 
 
 def lose_a_record(run: RunFolder) -> None:
@@ -259,6 +267,7 @@ def lose_a_record(run: RunFolder) -> None:
         (damage, "no checkpoint in"),
         (give_another_rate, "no checkpoint in"),
         (give_another_model, "does not fit the run's model: array "),
+        (give_another_algorithm, "does not fit the run: it has others of control"),
         (lose_a_record, "does not hold every round up to 2"),
     ],
 )
@@ -276,7 +285,7 @@ def test_a_refused_resume_leaves_a_finished_run_as_it_was(
 def test_a_ray_that_cannot_be_reached_leaves_a_finished_run_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    run = finished(tmp_path / "run", "federated")
+    run = finished(tmp_path / "run", "fedavg")
     before = content(run)
     for more in (["--rounds", "5"], ["--from-round", "1"]):
         assert resume(monkeypatch, str(run.path), *more, "--ray-address", "127.0.0.1:1") == 2
@@ -306,7 +315,7 @@ def test_no_command_is_advised_that_has_just_failed(
         def fail(*arguments: Any, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr("fedpolyp.experiment.unfederated.run", fail)
+        monkeypatch.setattr("fedpolyp.rounds.here.run", fail)
         assert resume(monkeypatch, str(run.path)) == 1
         assert (f"go on with: fedpolyp simulate --resume {run.path}" in capsys.readouterr().err) == advised
 
@@ -316,5 +325,5 @@ def test_a_ray_for_an_arm_that_uses_none_is_refused(
 ) -> None:
     run = begun(tmp_path / "run", data__phantom_images=40)
     assert resume(monkeypatch, str(run.path), "--ray-address", "127.0.0.1:1") == 2
-    assert "--ray-address is for the arm federated; the arm pooled" in capsys.readouterr().err
+    assert "--ray-address is for a federation; pooled trains in this process" in capsys.readouterr().err
     assert trained == []
