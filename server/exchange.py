@@ -313,11 +313,11 @@ class _Exchange:
         return f"it gave no sign of life for {seats.timeout:.0f} s: {_FAILED}" if gone > seats.timeout else ""
 
     def _close(self, reply: Reply) -> None:
-        del self.open[reply.hospital]
+        number = self.open.pop(reply.hospital)[0].round
         self.waiting = {id_: sent for id_, sent in self.waiting.items() if sent.hospital != reply.hospital}
         self.held[reply.hospital] = reply
         if process := self.seats.replacement(reply):
-            self.seats.note(f"a training process died; process {process} took its place")
+            self.seats.note(f"round {number}: a training process died; process {process} took its place")
         self.arrived(reply)
 
 

@@ -1,7 +1,8 @@
 """A federation small enough for tests: three hospitals, phantom frames of 32 pixels, a U-Net of four filters."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, load
 from fedpolyp.data.hospitals import deal
 from fedpolyp.data.source import open_source
-from fedpolyp.exchange.requests import KINDS, Evaluate, Train
+from fedpolyp.exchange.in_process import InProcess
+from fedpolyp.exchange.replies import Reply, Sent
+from fedpolyp.exchange.requests import KINDS, Evaluate, Request, Train
+from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.hospital.in_simulation import images_of
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds import here
 from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.rounds.loop import carry
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation.records import plain_request
 from fedpolyp.watcher import Watcher
@@ -65,6 +72,40 @@ def carry_here(
     here.run(config, run, open_source(config.data, config.seed), run.partition(), watcher or Watcher(), stop)
 
 
+@dataclass(frozen=True)
+class Listening(InProcess):
+    """An exchange in this process that keeps what it was asked, and changes replies."""
+
+    spoil: Callable[[Request, Reply], Reply] = lambda request, reply: reply
+    asked: list[Request] = field(default_factory=list)
+
+    def send(self, requests: Sequence[tuple[Request, Sent]], arrived: Callable[[Reply], None]) -> Iterator[Reply]:
+        """Answer one request after the other."""
+        for one in requests:
+            self.asked.append(one[0])
+            for reply in super().send([one], lambda reply: None):
+                spoiled = self.spoil(one[0], reply)
+                arrived(spoiled)
+                yield spoiled
+
+
+def carry_listening(
+    run: RunFolder,
+    config: Config,
+    spoil: Callable[[Request, Reply], Reply] = lambda request, reply: reply,
+    watcher: Watcher | None = None,
+) -> list[Request]:
+    """Carry `run` to its last round in this process; what was asked, in order."""
+    store, partition = open_source(config.data, config.seed), run.partition()
+
+    def hospital(name: str) -> Hospital:
+        return Hospital(name, config, store, images_of(partition, name), run.state / name)
+
+    exchange = Listening(hospital, spoil)
+    carry(Experiment(config, run, store, partition, watcher or Watcher(), threading.Event()), exchange)
+    return exchange.asked
+
+
 def serial_grid(
     spoil: Callable[[Message, Message], Message] = lambda asked, reply: reply, nodes: int = 3
 ) -> SerialGrid:
@@ -75,6 +116,11 @@ def serial_grid(
 def final(run: RunFolder, config: Config) -> Checkpoint:
     """The last checkpoint of a finished run."""
     return checkpoints.load(run.checkpoints, config.federation.rounds, run.fingerprint())
+
+
+def weights(run: RunFolder, config: Config) -> Arrays:
+    """The weights of the one model of a finished run."""
+    return final(run, config).models[""]
 
 
 def request_of(message: Message) -> Train | Evaluate:

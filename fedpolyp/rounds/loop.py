@@ -33,7 +33,8 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
     """Carry the run from its newest checkpoint, or from the start, to its last round.
 
     Raises:
-        FedpolypError: too few hospitals replied, or the run folder cannot be resumed from.
+        FedpolypError: too few hospitals replied, or too few for the algorithm; a training diverged, or the run folder
+            cannot be resumed from.
         Interrupted: the experiment's `stop` was set; the run folder holds every complete round.
     """
     _refuse_unknown_hospitals(experiment)
@@ -84,7 +85,7 @@ class _Loop:
         A round with too few usable updates is tried once more, with the same requests.
 
         Raises:
-            FedpolypError: too few hospitals sent usable updates.
+            FedpolypError: too few hospitals sent usable updates, or too few for the algorithm; a training diverged.
         """
         try:
             state = self._tried(before, record)
@@ -100,9 +101,11 @@ class _Loop:
 
     def _tried(self, before: Checkpoint, record: RoundRecord) -> Groups:
         of, number = self.experiment, record.round
-        hospitals = sample(list(of.hospitals), of.config, number)
+        hospitals, missing = list(of.hospitals), dict[str, str]()
+        if of.algorithm.federated:  # else every hospital trains in every round, and none can be late for the others
+            hospitals = sample(hospitals, of.config, number)
+            missing = absent(of.config, of.partition, hospitals, number)
         needed = of.needed(len(hospitals))
-        missing = absent(of.config, of.partition, hospitals, number)
         for name, reason in missing.items():
             of.refuse(record, name, reason)
         present = [name for name in hospitals if name not in missing]
@@ -132,15 +135,17 @@ class _Loop:
     def _updates(self, stage: Sequence[str], before: Checkpoint, state: Groups, tally: "_Tally") -> Iterator[Update]:
         """The updates of the hospitals of `stage` that count, in their order; the others are refused."""
         of, halves = self.experiment, self.experiment.rounds_values
-        arrived: dict[int, Arrays] = {}  # each group of arrays, as it arrives at all hospitals that are sent it
+        # Each group of arrays, as it arrives at all who are sent it; kept itself, too, or its id would be another's.
+        arrived: dict[int, tuple[Arrays, Arrays]] = {}
         sent: dict[str, Groups] = {}
         for name in stage:
             asked = of.algorithm.ask(state, name)
             for arrays in asked.values():
                 if id(arrays) not in arrived:
-                    arrived[id(arrays)] = carried(arrays, halves)
-                tally.record.bytes_down += carried_bytes(arrays, halves)
-            sent[name] = {group: arrived[id(arrays)] for group, arrays in asked.items()}
+                    arrived[id(arrays)] = arrays, carried(arrays, halves)
+                if of.algorithm.federated:  # else nothing travels
+                    tally.record.bytes_down += carried_bytes(arrays, halves)
+            sent[name] = {group: arrived[id(arrays)][1] for group, arrays in asked.items()}
         tally.trained += len(stage)
         replies = self.asking.train(tally.record.round, stage, before, state)
         usable = self._read(replies, sent, tally)
@@ -158,6 +163,9 @@ class _Loop:
                 if fault := self.counts.fault(reply.hospital, "train", update.images):
                     raise BadReply(fault)
             except BadReply as error:
+                if not of.algorithm.federated:  # nobody could lie: it is what the training itself came to
+                    what = f"round {tally.record.round}: the training of {reply.hospital} has diverged: {error}"
+                    raise diverged(what, of.config) from None
                 of.refuse(tally.record, reply.hospital, str(error))
                 if isinstance(error, NotFinite):
                     tally.not_finite.add(reply.hospital)
@@ -168,7 +176,8 @@ class _Loop:
     def _count(self, update: Update, record: RoundRecord) -> None:
         self.counts.learn(update.hospital, "train", update.images)
         halves = self.experiment.rounds_values
-        record.bytes_up += sum(carried_bytes(arrays, halves) for arrays in update.changes.values())
+        if self.experiment.algorithm.federated:
+            record.bytes_up += sum(carried_bytes(arrays, halves) for arrays in update.changes.values())
         record.steps += update.steps
         record.hospital(update.hospital).update(images=update.images, train_loss=update.loss)
 
@@ -176,7 +185,7 @@ class _Loop:
         record = tally.record
         if len(record.hospitals) >= tally.needed:
             return
-        if len(tally.not_finite) >= (tally.needed if self.experiment.algorithm.federated else 1):
+        if len(tally.not_finite) >= tally.needed:
             who = ", ".join(sorted(tally.not_finite))
             raise diverged(f"round {record.round}: the training has diverged at {who}", self.experiment.config)
         reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp import metrics
-from fedpolyp.algorithms.base import Groups
-from fedpolyp.checkpoints import judged
+from fedpolyp.algorithms.base import MODEL
+from fedpolyp.checkpoints import Checkpoint, judged
 from fedpolyp.errors import FedpolypError
 from fedpolyp.exchange.packing import carried_bytes
 from fedpolyp.exchange.replies import Reply
@@ -40,30 +40,35 @@ class _Scores(Observer):
         hospitals = self.experiment.hospitals
         return sample(list(hospitals), self.experiment.config, 0) if self.experiment.algorithm.federated else hospitals
 
-    def _ask(self, round: Round, score_set: str, hospitals: Sequence[str], distances: bool = False) -> Iterator[Reply]:
-        model = next(iter(round.checkpoint.models.values()))
-        round.record.bytes_down += carried_bytes(model, self.experiment.rounds_values) * len(hospitals)
-        return self.asking.score(round.number, round.checkpoint.state, score_set, hospitals, distances)
+    def _ask(
+        self, round: Round, score_set: str, hospitals: Sequence[str], distances: bool = False, own: bool = False
+    ) -> Iterator[Reply]:
+        if self.experiment.algorithm.federated:  # else nothing travels
+            model = next(iter(round.checkpoint.models.values()))
+            round.record.bytes_down += carried_bytes(model, self.experiment.rounds_values) * len(hospitals)
+        return self.asking.score(round.number, round.checkpoint.state, score_set, hospitals, distances, own)
 
     def _scored(
         self, replies: Iterator[Reply], score_set: str, record: RoundRecord, distances: bool = False
-    ) -> dict[str, Arrays]:
-        """The scores in `replies` by hospital, and into the record what they say of each."""
-        scored = {}
+    ) -> tuple[dict[str, Arrays], dict[str, BadReply]]:
+        """The scores in `replies` by hospital, and why others do not count; into the record what is said of each."""
+        scored, refused = dict[str, Arrays](), dict[str, BadReply]()
         for reply in replies:
             try:
                 scored[reply.hospital] = self._read(reply, score_set, distances)
             except BadReply as error:
+                refused[reply.hospital] = error
                 self.experiment.refuse(record, reply.hospital, str(error))
         images = {name: len(scores["counts"]) for name, scores in scored.items()}
         for name, reason in self.counts.outsized(score_set, images).items():
             self.experiment.refuse(record, name, reason)
+            refused[name] = BadReply(reason)
             del scored[name]
         for name, scores in scored.items():
             self.counts.learn(name, score_set, images[name])
             about = {f"{score_set}_dice": _mean(metrics.dice(scores["counts"])), f"{score_set}_images": images[name]}
             record.hospital(name).update(about)
-        return scored
+        return scored, refused
 
     def _read(self, reply: Reply, score_set: str, distances: bool) -> Arrays:
         scores = read_scores(reply, self.experiment.config.data.image_size, distances)
@@ -85,7 +90,8 @@ class Validation(_Scores):
 
     def see(self, round: Round) -> None:
         """See `Observer`."""
-        round.record.val_dice, means = self._val_dice(self._scored(self._replies, "val", round.record), round.record)
+        scored, _ = self._scored(self._replies, "val", round.record)
+        round.record.val_dice, means = self._val_dice(scored, round.record)
         round.checkpoint = judged(round.checkpoint, means)
 
     def _val_dice(
@@ -118,14 +124,16 @@ class Validation(_Scores):
 class Tests(_Scores):
     """Has the last round's models tested, and each round's where there is no held-out set: then that is the score."""
 
-    newest: dict[str, Arrays] = field(default_factory=dict)  # test scores of the last round, by hospital
-    own: dict[str, Arrays] = field(default_factory=dict)  # of each hospital's fine-tuned model
+    # Test scores of the last round by hospital, or why there are none.
+    newest: dict[str, Arrays | BadReply] = field(default_factory=dict)
+    own: dict[str, Arrays | BadReply] = field(default_factory=dict)  # of each hospital's fine-tuned model
     round: int = -1  # which `newest` is of
-    _replies: Iterator[Reply] | None = None
+    _replies: Iterator[Reply] = field(default_factory=lambda: iter(()))
+    _of_all: bool = False  # whether the replies are those of a last round, with distances
 
     def ask(self, round: Round) -> None:
         """See `Observer`."""
-        self._replies = None
+        self._replies, self._of_all = iter(()), round.last
         if round.last:
             self._replies = self._ask(round, "test", self.experiment.hospitals, distances=True)
         elif self.experiment.store is None:
@@ -133,42 +141,49 @@ class Tests(_Scores):
 
     def see(self, round: Round) -> None:
         """See `Observer`."""
-        if round.last and (self._replies is None or self.experiment.store is None):
-            # Only now is it known to be the last.
+        if round.last and not self._of_all:  # only now is it known to be the last
+            for _ in self._replies:  # that are under way
+                pass
             self._replies = self._ask(round, "test", self.experiment.hospitals, distances=True)
-        if self._replies is None:
-            return
-        test = self._scored(self._replies, "test", round.record, distances=round.last)
+        test, refused = self._scored(self._replies, "test", round.record, distances=round.last)
         if round.last:
-            self.newest, self.round = test, round.number
-            for name, scores in self.fine_tuned(round.number, round.checkpoint.state):
-                if isinstance(scores, BadReply):
-                    self.experiment.refuse(round.record, name, str(scores))
-                else:
-                    self.own[name] = scores
-                    round.record.hospital(name)["own_test_dice"] = _mean(metrics.dice(scores["counts"]))
+            self.newest, self.round = {**test, **refused}, round.number
+            self._fine_tune(round)
         if self.experiment.store is None:
             round.record.scores = _means(test, round.record)
 
-    def scores(self, round: int, state: Groups, may_be_known: bool) -> Iterator[tuple[str, Arrays | BadReply]]:
-        """Every hospital's test scores of the models of `state`, of `round`, or why there are none.
+    def scores(self, model: Checkpoint, mark: str) -> Iterator[tuple[str, Arrays | BadReply]]:
+        """Every hospital's test scores of one of the checkpoint's models, or why there are none.
 
-        Those that `see` has taken of the last round are not asked for again where they `may_be_known`.
+        Those that `see` has taken of this very model are not asked for again.
         """
-        if may_be_known and round == self.round:
-            yield from self.newest.items()
-            return
-        yield from self._read_all(self.asking.score(round, state, "test", self.experiment.hospitals, distances=True))
+        hospitals, model_of = self.experiment.hospitals, self.experiment.algorithm.model_of
+        known = {name: own for name, own in self.newest.items() if model.round == self.round and model_of(name) == mark}
+        others = [name for name in hospitals if name not in known]
+        # A hospital with a model of its own scores this one in the place of that.
+        state = {_group(model_of(name)): model.models[mark] for name in others}
+        known.update(self._read_all(self.asking.score(model.round, state, "test", others, distances=True)))
+        yield from ((name, known[name]) for name in hospitals)
 
-    def fine_tuned(self, round: int, state: Groups) -> Iterator[tuple[str, Arrays | BadReply]]:
+    def fine_tuned(self, last: Checkpoint) -> Iterator[tuple[str, Arrays | BadReply]]:
         """The test scores of each hospital's own model, where the algorithm has them trained after the last round."""
         if not self.experiment.algorithm.fine_tunes:
             return
-        if round == self.round and self.own:
-            yield from self.own.items()
+        if last.round != self.round:
+            hospitals = self.experiment.hospitals
+            replies = self.asking.score(last.round, last.state, "test", hospitals, distances=True, own=True)
+            self.own = dict(self._read_all(replies))
+        yield from self.own.items()
+
+    def _fine_tune(self, round: Round) -> None:
+        if not self.experiment.algorithm.fine_tunes:
             return
-        hospitals = self.experiment.hospitals
-        yield from self._read_all(self.asking.score(round, state, "test", hospitals, distances=True, own=True))
+        self.own = dict(self._read_all(self._ask(round, "test", self.experiment.hospitals, distances=True, own=True)))
+        for name, scores in self.own.items():
+            if isinstance(scores, BadReply):
+                self.experiment.refuse(round.record, name, str(scores))
+            else:
+                round.record.hospital(name)["own_test_dice"] = _mean(metrics.dice(scores["counts"]))
 
     def _read_all(self, replies: Iterator[Reply]) -> Iterator[tuple[str, Arrays | BadReply]]:
         for reply in replies:
@@ -197,6 +212,11 @@ def _means(test: Mapping[str, Arrays], record: RoundRecord) -> dict[str, float]:
         "iou": float(metrics.iou(counts).mean()),
         "loss": float(losses.mean()),
     }
+
+
+def _group(mark: str) -> str:
+    """The group of the model with that mark."""
+    return f"{MODEL}:{mark}" if mark else MODEL
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -1,10 +1,12 @@
 """Scores every held-out and test image by the last models and by those that were best on validation: images.csv."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedpolyp import checkpoints, metrics
-from fedpolyp.algorithms.base import MODEL
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.experiment import Experiment
@@ -14,6 +16,9 @@ from fedpolyp.rounds.observers.observer import Observer
 from fedpolyp.rounds.replies import BadReply
 from fedpolyp.runs import ScoredImage, model_name, scored_images
 from fedpolyp.training import Images
+
+# A set of images as `scored_images` takes it: its name, ids, counts (N, 4) and distances (N,).
+_Set = tuple[str, Sequence[str], NDArray[np.int64], NDArray[np.float64]]
 
 
 @dataclass
@@ -26,43 +31,39 @@ class ScoredImages(Observer):
 
     def end(self, last: Checkpoint) -> None:
         """See `Observer`."""
-        predicted: dict[str, Images] = {}
-        rows = list(self._rows(last, predicted))
-        if predicted:
-            self.experiment.run.write_predictions(predicted)
-        self.experiment.run.write_images(rows)
-
-    def _rows(self, last: Checkpoint, predicted: dict[str, Images]) -> Iterator[ScoredImage]:
         of = self.experiment
-        run, like = of.run, last.state
+        predicted: dict[str, Images] = {}
+        known: dict[tuple[str, int], list[_Set]] = {}  # by model: where the last one is the best, it is scored once
+        rows: list[ScoredImage] = []
         for kind in ("last", "best"):
             for mark, best in last.best.items():
-                model = last
-                if kind == "best" and best.round != last.round:
-                    model = checkpoints.load(run.checkpoints, best.round, run.fingerprint(), like=like)
-                name = model_name(kind, mark)
-                about = (of.config.label, of.config.seed, name, model.round)
-                if of.store is not None:
-                    evaluation = self.heldout.evaluation(model, mark)
-                    distances = metrics.hd95(evaluation.predicted, self.heldout.images[1])
-                    yield from scored_images(*about, "heldout", of.partition.heldout, evaluation.counts, distances)
-                    if kind == "last":
-                        predicted[name] = evaluation.predicted
-                yield from self._tested(self._scores_of(model, mark), about)
-        about = (of.config.label, of.config.seed, "own", last.round)
-        yield from self._tested(self.tests.fine_tuned(last.round, last.state), about)
+                round = last.round if kind == "last" else best.round
+                if (mark, round) not in known:
+                    known[mark, round] = list(self._scored(self._model(last, round), mark, predicted))
+                for scored in known[mark, round]:
+                    rows += scored_images(of.config.label, of.config.seed, model_name(kind, mark), round, *scored)
+        for scored in self._tested(self.tests.fine_tuned(last)):
+            rows += scored_images(of.config.label, of.config.seed, "own", last.round, *scored)
+        if predicted:
+            of.run.write_predictions({model_name("last", mark): masks for mark, masks in predicted.items()})
+        of.run.write_images(rows)
 
-    def _scores_of(self, model: Checkpoint, mark: str) -> Iterator[tuple[str, Arrays | BadReply]]:
-        """How one model does on the test images of every hospital."""
-        # In the local arm every hospital scores every model, as if it were its own.
-        alone = len(model.best) == 1
-        names = self.experiment.hospitals
-        state = model.state if alone else {self._group(name): model.models[mark] for name in names}
-        return self.tests.scores(model.round, state, may_be_known=alone)
+    def _model(self, last: Checkpoint, round: int) -> Checkpoint:
+        run = self.experiment.run
+        if round == last.round:
+            return last
+        return checkpoints.load(run.checkpoints, round, run.fingerprint(), like=last.state)
 
-    def _tested(
-        self, tests: Iterator[tuple[str, Arrays | BadReply]], about: tuple[str, int, str, int]
-    ) -> Iterator[ScoredImage]:
+    def _scored(self, model: Checkpoint, mark: str, predicted: dict[str, Images]) -> Iterator[_Set]:
+        """All sets, scored by one model; `predicted` learns what a mark's first model, the last one, sees."""
+        if self.experiment.store is not None:
+            evaluation = self.heldout.evaluation(model, mark)
+            predicted.setdefault(mark, evaluation.predicted)
+            distances = metrics.hd95(evaluation.predicted, self.heldout.images[1])
+            yield "heldout", self.experiment.partition.heldout, evaluation.counts, distances
+        yield from self._tested(self.tests.scores(model, mark))
+
+    def _tested(self, tests: Iterator[tuple[str, Arrays | BadReply]]) -> Iterator[_Set]:
         of = self.experiment
         for hospital, scores in tests:
             if isinstance(scores, BadReply):
@@ -71,8 +72,4 @@ class ScoredImages(Observer):
             ids = of.partition.hospitals[hospital].test
             if of.name_at_sites:  # real sites tell no names: their images are numbered
                 ids = tuple(f"{number:05d}" for number in range(len(scores["counts"])))
-            yield from scored_images(*about, f"test:{hospital}", ids, scores["counts"], scores["hd95"])
-
-    def _group(self, hospital: str) -> str:
-        mark = self.experiment.algorithm.model_of(hospital)
-        return f"{MODEL}:{mark}" if mark else MODEL
+            yield f"test:{hospital}", ids, scores["counts"], scores["hd95"]
