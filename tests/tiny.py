@@ -94,15 +94,17 @@ def carry_listening(
     config: Config,
     spoil: Callable[[Request, Reply], Reply] = lambda request, reply: reply,
     watcher: Watcher | None = None,
+    heldout: bool = True,
 ) -> list[Request]:
-    """Carry `run` to its last round in this process; what was asked, in order."""
+    """Carry `run` to its last round in this process; what was asked, in order. The coordinator may have no images."""
     store, partition = open_source(config.data, config.seed), run.partition()
 
     def hospital(name: str) -> Hospital:
         return Hospital(name, config, store, images_of(partition, name), run.state / name)
 
     exchange = Listening(hospital, spoil)
-    carry(Experiment(config, run, store, partition, watcher or Watcher(), threading.Event()), exchange)
+    seen = store if heldout else None
+    carry(Experiment(config, run, seen, partition, watcher or Watcher(), threading.Event()), exchange)
     return exchange.asked
 
 

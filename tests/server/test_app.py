@@ -17,7 +17,7 @@ def test_overrides_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Pa
     assert experiment({"config": "", "overrides": ""}) == load()
 
 
-@pytest.mark.parametrize("arm", ["pooled", "local"])
-def test_an_arm_without_a_federation_is_refused_and_not_trained_as_one(arm: str) -> None:
-    with pytest.raises(UsageError, match=f"the arm '{arm}' is for 'fedpolyp simulate'"):
-        experiment({"overrides": f"arm={arm}"})
+@pytest.mark.parametrize("algorithm", ["pooled", "local"])
+def test_an_algorithm_without_a_federation_is_refused_and_not_trained_as_one(algorithm: str) -> None:
+    with pytest.raises(UsageError, match=f"Flower runs federations; '{algorithm}' is for 'fedpolyp simulate'"):
+        experiment({"overrides": f"algorithm.name={algorithm}"})

@@ -1,4 +1,4 @@
-"""Orders to sites are answered whatever becomes of links and machines, as long as there are signs of life."""
+"""Requests to sites are answered whatever becomes of links and machines, as long as there are signs of life."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -9,23 +9,27 @@ from uuid import uuid4
 import httpx
 import numpy as np
 import pytest
-from clients.messages import Order, order_of, to_record
-from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from server.exchange import Reply, Seats
+from fedpolyp.exchange.replies import Reply
+from fedpolyp.exchange.requests import Train
+from fedpolyp.model.arrays import Arrays
+from server import exchange
+from server.exchange import Packed, Seats
+from tests.tiny import request_of
 
 UNAVAILABLE = Error(ErrorCode.NODE_UNAVAILABLE, "Error: Node Unavailable — no heartbeat")
 
 
 @dataclass
 class Site:
-    """A site as Flower sees it: what it does with each order that it takes, and whether it is connected."""
+    """A site as Flower sees it: what it does with each request that it takes, and whether it is connected."""
 
     name: str
-    answers: list[Error | None]  # to its orders, one after the other; None for work done
+    answers: list[Error | None]  # to its requests, one after the other; None for work done
     polls: int = 0  # how often the coordinator asks before the answer is there
     online: bool = True
     activated: int = 1
@@ -85,7 +89,7 @@ class SitesGrid(Grid):
                 continue
             answer = site.answers.pop(0)
             del self.under_way[known]
-            done = RecordDict({"metrics": MetricRecord({"order": len(site.taken)})})
+            done = RecordDict({"metrics": MetricRecord({"request": len(site.taken)})})
             replies.append(Message(done if answer is None else answer, reply_to=asked))
         return replies
 
@@ -126,14 +130,15 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.exchange._AGAIN_SECONDS", 0.0)
 
 
-def seats_of(grid: Grid, timeout: float = 60.0) -> Seats:
-    return Seats(grid, (), threading.Event(), timeout, own_names=True)
-
-
-def ask(seats: Seats, *names: str, round: int = 1, notes: list[str] | None = None) -> dict[str, Reply]:
-    orders = [Order(name, round, "{}") for name in names]
+def seats_of(grid: Grid, timeout: float = 60.0, notes: list[str] | None = None) -> Seats:
     note = (lambda text: None) if notes is None else notes.append
-    replies = list(seats.send("train", orders, to_record({"w": np.zeros(3)}), note=note))
+    return Seats(grid, (), threading.Event(), timeout, own_names=True, note=note)
+
+
+def ask(seats: Seats, *names: str, round: int = 1) -> dict[str, Reply]:
+    model = {"w": np.zeros(3)}
+    requests = [(Train(name, round, "{}"), {"model": model}) for name in names]
+    replies = list(seats.send(requests, lambda reply: None))
     assert [reply.hospital for reply in replies] == list(names)
     return {reply.hospital: reply for reply in replies}
 
@@ -142,7 +147,7 @@ def test_a_reply_that_flower_cannot_read_is_that_sites_alone() -> None:
     class Unreadable(SitesGrid):
         def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
             found = super().pull_messages(message_ids)
-            if any(order_of(asked.content).hospital == "oslo" for asked in self.answered(found)):
+            if any(request_of(asked).hospital == "oslo" for asked in self.answered(found)):
                 raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
             return found
 
@@ -170,16 +175,16 @@ def test_a_site_that_disappears_in_a_round_is_asked_again_when_it_is_back() -> N
 
     def fate(poll: int) -> None:
         oslo.online = not 3 <= poll < 8
-        if poll == 8:  # the process that had taken the order was killed
+        if poll == 8:  # the process that had taken the request was killed
             oslo.activated, grid.lost = 2, set(grid.under_way)
 
     notes: list[str] = []
     grid = SitesGrid(oslo, bergen, each_poll=fate)
-    replies = ask(seats_of(grid), "bergen", "oslo", notes=notes)
+    replies = ask(seats_of(grid, notes=notes), "bergen", "oslo")
     assert replies["oslo"].content is not None and replies["bergen"].content is not None
-    first, second = (order_of(message.content) for message in oslo.taken)
+    first, second = (request_of(message) for message in oslo.taken)
     assert first == second and len(bergen.taken) == 1
-    assert [message.content["arrays"] for message in oslo.taken] == [bergen.taken[0].content["arrays"]] * 2
+    assert [message.content["model"] for message in oslo.taken] == [bergen.taken[0].content["model"]] * 2
     assert notes == [
         "round 1: oslo is not connected any more: its machine or its link has failed; it is asked again when it is "
         "back",
@@ -192,7 +197,7 @@ def test_a_site_that_was_restarted_unseen_is_asked_again() -> None:
     oslo = Site("oslo", [])
 
     def fate(poll: int) -> None:
-        if poll == 3:  # the order went to the process that was killed
+        if poll == 3:  # the request went to the process that was killed
             grid.lost, oslo.activated, oslo.answers = set(grid.under_way), 2, [None]
 
     grid = SitesGrid(oslo, each_poll=fate)
@@ -274,7 +279,7 @@ def test_a_large_site_that_is_connected_and_at_work_is_waited_for_beyond_the_tim
     # The timeout is gone before the first look for replies; the large site takes 20 times as many.
     small, large = Site("bergen", [None], polls=1), Site("oslo", [None], polls=20)
     notes: list[str] = []
-    replies = ask(seats_of(SitesGrid(small, large), timeout=0.005), "bergen", "oslo", notes=notes)
+    replies = ask(seats_of(SitesGrid(small, large), timeout=0.005, notes=notes), "bergen", "oslo")
     assert replies["oslo"].content is not None and replies["bergen"].content is not None
     assert len(notes) == 1 and "oslo has not replied for" in notes[0] and "but is connected" in notes[0]
 
@@ -300,3 +305,26 @@ def test_who_replied_while_the_coordinator_took_a_slow_reply_is_not_late(
 
     replies = ask(seats_of(SitesGrid(bergen, oslo, each_poll=fate), timeout=0.1), "bergen", "oslo")
     assert replies["bergen"].content is not None and replies["oslo"].content is not None
+
+
+def test_arrays_are_packed_once_whoever_they_are_sent_to_and_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    packings, to_record = [], exchange.to_record
+
+    def counting(arrays: Arrays, bfloat16: bool = False) -> ArrayRecord:
+        packings.append(arrays)
+        return to_record(arrays, bfloat16)
+
+    monkeypatch.setattr(exchange, "to_record", counting)
+    sites = [Site(name, [None, None]) for name in ("bergen", "oslo")]
+    seats, model, moments = seats_of(SitesGrid(*sites)), {"w": np.zeros(3)}, {"m/w": np.ones(3)}
+    for sent in ({"model": model, "optimizer": moments}, {"model": model}):
+        requests = [(Train(site.name, 1, "{}"), sent) for site in sites]
+        assert all(reply.content is not None for reply in seats.send(requests, lambda reply: None))
+    assert [arrays is model for arrays in packings] == [True, False] and packings[1] is moments
+
+
+def test_other_arrays_with_the_same_values_are_packed_for_themselves_and_few_are_kept() -> None:
+    packed, sent = Packed(), [{"w": np.full(3, value)} for value in range(6)]
+    records = [packed.record(arrays) for arrays in sent]
+    assert len({id(record) for record in records}) == 6 and len(packed.known) == 4
+    assert packed.record(sent[5]) is records[5] and packed.record({"w": np.full(3, 5)}) is not records[5]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clients.messages import Order, order_of, to_record
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.common.constant import NOOP_FLWR_AID, SUPERLINK_NODE_ID
 from flwr.server.superlink.linkstate import sql_linkstate, utils
@@ -19,7 +18,10 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation.noop_federation_manager import NoOpFederationManager
 
-from server.exchange import Reply, Seats
+from fedpolyp.exchange.replies import Reply
+from fedpolyp.exchange.requests import Train
+from fedpolyp.simulation.records import plain_request
+from server.exchange import Seats
 
 HEARTBEAT = 30.0
 
@@ -40,7 +42,7 @@ class SuperLinkGrid(Grid):
         self.contents: dict[str, RecordDict] = {}
 
     def get_nodes(self) -> Iterable[Any]:
-        if self.steps and self.contents:  # not before the first order was sent
+        if self.steps and self.contents:  # not before the first request was sent
             self.steps.pop(0)()
         return list(self.state.get_node_info(statuses=["online"]))
 
@@ -94,15 +96,14 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SuperLinkGrid:
 
 
 def ask(grid: SuperLinkGrid, *steps: Callable[[], None]) -> tuple[Reply, list[str]]:
-    """The reply to an order, with `steps` in between, and what was noted."""
+    """The reply to a request, with `steps` in between, and what was noted."""
     grid.steps, notes = list(steps), list[str]()
-    seats = Seats(grid, (), threading.Event(), 20.0, own_names=True)
-    orders = [Order("oslo", 1, "{}")]
-    (reply,) = seats.send("train", orders, to_record({"w": np.zeros(3)}), note=notes.append)
+    seats = Seats(grid, (), threading.Event(), 20.0, own_names=True, note=notes.append)
+    (reply,) = seats.send([(Train("oslo", 1, "{}"), {"model": {"w": np.zeros(3)}})], lambda reply: None)
     return reply, notes
 
 
-def test_a_site_killed_with_an_order_is_let_in_after_a_minute_and_gets_it_again(grid: SuperLinkGrid) -> None:
+def test_a_site_killed_with_a_request_is_let_in_after_a_minute_and_gets_it_again(grid: SuperLinkGrid) -> None:
     taken: list[Message] = []
 
     def take_and_die() -> None:
@@ -117,7 +118,7 @@ def test_a_site_killed_with_an_order_is_let_in_after_a_minute_and_gets_it_again(
 
     def back() -> None:
         assert grid.state.activate_node(grid.node, HEARTBEAT)
-        assert grid.take() is None, "Flower hands an order out once"
+        assert grid.take() is None, "Flower hands a request out once"
 
     def go_on() -> None:
         taken.append(grid.take())  # type: ignore[arg-type]
@@ -125,11 +126,11 @@ def test_a_site_killed_with_an_order_is_let_in_after_a_minute_and_gets_it_again(
 
     reply, notes = ask(grid, take_and_die, back_too_early, nobody, back, go_on)
     assert reply.content is not None and len(notes) == 2 and notes[1] == "round 1: oslo is asked again"
-    first, second = (order_of(grid.contents[message.metadata.message_id]) for message in taken)
-    assert first == second
+    first, second = (plain_request(grid.contents[message.metadata.message_id]) for message in taken)
+    assert first == second and first["hospital"] == "oslo"
 
 
-def test_a_site_whose_link_was_away_for_more_than_a_minute_may_still_reply_to_its_order(grid: SuperLinkGrid) -> None:
+def test_a_site_whose_link_was_away_for_more_than_a_minute_may_still_reply_to_its_request(grid: SuperLinkGrid) -> None:
     taken: list[Message] = []
 
     def take() -> None:
