@@ -47,6 +47,8 @@ def simulate(
         run = runs.find(resume)
         begun = run.config()
         config, plan = planned(given.resumed(begun), this_machine(), begun)
+        if config.federation.rounds > begun.federation.rounds and (why := run.stopped):
+            raise UsageError(f"{run.path} has stopped for good, so --rounds cannot take it further: {why}")
         plan = "\n".join(filter(None, (plan, run.other_kernels())))
 
     given_address = resume is None or "runtime.ray_address" in given.overrides

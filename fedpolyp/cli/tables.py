@@ -74,6 +74,8 @@ def ending(records: list[dict[str, Any]], scored_on: str = "held-out", own_model
     """
     last, best = records[-1], best_on_validation(records)
     said = f"{scored_on} Dice {last['dice']:.3f} after round {last['round']}"
+    if stopped := last.get("stopped"):
+        said = f"stopped: {stopped}; {said}"
     if own_models:
         return (
             f"{said}, mean of the hospitals' models (model-last-<hospital>.keras; best on each one's validation: "

@@ -205,6 +205,11 @@ class TrainingConfig(Section):
             return self.local_steps
         return -(-images // self.batch_size) * self.local_epochs
 
+    def images_seen(self, images: int) -> int:
+        """How many images the steps of a training on so many `images` use, each as often as it is used."""
+        epochs, left = divmod(self.steps(images), -(-images // self.batch_size))
+        return epochs * images + min(left * self.batch_size, images)
+
 
 def _validated(kind: type[Section], given: dict[str, Any]) -> Section:
     """The settings of an algorithm, with faults told under their full names.

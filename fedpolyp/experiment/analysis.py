@@ -337,7 +337,7 @@ def _score(values: NDArray[np.float64], groups: NDArray[np.intp]) -> Estimate:
 
 
 def _seen(record: Mapping[str, Any], config: Config) -> int:
-    return int(sum(own.get("images", 0) for own in record["hospitals"].values())) * config.training.local_epochs
+    return sum(config.training.images_seen(own["images"]) for own in record["hospitals"].values() if own.get("images"))
 
 
 def _cost(configs: Sequence[Config], runs: Sequence[list[dict[str, Any]]], hospitals: int) -> Cost:

@@ -1,8 +1,13 @@
 """A run that stops because its rounds do not get better on validation."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from fedpolyp.cli import main
+from fedpolyp.cli.tables import ending
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.rounds import here
@@ -52,3 +57,16 @@ def test_without_patience_all_rounds_are_carried_out(tmp_path: Path) -> None:
     carried(run := tiny_run(tmp_path / "run", config), config)
     assert len(run.rounds()) == 4
     assert "stopped" not in run.rounds()[-1]
+
+
+def test_a_run_that_was_stopped_is_taken_no_further_and_its_ending_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(**STUCK, federation__patience=1, training__schedule="constant")
+    carried(run := tiny_run(tmp_path / "run", config), config)
+    monkeypatch.setattr(sys, "argv", ["fedpolyp", "simulate", "--resume", str(run.path), "--rounds", "12"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "has stopped for good, so --rounds cannot take it further: no round after" in capsys.readouterr().err
+    assert ending(run.rounds()).startswith("stopped: no round after ")
