@@ -49,25 +49,27 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
         trainer = shared_trainer(experiment.config)
         state = experiment.algorithm.begin(Start(trainer.initial, trainer.start.optimizer))
         start = Checkpoint(0, run.fingerprint(), state, dict.fromkeys(models(state), Best()))
-        checkpoint = _seen(observers, Round(start, RoundRecord(0), rounds == 0))
-    while checkpoint.round < rounds and not run.stopped:
+        checkpoint = _seen(observers, Round(start, RoundRecord(0), last=False)).checkpoint
+    over = bool(run.stopped)
+    while checkpoint.round < rounds and not over:
         if experiment.stop.is_set():
             raise Interrupted(f"interrupted after round {checkpoint.round}")
         number = checkpoint.round + 1
         record = RoundRecord(number)
         state = loop.next(checkpoint, record)
         after = Checkpoint(number, checkpoint.fingerprint, state, checkpoint.best)
-        checkpoint = _seen(observers, Round(after, record, number == rounds))
+        seen = _seen(observers, Round(after, record, last=number == rounds))
+        checkpoint, over = seen.checkpoint, seen.last
     for observer in observers:
         observer.end(checkpoint)
 
 
-def _seen(observers: Sequence[Observer], round: Round) -> Checkpoint:
+def _seen(observers: Sequence[Observer], round: Round) -> Round:
     for observer in observers:
         observer.ask(round)
     for observer in observers:
         observer.see(round)
-    return round.checkpoint
+    return round
 
 
 @dataclass(frozen=True)
