@@ -41,7 +41,7 @@ class AuditedApp(ClientApp):
         """Answer `message`, as `ClientApp` does.
 
         Raises:
-            Refusal: the site does not carry the order out; the reason may be sent.
+            Refusal: the site does not carry the request out; the reason may be sent.
             RuntimeError: the site tried and failed; the reason names no file and no folder of it.
         """
         if not is_site(context.node_config):
@@ -51,7 +51,7 @@ class AuditedApp(ClientApp):
         except Refusal:
             raise
         except Exception as error:
-            _log.exception("the order failed")  # this stays here
+            _log.exception("the request failed")  # this stays here
             raise RuntimeError(_sayable(error)) from None
 
     def _answer(self, message: Message, context: Context, log: Path) -> Message:
@@ -71,7 +71,7 @@ class AuditedApp(ClientApp):
 
 
 def _about(message: Message) -> dict[str, Any]:
-    """Which run and message this is, and the order's round and set, as far as they can be read."""
+    """Which run and message this is, and the request's round and set, as far as they can be read."""
     kind = message.metadata.message_type
     request = plain_request(message.content)
     about: dict[str, Any] = {"run": str(request.get("run", ""))[:32], "message": str(kind)[:100]}

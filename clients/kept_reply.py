@@ -1,6 +1,6 @@
-"""A site keeps the reply to its last training until a later round's order shows that it was delivered.
+"""A site keeps the reply to its last training until a later round's request shows that it was delivered.
 
-So no training is lost to a broken link or a killed process: the same order is answered with the same bits.
+So no training is lost to a broken link or a killed process: the same request is answered with the same bits.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _log = logging.getLogger("flwr")
 
 @dataclass(frozen=True)
 class KeptReply:
-    """The reply to one order: a file beside the hospital's private state, named by what was ordered.
+    """The reply to one request: a file beside the hospital's private state, named by what was asked.
 
     The file is an archive of arrays, followed by its SHA-256: a bit that a disk has changed is not sent.
     """
@@ -39,9 +39,9 @@ class KeptReply:
 
     @classmethod
     def of(cls, state: Path, request: Train, content: RecordDict) -> "KeptReply":
-        """Where the reply to the training order in `content` is kept: by its round, and a digest of all it says.
+        """Where the reply to the training request in `content` is kept: by its round, and a digest of all it says.
 
-        The digest is SHA-256 over the order's fields and the bytes of the weights (and moments) that came with it.
+        The digest is SHA-256 over the request's fields and the bytes of all arrays that came with it.
         """
         digest = hashlib.sha256(json.dumps(request.to_plain(), sort_keys=True).encode())
         for name, record in sorted(content.array_records.items()):
@@ -68,7 +68,7 @@ class KeptReply:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            _log.warning("the kept reply %s cannot be read, so the order is carried out again: %s", self.path, error)
+            _log.warning("the kept reply %s cannot be read, so the request is carried out again: %s", self.path, error)
             return None
         return reply
 
@@ -98,7 +98,7 @@ class KeptReply:
 
 
 def drop_delivered(state: Path, round: int) -> None:
-    """Remove what an order of `round` shows to have been delivered, and what other runs have left for a week."""
+    """Remove what a request of `round` shows to have been delivered, and what other runs have left for a week."""
     for path, known in _kept(state):
         if known < round:
             path.unlink(missing_ok=True)

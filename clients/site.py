@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from fedpolyp.config import Config
+from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.digest import files_digest
 from fedpolyp.data.hospitals import Partition
+from fedpolyp.errors import UsageError
 from fedpolyp.exchange.requests import Request
-from fedpolyp.files import read_bytes, write_text
+from fedpolyp.files import parse_json, read_bytes, write_text
 from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.sites.images import images_of
@@ -50,11 +49,12 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
         raise Refusal("a request must not name a folder: a site's images are where the site says")
     if not _RUN.fullmatch(request.run):
         raise Refusal("a request to a site names its run by 32 hexadecimal digits")
-    try:
-        config = Config.model_validate_json(request.config)
-    except ValidationError:
-        raise Refusal("the request's config is not one") from None
+    config = _config(settings, request.config)
     settings.limits.check(config)
+    try:
+        config = config.ready()
+    except UsageError:
+        raise Refusal(f"this site cannot use the algorithm {config.algorithm.name} as the request has it") from None
     store, ids = images_of(settings, config.data.image_size)
     settings.limits.check_steps(len(ids.train), config)
     state = settings.state / request.run
@@ -64,6 +64,23 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
     _refuse_changed(state / "masks.json", lesions, "this site's masks and lesion_values in site.toml")
     private_state.prune(settings.state, request.run)
     return Hospital(settings.name, config, store, ids, state)
+
+
+def _config(settings: SiteSettings, text: str) -> Config:
+    """The config that came as JSON.
+
+    Raises:
+        Refusal: it is none, or names an algorithm that the site does not allow, before anything is made of it.
+    """
+    try:
+        plain = parse_json(text)
+        algorithm = plain.get("algorithm", {})
+        settings.limits.check_algorithm(algorithm.get("name", AlgorithmConfig.model_fields["name"].default))
+        return Config.model_validate_json(text)
+    except Refusal:
+        raise
+    except (ValueError, AttributeError):  # Pydantic's errors are ValueErrors
+        raise Refusal("the request's config is not one") from None
 
 
 def _refuse_changed(kept: Path, now: str, what: str) -> None:

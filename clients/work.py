@@ -1,7 +1,8 @@
 """A message to a hospital, handed to the work that it asks for: the adapter between Flower and `fedpolyp.hospital`."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from flwr.app import RecordDict
@@ -12,7 +13,7 @@ from clients.site import hospital_at, is_site, settings_of
 from fedpolyp.exchange.packing import Malformed
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate, Request, Train
-from fedpolyp.hospital import work
+from fedpolyp.hospital import private_state, work
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays, fault
 from fedpolyp.simulation.records import from_record, plain_request, to_reply
@@ -37,7 +38,8 @@ def train(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
         about = {"run": request.run, "message": "train", "round": request.round}
         audit.append(settings_of(node_config).audit, "found", about | {"reason": "trained before; that reply is sent"})
         return reply
-    reply = _reply(work.train(request, _received(content), hospital), hospital)
+    with _told_what_is_gone(request):
+        reply = _reply(work.train(request, _received(content), hospital), hospital)
     kept.write(reply)
     return reply
 
@@ -46,9 +48,11 @@ def evaluate(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
     """Score the model on one of the hospital's own sets; reply with each image's counts, losses and distances."""
     request = read_request(Evaluate, content)
     hospital = _hospital(request, node_config)
-    if is_site(node_config):
-        drop_delivered(hospital.state, request.round)
-    return _reply(work.evaluate(request, _received(content), hospital), hospital)
+    if not is_site(node_config):
+        return _reply(work.evaluate(request, _received(content), hospital), hospital)
+    drop_delivered(hospital.state, request.round)
+    with _told_what_is_gone(request):
+        return _reply(work.evaluate(request, _received(content), hospital), hospital)
 
 
 WORK: dict[str, Callable[[RecordDict, Mapping[str, Any]], RecordDict]] = {"train": train, "evaluate": evaluate}
@@ -71,6 +75,18 @@ def read_request(kind: type[R], content: RecordDict) -> R:
 
 def _reply(answer: Answer, hospital: Hospital) -> RecordDict:
     return to_reply(answer, os.getpid(), hospital.config.training.wire == "bfloat16")
+
+
+@contextlib.contextmanager
+def _told_what_is_gone(request: Request) -> Iterator[None]:
+    """Tell the coordinator that a site has not kept what the request needs; where it would lie is not told."""
+    try:
+        yield
+    except private_state.Gone:
+        raise Refusal(
+            f"what this site kept of round {request.counted} of this run is gone: it is removed after 30 days without "
+            "a request; go back to an earlier round, or begin another run"
+        ) from None
 
 
 def _received(content: RecordDict) -> work.Received:

@@ -67,7 +67,7 @@ def ask(file: Path, kind: str, content: "RecordDict", node_config: Mapping[str, 
             connection.send((kind, content, dict(node_config)))
             answer, cause = connection.recv()
         except _GONE:
-            raise WorkerDied("the worker process ended in the middle of an order") from None
+            raise WorkerDied("the worker process ended in the middle of a request") from None
     if isinstance(answer, Exception):
         answer.__context__ = cause
         raise answer
@@ -124,7 +124,7 @@ def _connected(file: Path, purpose: str) -> "Connection[Any, Any]":
     if found is None or found["purpose"] != purpose:
         raise FileNotFoundError(file)
     with socket.socket() as plain:
-        # Who listens there may be somebody else by now, who says nothing, or busy with an order that nobody waits for.
+        # Who listens there may be somebody else by now, who says nothing, or busy with a request that nobody waits for.
         _limit(plain, _GREETING_SECONDS)
         plain.connect(("127.0.0.1", found["port"]))
         connection: Connection[Any, Any] = Connection(plain.dup().detach())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fedpolyp import __version__, files, processor
 from fedpolyp.archives import read_arrays
 from fedpolyp.cells import guarded
-from fedpolyp.config import Config, changed_toml, fingerprint, load, to_toml
+from fedpolyp.config import Config, changed_toml, fingerprint, read, to_toml
 from fedpolyp.data.digest import Digest
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
@@ -151,14 +151,14 @@ class RunFolder:
         return files.is_locked(self.path / ".lock")
 
     def config(self) -> Config:
-        """The config the run was started with.
+        """The config the run was started with, as `read` reads it.
 
         Raises:
             UsageError: it cannot be read.
             OlderRun: the run is of version 0.1.
         """
         self.refuse_older()
-        return load(self.config_file)
+        return read(self.config_file)
 
     def refuse_older(self) -> None:
         """Raise an `OlderRun` when the run is of version 0.1, whose config.toml says other things."""

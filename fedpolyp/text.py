@@ -1,4 +1,4 @@
-"""Text of another party (a site's reason, an order, a file's name), made fit to be printed, logged and written."""
+"""Text of another party (a site's reason, a request, a file's name), made fit to be printed, logged and written."""
 
 
 def printable(text: object, most: int = 0) -> str:

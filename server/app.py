@@ -79,7 +79,7 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
     with contextlib.ExitStack() as lock:  # which is held until the end was told: who finds it free knows of a kill
         try:
             lock.enter_context(run.locked())
-            config, partition = run.config(), run.partition()
+            config, partition = run.config().ready(), run.partition()
             store = open_source(config.data, config.data_seed) if partition.heldout else None
             run.refuse_changed(store)
             watcher, name = Watchers(told, EventWriter(run)), name_at_sites(run)

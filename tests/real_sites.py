@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from clients.messages import Order, content_of, to_record
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app
+from fedpolyp.algorithms.base import Start
 from fedpolyp.config import Config, load
 from fedpolyp.data import phantom
-from fedpolyp.model.arrays import Arrays
+from fedpolyp.exchange.requests import Evaluate, Request, Train
+from fedpolyp.simulation.records import to_content, to_record
 from fedpolyp.sites.folders import make_federation
 from fedpolyp.training import shared_trainer
 
@@ -54,16 +55,28 @@ def tiny(**overrides: Any) -> Config:
     return load(overrides=SETTINGS | {name.replace("__", "."): value for name, value in overrides.items()})
 
 
-def order(site: str = "oslo", round: int = 1, config: Config | None = None, **details: Any) -> Order:
-    """An order as the coordinator sends it to a site."""
+def training(site: str = "oslo", round: int = 1, config: Config | None = None, **details: Any) -> Train:
+    """A request to train, as the coordinator sends it to a site."""
     details = {"run": RUN, "learning_rate": 0.01} | details
-    return Order(site, round, (config or tiny()).model_dump_json(), **details)
+    return Train(site, round, (config or tiny()).model_dump_json(), **details)
 
 
-def send(site: Path, asked: Order, kind: str = "train", arrays: Arrays | None = None) -> Message:
-    """What the site of the folder `site` replies to an order."""
-    weights = shared_trainer(tiny()).initial if arrays is None else arrays
-    return deliver(site, content_of(asked, to_record(weights)), kind)
+def scoring(site: str = "oslo", round: int = 1, config: Config | None = None, **details: Any) -> Evaluate:
+    """A request to score, as the coordinator sends it to a site."""
+    return Evaluate(site, round, (config or tiny()).model_dump_json(), **{"run": RUN} | details)
+
+
+def send(site: Path, request: Request, kind: str = "", start: Start | None = None) -> Message:
+    """What the site of the folder `site` replies to a request, which goes as a message of `kind`, or of its own.
+
+    With it goes what `start`, or that of the tiny model, begins with: weights, and moments where they are averaged.
+    """
+    start = start or shared_trainer(tiny()).start
+    sent = {"model": start.model}
+    if isinstance(request, Train) and '"optimizer_state":"average"' in request.config:
+        sent["optimizer"] = start.optimizer
+    content = to_content(request, {group: to_record(own) for group, own in sent.items()})
+    return deliver(site, content, kind or request.kind)
 
 
 def deliver(site: Path, content: RecordDict, kind: str = "train") -> Message:

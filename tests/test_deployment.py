@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites import audit
 from tests.deployed import processes_of, simulation_of, wait_until
-from tests.tiny import final
+from tests.tiny import final, same_state
 
 ROOT = Path(__file__).parents[1]
 SITES = ("oslo", "bergen", "tromso")
@@ -47,7 +46,7 @@ def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp
     images = {site: demo / "images" / site for site in SITES}
     simulated = simulation_of(real, demo / "deploy", images, demo / "images" / "held-out", tmp_path)
     here, there = final(real, real.config()), final(simulated, simulated.config())
-    assert equal(here.arrays, there.arrays) and equal(here.strategy, there.strategy)
+    assert same_state(here, there)
 
 
 @pytest.mark.slow

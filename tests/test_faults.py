@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites import audit
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
 from fedpolyp.sites.progress import told_by
 from tests.deployed import Deployment, Followed, Relay, edit, simulation_of, wait_until
-from tests.tiny import final
+from tests.tiny import final, same_state
 
 LOST = "its machine or its link has failed"
 ENDLESS = 1000  # rounds: the run is stopped when the test has seen enough
@@ -70,7 +69,7 @@ def test_a_site_killed_in_a_round_goes_on_with_that_round(two_sites: Deployment,
     run.says(f"go on with: fedpolyp site run --folder {deployment.coordinator} --resume {followed.folder}")
 
 
-def test_a_program_that_is_there_by_half_costs_one_order_and_names_no_folder(
+def test_a_program_that_is_there_by_half_costs_one_request_and_names_no_folder(
     two_sites: Deployment, tmp_path: Path
 ) -> None:
     deployment = two_sites
@@ -105,7 +104,7 @@ def test_a_coordinator_killed_in_a_round_goes_on_to_the_same_bits(two_sites: Dep
     assert [record["round"] for record in real.rounds()] == [0, 1, 2]
     simulated = simulation_of(real, deployment.folder, deployment.images, deployment.heldout, tmp_path)
     here, there = final(real, real.config()), final(simulated, simulated.config())
-    assert equal(here.arrays, there.arrays) and equal(here.strategy, there.strategy)
+    assert same_state(here, there)
 
 
 def test_a_run_goes_on_without_its_follower_and_is_followed_again(two_sites: Deployment, tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from fedpolyp.config import to_toml
-from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
-from tests.tiny import federate, final, tiny_config, tiny_run
+from tests.tiny import federate, final, same_state, tiny_config, tiny_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,4 +57,4 @@ def test_flwr_run_gives_the_bits_of_the_serial_grid(tmp_path: Path) -> None:
             os.kill(process, signal.SIGTERM)
     serial = tiny_run(tmp_path / "serial", config)
     federate(serial, config)
-    assert equal(final(run, config).arrays, final(serial, config).arrays)
+    assert same_state(final(run, config), final(serial, config))

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites import audit
 from scripts.links import Hospitals
 from tests.deployed import Deployment, Followed, Program, simulation_of, wait_until
 from tests.real_sites import draw_images
-from tests.tiny import final
+from tests.tiny import final, same_state
 
 SITES = ("bergen", "oslo", "tromso")
 LARGE, IMAGES = "oslo", 12
@@ -120,4 +119,4 @@ def test_a_killed_site_and_a_link_that_drops_in_a_reply_cost_no_training_and_cha
     assert len({entry["sha256"] for entry in log if entry["event"] == "sent"}) == 1
     simulated = simulation_of(real, sites.folder, sites.images, sites.heldout, tmp_path)
     here, there = final(real, real.config()), final(simulated, simulated.config())
-    assert equal(here.arrays, there.arrays) and equal(here.strategy, there.strategy)
+    assert same_state(here, there)

@@ -19,7 +19,7 @@ from fedpolyp.exchange.replies import Reply, Sent
 from fedpolyp.exchange.requests import KINDS, Evaluate, Request, Train
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.in_simulation import images_of
-from fedpolyp.model.arrays import Arrays
+from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.rounds import here
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.loop import carry
@@ -128,6 +128,13 @@ def weights(run: RunFolder, config: Config) -> Arrays:
 def request_of(message: Message) -> Train | Evaluate:
     """What a message to a hospital asks."""
     return KINDS[message.metadata.message_type].from_plain(plain_request(message.content))
+
+
+def same_state(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two checkpoints hold the same state, to the bit."""
+    return one.state.keys() == other.state.keys() and all(
+        equal(arrays, other.state[group]) for group, arrays in one.state.items()
+    )
 
 
 class StopAfter(Watcher):

@@ -1,6 +1,7 @@
 """Algorithms by name: the built-in ones, those that packages offer, and `module:Class`."""
 
 import importlib
+import re
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
@@ -35,10 +36,15 @@ BUILT_IN = {
     "multi-krum": "robust:MultiKrum",
     "cyclic": "cyclic:Cyclic",
 }
+# Those that hospitals can train by, each on its own images.
+FEDERATED = tuple(name for name in BUILT_IN if name not in ("pooled", "local"))
+# What can be the name of one: a name, or a class in a module.
+NAME = re.compile(r"(?=.{1,100}$)([a-z0-9][a-z0-9._-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)", re.ASCII)
+NAME_LIKE = f"one of {', '.join(BUILT_IN)}, one that a package offers as {GROUP}, or module:Class"
 
 
 def find(name: str) -> type[Algorithm]:
-    """The algorithm called `name`.
+    """The algorithm called `name`; one that is not built in is code of somebody's, which is imported.
 
     Raises:
         ValueError: there is none, or what is there is none.
@@ -49,10 +55,7 @@ def find(name: str) -> type[Algorithm]:
         return _imported(name, name)
     for offered in entry_points(group=GROUP, name=name):
         return _imported(offered.value, name)
-    raise ValueError(
-        f"algorithm must be one of {', '.join(BUILT_IN)}, one that a package offers as {GROUP}, or module:Class; "
-        f"got '{name}'"
-    )
+    raise ValueError(f"algorithm must be {NAME_LIKE}; got '{name}'")
 
 
 def known() -> list[str]:

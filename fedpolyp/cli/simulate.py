@@ -45,7 +45,7 @@ def simulate(
         runs.refuse_taken(path)
     else:
         run = runs.find(resume)
-        begun = run.config()
+        begun = run.config().ready()
         config, plan = planned(given.resumed(begun), this_machine(), begun)
         if config.federation.rounds > begun.federation.rounds and (why := run.stopped):
             raise UsageError(f"{run.path} has stopped for good, so --rounds cannot take it further: {why}")

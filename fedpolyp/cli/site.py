@@ -267,12 +267,12 @@ def check(
     ] = None,
 ) -> None:
     """Before joining: try the images, one training step, the memory, the connection, the certificate, the clock."""
-    from fedpolyp.config import load
+    from fedpolyp.config import read
     from fedpolyp.sites.check import checks
 
     settings, console, bad = _site(folder, data), _console(), 0
     os.umask(0o077)  # as 'join': it ingests the images
-    for finding in checks(settings, None if config is None else load(config)):
+    for finding in checks(settings, None if config is None else read(config)):
         bad += not finding.good
         console.print(f"{'ok  ' if finding.good else 'MEND'}  {finding.about}: {finding.text}")
     if bad:
@@ -389,7 +389,7 @@ def run_(
             raise UsageError(f"{run.path} is under way as Flower's run {at_work}: end it before going back in it")
         flower.nodes(settings)  # nothing is changed where no coordinator answers
         with run.locked():
-            refuse_unusable(run, run.config(), from_round)
+            refuse_unusable(run, run.config().ready(), from_round)
             go_back(run, from_round)
     try:
         if resume is None or not trained(run):

@@ -1,7 +1,7 @@
 """The experiment's config: every setting, its default, its meaning and its bounds. TOML in, TOML out.
 
 `load` merges, from weakest to strongest, the defaults, a preset, a TOML file and single overrides
-(`{"training.batch_size": 4}`).
+(`{"training.batch_size": 4}`). `read` reads a config that another party may have written.
 """
 
 from fedpolyp.config.presets import PRESETS
@@ -24,7 +24,7 @@ from fedpolyp.config.settings import (
     TrainingConfig,
     label_of,
 )
-from fedpolyp.config.toml import changed_toml, fingerprint, load, to_toml, value_of
+from fedpolyp.config.toml import changed_toml, fingerprint, load, read, to_toml, value_of
 from fedpolyp.section import Section
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "fingerprint",
     "label_of",
     "load",
+    "read",
     "to_toml",
     "value_of",
 ]

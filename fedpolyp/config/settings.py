@@ -3,13 +3,16 @@
 Defaults live here and nowhere else. A config is frozen once made.
 """
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from fedpolyp.algorithms.finding import BUILT_IN, find, settings_of
+from fedpolyp.algorithms.finding import BUILT_IN, NAME, NAME_LIKE, find
+from fedpolyp.errors import UsageError
 from fedpolyp.section import Section, sentence
+from fedpolyp.text import printable
 
 PHANTOM = "phantom"
 Encoder = Literal["plain", "efficientnet-lite0", "mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2"]
@@ -19,6 +22,8 @@ CHECKED: Final = "checked"
 AS_THEY_ARE: Final = "as-they-are"
 LABEL = re.compile("[a-z0-9][a-z0-9._-]{0,39}")
 LABEL_LIKE = "fedavg-muon: lower-case letters, digits, dots and hyphens, 40 at most"
+_SETTING = re.compile("[a-z][a-z0-9_]{0,39}")  # of an algorithm, by its name
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _LESION_VALUE = re.compile(r"\d{1,5}|#[0-9a-fA-F]{6}")
 
 
@@ -211,20 +216,31 @@ class TrainingConfig(Section):
         return epochs * images + min(left * self.batch_size, images)
 
 
-def _validated(kind: type[Section], given: dict[str, Any]) -> Section:
-    """The settings of an algorithm, with faults told under their full names.
+def _plain(name: str, value: Any) -> Any:
+    """The setting `name` of an algorithm that was not asked about it, with a list as a tuple.
 
     Raises:
-        ValueError: one is unknown or out of bounds.
+        ValueError: it is nothing that a TOML file of settings could hold.
     """
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        raise ValueError(sentence(error, "algorithm.")) from None
+    several = isinstance(value, (list, tuple))
+    if not (_SETTING.fullmatch(name) and all(map(_is_plain, value if several else [value]))):
+        said = printable(name, 100)
+        raise ValueError(f"algorithm.{said} must be a number, true, false, a text, or a list of them")
+    return tuple(value) if several else value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return not _NO_TEXT.search(value)
+    return value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 class AlgorithmConfig(Section):
-    """The algorithm, and its own settings, which its `Settings` has checked."""
+    """The algorithm, and its own settings.
+
+    Whoever wrote the config, reading it imports nothing that it names: the settings of a built-in algorithm are checked
+    at once, those of another when they are asked for; see `Config.ready`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -236,16 +252,32 @@ class AlgorithmConfig(Section):
 
     @model_validator(mode="after")
     def _own(self) -> Self:
-        kind = settings_of(self.name)
-        settings = _validated(kind, self.model_extra or {})
-        # Its defaults are written out with all others.
-        self.__pydantic_extra__ = settings.model_dump()
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"algorithm must be {NAME_LIKE}; got '{printable(self.name, 100)}'")
+        if self.name in BUILT_IN:
+            own = self.settings.model_dump()  # its defaults are written out with all others
+        else:
+            own = {name: _plain(name, value) for name, value in self.own.items()}
+        self.__pydantic_extra__ = own
         return self
 
     @property
+    def own(self) -> dict[str, Any]:
+        """The algorithm's own settings as they stand here, by name; imports nothing."""
+        return dict(self.model_extra or {})
+
+    @property
     def settings(self) -> Section:
-        """The algorithm's own settings."""
-        return settings_of(self.name).model_validate(self.model_extra or {})
+        """The algorithm's own settings, checked by its `Settings`; imports the algorithm.
+
+        Raises:
+            ValueError: there is no such algorithm, or a setting is unknown or out of bounds.
+        """
+        kind = find(self.name).Settings
+        try:
+            return kind.model_validate(self.own)
+        except ValidationError as error:
+            raise ValueError(sentence(error, "algorithm.")) from None
 
 
 class FederationConfig(Section):
@@ -366,9 +398,36 @@ class Config(Section):
                 f"arm_label '{self.arm_label}' is the name of another algorithm than the arm's, {self.algorithm.name}; "
                 "choose another label"
             )
+        if self.algorithm.name in BUILT_IN:
+            self._refused()
+        return self
+
+    def _refused(self) -> None:
+        """
+        Raises:
+            ValueError: the algorithm, which is imported, cannot be used in this config.
+        """
         if reason := find(self.algorithm.name).refuse(self, self.algorithm.settings):
             raise ValueError(reason)
-        return self
+
+    def ready(self) -> "Config":
+        """The same, for an experiment that is to be carried out: checked by its algorithm, which is imported.
+
+        All settings of the algorithm are written out.
+
+        Raises:
+            UsageError: there is no such algorithm, or it refuses the config.
+        """
+        if self.algorithm.name in BUILT_IN:
+            return self
+        try:
+            self._refused()
+            own = self.algorithm.settings.model_dump()
+            return self.model_copy(update={"algorithm": AlgorithmConfig(name=self.algorithm.name, **own)})
+        except ValidationError as error:
+            raise UsageError(sentence(error)) from None
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
     @property
     def data_seed(self) -> int:
@@ -377,7 +436,10 @@ class Config(Section):
 
     @property
     def federated(self) -> bool:
-        """Whether hospitals train, each on its own images; not in the arms to compare with, pooled and local."""
+        """Whether hospitals train, each on its own images; not in the arms to compare with, pooled and local.
+
+        Imports the algorithm.
+        """
         return find(self.algorithm.name).federated
 
     @property

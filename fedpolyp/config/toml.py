@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from fedpolyp.config.presets import PRESETS
 from fedpolyp.config.settings import AlgorithmConfig, Config
@@ -20,9 +19,24 @@ from fedpolyp.section import Section, sentence
 def load(file: Path | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """The config made of the defaults, then `preset`, then the TOML `file`, then `overrides` (dotted names).
 
+    It is of an experiment that is to be carried out: its algorithm is imported, and checks its own settings.
+
     Raises:
         UsageError: the file cannot be read, a name is unknown or a value is out of bounds.
     """
+    return _merged(file, preset, overrides).ready()
+
+
+def read(file: Path) -> Config:
+    """The config in a TOML `file` that another party may have written: no module that it names is imported.
+
+    Raises:
+        UsageError: the file cannot be read, a name is unknown or a value is out of bounds.
+    """
+    return _merged(file)
+
+
+def _merged(file: Path | None, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     tree: dict[str, Any] = {}
     if preset is not None:
         if preset not in PRESETS:
@@ -95,20 +109,24 @@ def value_of(text: str) -> object:
 
 def _toml_lines(section: Section, explain: bool) -> list[str]:
     lines = []
-    fields = {**type(section).model_fields, **_own_fields(section)}
-    for name, field in fields.items():
+    meanings = {name: field.description for name, field in type(section).model_fields.items()}
+    meanings |= _own(section, explain)
+    for name, meaning in meanings.items():
         value = getattr(section, name)
         if isinstance(value, Section):
             continue
         # TOML has no null: an unset value is shown commented out.
         line = f"# {name} =" if value is None else f"{name} = {_toml_value(value)}"
-        lines.append(f"{line:<32}  # {field.description}" if explain else line)
+        lines.append(f"{line:<32}  # {meaning}" if explain else line)
     return lines
 
 
-def _own_fields(section: Section) -> Mapping[str, FieldInfo]:
-    """The fields of an algorithm's own settings, which stand in the section beside its name."""
-    return type(section.settings).model_fields if isinstance(section, AlgorithmConfig) else {}
+def _own(section: Section, explain: bool) -> Mapping[str, str | None]:
+    """The algorithm's own settings, which stand in the section beside its name; what they mean, it says when asked."""
+    if not isinstance(section, AlgorithmConfig):
+        return {}
+    fields = type(section.settings).model_fields if explain else {}
+    return {name: fields[name].description if explain else None for name in section.own}
 
 
 def _toml_value(value: Any) -> str:

@@ -205,7 +205,7 @@ def _refuse_another_algorithm(label: str, runs: Sequence[tuple[RunFolder, Config
 
 def _described(algorithm: AlgorithmConfig) -> str:
     """'fedprox with mu 0.1'."""
-    own = ", ".join(f"{name} {value}" for name, value in algorithm.settings)
+    own = ", ".join(f"{name} {value}" for name, value in algorithm.own.items())
     return f"{algorithm.name} with {own}" if own else algorithm.name
 
 

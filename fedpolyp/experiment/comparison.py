@@ -295,7 +295,8 @@ def _changed(base: Config, label: str, changes: Mapping[str, object]) -> Config:
 def _differences(there: Config, here: Config) -> str:
     """What decides the bits and differs, as 'training.batch_size 4 there, 8 here'."""
     before, now = (_settings(config) for config in (there, here))
-    return "; ".join(f"{name} {before[name]} there, {now[name]} here" for name in now if before[name] != now[name])
+    differing = [name for name in now if before.get(name) != now[name]]  # another algorithm has other settings
+    return "; ".join(f"{name} {before.get(name, 'not')} there, {now[name]} here" for name in differing)
 
 
 def _settings(config: Config) -> dict[str, object]:

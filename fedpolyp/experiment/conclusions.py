@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fedpolyp.config import label_of
+from fedpolyp.config import AlgorithmConfig, label_of
 from fedpolyp.experiment.analysis import LOCAL, POOLED, Analysis, Arm, Difference
 from fedpolyp.experiment.statistics import SEEDS_NEEDED
 
@@ -50,11 +50,11 @@ def training(arm: Arm) -> str:
 def meanings(arms: Iterable[Arm]) -> Iterable[str]:
     """What each arm is whose name alone does not say it: 'near is FedProx with mu 0.1', 'FedProx has mu 0.5'."""
     for arm in arms:
-        settings, label = arm.algorithm.settings, label_of(arm.algorithm.name)
-        own = ", ".join(f"{setting} {value}" for setting, value in settings)
+        label = label_of(arm.algorithm.name)
+        own = ", ".join(f"{setting} {value}" for setting, value in arm.algorithm.own.items())
         if arm.label != label:
             yield f"{arm.label} is {name(label)}" + (f" with {own}" if own else "")
-        elif settings != type(settings)():
+        elif arm.algorithm != AlgorithmConfig(name=arm.algorithm.name):
             yield f"{name(label)} has {own}"
 
 

@@ -22,11 +22,16 @@ _UNTOUCHED_DAYS = 30.0
 _log = logging.getLogger("flwr")
 
 
+class Gone(FedpolypError):
+    """The state that a round left is not there; a training without it would give other bits, and not say so."""
+
+
 def read(folder: Path, round: int) -> Groups:
     """The state that the hospital's training in `round` left, by group; empty for round 0.
 
     Raises:
-        FedpolypError: it is not there, or its file is damaged.
+        Gone: it is not there.
+        FedpolypError: its file is damaged.
     """
     if round == 0:
         return {}
@@ -34,7 +39,7 @@ def read(folder: Path, round: int) -> Groups:
     try:
         members = read_arrays(path)
     except FileNotFoundError:
-        raise FedpolypError(f"the private state of round {round} is gone: there is no {path}") from None
+        raise Gone(f"the private state of round {round} is gone: there is no {path}") from None
     except ValueError as error:
         raise FedpolypError(f"the private state {path} is damaged: {error}") from None
     groups: dict[str, Arrays] = {}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fedpolyp.config import Config, DataConfig
+from fedpolyp.config import AlgorithmConfig, Config, DataConfig
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.planning import this_machine, trainer_bytes
 from fedpolyp.sites.connection import connect, warnings_of
@@ -93,6 +93,8 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
     yield Finding("images", len(ids.train) > 0, "; ".join(said))
     if config is not None:
         yield _limits(settings, config, len(ids.train))
+    if expected.algorithm.name not in settings.limits.algorithms:  # its code is not for this site
+        expected = expected.model_copy(update={"algorithm": AlgorithmConfig()})
     if try_it and ids.train:
         yield _training(settings, expected, store, ids.train)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fedpolyp.algorithms.finding import FEDERATED
 from fedpolyp.config import CHECKED, ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, Encoder, LesionValues, Masks
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
@@ -23,7 +24,7 @@ _TAKEN = ("authority", "coordinator", "refused")  # the other folders of a feder
 
 
 class Refusal(ValueError):
-    """An order that this site does not carry out; the reason names nothing of the site and may be sent."""
+    """A request that this site does not carry out; the reason names nothing of the site and may be sent."""
 
 
 class Table(BaseModel):
@@ -72,15 +73,19 @@ class Limits(Table):
     threads: int = Field(16, ge=1, description="threads of a training")
     memory: float = Field(32.0, gt=0, description="GB that a training is reckoned to take")
     encoders: tuple[Encoder, ...] = Field(ENCODERS, description="encoders of the U-Net")
+    algorithms: tuple[str, ...] = Field(
+        FEDERATED, description="algorithms; one that is not built in is imported, by the name that stands here"
+    )
 
     def check(self, config: Config) -> None:
-        """Refuse `config`, which came with an order, when it asks for more than is allowed or names a place.
+        """Refuse `config`, which came with a request, when it asks for more than is allowed or names a place.
 
         Raises:
             Refusal: it does.
         """
+        self.check_algorithm(config.algorithm.name)
         if config.data.source != PHANTOM or config.data.lists is not None:
-            raise Refusal("an order must not name a folder: a site's images are where the site says")
+            raise Refusal("a request must not name a folder: a site's images are where the site says")
         if config.model.encoder_weights not in NAMED_WEIGHTS:
             raise Refusal("a request must not name a file: the weights of an encoder come with the request")
         if config.model.initial_weights is not None:
@@ -89,7 +94,7 @@ class Limits(Table):
             raise Refusal(f"{', '.join(simulated)} is for simulations: no site pretends to be away, slow or lying")
         if config.model.encoder not in self.encoders:
             allowed = ", ".join(self.encoders)
-            raise Refusal(f"this site allows the encoders {allowed}; the order asks for {config.model.encoder}")
+            raise Refusal(f"this site allows the encoders {allowed}; the request asks for {config.model.encoder}")
         asked: dict[str, float] = {
             "local_epochs": config.training.local_epochs,
             "batch_size": config.training.batch_size,
@@ -100,7 +105,18 @@ class Limits(Table):
         }
         for name, value in asked.items():
             if value > getattr(self, name):
-                raise Refusal(f"this site allows {name} up to {getattr(self, name)}; the order asks for {value}")
+                raise Refusal(f"this site allows {name} up to {getattr(self, name)}; the request asks for {value}")
+
+    def check_algorithm(self, name: object) -> None:
+        """Refuse an algorithm, named in a request, that is not allowed: one that is not built in would be imported.
+
+        Raises:
+            Refusal: it is not.
+        """
+        if name not in self.algorithms:
+            allowed = ", ".join(self.algorithms)
+            said = printable(name, _SAID)
+            raise Refusal(f"this site allows the algorithms {allowed}; the request asks for {said}")
 
     def check_steps(self, images: int, config: Config) -> None:
         """Refuse a training on so many `images` that takes more steps than are allowed.
@@ -110,7 +126,7 @@ class Limits(Table):
         """
         steps = config.training.steps(images)
         if steps > self.steps:
-            raise Refusal(f"this site allows {self.steps} steps in a round; the order asks for {steps}")
+            raise Refusal(f"this site allows {self.steps} steps in a round; the request asks for {steps}")
 
 
 class Split(Table):

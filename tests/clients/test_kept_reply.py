@@ -1,4 +1,4 @@
-"""A finished training is never lost: the site answers a repeated order with the same bits, without training again."""
+"""A finished training is never lost: the site answers a repeated request with the same bits, without training again."""
 
 import os
 import time
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clients.messages import content_of, to_record
 from flwr.app import Message, MetricRecord, RecordDict
 
 from clients.kept_reply import KeptReply, drop_delivered
+from fedpolyp.simulation.records import to_content, to_record
 from fedpolyp.sites import audit
-from tests.real_sites import RUN, make_sites, order, send, tiny
+from tests.real_sites import RUN, make_sites, scoring, send, tiny, training
 
 WEIGHTS = {"m/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "seen": np.array(3)}
 
@@ -40,12 +40,12 @@ def events(site: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("moments", ["average", "keep"])
-def test_a_repeated_order_is_answered_with_the_same_bits_without_training(
+def test_a_repeated_request_is_answered_with_the_same_bits_without_training(
     oslo: Path, moments: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = order(round=3, config=tiny(training__optimizer_state=moments))
+    asked = training(round=3, config=tiny(training__optimizer_state=moments))
     first = send(oslo, asked)
-    monkeypatch.setattr("clients.work._trained", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr("fedpolyp.hospital.work.train", lambda *_: pytest.fail("it trained again"))
     again = send(oslo, asked)  # in another process, it would find the same file
     assert bits(again) == bits(first) and (len(again.content.array_records) == 2) == (moments == "average")
     assert events(oslo) == ["asked", "sent", "asked", "found", "sent"]
@@ -54,20 +54,20 @@ def test_a_repeated_order_is_answered_with_the_same_bits_without_training(
     assert logged[3]["run"] == RUN and logged[3]["round"] == 3
 
 
-def test_another_order_is_carried_out_and_a_later_round_removes_what_was_delivered(oslo: Path) -> None:
-    first = send(oslo, order(round=3))
+def test_another_request_is_carried_out_and_a_later_round_removes_what_was_delivered(oslo: Path) -> None:
+    first = send(oslo, training(round=3))
     assert kept(oslo) == ["reply-000003"]
-    other = send(oslo, order(round=3, learning_rate=0.02))
+    other = send(oslo, training(round=3, learning_rate=0.02))
     assert bits(other) != bits(first) and kept(oslo) == ["reply-000003"]  # the newest alone
-    send(oslo, order(round=3), "evaluate")
+    send(oslo, scoring(round=3))
     assert kept(oslo) == ["reply-000003"]  # the round may still be repeated, from its checkpoint
-    send(oslo, order(round=4), "evaluate")
+    send(oslo, scoring(round=4))
     assert kept(oslo) == []
     assert events(oslo) == ["asked", "sent"] * 4
 
 
 def content(round: int = 1, **weights: np.ndarray) -> RecordDict:
-    return content_of(order(round=round), to_record(WEIGHTS | weights))
+    return to_content(training(round=round), {"model": to_record(WEIGHTS | weights)})
 
 
 def reply_of(*records: str) -> RecordDict:
@@ -76,40 +76,41 @@ def reply_of(*records: str) -> RecordDict:
 
 
 def test_what_is_kept_is_read_to_the_bit(tmp_path: Path) -> None:
-    file = KeptReply.of(tmp_path, order(), content())
+    file = KeptReply.of(tmp_path, training(), content())
     assert file.read() is None
-    file.write(reply_of("arrays", "optimizer"))
-    assert file.read() == reply_of("arrays", "optimizer")
-    file.write(RecordDict({"arrays": to_record({}), "metrics": MetricRecord({"steps": 0})}))
-    assert file.read() == RecordDict({"arrays": to_record({}), "metrics": MetricRecord({"steps": 0})})
+    file.write(reply_of("model", "optimizer"))
+    assert file.read() == reply_of("model", "optimizer")
+    file.write(RecordDict({"model": to_record({}), "metrics": MetricRecord({"steps": 0})}))
+    assert file.read() == RecordDict({"model": to_record({}), "metrics": MetricRecord({"steps": 0})})
 
 
-def test_an_order_is_the_same_only_with_the_same_fields_and_weights(tmp_path: Path) -> None:
-    same = KeptReply.of(tmp_path, order(), content())
-    assert KeptReply.of(tmp_path, order(), content()) == same
+def test_a_request_is_the_same_only_with_the_same_fields_and_weights(tmp_path: Path) -> None:
+    record = to_record(WEIGHTS)
+    same = KeptReply.of(tmp_path, training(), content())
+    assert KeptReply.of(tmp_path, training(), content()) == same
     others = [
-        KeptReply.of(tmp_path, order(round=2), content()),
-        KeptReply.of(tmp_path, order("bergen"), content()),
-        KeptReply.of(tmp_path, order(learning_rate=0.02), content()),
-        KeptReply.of(tmp_path, order(run="f" * 32), content()),
-        KeptReply.of(tmp_path, order(config=tiny(seed=1)), content()),
-        KeptReply.of(tmp_path, order(), content(seen=np.array(4))),
-        KeptReply.of(tmp_path, order(), content_of(order(), to_record(WEIGHTS), to_record(WEIGHTS))),
+        KeptReply.of(tmp_path, training(round=2), content()),
+        KeptReply.of(tmp_path, training("bergen"), content()),
+        KeptReply.of(tmp_path, training(learning_rate=0.02), content()),
+        KeptReply.of(tmp_path, training(run="f" * 32), content()),
+        KeptReply.of(tmp_path, training(config=tiny(seed=1)), content()),
+        KeptReply.of(tmp_path, training(), content(seen=np.array(4))),
+        KeptReply.of(tmp_path, training(), to_content(training(), dict.fromkeys(("model", "optimizer"), record))),
     ]
     assert len({same, *others}) == 8
 
 
 @pytest.mark.parametrize("damage", [lambda whole: whole[:-30], lambda whole: b"", lambda whole: whole[:200] + b"x" * 9])
 def test_a_damaged_file_is_none(tmp_path: Path, damage: Any) -> None:
-    file = KeptReply.of(tmp_path, order(), content())
-    file.write(reply_of("arrays"))
+    file = KeptReply.of(tmp_path, training(), content())
+    file.write(reply_of("model"))
     file.path.write_bytes(damage(file.path.read_bytes()))
     assert file.read() is None
 
 
 def test_a_kept_reply_of_which_a_bit_has_changed_is_not_sent(tmp_path: Path) -> None:
-    file = KeptReply.of(tmp_path, order(), content())
-    file.write(reply_of("arrays", "optimizer"))
+    file = KeptReply.of(tmp_path, training(), content())
+    file.write(reply_of("model", "optimizer"))
     whole = file.path.read_bytes()
     for position in range(0, len(whole), 3):
         changed = bytearray(whole)
@@ -117,16 +118,16 @@ def test_a_kept_reply_of_which_a_bit_has_changed_is_not_sent(tmp_path: Path) -> 
         file.path.write_bytes(changed)
         assert file.read() is None, position
     file.path.write_bytes(whole)
-    assert file.read() == reply_of("arrays", "optimizer")
+    assert file.read() == reply_of("model", "optimizer")
 
 
-def test_an_order_whose_kept_reply_is_damaged_is_carried_out_again(oslo: Path) -> None:
-    first = send(oslo, order(round=3))
+def test_a_request_whose_kept_reply_is_damaged_is_carried_out_again(oslo: Path) -> None:
+    first = send(oslo, training(round=3))
     (file,) = (oslo / "private" / "state" / RUN).glob("reply-*")
     changed = bytearray(file.read_bytes())
     changed[len(changed) // 2] ^= 1
     file.write_bytes(changed)
-    (images, metrics), (again, about) = bits(first), bits(send(oslo, order(round=3)))
+    (images, metrics), (again, about) = bits(first), bits(send(oslo, training(round=3)))
     assert again == images and about["train_loss"] == metrics["train_loss"]
     assert events(oslo) == ["asked", "sent"] * 2, "it was not trained again"
 
@@ -134,21 +135,21 @@ def test_an_order_whose_kept_reply_is_damaged_is_carried_out_again(oslo: Path) -
 def test_a_full_disk_loses_neither_the_reply_that_is_sent_nor_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, file = KeptReply.of(tmp_path, order(), content()), KeptReply.of(tmp_path, order(round=2), content(2))
-    before.write(reply_of("arrays"))
+    before, file = KeptReply.of(tmp_path, training(), content()), KeptReply.of(tmp_path, training(round=2), content(2))
+    before.write(reply_of("model"))
 
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    file.write(reply_of("arrays"))
-    assert file.read() is None and before.read() == reply_of("arrays") and len(list(tmp_path.iterdir())) == 1
+    file.write(reply_of("model"))
+    assert file.read() is None and before.read() == reply_of("model") and len(list(tmp_path.iterdir())) == 1
 
 
 def test_what_other_runs_have_left_is_removed_after_a_week(tmp_path: Path) -> None:
     left, new = tmp_path / "a", tmp_path / "b"
     for state in (left, new):
-        KeptReply.of(state, order(round=9), content()).write(reply_of("arrays"))
+        KeptReply.of(state, training(round=9), content()).write(reply_of("model"))
     (left / "000009.npz").write_bytes(b"")  # moments: not ours to remove
     drop_delivered(new, 9)
     assert [len(list(state.glob("reply-*"))) for state in (left, new)] == [1, 1]

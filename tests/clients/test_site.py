@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clients.messages import content_of, from_record, to_record
 from flwr.app import RecordDict
 
 from clients.audited import _sayable
 from clients.work import WORK
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.model.arrays import equal
+from fedpolyp.simulation.records import from_record, to_content, to_record
 from fedpolyp.sites import audit
 from fedpolyp.sites.settings import Refusal
 from fedpolyp.training import shared_trainer
-from tests.real_sites import RUN, deliver, make_sites, order, send, tiny
+from tests.real_sites import RUN, deliver, make_sites, scoring, send, tiny, training
 
 
 @pytest.fixture(scope="module")
@@ -66,42 +66,43 @@ def test_a_site_trains_on_its_own_images_and_keeps_all_it_makes_in_its_own_folde
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path / "here")
     before = files_outside(oslo)
-    reply = send(oslo, order(config=tiny(training__optimizer_state="keep")))
+    reply = send(oslo, training(config=tiny(training__optimizer_state="keep")))
     assert reply.content.metric_records["metrics"]["images"] == 10  # of 12, one each for validation and test
-    assert not equal(from_record(reply.content.array_records["arrays"]), shared_trainer(tiny()).initial)
+    change = from_record(reply.content.array_records["model"])
+    assert list(change) == list(shared_trainer(tiny()).start.model) and any(array.any() for array in change.values())
     assert list((oslo / "private" / "state" / RUN).glob("*.npz")) and list((oslo / "private" / "stores").iterdir())
     assert files_outside(oslo) == before
 
 
 def test_a_site_sends_counts_of_its_images_and_no_names(oslo: Path) -> None:
-    reply = send(oslo, order(score_set="test", distances=True), "evaluate")
+    reply = send(oslo, scoring(score_set="test", distances=True))
     scores = from_record(reply.content.array_records["scores"])
     assert scores["counts"].shape == (1, 4) and scores["hd95"].shape == (1,)
     assert "patient" not in str(reply.content)
 
 
 @pytest.mark.parametrize("field", ["run_folder", "store"])
-def test_an_order_that_names_a_folder_is_refused(oslo: Path, field: str) -> None:
+def test_a_request_that_names_a_folder_is_refused(oslo: Path, field: str) -> None:
     with pytest.raises(Refusal, match="must not name a folder"):
-        send(oslo, order(**{field: "/etc"}))
+        send(oslo, training(**{field: "/etc"}))
 
 
 @pytest.mark.parametrize("setting", [{"data__source": "/etc"}, {"data__lists": "/etc"}])
-def test_an_order_whose_config_names_a_folder_is_refused(oslo: Path, setting: dict[str, str]) -> None:
+def test_a_request_whose_config_names_a_folder_is_refused(oslo: Path, setting: dict[str, str]) -> None:
     with pytest.raises(Refusal, match="must not name a folder"):
-        send(oslo, order(config=tiny(**setting)))
+        send(oslo, training(config=tiny(**setting)))
 
 
 @pytest.mark.parametrize("run", ["", "../../etc", "/etc", "0" * 33, "G" * 32])
-def test_an_order_whose_run_could_be_a_path_is_refused(oslo: Path, run: str) -> None:
+def test_a_request_whose_run_could_be_a_path_is_refused(oslo: Path, run: str) -> None:
     with pytest.raises(Refusal, match="32 hexadecimal digits"):
-        send(oslo, order(run=run))
+        send(oslo, training(run=run))
 
 
 @pytest.mark.parametrize("name", ["bergen", "", "../bergen"])
-def test_an_order_for_another_hospital_is_refused(oslo: Path, name: str) -> None:
-    with pytest.raises(Refusal, match="^this site is oslo; an order for .* is refused$"):
-        send(oslo, order(name))
+def test_a_request_for_another_hospital_is_refused(oslo: Path, name: str) -> None:
+    with pytest.raises(Refusal, match="^this site is oslo; a request for .* is refused$"):
+        send(oslo, training(name))
 
 
 @pytest.mark.parametrize(
@@ -114,19 +115,19 @@ def test_an_order_for_another_hospital_is_refused(oslo: Path, name: str) -> None
         ("threads", {"training__threads": 17}),
     ],
 )
-def test_an_order_beyond_a_limit_is_refused(oslo: Path, limit: str, setting: dict[str, int]) -> None:
+def test_a_request_beyond_a_limit_is_refused(oslo: Path, limit: str, setting: dict[str, int]) -> None:
     with pytest.raises(Refusal, match=f"^this site allows {limit} up to "):
-        send(oslo, order(config=tiny(**setting)))
+        send(oslo, training(config=tiny(**setting)))
 
 
 def test_a_site_whose_images_changed_in_the_middle_of_a_run_refuses_it_and_takes_another(tmp_path: Path) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
-    send(site, order(), "evaluate")
+    send(site, scoring())
     one, other = sorted((tmp_path / "deploy" / "images-of" / "oslo" / "images").iterdir())[:2]
     one.write_bytes(other.read_bytes())
     with pytest.raises(Refusal, match="^this site's images, or how they are dealt, have changed since the run began"):
-        send(site, order(), "evaluate")
-    send(site, order(run="1" * 32), "evaluate")
+        send(site, scoring())
+    send(site, scoring(run="1" * 32))
 
 
 @pytest.mark.parametrize(
@@ -137,22 +138,22 @@ def test_a_site_that_takes_something_else_for_lesion_in_the_middle_of_a_run_refu
     tmp_path: Path, before: str, after: str
 ) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
-    send(site, order(), "evaluate")
+    send(site, scoring())
     text = (site / "site.toml").read_text()
     assert before in text
     (site / "site.toml").write_text(text.replace(before, after))
     with pytest.raises(Refusal, match="^this site's masks and lesion_values in site.toml have changed since the run"):
-        send(site, order(), "evaluate")
-    send(site, order(run="1" * 32), "evaluate")
+        send(site, scoring())
+    send(site, scoring(run="1" * 32))
     (site / "site.toml").write_text(text)
-    send(site, order(), "evaluate")
+    send(site, scoring())
 
 
-def test_a_run_that_no_order_has_touched_for_30_days_leaves_nothing_at_a_site(tmp_path: Path) -> None:
+def test_a_run_that_no_request_has_touched_for_30_days_leaves_nothing_at_a_site(tmp_path: Path) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
     states, config = site / "private" / "state", tiny(training__optimizer_state="keep")
     for run in ("1", "2", "3"):
-        send(site, order(run=run * 32, config=config))
+        send(site, training(run=run * 32, config=config))
     (states / "not-a-run").mkdir()
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -164,77 +165,78 @@ def test_a_run_that_no_order_has_touched_for_30_days_leaves_nothing_at_a_site(tm
 
     for folder in (*states.iterdir(), outside):
         age(folder, 31)
-    send(site, order(run="2" * 32), "evaluate")  # it alone was touched, though its files are old
+    send(site, scoring(run="2" * 32))  # it alone was touched, though its files are old
     folders = sorted(path.name for path in states.iterdir() if path.is_dir())
     assert folders == ["2" * 32, "4" * 32, "not-a-run"] and outside.exists()
     assert list((states / ("2" * 32)).glob("*.npz")), "the present run keeps all that it had"
-    send(site, order(run="3" * 32), "evaluate")
-    assert (states / ("2" * 32)).exists(), "an order has touched it"
+    send(site, scoring(run="3" * 32))
+    assert (states / ("2" * 32)).exists(), "a request has touched it"
     age(states / ("2" * 32), 29)
-    send(site, order(run="3" * 32), "evaluate")
+    send(site, scoring(run="3" * 32))
     assert (states / ("2" * 32)).exists()
-    with pytest.raises(Refusal, match="^what this site kept of this run was removed, after 30 days without an order"):
-        send(site, order(run="1" * 32, round=2, config=config))  # it would train with fresh moments, and not say so
-    send(site, order(run="1" * 32, round=2))  # keeps none
+    # It would train with fresh moments, and not say so.
+    with pytest.raises(Refusal, match="^what this site kept of round 1 of this run is gone: it is removed after 30 "):
+        send(site, training(run="1" * 32, round=2, counted=1, config=config))
+    send(site, training(run="1" * 32, round=2, counted=1))  # keeps none
 
 
-def test_an_order_with_more_steps_than_allowed_is_refused(tmp_path: Path) -> None:
+def test_a_request_with_more_steps_than_allowed_is_refused(tmp_path: Path) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
     limited(site, steps=5)
-    with pytest.raises(Refusal, match="^this site allows 5 steps in a round; the order asks for 6$"):
-        send(site, order(config=tiny(training__local_epochs=2)))  # 10 images in batches of 4, twice
+    with pytest.raises(Refusal, match="^this site allows 5 steps in a round; the request asks for 6$"):
+        send(site, training(config=tiny(training__local_epochs=2)))  # 10 images in batches of 4, twice
 
 
 @pytest.mark.parametrize("kind", ["query", "train.other", "evaluate.files", "system"])
 def test_a_message_of_another_kind_is_refused(oslo: Path, kind: str) -> None:
     with pytest.raises(Refusal, match="^a site takes the messages train and evaluate; got "):
-        send(oslo, order(), kind)
+        send(oslo, training(), kind)
     assert [entry["event"] for entry in log_of(oslo)] == ["asked", "refused"]
 
 
 @pytest.mark.parametrize("score_set", ["train", "../val"])
 def test_scores_of_training_images_are_refused(oslo: Path, score_set: str) -> None:
     with pytest.raises(Refusal, match="must be one of"):
-        send(oslo, order(score_set=score_set), "evaluate")
+        send(oslo, scoring(score_set=score_set))
 
 
 @pytest.mark.parametrize("text", ["", "{}x", '{"seed": "high"}', '{"shell": "rm"}'])
-def test_an_order_whose_config_is_none_is_refused(oslo: Path, text: str) -> None:
-    asked = order()
-    with pytest.raises(Refusal, match="^the order's config is not one$"):
+def test_a_request_whose_config_is_none_is_refused(oslo: Path, text: str) -> None:
+    asked = training()
+    with pytest.raises(Refusal, match="^the request's config is not one$"):
         send(oslo, type(asked)(**{**asked.__dict__, "config": text}))
 
 
-def test_a_message_without_an_order_is_refused_and_logged(oslo: Path) -> None:
-    with pytest.raises(Refusal, match="holds no order"):
+def test_a_message_without_a_request_is_refused_and_logged(oslo: Path) -> None:
+    with pytest.raises(Refusal, match="holds no request"):
         deliver(oslo, RecordDict({"arrays": to_record({"w": np.zeros(2)})}))
     assert [entry["event"] for entry in log_of(oslo)] == ["asked", "refused"]
 
 
 def test_the_log_holds_what_was_asked_and_what_was_sent(oslo: Path) -> None:
     config = tiny(training__optimizer_state="reset")
-    reply = send(oslo, order(round=7, config=config))
+    reply = send(oslo, training(round=7, config=config))
     asked, sent = log_of(oslo)
     assert (asked["event"], sent["event"]) == ("asked", "sent")
     assert asked["round"] == sent["round"] == 7 and asked["run"] == RUN
-    arrays = reply.content.array_records["arrays"]
+    arrays = reply.content.array_records["model"]
     (packed,) = arrays.values()
     assert sent["bytes"] == len(packed.data)
-    assert sent["sha256"] == hashlib.sha256(b"arrays/packed:" + packed.data).hexdigest() != asked["sha256"]
-    again = send(oslo, order(round=7, config=config))
+    assert sent["sha256"] == hashlib.sha256(b"model/packed:" + packed.data).hexdigest() != asked["sha256"]
+    again = send(oslo, training(round=7, config=config))
     assert log_of(oslo)[-1]["sha256"] == sent["sha256"]
-    assert equal(from_record(again.content.array_records["arrays"]), from_record(arrays))
-    send(oslo, order(round=8, config=config))
+    assert equal(from_record(again.content.array_records["model"]), from_record(arrays))
+    send(oslo, training(round=8, config=config))
     assert log_of(oslo)[-1]["sha256"] != sent["sha256"] and log_of(oslo)[-2]["sha256"] == asked["sha256"]
 
 
 def test_without_a_log_nothing_is_done(oslo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in WORK:
-        monkeypatch.setitem(WORK, kind, lambda content, node_config: pytest.fail("the order was carried out"))
+        monkeypatch.setitem(WORK, kind, lambda content, node_config: pytest.fail("the request was carried out"))
     (oslo / "private" / "audit.jsonl").mkdir()
     try:
         with pytest.raises(RuntimeError, match="^it cannot work with its disk: Is a directory$"):
-            send(oslo, order())
+            send(oslo, training())
     finally:
         (oslo / "private" / "audit.jsonl").rmdir()
 
@@ -253,7 +255,7 @@ def test_a_failure_tells_the_coordinator_no_name_and_no_path(tmp_path: Path, bro
         (site / "split.json").write_text(json.dumps({"train": ["patient-999"], "val": [], "test": []}))
         file.write_text(file.read_text().replace('file = "" ', 'file = "split.json" '))
     with pytest.raises(RuntimeError) as failed:
-        send(site, order())
+        send(site, training())
     said = str(failed.value)
     assert "its own log says why" in said
     assert str(tmp_path) not in said and "patient" not in said and failed.value.__cause__ is None
@@ -282,11 +284,11 @@ def test_a_site_deals_its_images_by_the_file_it_is_given(tmp_path: Path) -> None
     names = [f"patient-{number:03d}" for number in range(12)]
     (site / "split.json").write_text(json.dumps({"train": names[:5], "val": names[5:8], "test": names[8:]}))
     (site / "site.toml").write_text((site / "site.toml").read_text().replace('file = "" ', 'file = "split.json" '))
-    assert send(site, order()).content.metric_records["metrics"]["images"] == 5
-    counts = from_record(send(site, order(score_set="test"), "evaluate").content.array_records["scores"])["counts"]
+    assert send(site, training()).content.metric_records["metrics"]["images"] == 5
+    counts = from_record(send(site, scoring(score_set="test")).content.array_records["scores"])["counts"]
     assert counts.shape == (4, 4)
 
 
 def test_a_site_cannot_be_told_by_a_message_that_it_is_none(oslo: Path) -> None:
     with pytest.raises(Refusal):
-        deliver(oslo, content_of(order("oslo", run="", run_folder="/tmp", store="/tmp"), to_record({})))
+        deliver(oslo, to_content(training("oslo", run="", run_folder="/tmp", store="/tmp"), {"model": to_record({})}))

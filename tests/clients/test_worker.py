@@ -13,15 +13,15 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 
 import pytest
-from clients.messages import from_record
 from flwr.app import RecordDict
 
 from clients import worker
 from fedpolyp.model.arrays import equal
+from fedpolyp.simulation.records import from_record, to_content
 from fedpolyp.sites.settings import Refusal
 from fedpolyp.training import shared_trainer
 from tests.hostile_folder import HOSTILE, executed, hostile_folder
-from tests.real_sites import make_sites, order, send, tiny
+from tests.real_sites import make_sites, send, tiny, training
 
 
 @pytest.fixture
@@ -54,21 +54,21 @@ def ended(process: int) -> bool:
 def test_one_process_does_the_work_of_all_messages_with_the_bits_of_a_fresh_one(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replies = [send(site, order(round=1)).content for _ in range(2)]
+    replies = [send(site, training(round=1)).content for _ in range(2)]
     processes = set(map(process_of, replies))
     file = file_of(site)
     assert processes == {json.loads(file.read_bytes())["process"]}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    with pytest.raises(Refusal, match="this site is oslo; an order for bergen is refused"):
-        send(site, order("bergen"))
+    with pytest.raises(Refusal, match="this site is oslo; a request for bergen is refused"):
+        send(site, training("bergen"))
 
     monkeypatch.delenv(worker.JOINED)
     for kept in site.rglob("reply-*.npz"):  # which would be sent again
         kept.unlink()
-    fresh = send(site, order(round=1)).content
+    fresh = send(site, training(round=1)).content
     assert process_of(fresh) == os.getpid()
     for reply in replies:
-        for name in ("arrays", "optimizer"):
+        for name in ("model", "optimizer"):
             assert equal(from_record(reply.array_records[name]), from_record(fresh.array_records[name]))
 
     (process,) = processes
@@ -82,10 +82,10 @@ def test_a_worker_that_was_killed_is_replaced_and_one_ends_with_its_site(
     with subprocess.Popen(["sleep", "600"]) as joined:
         monkeypatch.setenv(worker.JOINED, str(joined.pid))
         try:
-            first = process_of(send(site, order(round=1)).content)
+            first = process_of(send(site, training(round=1)).content)
             os.kill(first, 9)
             assert ended(first)
-            second = process_of(send(site, order(round=2)).content)  # the reply of round 1 was kept
+            second = process_of(send(site, training(round=2)).content)  # the reply of round 1 was kept
             assert second != first
         finally:
             joined.kill()
@@ -100,7 +100,7 @@ def test_a_worker_imports_nothing_from_the_working_folder(
     folder = hostile_folder(tmp_path / "own", name)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", ["", str(folder), *sys.path])
-    assert process_of(send(site, order()).content) != os.getpid()
+    assert process_of(send(site, training()).content) != os.getpid()
     assert not executed(folder)
 
 
@@ -110,7 +110,7 @@ def tell(file: Path, port: int, asked: RecordDict) -> None:
     file.write_text(json.dumps(told))
 
 
-def test_a_worker_that_dies_over_an_order_is_named(site: Path) -> None:
+def test_a_worker_that_dies_over_a_request_is_named(site: Path) -> None:
     file = file_of(site)
     with Listener(("127.0.0.1", 0), authkey=b"key") as listener:
         tell(file, listener.address[1], RecordDict())
@@ -121,7 +121,7 @@ def test_a_worker_that_dies_over_an_order_is_named(site: Path) -> None:
 
         thread = threading.Thread(target=take_and_die)
         thread.start()
-        with pytest.raises(worker.WorkerDied, match="ended in the middle of an order"):
+        with pytest.raises(worker.WorkerDied, match="ended in the middle of a request"):
             worker.ask(file, "train", RecordDict(), {})
         thread.join()
     file.unlink()
@@ -131,10 +131,10 @@ def test_a_worker_that_dies_over_an_order_is_named(site: Path) -> None:
 def test_another_experiment_takes_the_workers_place_for_threads_and_graphs_are_fixed_once_a_process(
     site: Path, setting: dict[str, int]
 ) -> None:
-    first = process_of(send(site, order()).content)
+    first = process_of(send(site, training()).content)
     other = tiny(**setting)
-    start = shared_trainer(tiny(**setting | {"training__threads": 1})).initial
-    second = process_of(send(site, order(config=other), arrays=start).content)
+    start = shared_trainer(tiny(**setting | {"training__threads": 1})).start
+    second = process_of(send(site, training(config=other), start=start).content)
     assert ended(first) and second != first
     assert json.loads(file_of(site).read_bytes())["process"] == second
 
@@ -169,8 +169,8 @@ def test_a_program_that_took_over_a_workers_port_and_says_nothing_is_not_waited_
     monkeypatch.setattr(worker, "_GREETING_SECONDS", 1)
     file = file_of(site)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        tell(file, silent.getsockname()[1], RecordDict({"order": order().to_record()}))
-        assert process_of(send(site, order()).content) == json.loads(file.read_bytes())["process"]
+        tell(file, silent.getsockname()[1], to_content(training(), {}))
+        assert process_of(send(site, training()).content) == json.loads(file.read_bytes())["process"]
 
 
 def test_a_program_that_took_over_a_workers_port_and_says_something_else_is_no_worker(site: Path) -> None:
@@ -198,5 +198,5 @@ def test_there_is_no_worker_in_a_simulation_nor_at_a_site_that_was_started_by_ha
 
 def test_what_the_work_raises_is_raised_with_where_and_what_it_came_of() -> None:
     answer, cause = worker._answer("train", RecordDict(), {})
-    assert isinstance(answer, Refusal) and "the message holds no order" in str(answer)
+    assert isinstance(answer, Refusal) and "the message holds no request" in str(answer)
     assert "Traceback" in answer.__notes__[0] and cause is None

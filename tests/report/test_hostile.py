@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -134,3 +135,16 @@ def test_a_link_in_the_folder_leads_nothing_out_of_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="figures is a link: a report is written into its own folder only"):
         write_report(tmp_path / "report", [run])
     assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
+def test_the_algorithm_that_a_run_names_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = write_comparison(tmp_path / "report", ("pooled", "near:fedprox"))
+    (tmp_path / "algorithm_of_a_stranger.py").write_text("raise SystemExit('it was imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = runs[1].config_file
+    text = config.read_text().replace('name = "fedprox"', 'name = "algorithm_of_a_stranger:Own"')
+    lines = (f"own = {json.dumps(BREAKING_OUT)}" if line.startswith("mu = ") else line for line in text.splitlines())
+    config.write_text("\n".join(lines) + "\n")
+    page = Tags(write_report(tmp_path / "report", runs).read_text(encoding="utf-8"))
+    assert "near is own with own" in " ".join(page.text.split()) and page.tags <= ALLOWED_TAGS
+    assert "algorithm_of_a_stranger" not in sys.modules
