@@ -89,7 +89,7 @@ def measure(folder: Path, images: Path, case: str, chosen: argparse.Namespace) -
 
 
 def cut_in_a_reply(hospitals: Hospitals, log: Path) -> None:
-    """Cut the link of tromso for 90 s in the middle of its first reply to a training order."""
+    """Cut the link of tromso for 90 s in the middle of its first reply to a training request."""
     while not (log.exists() and "Sending: train message" in log.read_text(errors="replace")):
         time.sleep(0.2)
     link = hospitals.links["tromso"]

@@ -23,11 +23,11 @@ def test_a_federation_begins_with_the_packaged_weights_and_moves_them(tmp_path: 
     run = tiny_run(tmp_path / "run", config)
     assert run.config().model.encoder_sha256 == config.model.encoder_sha256 is not None
     federate(run, config)
-    first = checkpoints.load(run.checkpoints, 0, None).arrays
+    first = checkpoints.load(run.checkpoints, 0, None).state["model"]
     packaged = efficientnet_lite.pretrained(config)
     encoder = {name: array for name, array in first.items() if name.startswith(ENCODER)}
     assert equal(encoder, {name: packaged[name] for name in encoder})
-    last = final(run, config).arrays
+    last = final(run, config).state["model"]
     assert last.keys() == first.keys() and not any(np.array_equal(last[name], first[name]) for name in first)
     assert run.finished or len(run.rounds()) == 2
 

@@ -42,7 +42,7 @@ def _work(index: int, path: Path, rounds: int, barrier: Barrier, results: Any) -
     config, partition = run.config(), run.partition()
     store = open_source(config.data, config.data_seed)
     trainer = shared_trainer(config)
-    arrays, optimizer = trainer.initial, trainer.fresh_optimizer
+    arrays, optimizer = trainer.initial, trainer.start.optimizer
     names = sorted(partition.hospitals)
 
     def images(ids: tuple[str, ...]) -> tuple[Any, Any]:

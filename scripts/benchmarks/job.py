@@ -29,7 +29,7 @@ class Simulated:
     run: RunFolder
     whole: float = 0.0  # seconds
     ended: list[float] = field(default_factory=list)  # seconds from the start until each round's line was there
-    begun: float = 0.0  # seconds until round 0 was scored and saved, when the first orders to train go out
+    begun: float = 0.0  # seconds until round 0 was scored and saved, when the first requests to train go out
     memory: dict[int, dict[str, float]] = field(default_factory=dict)  # by round: driver and largest actor, bytes
 
     def memory_after(self, round: int) -> dict[str, float]:
