@@ -225,10 +225,10 @@ coordinator is recognised by a certificate of the federation's own authority (`c
 this site is recognised by its key (`site.key`, made for it alone: keep it here, mode 0600) and by the authority's
 certificate for that key (`site.crt`, no secret), without which the coordinator reads nothing.
 
-**Other users of this machine** can neither take an order nor answer one (the program's parts know each other by secrets
-in `private/`), and read nothing in this folder. They can see in the list of processes where this folder and the images
-lie, and can occupy the port, so that this does not start. A machine without other users, or the container, leaves them
-nothing.
+**Other users of this machine** can neither take a request nor answer one (the program's parts know each other by
+secrets in `private/`), and read nothing in this folder. They can see in the list of processes where this folder and the
+images lie, and can occupy the port, so that this does not start. A machine without other users, or the container,
+leaves them nothing.
 
 ## What leaves the building
 
@@ -237,7 +237,7 @@ nothing.
 - the number of training images, the mean training loss, the number of training steps, a process number
 - for each validation and test image: four pixel counts, its loss and a distance between outlines, in an order that
   only this site can trace back
-- if an order is refused or fails: one line that says why, without names of files or folders
+- if a request is refused or fails: one line that says why, without names of files or folders
 - the site's name and public key, this machine's address on the network, and when it was connected
 
 **What never leaves:** images, masks, file names, paths, patient data of any kind. One exception: if Flower itself fails
@@ -250,8 +250,8 @@ not as anonymous.)
 ## What the coordinator may ask
 
 Two messages: *train* and *evaluate*. Both name the experiment's settings and no place: images come only from the
-folder that `site.toml` names, what the site keeps goes only into `private/` here, and an order for another hospital, of
-another kind, or beyond the `[limits]` in `site.toml` is refused. `private/audit.jsonl` keeps what was asked and what
+folder that `site.toml` names, what the site keeps goes only into `private/` here, and a request for another hospital,
+of another kind, or beyond the `[limits]` in `site.toml` is refused. `private/audit.jsonl` keeps what was asked and what
 was sent, with sizes and SHA-256; `fedpolyp site log` shows it. Each entry holds the hash of the one before, so an entry
 that was changed, or lost in the middle, shows. The hashes hold no secret: whoever can write the file can compute all of
 them anew. Note the last hash elsewhere now and then: a log that was rewritten no longer holds it.
@@ -260,12 +260,12 @@ them anew. Note the last hash elsewhere now and then: a log that was rewritten n
 
 **Joining means running the coordinator's code.** The program that trains is sent by the coordinator with each run, and
 Flower, which carries it, has no supported way to pin which program that may be. The limits and the audit log are part
-of that program: they bind what orders may ask, not a coordinator who ships other code, which could rewrite
+of that program: they bind what requests may ask, not a coordinator who ships other code, which could rewrite
 the log, too.
 $container
 What a hostile coordinator could still take is what its code reads and sends through that one connection.
 
-A compromised hospital cannot reach the others: sites reach only the part of the coordinator that hands out orders and
+A compromised hospital cannot reach the others: sites reach only the part of the coordinator that hands out requests and
 takes replies, with their own certificate and key. It can send wrong weights; the coordinator checks whether they can be
 weights, not whether they are good ones. SECURITY.md in fedpolyp's checkout says what holds against whom, and what does
 not.

@@ -96,7 +96,7 @@ class Limits(Table):
             allowed = ", ".join(self.encoders)
             raise Refusal(f"this site allows the encoders {allowed}; the request asks for {config.model.encoder}")
         asked: dict[str, float] = {
-            "local_epochs": config.training.local_epochs,
+            "local_epochs": max(config.training.local_epochs, _own_epochs(config)),
             "batch_size": config.training.batch_size,
             "image_size": config.data.image_size,
             "base_filters": config.model.base_filters,
@@ -124,9 +124,15 @@ class Limits(Table):
         Raises:
             Refusal: it does.
         """
-        steps = config.training.steps(images)
+        own = -(-images // config.training.batch_size) * _own_epochs(config)
+        steps = max(config.training.steps(images), own)
         if steps > self.steps:
             raise Refusal(f"this site allows {self.steps} steps in a round; the request asks for {steps}")
+
+
+def _own_epochs(config: Config) -> int:
+    """The epochs that a hospital trains for itself after the last round, where the algorithm has it do so."""
+    return int(config.algorithm.own.get("own_epochs", 0))
 
 
 class Split(Table):

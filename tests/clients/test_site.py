@@ -109,13 +109,14 @@ def test_a_request_for_another_hospital_is_refused(oslo: Path, name: str) -> Non
     ("limit", "setting"),
     [
         ("local_epochs", {"training__local_epochs": 11}),
+        ("local_epochs", {"algorithm__name": "finetune", "algorithm__own_epochs": 11}),
         ("batch_size", {"training__batch_size": 65}),
         ("image_size", {"data__image_size": 528}),
         ("base_filters", {"model__base_filters": 65}),
         ("threads", {"training__threads": 17}),
     ],
 )
-def test_a_request_beyond_a_limit_is_refused(oslo: Path, limit: str, setting: dict[str, int]) -> None:
+def test_a_request_beyond_a_limit_is_refused(oslo: Path, limit: str, setting: dict[str, Any]) -> None:
     with pytest.raises(Refusal, match=f"^this site allows {limit} up to "):
         send(oslo, training(config=tiny(**setting)))
 
@@ -185,6 +186,8 @@ def test_a_request_with_more_steps_than_allowed_is_refused(tmp_path: Path) -> No
     limited(site, steps=5)
     with pytest.raises(Refusal, match="^this site allows 5 steps in a round; the request asks for 6$"):
         send(site, training(config=tiny(training__local_epochs=2)))  # 10 images in batches of 4, twice
+    with pytest.raises(Refusal, match="^this site allows 5 steps in a round; the request asks for 6$"):
+        send(site, scoring(config=tiny(algorithm__name="finetune", algorithm__own_epochs=2)))
 
 
 @pytest.mark.parametrize("kind", ["query", "train.other", "evaluate.files", "system"])
