@@ -111,5 +111,5 @@ def comparable(
 
 
 def _square(array: NDArray[Any], sent: NDArray[Any]) -> float:
-    change = (np.asarray(array, np.float64) - sent).reshape(-1)
-    return float(change @ change)
+    change = np.asarray(array, np.float64) - sent
+    return float(np.sum(change * change))  # not a product of vectors: its last bits depend on how many cores there are
