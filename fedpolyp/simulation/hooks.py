@@ -66,6 +66,7 @@ for process in map(int, sys.argv[1:]):
     except ProcessLookupError:
         pass
 """
+_killers: list["subprocess.Popen[bytes]"] = []  # kept: what they wait for is the end of a pipe that each holds
 
 
 def kill_processes_afterwards() -> None:
@@ -82,7 +83,8 @@ def kill_processes_afterwards() -> None:
     if worker._global_node is None:
         return
     atexit.unregister(ray.shutdown)
-    started = [info.process.pid for kind in worker._global_node.all_processes.values() for info in kind]
+    processes = [info.process for kind in worker._global_node.all_processes.values() for info in kind]
+    started = [process.pid for process in processes if process.poll() is None]
     handles = []  # by which no other process is meant that has one's number later
     for number in dict.fromkeys([*started, *(found for process in started for found in descendants(process))]):
         with contextlib.suppress(ProcessLookupError):
@@ -99,9 +101,6 @@ def kill_processes_afterwards() -> None:
     )
     for handle in handles:
         os.close(handle)
-
-
-_killers: list["subprocess.Popen[bytes]"] = []  # kept: what they wait for is the end of a pipe that each holds
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def test_limits_come_before_parsing(packed: bytes, said: str) -> None:
     assert said in refused(packed)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.binary(max_size=200))
 @example(b"")
 @example(bytes(8))
@@ -84,7 +84,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=100)
 @given(st.lists(st.lists(values, max_size=4) | values, max_size=3), st.binary(max_size=40))
 def test_no_index_raises_anything_but_a_refusal(index: list[Any], rest: bytes) -> None:
     try:

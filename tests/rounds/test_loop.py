@@ -1,6 +1,7 @@
 import csv
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from server.rounds import Federation
 from server.sampling import sample
 
 from fedpolyp import checkpoints, metrics, runs
+from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.divergence import Diverged
@@ -25,50 +27,63 @@ from server.exchange import Interrupted, Seats
 from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, StopAfter, federate, final, serial_grid, tiny_config, tiny_run
 
+Whole = Callable[[Config], RunFolder]
 
-def test_same_seed_gives_same_bits_and_another_seed_others(tmp_path: Path) -> None:
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The finished run of a config, made once for all tests, which only read it."""
+    made: dict[str, RunFolder] = {}
+
+    def run(config: Config) -> RunFolder:
+        key = config.model_dump_json()
+        if key not in made:
+            made[key] = tiny_run(tmp_path_factory.mktemp("whole") / "run", config)
+            federate(made[key], config)
+        return made[key]
+
+    return run
+
+
+def test_same_seed_gives_same_bits_and_another_seed_others(tmp_path: Path, whole: Whole) -> None:
     config, other = tiny_config(), tiny_config(seed=1)
-    for name in ("one", "two"):
-        federate(tiny_run(tmp_path / name, config), config)
-    federate(tiny_run(tmp_path / "other", other), other)
-    one, two = (final(RunFolder(tmp_path / name), config).arrays for name in ("one", "two"))
-    assert equal(one, two)
-    assert not equal(one, final(RunFolder(tmp_path / "other"), other).arrays)
+    again = tiny_run(tmp_path / "again", config)
+    federate(again, config)
+    one = final(whole(config), config).arrays
+    assert equal(one, final(again, config).arrays)
+    assert not equal(one, final(whole(other), other).arrays)
 
 
 @pytest.mark.parametrize("optimizer_state", ["reset", "keep", "average"])
-def test_resumed_run_ends_in_the_bits_of_one_never_interrupted(tmp_path: Path, optimizer_state: str) -> None:
+def test_resumed_run_ends_in_the_bits_of_one_never_interrupted(
+    tmp_path: Path, whole: Whole, optimizer_state: str
+) -> None:
     config = tiny_config(training__optimizer_state=optimizer_state, federation__rounds=4)
-    whole = tiny_run(tmp_path / "whole", config)
-    federate(whole, config)
-    broken = tiny_run(tmp_path / "broken", config)
+    unbroken, broken = whole(config), tiny_run(tmp_path / "broken", config)
     for round in (0, 2):
         stop = threading.Event()
         with pytest.raises(Interrupted):
             federate(broken, config, watcher=StopAfter(round, stop), stop=stop)
         assert broken.rounds()[-1]["round"] == round
     federate(broken, config)
-    one, two = final(whole, config), final(broken, config)
+    one, two = final(unbroken, config), final(broken, config)
     assert equal(one.arrays, two.arrays) and equal(one.strategy, two.strategy)
-    timeless = [[{**record, "seconds": 0} for record in run.rounds()] for run in (whole, broken)]
+    timeless = [[{**record, "seconds": 0} for record in run.rounds()] for run in (unbroken, broken)]
     assert timeless[0] == timeless[1]
-    assert whole.images_file.read_text() == broken.images_file.read_text()
+    assert unbroken.images_file.read_text() == broken.images_file.read_text()
 
 
-def test_the_three_optimizer_states_train_differently(tmp_path: Path) -> None:
+def test_the_three_optimizer_states_train_differently(whole: Whole) -> None:
     results = []
     for optimizer_state in ("reset", "keep", "average"):
-        config = tiny_config(training__optimizer_state=optimizer_state)
-        run = tiny_run(tmp_path / optimizer_state, config)
-        federate(run, config)
-        results.append(final(run, config).arrays)
+        config = tiny_config(training__optimizer_state=optimizer_state, federation__rounds=4)
+        results.append(final(whole(config), config).arrays)
     assert not equal(results[0], results[1]) and not equal(results[1], results[2]) and not equal(results[0], results[2])
 
 
-def test_resume_falls_back_from_a_truncated_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+def test_resume_falls_back_from_a_truncated_checkpoint_to_the_same_bits(tmp_path: Path, whole: Whole) -> None:
     config = tiny_config(federation__rounds=4)
-    whole, broken = tiny_run(tmp_path / "whole", config), tiny_run(tmp_path / "broken", config)
-    federate(whole, config)
+    broken = tiny_run(tmp_path / "broken", config)
     stop, notes = threading.Event(), Notes()
     with pytest.raises(Interrupted):
         federate(broken, config, watcher=StopAfter(3, stop), stop=stop)
@@ -76,7 +91,7 @@ def test_resume_falls_back_from_a_truncated_checkpoint_to_the_same_bits(tmp_path
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     federate(broken, config, watcher=notes)
     assert any(str(newest) in note for note in notes.notes)
-    assert equal(final(whole, config).arrays, final(broken, config).arrays)
+    assert equal(final(whole(config), config).arrays, final(broken, config).arrays)
 
 
 def test_the_new_model_is_the_mean_of_the_replies_weighted_by_training_images(tmp_path: Path) -> None:
@@ -105,22 +120,19 @@ class ShuffledGrid(SerialGrid):
         return super().pull_messages(list(message_ids)[-1:])
 
 
-def test_the_order_in_which_replies_arrive_does_not_change_bits(tmp_path: Path) -> None:
-    config = tiny_config()
-    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
-    federate(one, config)
-    plain = serial_grid()
-    federate(two, config, ShuffledGrid(plain.client_app, 3))
-    assert equal(final(one, config).arrays, final(two, config).arrays)
+def test_the_order_in_which_replies_arrive_does_not_change_bits(tmp_path: Path, whole: Whole) -> None:
+    config = tiny_config(federation__rounds=2)
+    shuffled = tiny_run(tmp_path / "shuffled", config)
+    federate(shuffled, config, ShuffledGrid(serial_grid().client_app, 3))
+    assert equal(final(whole(config), config).arrays, final(shuffled, config).arrays)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 7])
-def test_the_number_of_seats_does_not_change_bits(tmp_path: Path, nodes: int) -> None:
+def test_the_number_of_seats_does_not_change_bits(tmp_path: Path, whole: Whole, nodes: int) -> None:
     config = tiny_config(federation__rounds=2)
-    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
-    federate(one, config)
-    federate(two, config, serial_grid(nodes=nodes))
-    assert equal(final(one, config).arrays, final(two, config).arrays)
+    other = tiny_run(tmp_path / "other", config)
+    federate(other, config, serial_grid(nodes=nodes))
+    assert equal(final(whole(config), config).arrays, final(other, config).arrays)
 
 
 def spoiled(round: int, hospital: str, change):  # type: ignore[no-untyped-def]
@@ -364,7 +376,7 @@ def test_many_hospitals_are_all_asked_whatever_their_sizes() -> None:
     assert sorted(asked) == list(range(200)) and asked[:64] == sorted(asked[:64], reverse=True)
 
 
-def test_too_few_replies_stop_the_run_naming_the_hospitals_and_it_can_be_resumed(tmp_path: Path) -> None:
+def test_too_few_replies_stop_the_run_naming_the_hospitals_and_it_can_be_resumed(tmp_path: Path, whole: Whole) -> None:
     config = tiny_config()
     run = tiny_run(tmp_path / "run", config)
 
@@ -378,9 +390,7 @@ def test_too_few_replies_stop_the_run_naming_the_hospitals_and_it_can_be_resumed
         federate(run, config, serial_grid(spoil))
     assert [record["round"] for record in run.rounds()] == [0, 1]
     federate(run, config)
-    whole = tiny_run(tmp_path / "whole", config)
-    federate(whole, config)
-    assert equal(final(run, config).arrays, final(whole, config).arrays)
+    assert equal(final(run, config).arrays, final(whole(config), config).arrays)
 
 
 class EmptyGrid(SerialGrid):
@@ -420,16 +430,15 @@ def test_a_fraction_of_the_hospitals_is_drawn_anew_each_round() -> None:
     assert drawn == [sample(names, config, number) for number in range(1, 30)]
 
 
-def test_rounds_jsonl_holds_every_field_of_the_contract(tmp_path: Path) -> None:
-    config = tiny_config(training__optimizer_state="keep")
-    run = tiny_run(tmp_path / "run", config)
-    federate(run, config)
+def test_rounds_jsonl_holds_every_field_of_the_contract(whole: Whole) -> None:
+    config = tiny_config(training__optimizer_state="keep", federation__rounds=4)
+    run = whole(config)
     records = run.rounds()
-    assert [record["round"] for record in records] == [0, 1, 2, 3]
+    assert [record["round"] for record in records] == [0, 1, 2, 3, 4]
     fields = "round dice iou val_dice loss seconds steps bytes_up bytes_down hospitals refused".split()
     assert all(list(record) == fields for record in records)
     batches = sum(-(-len(hospital.train) // 4) for hospital in run.partition().hospitals.values())
-    assert [record["steps"] for record in records] == [0, *[2 * batches] * 3]
+    assert [record["steps"] for record in records] == [0, *[2 * batches] * 4]
     weights = sum(array.nbytes for array in final(run, config).arrays.values())
     assert all(record["bytes_up"] == 3 * weights for record in records[1:])
     assert all(
@@ -440,10 +449,8 @@ def test_rounds_jsonl_holds_every_field_of_the_contract(tmp_path: Path) -> None:
     assert all("test_dice" in hospital for hospital in records[-1]["hospitals"].values())
 
 
-def test_headline_dice_follows_from_images_csv_alone(tmp_path: Path) -> None:
-    config = tiny_config()
-    run = tiny_run(tmp_path / "run", config)
-    federate(run, config)
+def test_headline_dice_follows_from_images_csv_alone(whole: Whole) -> None:
+    run = whole(tiny_config())
     with run.images_file.open() as stream:
         rows = list(csv.DictReader(stream))
     last = [row for row in rows if row["model"] == "last" and row["set"] == "heldout"]
@@ -458,7 +465,9 @@ def test_headline_dice_follows_from_images_csv_alone(tmp_path: Path) -> None:
     assert best == {int(np.argmax(vals))}
 
 
-def test_a_hospital_that_fails_when_it_is_scored_costs_its_scores_and_nothing_else(tmp_path: Path) -> None:
+def test_a_hospital_that_fails_when_it_is_scored_costs_its_scores_and_nothing_else(
+    tmp_path: Path, whole: Whole
+) -> None:
     def spoil(asked: Message, reply: Message) -> Message:
         order = order_of(asked.content)
         if order.hospital == "hospital-1" and asked.metadata.message_type == "evaluate" and order.round == 2:
@@ -472,9 +481,7 @@ def test_a_hospital_that_fails_when_it_is_scored_costs_its_scores_and_nothing_el
     assert [refusal["hospital"] for refusal in last["refused"]] == ["hospital-1"]  # once: both failed alike
     assert "val_dice" not in last["hospitals"]["hospital-1"] and "val_dice" in last["hospitals"]["hospital-2"]
     assert any("hospital-1 are missing from images.csv" in note for note in notes.notes)
-    whole = tiny_run(tmp_path / "whole", config)
-    federate(whole, config)
-    assert equal(final(run, config).arrays, final(whole, config).arrays)
+    assert equal(final(run, config).arrays, final(whole(config), config).arrays)
 
 
 def test_private_state_older_than_every_checkpoint_is_dropped(tmp_path: Path) -> None:
