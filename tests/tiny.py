@@ -102,9 +102,10 @@ def carry_listening(
     def hospital(name: str) -> Hospital:
         return Hospital(name, config, store, images_of(partition, name), run.state / name)
 
-    exchange = Listening(hospital, spoil)
     seen = store if heldout else None
-    carry(Experiment(config, run, seen, partition, watcher or Watcher(), threading.Event()), exchange)
+    experiment = Experiment(config, run, seen, partition, watcher or Watcher(), threading.Event())
+    exchange = Listening(hospital, experiment.rounds_values, spoil)
+    carry(experiment, exchange)
     return exchange.asked
 
 
