@@ -112,7 +112,8 @@ def krum_scores(updates: Sequence[Array], liars: int) -> list[float]:
     for one in range(count):
         for other in range(one):
             difference = updates[one] - updates[other]
-            squares[one, other] = squares[other, one] = float(difference @ difference)
+            # No product of vectors: its last bits depend on how many cores there are.
+            squares[one, other] = squares[other, one] = float(np.sum(difference * difference))
     return [float(np.sort(np.delete(squares[one], one))[: count - liars - 2].sum()) for one in range(count)]
 
 
