@@ -1,0 +1,46 @@
+"""The held-out score is that of the models as they are, and a loss that is no number ends the run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpolyp import checkpoints
+from fedpolyp.data.source import open_source
+from fedpolyp.divergence import Diverged
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.rounds.observers.heldout import HeldOut
+from fedpolyp.training import Evaluation, shared_trainer
+from tests.tiny import carry_here, final, tiny_config, tiny_run
+
+
+def test_a_model_whose_loss_is_not_finite_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(federation__rounds=1)
+    run, evaluate, scored = tiny_run(tmp_path / "run", config), HeldOut.evaluate, []
+
+    def diverged(self: HeldOut, arrays: Arrays) -> Evaluation:
+        scored.append(arrays)
+        evaluation = evaluate(self, arrays)
+        lost = np.full_like(evaluation.losses, np.nan) if len(scored) == 2 else evaluation.losses
+        return replace(evaluation, losses=lost)
+
+    monkeypatch.setattr(HeldOut, "evaluate", diverged)
+    with pytest.raises(Diverged, match="^round 1: the held-out loss of the model is no finite number; "):
+        carry_here(run, config)
+    assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
+    assert "NaN" not in run.rounds_file.read_text()
+
+
+def test_a_rounds_scores_are_the_mean_over_its_models_of_the_means_over_the_held_out_images(tmp_path: Path) -> None:
+    config = tiny_config(algorithm__name="local", federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+    carry_here(run, config)
+    store = open_source(config.data, config.seed)
+    positions = store.positions(run.partition().heldout)
+    images, masks = store.images[positions], store.masks[positions]
+    trainer = shared_trainer(config)
+    means = [trainer.evaluate(model, images, masks).means() for model in final(run, config).models.values()]
+    assert len(means) == 3
+    for name in ("dice", "iou", "loss"):
+        assert run.rounds()[-1][name] == pytest.approx(np.mean([own[name] for own in means]), abs=1e-12)
