@@ -197,7 +197,7 @@ def test_a_comparison_in_a_folder_of_something_else_is_refused(
         (["--arms", "fedavg", "--arm", "fedavg: algorithm=fedprox"], "two arms are called 'fedavg'"),
         (["--arm", "x: algorithm=fedprox mu=many"], "the arm x: algorithm.mu must be a valid number; got 'many'"),
         (["--arms", "", "--out", "elsewhere"], "--arms takes any of .*; got nothing"),
-        (["--strategies", "fedavg"], "No such option: --strategies"),
+        (["--strategies", "fedavg"], "No such option.*--strategies"),
     ],
 )
 def test_arms_that_cannot_be_are_refused_before_anything_is_made(

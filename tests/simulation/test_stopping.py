@@ -111,14 +111,14 @@ def test_the_death_of_a_process_of_rays_ends_the_run_and_is_named(
 def flower(monkeypatch: pytest.MonkeyPatch, actors: list[str], ending: threading.Event) -> None:
     """A Flower that has `actors` and, once the federation has ended, sets `ending` and takes its time to end Ray."""
 
-    def engine(server_app: Any, client_app: Any, **_: object) -> None:
+    def simulated(server_app: Any, client_app: Any, **_: object) -> None:
         try:
             server_app(None, None)
         finally:
             ending.set()
             threading.Event().wait(0.5)
 
-    monkeypatch.setattr(engine, "_flowers_engine", lambda: engine)
+    monkeypatch.setattr(engine, "_flowers_engine", lambda: simulated)
     monkeypatch.setattr(hooks, "pool_of", lambda count: contextlib.nullcontext(actors))
     monkeypatch.setattr(cluster, "resources", lambda config, actors: {})
     monkeypatch.setattr(cluster, "places", lambda resources: 3)
