@@ -336,7 +336,7 @@ def status(folder: CoordinatorFolder = Path("."), print_command: PrintCommand = 
 
 
 @app.command("run")
-@with_settings(("", "model", "training", "federation", "runtime"))
+@with_settings(("", "model", "training", "algorithm", "federation", "runtime"))
 def run_(
     given: Given,
     folder: CoordinatorFolder = Path("."),
