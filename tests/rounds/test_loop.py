@@ -1,31 +1,43 @@
-import csv
+"""The rounds of a run: same seed, same bits, whatever is interrupted; bad replies are refused, and too few stop it."""
+
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from clients.messages import Order, from_record, order_of, to_record
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.clientapp import ClientApp
-from server.heldout import HeldOut
-from server.rounds import Federation
-from server.sampling import sample
 
-from fedpolyp import checkpoints, metrics, runs
+from fedpolyp import checkpoints, runs
+from fedpolyp.algorithms.base import Trained
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
-from fedpolyp.data.source import open_source
 from fedpolyp.divergence import Diverged
-from fedpolyp.errors import FedpolypError
-from fedpolyp.model.arrays import equal
+from fedpolyp.errors import FedpolypError, FinalError, Interrupted
+from fedpolyp.exchange.replies import Reply
+from fedpolyp.exchange.requests import Request
+from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.rounds.sampling import sample
 from fedpolyp.runs import RunFolder
+from fedpolyp.simulation.records import from_record, to_record
+from fedpolyp.training import shared_trainer
 from fedpolyp.watcher import Watcher
-from server.exchange import Interrupted, Seats
-from tests.serial_grid import SerialGrid
-from tests.tiny import Notes, StopAfter, federate, final, serial_grid, tiny_config, tiny_run
+from tests.tiny import (
+    Notes,
+    StopAfter,
+    carry_here,
+    carry_listening,
+    federate,
+    final,
+    request_of,
+    serial_grid,
+    tiny_config,
+    tiny_run,
+    weights,
+)
 
 Whole = Callable[[Config], RunFolder]
 
@@ -39,35 +51,39 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         key = config.model_dump_json()
         if key not in made:
             made[key] = tiny_run(tmp_path_factory.mktemp("whole") / "run", config)
-            federate(made[key], config)
+            carry_here(made[key], config)
         return made[key]
 
     return run
 
 
 def test_same_seed_gives_same_bits_and_another_seed_others(tmp_path: Path, whole: Whole) -> None:
-    config, other = tiny_config(), tiny_config(seed=1)
+    config, other = tiny_config(), tiny_config(seed=1, federation__rounds=3)
     again = tiny_run(tmp_path / "again", config)
-    federate(again, config)
-    one = final(whole(config), config).arrays
-    assert equal(one, final(again, config).arrays)
-    assert not equal(one, final(whole(other), other).arrays)
+    carry_here(again, config)
+    one = weights(whole(config), config)
+    assert equal(one, weights(again, config))
+    assert not equal(one, weights(whole(other), other))
 
 
-@pytest.mark.parametrize("optimizer_state", ["reset", "keep", "average"])
+@pytest.mark.parametrize(
+    ("algorithm", "optimizer_state"),
+    [("fedavg", "reset"), ("fedavg", "keep"), ("fedavg", "average"), ("cyclic", "keep"), ("scaffold", "reset")],
+)
 def test_resumed_run_ends_in_the_bits_of_one_never_interrupted(
-    tmp_path: Path, whole: Whole, optimizer_state: str
+    tmp_path: Path, whole: Whole, algorithm: str, optimizer_state: str
 ) -> None:
-    config = tiny_config(training__optimizer_state=optimizer_state, federation__rounds=4)
+    config = tiny_config(algorithm__name=algorithm, training__optimizer_state=optimizer_state, federation__rounds=4)
     unbroken, broken = whole(config), tiny_run(tmp_path / "broken", config)
     for round in (0, 2):
         stop = threading.Event()
         with pytest.raises(Interrupted):
-            federate(broken, config, watcher=StopAfter(round, stop), stop=stop)
+            carry_here(broken, config, watcher=StopAfter(round, stop), stop=stop)
         assert broken.rounds()[-1]["round"] == round
-    federate(broken, config)
+    carry_here(broken, config)
     one, two = final(unbroken, config), final(broken, config)
-    assert equal(one.arrays, two.arrays) and equal(one.strategy, two.strategy)
+    assert one.best == two.best and one.state.keys() == two.state.keys()
+    assert all(equal(one.state[group], two.state[group]) for group in one.state)
     timeless = [[{**record, "seconds": 0} for record in run.rounds()] for run in (unbroken, broken)]
     assert timeless[0] == timeless[1]
     assert unbroken.images_file.read_text() == broken.images_file.read_text()
@@ -77,7 +93,7 @@ def test_the_three_optimizer_states_train_differently(whole: Whole) -> None:
     results = []
     for optimizer_state in ("reset", "keep", "average"):
         config = tiny_config(training__optimizer_state=optimizer_state, federation__rounds=4)
-        results.append(final(whole(config), config).arrays)
+        results.append(weights(whole(config), config))
     assert not equal(results[0], results[1]) and not equal(results[1], results[2]) and not equal(results[0], results[2])
 
 
@@ -86,61 +102,56 @@ def test_resume_falls_back_from_a_truncated_checkpoint_to_the_same_bits(tmp_path
     broken = tiny_run(tmp_path / "broken", config)
     stop, notes = threading.Event(), Notes()
     with pytest.raises(Interrupted):
-        federate(broken, config, watcher=StopAfter(3, stop), stop=stop)
+        carry_here(broken, config, watcher=StopAfter(3, stop), stop=stop)
     newest = checkpoints.checkpoint_path(broken.checkpoints, 3)
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    federate(broken, config, watcher=notes)
+    carry_here(broken, config, watcher=notes)
     assert any(str(newest) in note for note in notes.notes)
-    assert equal(final(whole(config), config).arrays, final(broken, config).arrays)
+    assert equal(weights(whole(config), config), weights(broken, config))
+
+
+@pytest.mark.parametrize("optimizer_state", ["keep", "average"])
+def test_this_process_alone_and_flowers_messages_give_the_same_bits_and_records(
+    tmp_path: Path, optimizer_state: str
+) -> None:
+    config = tiny_config(training__optimizer_state=optimizer_state, federation__rounds=2)
+    here, there = tiny_run(tmp_path / "here", config), tiny_run(tmp_path / "there", config)
+    carry_here(here, config)
+    federate(there, config)
+    assert equal(weights(here, config), weights(there, config))
+    timeless = [[{**record, "seconds": 0} for record in run.rounds()] for run in (here, there)]
+    assert timeless[0] == timeless[1]
+    assert here.images_file.read_bytes() == there.images_file.read_bytes()
 
 
 def test_the_new_model_is_the_mean_of_the_replies_weighted_by_training_images(tmp_path: Path) -> None:
-    config = tiny_config(federation__rounds=1, hospitals__scheme="lesion-size")
-    replies = {}
+    config = tiny_config(federation__rounds=1)
+    even = tiny_run(tmp_path / "even", config).partition()
+    given = {"hospital-1": 2, "hospital-2": 9, "hospital-3": 5}
+    hospitals = {name: replace(own, train=own.train[: given[name]]) for name, own in even.hospitals.items()}
+    changes: dict[str, Arrays] = {}
 
-    def keep(asked: Message, reply: Message) -> Message:
-        if asked.metadata.message_type == "train":
-            replies[order_of(asked.content).hospital] = reply.content
+    def keep(request: Request, reply: Reply) -> Reply:
+        if request.kind == "train" and reply.content is not None:
+            changes[reply.hospital] = reply.content.arrays("model")
         return reply
 
-    run = tiny_run(tmp_path / "run", config)
-    federate(run, config, serial_grid(keep))
-    weights = np.array([len(run.partition().hospitals[name].train) for name in sorted(replies)], float)
-    result = final(run, config).arrays
-    for name, array in result.items():
-        sent = np.stack([from_record(replies[h].array_records["arrays"])[name] for h in sorted(replies)])
-        mean = np.tensordot(weights / weights.sum(), sent.astype(np.float64), 1)
-        np.testing.assert_allclose(array, mean, rtol=1e-6, atol=1e-7)
+    run = runs.create(tmp_path / "run", config, replace(even, hospitals=hospitals))
+    carry_listening(run, config, keep)
+    weigh = np.array([given[name] for name in sorted(changes)], float)
+    result = weights(run, config)
+    for name, before in shared_trainer(config).initial.items():
+        sent = np.stack([before + changes[hospital][name].astype(np.float64) for hospital in sorted(changes)])
+        mean = np.tensordot(weigh / weigh.sum(), sent, 1)
+        np.testing.assert_allclose(result[name], mean, rtol=1e-6, atol=1e-7)
 
 
-class ShuffledGrid(SerialGrid):
-    """Hands replies over one at a time, the last asked first."""
-
-    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
-        return super().pull_messages(list(message_ids)[-1:])
-
-
-def test_the_order_in_which_replies_arrive_does_not_change_bits(tmp_path: Path, whole: Whole) -> None:
-    config = tiny_config(federation__rounds=2)
-    shuffled = tiny_run(tmp_path / "shuffled", config)
-    federate(shuffled, config, ShuffledGrid(serial_grid().client_app, 3))
-    assert equal(final(whole(config), config).arrays, final(shuffled, config).arrays)
-
-
-@pytest.mark.parametrize("nodes", [1, 2, 7])
-def test_the_number_of_seats_does_not_change_bits(tmp_path: Path, whole: Whole, nodes: int) -> None:
-    config = tiny_config(federation__rounds=2)
-    other = tiny_run(tmp_path / "other", config)
-    federate(other, config, serial_grid(nodes=nodes))
-    assert equal(final(whole(config), config).arrays, final(other, config).arrays)
-
-
-def spoiled(round: int, hospital: str, change):  # type: ignore[no-untyped-def]
-    """A reply to the training order of one hospital and round, changed."""
+def spoiled(round: int, hospital: str, change: Callable[[Message], None]) -> Callable[[Message, Message], Message]:
+    """A reply to the training request of one hospital and round, changed."""
 
     def spoil(asked: Message, reply: Message) -> Message:
-        order = order_of(asked.content)
-        if (asked.metadata.message_type, order.round, order.hospital) == ("train", round, hospital):
+        request = request_of(asked)
+        if (request.kind, request.round, request.hospital) == ("train", round, hospital):
             change(reply)
         return reply
 
@@ -148,39 +159,43 @@ def spoiled(round: int, hospital: str, change):  # type: ignore[no-untyped-def]
 
 
 def not_finite(reply: Message) -> None:
-    arrays = from_record(reply.content.array_records["arrays"])
+    arrays = from_record(reply.content.array_records["model"])
     arrays["logits/bias"] = np.array([np.nan], np.float32)
-    reply.content["arrays"] = to_record(arrays)
+    reply.content["model"] = to_record(arrays)
 
 
 def other_shape(reply: Message) -> None:
-    arrays = from_record(reply.content.array_records["arrays"])
+    arrays = from_record(reply.content.array_records["model"])
     arrays["logits/bias"] = np.zeros(2, np.float32)
-    reply.content["arrays"] = to_record(arrays)
+    reply.content["model"] = to_record(arrays)
 
 
 def missing_array(reply: Message) -> None:
-    arrays = from_record(reply.content.array_records["arrays"])
+    arrays = from_record(reply.content.array_records["model"])
     del arrays["logits/bias"]
-    reply.content["arrays"] = to_record(arrays)
+    reply.content["model"] = to_record(arrays)
+
+
+def more_arrays(reply: Message) -> None:
+    reply.content["patients"] = reply.content.array_records["model"]
 
 
 def no_arrays(reply: Message) -> None:
-    reply.content["arrays"] = ArrayRecord()
+    reply.content["model"] = ArrayRecord()
 
 
 def arrays_of_another_kind(reply: Message) -> None:
-    del reply.content["arrays"]
-    reply.content["arrays"] = ConfigRecord({"packed": b""})
+    del reply.content["model"]
+    reply.content["model"] = ConfigRecord({"packed": b""})
 
 
 def too_precise(reply: Message) -> None:
-    arrays = from_record(reply.content.array_records["arrays"])
-    reply.content["arrays"] = to_record(arrays | {"logits/bias": np.array([1e300])})  # infinite in float32
+    arrays = from_record(reply.content.array_records["model"])
+    reply.content["model"] = to_record(arrays | {"logits/bias": np.array([1e300])})  # infinite in float32
 
 
 def nothing_packed(reply: Message) -> None:
-    reply.content["arrays"] = ArrayRecord({"packed": Array(dtype="uint8", shape=(0,), stype="packed", data=b"")})
+    reply.content["model"] = ArrayRecord({"packed": Array(dtype="uint8", shape=(0,), stype="packed", data=b"")})
 
 
 def images_as_a_list(reply: Message) -> None:
@@ -197,14 +212,15 @@ def nan_loss(reply: Message) -> None:
 
 
 def negative_variance(reply: Message) -> None:
-    arrays = from_record(reply.content.array_records["arrays"])
+    arrays = from_record(reply.content.array_records["model"])
+    # All variances are 1 in round 0, and what is sent is the difference.
     name = next(known for known in arrays if known.endswith("/moving_variance"))
-    reply.content["arrays"] = to_record(arrays | {name: np.full_like(arrays[name], -100)})
+    reply.content["model"] = to_record(arrays | {name: np.full_like(arrays[name], -101)})
 
 
 def far_away(reply: Message) -> None:
-    arrays = from_record(reply.content.array_records["arrays"])
-    reply.content["arrays"] = to_record(arrays | {"logits/kernel": np.full_like(arrays["logits/kernel"], 1e5)})
+    arrays = from_record(reply.content.array_records["model"])
+    reply.content["model"] = to_record(arrays | {"logits/kernel": np.full_like(arrays["logits/kernel"], 1e5)})
 
 
 def a_billion_images(reply: Message) -> None:
@@ -229,6 +245,7 @@ def it_fails(reply: Message) -> None:
         (not_finite, "logits/bias has values that are not finite"),
         (other_shape, "logits/bias has shape (2,), expected (1,)"),
         (missing_array, "1 missing ['logits/bias']"),
+        (more_arrays, "it sends patients, which nobody has asked for"),
         (no_arrays, "a record of packed arrays holds 'packed' and its pieces alone"),
         (arrays_of_another_kind, "array names differ"),
         (too_precise, "logits/bias is float64, expected float32"),
@@ -243,7 +260,9 @@ def it_fails(reply: Message) -> None:
         (it_fails, "the scanner caught fire"),
     ],
 )
-def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(tmp_path: Path, change, reason: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(
+    tmp_path: Path, change: Callable[[Message], None], reason: str
+) -> None:
     config = tiny_config(federation__rounds=2)
     run, notes = tiny_run(tmp_path / "run", config), Notes()
     federate(run, config, serial_grid(spoiled(1, "hospital-2", change)), notes)
@@ -253,63 +272,6 @@ def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(tmp_path: Path, ch
     assert any("hospital-2" in note and reason in note for note in notes.notes)
     assert "images" not in first["hospitals"]["hospital-2"] and "images" in second["hospitals"]["hospital-2"]
     assert second["refused"] == [] and np.isfinite(second["dice"])
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"counts": np.full((5, 4), np.nan)}, "no counts of four columns"),
-        ({"counts": np.array([[2000, -976, 0, 0]] * 5)}, "not those of the 1024 pixels"),
-        ({"counts": np.array([[1024, 1, 0, 0]] * 5)}, "not those of the 1024 pixels"),
-        ({"losses": np.full(5, np.inf)}, "its losses are not all numbers between 0 and 1e+06"),
-        ({"losses": np.zeros(5, np.int64)}, "one of losses for each image"),
-        ({"losses": np.zeros(4)}, "one of losses for each image"),
-    ],
-)
-def test_scores_that_are_none_are_refused_by_name_and_the_round_goes_on(tmp_path: Path, change, reason: str) -> None:  # type: ignore[no-untyped-def]
-    config = tiny_config(federation__rounds=1)
-    run = tiny_run(tmp_path / "run", config)
-
-    def spoil(asked: Message, reply: Message) -> Message:
-        order = order_of(asked.content)
-        if (asked.metadata.message_type, order.score_set, order.hospital) == ("evaluate", "val", "hospital-2"):
-            good = {"counts": np.array([[1024, 0, 0, 0]] * 5), "losses": np.zeros(5)}
-            reply.content["scores"] = to_record(good | change)
-        return reply
-
-    federate(run, config, serial_grid(spoil))
-    for record in run.rounds():
-        assert [refusal["hospital"] for refusal in record["refused"]] == ["hospital-2"]
-        assert reason in record["refused"][0]["reason"]
-        assert "val_dice" not in record["hospitals"].get("hospital-2", {})
-
-
-def test_a_round_that_lacks_a_hospitals_validation_is_not_the_best_and_bytes_down_count_tests(tmp_path: Path) -> None:
-    config, notes = tiny_config(federation__rounds=2), Notes()
-    run = tiny_run(tmp_path / "run", config)
-
-    def spoil(asked: Message, reply: Message) -> Message:
-        order, content = order_of(asked.content), reply.content
-        if (asked.metadata.message_type, order.score_set) == ("evaluate", "val"):
-            images = len(from_record(content.array_records["scores"])["counts"])
-            # The weak hospital's share of true pixels; the others' images are all found in round 2, which lacks it.
-            good = 1024 if (order.hospital != "hospital-2" and order.round == 2) else 300
-            counts = np.tile([good, 1024 - good, 0, 0], (images, 1))
-            content["scores"] = to_record({"counts": counts, "losses": np.zeros(images)})
-            if (order.hospital, order.round) == ("hospital-2", 2):
-                raise RuntimeError("no power")
-        return reply
-
-    federate(run, config, serial_grid(spoil), notes)
-    first, second = run.rounds()[1:]
-    assert first["val_dice"] is not None and second["val_dice"] is None
-    assert second["hospitals"]["hospital-1"]["val_dice"] == 1.0
-    assert "round 2 cannot be the best on validation: the others were validated by hospital-2, too" in notes.notes
-    assert final(run, config).best_round == 0
-    model = final(run, config)
-    weights, moments = (sum(a.nbytes for a in arrays.values()) for arrays in (model.arrays, model.strategy))
-    training, scoring = 3 * (weights + moments), 3 * weights
-    assert [record["bytes_down"] for record in run.rounds()] == [scoring, training + scoring, training + 2 * scoring]
 
 
 def test_a_training_that_diverged_names_the_likely_cause_and_saves_nothing(tmp_path: Path) -> None:
@@ -326,17 +288,6 @@ def test_a_training_that_diverged_names_the_likely_cause_and_saves_nothing(tmp_p
     assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
 
 
-def test_a_model_whose_loss_is_not_finite_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny_config(federation__rounds=1)
-    run = tiny_run(tmp_path / "run", config)
-    scores = iter([{"dice": 0.5, "iou": 0.5, "loss": 1.0}, {"dice": 0.5, "iou": 0.5, "loss": float("nan")}])
-    monkeypatch.setattr(HeldOut, "score", lambda self, arrays: next(scores))
-    with pytest.raises(Diverged, match="^round 1: the held-out loss of the model is no finite number; "):
-        federate(run, config)
-    assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
-    assert "NaN" not in run.rounds_file.read_text()
-
-
 @pytest.mark.parametrize(
     ("fraction", "asked", "needed"),
     [(0.28, 25, 7), (0.29, 25, 8), (0.07, 100, 7), (0.5, 3, 2), (1.0, 5, 5), (0.01, 5, 1)],
@@ -345,35 +296,8 @@ def test_the_replies_a_round_needs_are_counted_exactly(
     tmp_path: Path, fraction: float, asked: int, needed: int
 ) -> None:
     config = tiny_config(federation__min_replies=fraction)
-    federation = Federation(config, RunFolder(tmp_path), None, Partition((), {}), Watcher(), threading.Event())
-    assert federation.needed(asked) == needed
-
-
-def test_large_hospitals_are_asked_first_and_replies_count_in_the_order_of_names(tmp_path: Path) -> None:
-    config = tiny_config(federation__rounds=1)
-    even = tiny_run(tmp_path / "even", config).partition()
-    given = {"hospital-1": 2, "hospital-2": 9, "hospital-3": 5}
-    hospitals = {name: replace(own, train=own.train[: given[name]]) for name, own in even.hospitals.items()}
-    partition = replace(even, hospitals=hospitals)
-    run = runs.create(tmp_path / "run", config, partition)
-    grid = serial_grid()
-    federate(run, config, grid)
-    trainings = [message for message in grid.asked if message.metadata.message_type == "train"]
-    assert [order_of(message.content).hospital for message in trainings] == ["hospital-2", "hospital-3", "hospital-1"]
-    # The engine hands out what was sent to the node that was registered first, first: here the one numbered highest.
-    assert [message.metadata.dst_node_id for message in trainings] == [3, 2, 1]
-    assert list(run.rounds()[1]["hospitals"]) == ["hospital-1", "hospital-2", "hospital-3"]
-
-
-def test_many_hospitals_are_all_asked_whatever_their_sizes() -> None:
-    names = [f"hospital-{number:03d}" for number in range(200)]
-    sizes = {name: int(size) for name, size in zip(names, np.random.default_rng(0).permutation(200), strict=True)}
-    grid = SerialGrid(ClientApp(), 3)
-    seats = Seats.wait(grid, 3, threading.Event(), 1.0, 5.0, sizes=sizes)
-    replies = list(seats.send("train", [Order(name, 1, "{}") for name in names], to_record({})))
-    assert [reply.hospital for reply in replies] == names
-    asked = [sizes[order_of(message.content).hospital] for message in grid.asked]
-    assert sorted(asked) == list(range(200)) and asked[:64] == sorted(asked[:64], reverse=True)
+    experiment = Experiment(config, RunFolder(tmp_path), None, Partition((), {}), Watcher(), threading.Event())
+    assert experiment.needed(asked) == needed
 
 
 def test_too_few_replies_stop_the_run_naming_the_hospitals_and_it_can_be_resumed(tmp_path: Path, whole: Whole) -> None:
@@ -381,8 +305,8 @@ def test_too_few_replies_stop_the_run_naming_the_hospitals_and_it_can_be_resumed
     run = tiny_run(tmp_path / "run", config)
 
     def spoil(asked: Message, reply: Message) -> Message:
-        order = order_of(asked.content)
-        if order.round == 2 and order.hospital != "hospital-3" and asked.metadata.message_type == "train":
+        request = request_of(asked)
+        if request.round == 2 and request.hospital != "hospital-3" and request.kind == "train":
             raise RuntimeError("no power")
         return reply
 
@@ -390,35 +314,118 @@ def test_too_few_replies_stop_the_run_naming_the_hospitals_and_it_can_be_resumed
         federate(run, config, serial_grid(spoil))
     assert [record["round"] for record in run.rounds()] == [0, 1]
     federate(run, config)
-    assert equal(final(run, config).arrays, final(whole(config), config).arrays)
+    assert equal(weights(run, config), weights(whole(config), config))
 
 
-class EmptyGrid(SerialGrid):
-    """Nodes register late, and one hospital never answers."""
+@pytest.mark.parametrize("algorithm", ["fedavg", "cyclic"])
+def test_a_round_with_too_few_replies_is_tried_once_more_to_the_bits_of_one_without_failures(
+    tmp_path: Path, whole: Whole, algorithm: str
+) -> None:
+    config = tiny_config(algorithm__name=algorithm, training__optimizer_state="keep", federation__min_replies=1.0)
+    failures = []
 
-    late_since = 0.0
+    def spoil(request: Request, reply: Reply) -> Reply:
+        if (request.kind, request.round, request.hospital) == ("train", 2, "hospital-1") and not failures:
+            failures.append(request)
+            return Reply(request.hospital, None, "no power")
+        return reply
 
-    def get_node_ids(self):  # type: ignore[no-untyped-def]
-        self.late_since = self.late_since or time.monotonic()
-        return range(1, 2 if time.monotonic() - self.late_since < 0.3 else 4)
-
-    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
-        silent = {
-            m.metadata.message_id
-            for m in self.asked
-            if order_of(m.content).hospital == "hospital-1" and m.metadata.message_type == "train"
-        }
-        return super().pull_messages([known for known in message_ids if known not in silent])
+    run, untroubled, notes = tiny_run(tmp_path / "run", config), whole(config), Notes()
+    asked = carry_listening(run, config, spoil, notes)
+    assert equal(weights(run, config), weights(untroubled, config))
+    again = [request for request in asked if (request.kind, request.round) == ("train", 2)]
+    assert sorted(map(repr, again[:3])) == sorted(map(repr, again[3:])), "other requests"
+    assert sum("it is tried once more" in note for note in notes.notes) == 1
+    second = run.rounds()[2]
+    assert second["refused"] == [{"hospital": "hospital-1", "reason": "no power"}]
+    assert second["steps"] == untroubled.rounds()[2]["steps"]
 
 
-def test_no_order_is_sent_before_the_seats_have_registered_and_silence_ends_at_the_timeout(tmp_path: Path) -> None:
-    config = tiny_config(federation__rounds=1, federation__round_timeout=2.0)
+def test_a_round_that_diverged_is_not_tried_again(tmp_path: Path) -> None:
+    config = tiny_config(federation__rounds=1, federation__min_replies=1.0)
+    notes = Notes()
+    spoil = spoiled(1, "hospital-2", nan_loss)
+    grid = serial_grid(spoil)
+    with pytest.raises(FedpolypError, match="round 1 (stopped|: the training has diverged at hospital-2)"):
+        federate(tiny_run(tmp_path / "run", config), config, grid, notes)
+    assert sum(request_of(message).kind == "train" for message in grid.asked) == 3
+    assert not any("once more" in note for note in notes.notes)
+
+
+def test_an_algorithm_that_has_too_few_updates_ends_the_run_in_its_words_and_saves_nothing(tmp_path: Path) -> None:
+    config = tiny_config(algorithm__name="krum", algorithm__byzantine=1)
     run = tiny_run(tmp_path / "run", config)
-    grid = EmptyGrid(serial_grid().client_app, 3)
-    store = open_source(config.data, config.seed)
-    Federation(config, run, store, run.partition(), Watcher(), threading.Event()).run_on(grid, seats=3)
-    assert {message.metadata.dst_node_id for message in grid.asked[:3]} == {1, 2, 3}
-    assert run.rounds()[1]["refused"] == [{"hospital": "hospital-1", "reason": "no reply within 2 s"}]
+    with pytest.raises(FedpolypError, match="^round 1 stopped: krum with 1 liars needs 5 updates; got 3$"):
+        carry_here(run, config)
+    assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
+
+
+def test_an_algorithm_with_updates_enough_goes_on_though_one_was_refused(tmp_path: Path) -> None:
+    config = tiny_config(algorithm__name="krum", hospitals__count=6, federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+
+    def spoil(request: Request, reply: Reply) -> Reply:
+        fails = (request.kind, request.hospital) == ("train", "hospital-2")
+        return Reply(request.hospital, None, "no power") if fails else reply
+
+    carry_listening(run, config, spoil)
+    assert [refusal["hospital"] for refusal in run.rounds()[1]["refused"]] == ["hospital-2"]
+    assert sum("train_loss" in own for own in run.rounds()[1]["hospitals"].values()) == 5
+
+
+@pytest.mark.parametrize(("algorithm", "name"), [("pooled", "pooled"), ("local", "hospital-3")])
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"loss": float("nan")}, "it reports a training loss of nan"),
+        ({"loss": 2e6}, "it reports a training loss of 2e+06"),
+        ({"arrays": np.inf}, "array logits/bias has values that are not finite numbers"),
+        ({"arrays": 1e10}, "array logits/bias has values beyond 1e+09"),
+    ],
+)
+def test_a_training_without_a_federation_that_diverges_ends_the_run_in_one_clear_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, name: str, change: dict[str, Any], seen: str
+) -> None:
+    config = tiny_config(algorithm__name=algorithm)
+    run, trainer, notes = tiny_run(tmp_path / "run", config), shared_trainer(config), Notes()
+    trained = trainer.train
+
+    def diverge(*arguments: Any, **about: Any) -> Trained:
+        done = trained(*arguments, **about)
+        if (about["round"], about["hospital"]) != (2, name):
+            return done
+        if "loss" in change:
+            return replace(done, **change)
+        return replace(done, arrays=done.arrays | {"logits/bias": np.array([change["arrays"]], np.float32)})
+
+    monkeypatch.setattr(trainer, "train", diverge)
+    with pytest.raises(Diverged) as error:
+        carry_here(run, config, notes)
+    assert str(error.value) == (
+        f"round 2: the training of {name} has diverged: {seen}; the likely cause is a learning rate that is too high "
+        "(it was 0.01). Going on with this run would compute the same again: start a new one with other settings"
+    )
+    assert isinstance(error.value, FinalError) and notes.notes == []
+    assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0, 1]
+
+
+@pytest.mark.parametrize("algorithm", ["pooled", "local"])
+def test_without_a_federation_all_hospitals_train_in_every_round_and_nothing_travels(
+    tmp_path: Path, algorithm: str
+) -> None:
+    # What is set of a federation is of others in the same comparison.
+    federation = {"federation__fraction": 0.4, "federation__drop_rate": 0.9}
+    free, bound = tiny_config(algorithm__name=algorithm), tiny_config(algorithm__name=algorithm, **federation)
+    one, two = tiny_run(tmp_path / "one", free), tiny_run(tmp_path / "two", bound)
+    carry_here(one, free)
+    carry_here(two, bound)
+    states = [final(run, config).state for run, config in ((one, free), (two, bound))]
+    assert states[0].keys() == states[1].keys()
+    assert all(equal(states[0][group], states[1][group]) for group in states[0])
+    for record in two.rounds():
+        assert record["bytes_up"] == record["bytes_down"] == 0 and record["refused"] == []
+    trained = {name for name, own in two.rounds()[1]["hospitals"].items() if "train_loss" in own}
+    assert trained == ({"pooled"} if algorithm == "pooled" else set(two.partition().hospitals))
 
 
 def test_a_fraction_of_the_hospitals_is_drawn_anew_each_round() -> None:
@@ -428,112 +435,3 @@ def test_a_fraction_of_the_hospitals_is_drawn_anew_each_round() -> None:
     assert all(len(set(hospitals)) == 4 and hospitals == sorted(hospitals) for hospitals in drawn)
     assert {name for hospitals in drawn for name in hospitals} == set(names)
     assert drawn == [sample(names, config, number) for number in range(1, 30)]
-
-
-def test_rounds_jsonl_holds_every_field_of_the_contract(whole: Whole) -> None:
-    config = tiny_config(training__optimizer_state="keep", federation__rounds=4)
-    run = whole(config)
-    records = run.rounds()
-    assert [record["round"] for record in records] == [0, 1, 2, 3, 4]
-    fields = "round dice iou val_dice loss seconds steps bytes_up bytes_down hospitals refused".split()
-    assert all(list(record) == fields for record in records)
-    batches = sum(-(-len(hospital.train) // 4) for hospital in run.partition().hospitals.values())
-    assert [record["steps"] for record in records] == [0, *[2 * batches] * 4]
-    weights = sum(array.nbytes for array in final(run, config).arrays.values())
-    assert all(record["bytes_up"] == 3 * weights for record in records[1:])
-    assert all(
-        set(h) == {"images", "train_loss", "val_dice", "val_images"}
-        for r in records[1:-1]
-        for h in r["hospitals"].values()
-    )
-    assert all("test_dice" in hospital for hospital in records[-1]["hospitals"].values())
-
-
-def test_headline_dice_follows_from_images_csv_alone(whole: Whole) -> None:
-    run = whole(tiny_config())
-    with run.images_file.open() as stream:
-        rows = list(csv.DictReader(stream))
-    last = [row for row in rows if row["model"] == "last" and row["set"] == "heldout"]
-    counts = np.array([[int(row[name]) for name in ("tp", "fp", "fn", "tn")] for row in last])
-    assert [row["id"] for row in last] == list(run.partition().heldout)
-    assert metrics.dice(counts).mean() > 0
-    assert metrics.dice(counts).mean() == pytest.approx(run.rounds()[-1]["dice"], abs=1e-12)
-    tests = {row["set"] for row in rows} - {"heldout"}
-    assert tests == {"test:hospital-1", "test:hospital-2", "test:hospital-3"}
-    best = {int(row["round"]) for row in rows if row["model"] == "best"}
-    vals = [record["val_dice"] for record in run.rounds()]
-    assert best == {int(np.argmax(vals))}
-
-
-def test_a_hospital_that_fails_when_it_is_scored_costs_its_scores_and_nothing_else(
-    tmp_path: Path, whole: Whole
-) -> None:
-    def spoil(asked: Message, reply: Message) -> Message:
-        order = order_of(asked.content)
-        if order.hospital == "hospital-1" and asked.metadata.message_type == "evaluate" and order.round == 2:
-            raise RuntimeError("no light")
-        return reply
-
-    config = tiny_config(federation__rounds=2)
-    run, notes = tiny_run(tmp_path / "run", config), Notes()
-    federate(run, config, serial_grid(spoil), notes)
-    last = run.rounds()[-1]
-    assert [refusal["hospital"] for refusal in last["refused"]] == ["hospital-1"]  # once: both failed alike
-    assert "val_dice" not in last["hospitals"]["hospital-1"] and "val_dice" in last["hospitals"]["hospital-2"]
-    assert any("hospital-1 are missing from images.csv" in note for note in notes.notes)
-    assert equal(final(run, config).arrays, final(whole(config), config).arrays)
-
-
-def test_private_state_older_than_every_checkpoint_is_dropped(tmp_path: Path) -> None:
-    config = tiny_config(federation__rounds=6, training__optimizer_state="keep")
-    run = tiny_run(tmp_path / "run", config)
-    federate(run, config)
-    kept = checkpoints.rounds_in(run.checkpoints)
-    for hospital in sorted(run.partition().hospitals):
-        rounds = sorted(int(path.stem) for path in (run.state / hospital).glob("*.npz"))
-        assert rounds[-1] == 6 and len(rounds) <= 6 - kept[0] + 2
-
-
-def test_without_validation_images_there_is_no_validation_dice_and_the_last_model_is_the_best(tmp_path: Path) -> None:
-    config = tiny_config(hospitals__val=0.0, federation__rounds=1)
-    run = tiny_run(tmp_path / "run", config)
-    federate(run, config)
-    assert [record["val_dice"] for record in run.rounds()] == [None, None]
-    assert final(run, config).best_round == 1
-
-
-def test_only_so_many_orders_are_under_way_and_the_bits_do_not_show_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny_config(federation__rounds=2, hospitals__count=7)
-    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
-    federate(one, config)
-
-    class Counting(SerialGrid):
-        most = 0
-
-        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
-            self.most = max(self.most, len(list(message_ids)))
-            return super().pull_messages(list(message_ids)[-1:])
-
-    monkeypatch.setattr("server.exchange._UNDER_WAY", 3)
-    plain = serial_grid()
-    counting = Counting(plain.client_app, 3)
-    federate(two, config, counting)
-    assert counting.most == 3
-    assert equal(final(one, config).arrays, final(two, config).arrays)
-
-
-def test_what_a_round_asks_does_not_grow_with_the_number_of_hospitals(tmp_path: Path) -> None:
-    asked = []
-    for count, fraction in ((4, 1.0), (8, 0.5)):
-        config = tiny_config(hospitals__count=count, federation__fraction=fraction, federation__rounds=2)
-        grid = serial_grid(nodes=4)
-        run = tiny_run(tmp_path / str(count), config)
-        federate(run, config, grid)
-        orders = [order_of(message.content) for message in grid.asked]
-        asked.append([sum(order.round == number and order.score_set == "val" for order in orders) for number in (0, 1)])
-        panels = [{name for name, own in record["hospitals"].items() if "val_dice" in own} for record in run.rounds()]
-        assert panels[0] == panels[1] == panels[2] and len(panels[0]) == 4
-        assert sum("test_dice" in own for own in run.rounds()[-1]["hospitals"].values()) == count
-    assert asked[0] == asked[1] == [4, 8]

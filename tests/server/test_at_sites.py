@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from clients.messages import order_of
 from flwr.app import Context, Message
 from flwr.serverapp import Grid
-from server.rounds import Federation
 
 from clients.app import app as client_app
 from fedpolyp import runs
@@ -20,15 +18,18 @@ from fedpolyp.data.hospitals import HospitalImages, Partition, deal
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal
+from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RunFolder
+from fedpolyp.simulation.records import plain_request
 from fedpolyp.sites.folders import make_federation
 from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.watcher import Watcher
 from server.app import at_sites
+from server.federation import run_on
 from tests.cli.test_site import fedpolyp
 from tests.real_sites import RUN, draw_images
 from tests.serial_grid import SerialGrid
-from tests.tiny import Notes, federate, final, tiny_config
+from tests.tiny import Notes, federate, request_of, tiny_config, weights
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,8 @@ def run_at_sites(
         partition.heldout if heldout else (), {name: HospitalImages((), (), ()) for name in partition.hospitals}
     )
     run = runs.create(folder, config, known) if not folder.exists() else RunFolder(folder)
-    Federation(config, run, store if heldout else None, known, watcher or Watcher(), threading.Event(), RUN).run_on(
-        grid
-    )
+    seen = store if heldout else None
+    run_on(Experiment(config, run, seen, known, watcher or Watcher(), threading.Event(), RUN), grid)
     return run
 
 
@@ -105,7 +105,7 @@ def test_sites_and_simulation_of_the_same_deal_give_the_same_bits(tmp_path: Path
     federate(simulated, config)
     grid = SitesGrid(deploy(tmp_path, config, partition), sorted(partition.hospitals))
     real = run_at_sites(tmp_path / "real", config, partition, grid)
-    assert equal(final(real, config).arrays, final(simulated, config).arrays)
+    assert equal(weights(real, config), weights(simulated, config))
     scores = ("round", "dice", "iou", "loss", "val_dice", "hospitals", "refused")
     for here, there in zip(real.rounds(), simulated.rounds(), strict=True):
         assert [here[name] for name in scores] == [there[name] for name in scores]
@@ -123,8 +123,8 @@ def test_the_coordinator_tells_sites_no_folder_of_its_own(
 ) -> None:
     config, partition, grid = small
     run_at_sites(tmp_path / "real", config, partition, grid)
-    assert grid.asked
-    assert not [asked for asked in grid.asked if str(tmp_path) in str(order_of(asked.content))]
+    assert grid.asked and all(plain_request(asked.content) for asked in grid.asked)
+    assert not [asked for asked in grid.asked if str(tmp_path) in str(plain_request(asked.content))]
 
 
 def test_without_a_held_out_set_the_sites_own_tests_are_reported(
@@ -145,7 +145,7 @@ def test_a_site_that_is_not_connected_is_left_out_and_named(
     tmp_path: Path, small: tuple[Config, Partition, SitesGrid], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, partition, grid = small
-    monkeypatch.setattr("server.rounds._SEATS_TIMEOUT", 0.0)
+    monkeypatch.setattr("server.federation._SEATS_TIMEOUT", 0.0)
     grid.away = {"hospital-2"}
     heard = Notes()
     run = run_at_sites(tmp_path / "real", config, partition, grid, watcher=heard)
@@ -173,7 +173,7 @@ def test_a_run_that_lost_its_sites_goes_on_to_the_same_bits(
     answer = grid.client_app
 
     def cut(message: Message, context: Context) -> Message:
-        if order_of(message.content).round == 2 and message.metadata.message_type == "train":
+        if (request_of(message).kind, request_of(message).round) == ("train", 2):
             raise ConnectionError("the link is cut")
         return answer(message, context)
 
@@ -182,7 +182,7 @@ def test_a_run_that_lost_its_sites_goes_on_to_the_same_bits(
         run_at_sites(tmp_path / "real", config, partition, grid)
     grid.client_app = answer
     again = run_at_sites(tmp_path / "real", config, partition, grid)
-    assert equal(final(again, config).arrays, final(whole, config).arrays)
+    assert equal(weights(again, config), weights(whole, config))
 
 
 def test_a_resumed_run_gets_the_trainings_whose_replies_were_lost(
@@ -196,7 +196,7 @@ def test_a_resumed_run_gets_the_trainings_whose_replies_were_lost(
 
     def lose(message: Message, context: Context) -> Message:
         reply = answer(message, context)
-        if order_of(message.content).round == 2 and message.metadata.message_type == "train":
+        if (request_of(message).kind, request_of(message).round) == ("train", 2):
             raise ConnectionError("the link is cut")
         return reply
 
@@ -204,9 +204,9 @@ def test_a_resumed_run_gets_the_trainings_whose_replies_were_lost(
     with pytest.raises(FedpolypError, match="round 2 stopped"):
         run_at_sites(tmp_path / "real", config, partition, grid)
     grid.client_app = answer
-    monkeypatch.setattr("clients.work._trained", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr("fedpolyp.hospital.work.train", lambda *_: pytest.fail("it trained again"))
     again = run_at_sites(tmp_path / "real", config, partition, grid)
-    assert equal(final(again, config).arrays, final(whole, config).arrays)
+    assert equal(weights(again, config), weights(whole, config))
 
 
 def unwatched(tmp_path: Path, config: Config, partition: Partition, heldout: bool) -> RunFolder:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from clients import hospital, messages, work
-from fedpolyp import cluster, simulation, training
+from clients import simulated, work
+from fedpolyp import training
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
+from fedpolyp.simulation import cluster, engine, records
 from fedpolyp.training import Trainer, shared_trainer
 from fedpolyp.watcher import Watcher
-from server import replies as server_replies
-from server import rounds as server_rounds
+from server import exchange
 from tests import counting_actor
-from tests.tiny import federate, tiny_config, tiny_run
+from tests.tiny import federate, final, tiny_config, tiny_run
 
 
 @pytest.fixture
@@ -32,14 +32,15 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return counting
 
     training._trainer.cache_clear()
-    for cached in (hospital._store, hospital._partition, hospital._config):
+    for cached in (simulated._store, simulated._partition, simulated._config, simulated._told):
         cached.cache_clear()
     monkeypatch.setattr(Trainer, "__init__", count("builds", Trainer.__init__))
     monkeypatch.setattr(Store, "open", count("openings", Store.open))
-    monkeypatch.setattr(work, "to_record", count("packed", messages.to_record))
-    monkeypatch.setattr(server_replies, "from_record", count("unpacked by the server", messages.from_record))
-    monkeypatch.setattr(messages, "from_record", count("unpacked", messages.from_record))
-    monkeypatch.setattr(server_rounds, "to_record", count("packed by the server", messages.to_record))
+    to_record, from_record = records.to_record, records.from_record
+    monkeypatch.setattr(records, "to_record", count("packed", to_record))  # by hospitals
+    monkeypatch.setattr(exchange, "to_record", count("packed by the server", to_record))
+    monkeypatch.setattr(records, "from_record", count("unpacked by the server", from_record))
+    monkeypatch.setattr(work, "from_record", count("unpacked", from_record))
     monkeypatch.setattr(training.named, "read", count("read from the model", training.named.read))
     monkeypatch.setattr(training.named, "assign", count("assigned to the model", training.named.assign))
     return counts
@@ -64,16 +65,18 @@ def test_a_message_unpacks_and_packs_its_arrays_once(tmp_path: Path, counted: Co
     config = tiny_config(federation__rounds=2, training__optimizer_state="reset")
     run = tiny_run(tmp_path / "run", config)
     federate(run, config)
-    trainings, scorings = 2 * 3, (2 + 1) * 3 + 3 + 2 * 3  # validation each round, tests in the last, images.csv
+    best = final(run, config).best[""].round
+    # Validation each round, tests in the last, and of the best model for images.csv, where it is another.
+    trainings, scorings = 2 * 3, (2 + 1) * 3 + 3 + (best != 2) * 3
     assert counted["unpacked"] == trainings + scorings
     assert counted["packed"] == trainings + scorings
-    # The server packs once for all hospitals: for two trainings, three validations, the last round's tests, images.csv.
-    assert counted["packed by the server"] == 2 + 3 + 1 + 2
+    # The server packs each model once, for all hospitals and tasks: of rounds 0 to 2, and the best out of its file.
+    assert counted["packed by the server"] == 3 + (best != 2)
     assert counted["unpacked by the server"] == trainings + scorings
     # A new trainer is read twice. A training reads and assigns weights and moments, a scoring assigns weights; the
-    # server scores the held-out set after each round and twice at the end.
+    # server scores the held-out set after each round, and with the best model, where that is another.
     assert counted["read from the model"] == 2 + 2 * trainings
-    assert counted["assigned to the model"] == 2 * trainings + scorings + (2 + 1) + 2
+    assert counted["assigned to the model"] == 2 * trainings + scorings + (2 + 1) + (best != 2)
 
 
 @pytest.mark.own_process
@@ -87,7 +90,7 @@ def test_an_actor_builds_traces_and_opens_everything_once_however_many_rounds_an
     monkeypatch.setattr(cluster, "SETUP", "tests.counting_actor.setup")
     config = tiny_config(federation__rounds=3, runtime__actors=2)
     run = tiny_run(tmp_path / "run", config)
-    simulation.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
+    engine.run(config, run, open_source(config.data, config.seed), run.partition(), Watcher())
     done = [Counter(file.read_text().splitlines()) for file in counts.iterdir()]
     assert len(done) == 2 and all(set(actor.values()) == {1} for actor in done)
     assert all(actor.keys() == {"model", "training step traced", "scoring traced", "store"} for actor in done)
