@@ -38,7 +38,7 @@ class Start:
 
     def zeros(self) -> Arrays:
         """Zeros like the trainable arrays."""
-        return {name: np.zeros_like(array) for name, array in self.trainable.items()}
+        return zeros(self.trainable)
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Algorithm:
 
     Settings: ClassVar[type[Section]] = NoSettings
     federated: ClassVar[bool] = True  # hospitals train, each on its own images, and send updates
+    whole: ClassVar[bool] = False  # updates are new values, not differences: nothing is sent, and no bit is lost
     corrections: ClassVar[tuple[str, ...]] = ()  # sets of arrays, like the trainable ones, that `gradient` reads
     wants_gradients: ClassVar[bool] = False  # whether `Trained.gradient` is filled
     keeps_state: ClassVar[bool] = False  # whether a hospital needs what its last training kept
@@ -149,7 +150,10 @@ class Algorithm:
 
     def combine(self, state: Groups, combined: Combined) -> Groups:
         """The next state, from `state` and the aggregate of the updates: differences from what was sent."""
-        return dict(state) | {group: plus(state[group], change) for group, change in combined.changes.items()}
+        return dict(state) | {
+            group: plus(zeros(state[group]) if self.whole else state[group], change)
+            for group, change in combined.changes.items()
+        }
 
     def model_of(self, hospital: str) -> str:
         """The mark of the model that a hospital validates and tests; see `models`."""
@@ -182,6 +186,11 @@ class Algorithm:
 def models(state: Groups) -> dict[str, Arrays]:
     """The models in `state`, by mark: '' for the group 'model', and what follows the colon in 'model:…'."""
     return {group.partition(":")[2]: arrays for group, arrays in state.items() if group.partition(":")[0] == MODEL}
+
+
+def zeros(arrays: Arrays) -> Arrays:
+    """Zeros like `arrays`."""
+    return {name: np.zeros_like(array) for name, array in arrays.items()}
 
 
 def trainable(arrays: Arrays) -> Arrays:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from fedpolyp.aggregation.aggregate import Aggregate, Combined, Update
+from fedpolyp.aggregation.aggregate import Aggregate, Update
 from fedpolyp.aggregation.collecting import Collecting
-from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Start, plus
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Start
 from fedpolyp.model.arrays import Arrays
 
 
@@ -12,6 +12,7 @@ class Local(Algorithm):
     """A model for each hospital, which no other ever sees; the optimizer goes on from round to round."""
 
     federated = False
+    whole = True
 
     def begin(self, start: Start) -> Groups:
         """See `Algorithm`."""
@@ -25,10 +26,6 @@ class Local(Algorithm):
     def aggregate(self) -> Aggregate:
         """See `Algorithm`."""
         return Collecting(_by_hospital)
-
-    def combine(self, state: Groups, combined: Combined) -> Groups:
-        """See `Algorithm`."""
-        return dict(state) | {group: plus(state[group], change) for group, change in combined.changes.items()}
 
     def model_of(self, hospital: str) -> str:
         """See `Algorithm`."""

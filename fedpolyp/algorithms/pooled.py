@@ -13,6 +13,7 @@ class Pooled(Algorithm):
     """Each round is a pass (per local epoch) over everybody's images; the optimizer goes on from round to round."""
 
     federated = False
+    whole = True
 
     def stages(self, hospitals: Sequence[str], draws: np.random.Generator) -> Sequence[Sequence[str]]:
         """See `Algorithm`."""

@@ -137,6 +137,8 @@ def _update(visit: _Visit, outcome: Outcome, round: int) -> Mapping[str, Arrays]
     values = dict(outcome.sent)
     if visit.algorithm.averages_optimizer:
         values.setdefault(OPTIMIZER, outcome.trained.optimizer)
+    if visit.algorithm.whole:
+        return values
     changes: Mapping[str, Arrays] = {g: minus(arrays, visit.received.get(g, {})) for g, arrays in values.items()}
     for transform in chain(visit.hospital.config, visit.hospital.name):
         changes = transform(changes, round)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedpolyp.aggregation.aggregate import Update
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Groups
+from fedpolyp.algorithms.finding import find
 from fedpolyp.config import Config
 from fedpolyp.exchange.replies import Content, Malformed, Reply
 from fedpolyp.model.arrays import NOT_FINITE, Arrays, fault, mismatch
@@ -59,6 +60,9 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
             raise BadReply(f"it reports {_short(steps)} steps, which {images} images do not take")
         if unknown := sorted(set(content.groups) - like.keys()):
             raise BadReply(f"it sends {_short(', '.join(unknown))}, which nobody has asked for")
+        if find(config.algorithm.name).whole:
+            values = {group: _change(content, group, {}, arrays) for group, arrays in like.items()}
+            return Update(reply.hospital, values, float(images), images, loss, steps)
         changes = {group: _change(content, group, sent.get(group, {}), arrays) for group, arrays in like.items()}
         done = int(changes[OPTIMIZER]["iterations"]) if OPTIMIZER in changes else steps
         if done != steps:

@@ -151,7 +151,7 @@ def test_a_training_that_diverges_is_a_named_failure_and_not_a_score_of_zero(
         return replace(done, loss=float("nan")) if (about["round"], about["hospital"]) == (2, "hospital-3") else done
 
     monkeypatch.setattr(trainer, "train", diverge)
-    with pytest.raises(FedpolypError, match="round 2: the training has diverged at hospital-3"):
+    with pytest.raises(FedpolypError, match="round 2: the training of hospital-3 has diverged"):
         carry(run, config)
     assert [record["round"] for record in run.rounds()] == [0, 1]
 
