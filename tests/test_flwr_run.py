@@ -13,6 +13,11 @@ from fedpolyp.runs import RunFolder
 from tests.tiny import federate, final, same_state, tiny_config, tiny_run
 
 ROOT = Path(__file__).parents[1]
+# Flower's command, which gives its SuperLink 15 s to start, whatever else the machine does.
+FLWR = (
+    "import sys; from flwr.cli import local_superlink as local; local.LOCAL_SUPERLINK_STARTUP_TIMEOUT = 600.0; "
+    "from flwr.cli.app import app; sys.argv[0] = 'flwr'; app()"
+)
 
 
 def superlinks(home: Path) -> list[int]:
@@ -43,12 +48,12 @@ def test_flwr_run_gives_the_bits_of_the_serial_grid(tmp_path: Path) -> None:
     }
     try:
         said = subprocess.run(
-            ["flwr", "run", str(ROOT), "--stream", "--run-config", settings],
+            [sys.executable, "-c", FLWR, "run", str(ROOT), "--stream", "--run-config", settings],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,
         )
         run = RunFolder(out)  # the exit code says nothing: Flower's command ends with 0 whatever happened
         assert [record["round"] for record in run.rounds()] == [0, 1, 2], said.stdout + said.stderr

@@ -1,6 +1,7 @@
 """What a site has to mend before it joins is found, one sentence each."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedpolyp.cli import app, main
-from fedpolyp.config import Config, to_toml
+from fedpolyp.config import Config, read, to_toml
 from fedpolyp.planning import Machine
 from fedpolyp.sites import check
 from fedpolyp.sites.connection import Connection
@@ -143,7 +144,7 @@ def allow_few_steps(site: Path, _: pytest.MonkeyPatch) -> None:
         (lose_images, "images", "nowhere"),
         (deal_none, "images", "0 for training, 1 for validation"),
         (deal_missing, "images", "patient-999"),
-        (allow_little, "limits", "allows batch_size up to 3; the order asks for 4"),
+        (allow_little, "limits", "allows batch_size up to 3; the request asks for 4"),
         (allow_few_steps, "limits", "allows 1 steps in a round"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -180,3 +181,16 @@ def test_the_command_says_what_to_mend_and_ends_with_exit_code_1(
     said = capsys.readouterr()
     assert ended.value.code == 1 and said.err == "fedpolyp: 1 thing to mend before joining\n"
     assert "MEND  limits: this site allows base_filters up to 2" in said.out
+
+
+def test_the_algorithm_of_the_coordinators_file_is_not_imported_and_its_limit_is_told(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "algorithm_of_a_coordinator.py").write_text("raise SystemExit('it was imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "theirs.toml").write_text(
+        '[data]\nimage_size = 32\n[algorithm]\nname = "algorithm_of_a_coordinator:Own"\n'
+    )
+    good, bad = found(site, read(tmp_path / "theirs.toml"))
+    assert bad.keys() == {"limits"} and "the request asks for algorithm_of_a_coordinator:Own" in bad["limits"]
+    assert "training" in good and "algorithm_of_a_coordinator" not in sys.modules
