@@ -40,7 +40,7 @@ class Reference:
         """
         longer = max(1.0, update.steps / self.steps)
         for group, median in self.lengths.items():
-            # An optimizer takes the size of gradients out of its steps. Its moments have it, and it varies a lot; so does
+            # An optimizer takes the size of gradients out of its steps. Its moments have it, which varies a lot; so does
             # what an algorithm adds: a hospital's first control variate is all of it, a later one's change is little.
             allowed = longer * (most if group in ("weights", "statistics") else most**2)
             if lengths[group] > allowed * median > 0:
