@@ -40,8 +40,8 @@ class Reference:
         """
         longer = max(1.0, update.steps / self.steps)
         for group, median in self.lengths.items():
-            # An optimizer takes the size of gradients out of its steps. Its moments have it, which varies a lot; so does
-            # what an algorithm adds: a hospital's first control variate is all of it, a later one's change is little.
+            # An optimizer takes the size of gradients out of its steps. Its moments have it, and vary a lot. So does
+            # what an algorithm adds: a hospital's first control variate is all of it, a later one's change little.
             allowed = longer * (most if group in ("weights", "statistics") else most**2)
             if lengths[group] > allowed * median > 0:
                 return f"its {group} changed {lengths[group] / median:.3g} times as much as in the round's median"
