@@ -8,14 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedpolyp.algorithms.finding import BUILT_IN
-from fedpolyp.cli.options import Given, with_settings
+from fedpolyp.cli.options import Given, settled, with_settings
 from fedpolyp.config import Config, FederationConfig, RuntimeConfig, TrainingConfig
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.comparison import (
@@ -103,6 +103,8 @@ def compare(
         rounds=None if rounds is None else parse_rounds(rounds),
         learning_rates=None if learning_rate is None else parse_learning_rates(learning_rate),
     )
+    # An arm may begin with weights of its own.
+    wanted = [replace(job, config=noted(settled(job.config))) for job in wanted]
 
     if base.runtime.ray_address is not None and not any(job.config.federated for job in wanted):
         raise UsageError("--ray-address is for federations, and no arm is one")

@@ -47,7 +47,7 @@ class Given:
 
     def config(self) -> Config:
         """The whole config they make, with paths that mean the same from every working directory."""
-        return _settled(load(self.file, self.preset, self.overrides))
+        return settled(load(self.file, self.preset, self.overrides))
 
     def resumed(self, config: Config) -> Config:
         """The `config` of a run that goes on: with the runtime settings given, its images elsewhere, more rounds.
@@ -67,7 +67,7 @@ class Given:
                 f"--resume goes on with the run's own settings, so {', '.join(other)} cannot be given; allowed are "
                 f"{', '.join('--' + option.replace('_', '-') for option in _RESUMED.values())}"
             )
-        checked = _settled(load(overrides=changes))
+        checked = settled(load(overrides=changes))
         _check_rounds(config, checked.federation.rounds if "federation.rounds" in changes else config.federation.rounds)
         tables: dict[str, dict[str, Any]] = {}
         for name in changes:
@@ -124,7 +124,7 @@ def with_settings(
     return decorate
 
 
-def _settled(config: Config) -> Config:
+def settled(config: Config) -> Config:
     """`config` with paths that mean the same from every working directory."""
     data = config.data
     absolute = DataConfig(
