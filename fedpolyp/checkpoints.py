@@ -82,6 +82,14 @@ def oldest(folder: Path) -> int:
     return min(rounds_in(folder), default=0)
 
 
+def best_at(folder: Path, round: int, otherwise: Checkpoint) -> Mapping[str, Best]:
+    """What was best by the time of the checkpoint of `round`; where it cannot be read, what is in `otherwise`."""
+    try:
+        return load(folder, round, None, arrays=False).best
+    except DamagedCheckpoint:
+        return otherwise.best
+
+
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     """Write `checkpoint`, then delete all but the `keep` newest, and the models that a kept one calls its best."""
     _write(checkpoint_path(folder, checkpoint.round), checkpoint)

@@ -10,8 +10,10 @@ from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.going_back import go_back
+from fedpolyp.rounds.observers.hospital_scores import Validation
 from fedpolyp.runs import RunFolder
-from tests.tiny import tiny_config
+from fedpolyp.watcher import Watcher
+from tests.tiny import carry_here, tiny_config, tiny_run
 
 
 def made(folder: Path, last: int, results: bool, marks: tuple[str, ...] = ("",)) -> RunFolder:
@@ -81,3 +83,33 @@ def test_a_run_does_not_go_back_to_a_checkpoint_that_cannot_be_used(tmp_path: Pa
     with pytest.raises(DamagedCheckpoint, match=r"round-000003.npz is damaged"):
         go_back(run, 3)
     assert run.images_file.exists() and not (run.path / "set-aside").exists()
+
+
+class KilledIn(Watcher):
+    """Kills the process, as far as the run can tell, after a training of a round."""
+
+    def __init__(self, round: int) -> None:
+        self.round = round
+
+    def replied(self, round: int, task: str, hospital: str, reason: str) -> None:
+        """Kill it."""
+        if (round, task) == (self.round, "train"):
+            raise KeyboardInterrupt
+
+
+def test_hospitals_still_have_what_goes_with_the_model_that_was_best_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dices = {0: 0.0, 1: 0.5, 2: 0.1, 3: 0.9, 4: 0.2}
+    monkeypatch.setattr(
+        Validation, "_val_dice", lambda _, scored, record: (dices[record.round], {"": dices[record.round]})
+    )
+    config = tiny_config(algorithm__name="fedbn", federation__rounds=4, training__local_epochs=1)
+    run = tiny_run(tmp_path / "run", config)
+    with pytest.raises(KeyboardInterrupt):
+        carry_here(run, config, KilledIn(4))
+    go_back(run, 2)
+    dices[3] = 0.3
+    carry_here(run, config)
+    assert checkpoints.load(run.checkpoints, 4, run.fingerprint()).best[""].round == 1
+    assert ",best,1,test:hospital-1," in run.images_file.read_text()

@@ -26,9 +26,12 @@ class Asking:
 
     def train(self, number: int, hospitals: Sequence[str], before: Checkpoint, state: Groups) -> Iterator[Reply]:
         """Have `hospitals` train in round `number`, with what the algorithm sends of `state`."""
-        algorithm, oldest = self.experiment.algorithm, checkpoints.oldest(self.experiment.run.checkpoints)
+        algorithm, folder = self.experiment.algorithm, self.experiment.run.checkpoints
         rate = learning_rate(self.experiment.config, number)
-        best = max(one.round for one in before.best.values())
+        oldest = checkpoints.oldest(folder)
+        # A run may go back to its oldest checkpoint, and then needs the best round of that time. One that was best
+        # later is later than that checkpoint, and so kept anyway.
+        best = max(one.round for one in checkpoints.best_at(folder, oldest, before).values())
         requests: list[tuple[Request, Sent]] = []
         for name in hospitals:
             request = Train(

@@ -115,3 +115,23 @@ def test_a_hospital_keeps_the_state_of_the_oldest_checkpoint_and_of_the_best_mod
     asking.train(9, ["hospital-1", "hospital-2", "hospital-3"], before, before.state)
     kept = [(one.counted, one.keep_from, one.keep_best) for one in asked if isinstance(one, Train)]
     assert kept == [(8, 6, 4), (5, 5, 2), (0, 0, 0)]
+
+
+def test_what_was_best_at_the_oldest_checkpoint_is_kept_though_a_later_round_was_better(tmp_path: Path) -> None:
+    config = tiny_config(algorithm__name="fedbn", federation__rounds=9)
+    run = tiny_run(tmp_path / "run", config)
+    experiment = Experiment(config, run, None, run.partition(), Watcher(), threading.Event())
+    state = experiment.algorithm.begin(shared_trainer(config).start)
+    before = Checkpoint(8, run.fingerprint(), state, {"": Best(8, 0.9)})
+    checkpoints.save(run.checkpoints, replace(before, round=7, best={"": Best(2, 0.5)}), keep=2)
+    checkpoints.save(run.checkpoints, before, keep=2)
+    asked: list[Request] = []
+
+    class Keeping(InProcess):
+        def send(self, requests, arrived):  # type: ignore[no-untyped-def]
+            asked.extend(request for request, _ in requests)
+            return iter(())
+
+    asking = Asking(experiment, Keeping(lambda name: pytest.fail(name)), Counted({"hospital-1": list(range(1, 9))}))
+    asking.train(9, ["hospital-1"], before, before.state)
+    assert [(one.keep_from, one.keep_best) for one in asked if isinstance(one, Train)] == [(7, 2)]
