@@ -59,6 +59,7 @@ def simulate(
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.data.hospitals import deal, said_of_lists
     from fedpolyp.data.source import open_source
+    from fedpolyp.rounds.absence import refuse_impossible
 
     console = console_of_its_own()
     try:
@@ -77,6 +78,7 @@ def simulate(
         for sentence in [] if quiet else said_of_lists(store.records, config):
             console.print(sentence, soft_wrap=True)
         partition = deal(store.records, config)
+        refuse_impossible(config, partition)
     else:
         partition = run.partition()
         run.refuse_changed(store)

@@ -63,5 +63,5 @@ def chain(config: Config, hospital: str) -> Sequence[Transform]:
 
 
 def inverts_masks(config: Config, hospital: str) -> bool:
-    """Whether `hospital` lies by training on inverted masks."""
-    return hospital in config.federation.lying and config.federation.lie == "label-flip"
+    """Whether `hospital` lies by training on inverted masks; where nothing is sent, there is nobody to lie to."""
+    return config.federated and hospital in config.federation.lying and config.federation.lie == "label-flip"

@@ -1,11 +1,14 @@
 """Who is missing from a round of a simulation, by simulated time and drawn from the seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from fedpolyp.algorithms.finding import find
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
+from fedpolyp.errors import UsageError
+from fedpolyp.rounds.sampling import needed, sample
 
 _DROPPING = 97  # a stream of random numbers of its own
 
@@ -34,6 +37,27 @@ def absent(config: Config, partition: Partition, hospitals: Sequence[str], numbe
     return missing
 
 
-def unknown(named: Mapping[str, object], partition: Partition) -> list[str]:
-    """Those of the `named` hospitals that are not in the deal."""
-    return sorted(named.keys() - partition.hospitals.keys())
+def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> None:
+    """Refuse a simulation of hospitals that are not in the deal, or of a round after `done` in which too few are there.
+
+    Who is away is drawn from the seed, so such a round fails again whenever the run is resumed.
+
+    Raises:
+        UsageError: it is one.
+    """
+    settings, everyone = config.federation, sorted(partition.hospitals)
+    for option, named in (("slow", settings.slowness), ("liars", settings.lying)):
+        if strange := sorted({*named} - {*everyone}):
+            allowed = ", ".join(everyone[:5]) + (", …" if len(everyone) > 5 else "")
+            raise UsageError(f"federation.{option} names {', '.join(strange)}; the hospitals are {allowed}")
+    if not find(config.algorithm.name).federated or not (settings.drop_rate or settings.deadline is not None):
+        return
+    for number in range(done + 1, settings.rounds + 1):
+        hospitals = sample(everyone, config, number)
+        missing, wanted = absent(config, partition, hospitals, number), needed(config, len(hospitals))
+        if (there := len(hospitals) - len(missing)) < wanted:
+            who = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+            raise UsageError(
+                f"round {number} would stop the run: {there} of its {len(hospitals)} hospitals are there, {wanted} are "
+                f"needed ({who}); give a lower --min-replies or --drop-rate, a later --deadline, or another --seed"
+            )

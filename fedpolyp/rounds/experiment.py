@@ -1,10 +1,8 @@
 """One run: everything that its rounds need."""
 
-import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import cached_property
 
 from fedpolyp.algorithms.base import Algorithm
@@ -12,6 +10,7 @@ from fedpolyp.algorithms.finding import make
 from fedpolyp.config import Config
 from fedpolyp.data.hospitals import Partition
 from fedpolyp.data.store import Store
+from fedpolyp.rounds.sampling import needed
 from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.watcher import Watcher
 
@@ -46,10 +45,7 @@ class Experiment:
 
     def needed(self, asked: int) -> int:
         """How many of so many hospitals must reply usably for a round to count."""
-        if not self.algorithm.federated:
-            return asked
-        # As it was typed: 0.28 times 25 is 7, and the float nearest to 0.28 is a little more.
-        return max(1, math.ceil(Fraction(str(self.config.federation.min_replies)) * asked))
+        return needed(self.config, asked) if self.algorithm.federated else asked
 
     def refuse(self, record: RoundRecord, hospital: str, reason: str) -> None:
         """Have the record and the watcher know that a reply does not count, and why."""

@@ -10,11 +10,11 @@ from fedpolyp.aggregation.aggregate import Update
 from fedpolyp.algorithms.base import Groups, Start, models
 from fedpolyp.checkpoints import Best, Checkpoint
 from fedpolyp.divergence import diverged
-from fedpolyp.errors import FedpolypError, Interrupted, UsageError
+from fedpolyp.errors import FedpolypError, Interrupted
 from fedpolyp.exchange.packing import carried, carried_bytes
 from fedpolyp.exchange.replies import Exchange, Reply
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.rounds.absence import absent, unknown
+from fedpolyp.rounds.absence import absent, refuse_impossible
 from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.counted import Counted
 from fedpolyp.rounds.experiment import Experiment
@@ -37,9 +37,9 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
             cannot be resumed from.
         Interrupted: the experiment's `stop` was set; the run folder holds every complete round.
     """
-    _refuse_unknown_hospitals(experiment)
     run, rounds = experiment.run, experiment.config.federation.rounds
     checkpoint = _newest_checkpoint(experiment)
+    refuse_impossible(experiment.config, experiment.partition, 0 if checkpoint is None else checkpoint.round)
     experiment.watcher.started(experiment.config, experiment.partition, -1 if checkpoint is None else checkpoint.round)
     exchange.connect(experiment.hospitals, experiment.needed(len(experiment.hospitals)))
     asking = Asking(experiment, exchange, Counted.of(run.rounds()))
@@ -215,14 +215,6 @@ class _Tally:
     needed: int
     not_finite: set[str] = field(default_factory=set)  # whose training diverged
     trained: int = 0  # that were asked
-
-
-def _refuse_unknown_hospitals(experiment: Experiment) -> None:
-    settings = experiment.config.federation
-    for option, named in (("slow", settings.slowness), ("liars", dict.fromkeys(settings.lying))):
-        if strange := unknown(named, experiment.partition):
-            allowed = ", ".join(experiment.hospitals[:5]) + (", …" if len(experiment.hospitals) > 5 else "")
-            raise UsageError(f"federation.{option} names {', '.join(strange)}; the hospitals are {allowed}")
 
 
 def _newest_checkpoint(experiment: Experiment) -> Checkpoint | None:

@@ -1,5 +1,8 @@
 """Which hospitals take part in a round."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 
 from fedpolyp.config import Config
@@ -12,3 +15,9 @@ def sample(everyone: list[str], config: Config, number: int) -> list[str]:
     size = max(1, round(config.federation.fraction * len(everyone)))
     rng = np.random.default_rng([config.seed, _SAMPLING, number])
     return [everyone[position] for position in sorted(rng.choice(len(everyone), size, replace=False))]
+
+
+def needed(config: Config, asked: int) -> int:
+    """How many of so many hospitals of a federation must reply usably for a round to count."""
+    # As it was typed: 0.28 times 25 is 7, and the float nearest to 0.28 is a little more.
+    return max(1, math.ceil(Fraction(str(config.federation.min_replies)) * asked))

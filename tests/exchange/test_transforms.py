@@ -50,3 +50,7 @@ def test_flipped_labels_are_a_lie_about_masks_not_about_the_update() -> None:
     assert chain(config, "hospital-1") == []
     assert inverts_masks(config, "hospital-1")
     assert not inverts_masks(config, "hospital-2")
+    alone = load(
+        overrides={"federation.liars": "hospital-1", "federation.lie": "label-flip", "algorithm.name": "local"}
+    )
+    assert not inverts_masks(alone, "hospital-1")

@@ -8,9 +8,9 @@ import pytest
 from fedpolyp.config import load
 from fedpolyp.data.hospitals import HospitalImages, Partition
 from fedpolyp.data.source import open_source
-from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.errors import UsageError
 from fedpolyp.rounds import here
-from fedpolyp.rounds.absence import absent
+from fedpolyp.rounds.absence import absent, refuse_impossible
 from fedpolyp.runs import RunFolder
 from tests.tiny import Notes, tiny_config, tiny_run
 
@@ -72,13 +72,32 @@ def test_who_is_away_is_recorded_and_the_round_goes_on_without(tmp_path: Path) -
         assert "val_dice" in record["hospitals"]["hospital-1"]  # it is late, not gone
 
 
-def test_a_round_in_which_too_many_are_away_stops_at_once(tmp_path: Path) -> None:
+def test_a_run_of_which_a_round_would_have_too_few_hospitals_is_refused_before_it_trains(tmp_path: Path) -> None:
     with pytest.raises(
-        FedpolypError, match="1 stopped: 0 of 3 hospitals replied usably, 3 are needed .*hospital-1: it"
+        UsageError, match=r"^round 1 would stop the run: 2 of its 3 hospitals are there, 3 are needed \(hospital-1: it"
     ):
         carried(
             tmp_path / "run", federation__slow="hospital-1=9", federation__deadline=2.0, federation__min_replies=1.0
         )
+    assert RunFolder(tmp_path / "run").rounds() == []
+
+
+def test_the_first_round_with_too_few_is_named_and_rounds_that_are_done_are_not_judged() -> None:
+    partition, names = dealt(*[10] * 5), [f"hospital-{number}" for number in range(1, 6)]
+    config = load(overrides={"federation.drop_rate": 0.3, "federation.rounds": 50})
+    few = [number for number in range(1, 51) if 5 - len(absent(config, partition, names, number)) < 3]
+    assert len(few) > 1
+    for done, first in ((0, few[0]), (few[0], few[1])):
+        with pytest.raises(UsageError, match=f"^round {first} would stop the run: [012] of its 5 .* 3 are needed"):
+            refuse_impossible(config, partition, done)
+    refuse_impossible(config, partition, few[-1])
+    enough = load(overrides={"federation.drop_rate": 0.3, "federation.rounds": few[0] - 1})
+    refuse_impossible(enough, partition)
+
+
+def test_nobody_is_away_from_training_without_a_federation() -> None:
+    settings = {"federation.drop_rate": 0.9, "algorithm.name": "local"}
+    refuse_impossible(load(overrides=settings), dealt(10, 10))
 
 
 @pytest.mark.parametrize("option", ["slow", "liars"])
