@@ -10,6 +10,7 @@ import pytest
 
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites import audit
+from scripts.deploy_demo import SETTINGS
 from tests.deployed import processes_of, simulation_of, wait_until
 from tests.tiny import final, same_state
 
@@ -18,13 +19,15 @@ SITES = ("oslo", "bergen", "tromso")
 
 
 @pytest.mark.slow
-def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "fedbn"])
+def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp_path: Path, algorithm: str) -> None:
     demo = tmp_path / "demo"
     command = [sys.executable, str(ROOT / "scripts" / "deploy_demo.py"), "--images", "20", "--rounds", "2"]
+    command += ["--out", str(demo), "--", *SETTINGS, f"--algorithm={algorithm}"]
     demo.mkdir()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [*command, "--out", str(demo)], cwd=demo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=demo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         assert process.stdout is not None
         said = ""
@@ -43,6 +46,7 @@ def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp
 
     (folder,) = (demo / "deploy" / "coordinator" / "runs").iterdir()
     real = RunFolder(folder)
+    assert real.config().algorithm.name == algorithm
     images = {site: demo / "images" / site for site in SITES}
     simulated = simulation_of(real, demo / "deploy", images, demo / "images" / "held-out", tmp_path)
     here, there = final(real, real.config()), final(simulated, simulated.config())

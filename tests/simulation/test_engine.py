@@ -22,6 +22,7 @@ from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, Interrupted
 from fedpolyp.model.arrays import equal
 from fedpolyp.planning import Machine
+from fedpolyp.rounds import here
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation import cluster, engine
 from fedpolyp.watcher import Watcher
@@ -54,6 +55,24 @@ def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(
     assert same(results[0], results[2])
     assert runs[0].images_file.read_text() == runs[1].images_file.read_text()
     assert ray_processes() == {}
+
+
+@pytest.mark.own_process
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["scaffold", "fedbn", "krum", "cyclic"])
+def test_every_kind_of_algorithm_has_the_same_bits_with_one_actor_with_two_and_without_ray(
+    tmp_path: Path, algorithm: str
+) -> None:
+    settings: dict[str, Any] = {"algorithm__name": algorithm, "hospitals__count": 5, "training__local_epochs": 1}
+    one, two = (tiny_config(**settings, runtime__actors=actors) for actors in (1, 2))
+    runs = [tiny_run(tmp_path / name, one) for name in ("one", "two", "here")]
+    simulate(runs[0], one)
+    simulate(runs[1], two)
+    here.run(one, runs[2], open_source(one.data, one.seed), runs[2].partition(), Watcher())
+    results = [final(run, one) for run in runs]
+    assert same(results[0], results[1])
+    assert same(results[0], results[2])
+    assert runs[0].images_file.read_text() == runs[1].images_file.read_text() == runs[2].images_file.read_text()
 
 
 class Nodes(Watcher):
