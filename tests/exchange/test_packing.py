@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedpolyp.exchange.packing import ARRAYS, INDEX_BYTES, Malformed, pack, unpack
+from fedpolyp.exchange.packing import ARRAYS, INDEX_BYTES, Malformed, carried, carried_bytes, pack, unpack
 from fedpolyp.model.arrays import equal
 
 ARRAYS_SENT = {
@@ -105,3 +106,34 @@ def test_no_flipped_bit_of_packed_arrays_raises_anything_but_a_refusal() -> None
             except Malformed:
                 outcomes[1] += 1
     assert min(outcomes) > 100
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=50))
+@example([1.0, 1.00390625, 1.01171875, -0.0, 3.4e38, float("inf"), float("-inf"), float("nan"), 1e-45])
+def test_bfloat16_is_rounded_to_the_nearest_ties_to_even_as_others_do_it(values: list[float]) -> None:
+    array = np.array(values, np.float32)
+    found = unpack(pack({"w": array}, bfloat16=True))["w"]
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = array.astype(ml_dtypes.bfloat16).astype(np.float32)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    assert not found.flags.writeable
+
+
+def test_in_bfloat16_weights_take_half_the_bytes_and_nothing_else_is_touched() -> None:
+    arrays = {
+        "w": np.linspace(-1, 1, 1000, dtype=np.float32).reshape(10, 100),
+        "iterations": np.array(2**40 + 1),
+        "losses": np.array([0.1, 0.2]),
+        "none": np.zeros((0, 3), np.float32),
+    }
+    whole, half = pack(arrays), pack(arrays, bfloat16=True)
+    assert len(whole) - len(half) == 2000
+    assert carried_bytes(arrays, False) - carried_bytes(arrays, True) == 2000
+    found = carried(arrays, True)
+    assert found["iterations"] == 2**40 + 1 and found["losses"].tolist() == [0.1, 0.2]
+    assert found["w"].shape == (10, 100) and found["none"].shape == (0, 3)
+    assert 0 < np.abs(found["w"] - arrays["w"]).max() <= 2**-9
+    # What was rounded once is rounded no more.
+    assert equal(carried(found, True), found)
+    assert carried(arrays, False) is arrays
