@@ -20,6 +20,7 @@ _HOSPITALS_ON_A_CORE = 1.5  # beyond, an actor more takes longer to start than a
 _ACTORS_PER_GPU = 2  # one computes while the other reads and writes weights; not measured
 _UNITS = 10_000  # in which Ray counts the shares of a GPU
 _DEVICES = Path("/dev")
+NO_MLFLOW = "--track mlflow needs the package mlflow-skinny: pip install 'fedpolyp[mlflow]'"
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,12 @@ def planned(config: Config, machine: Machine, begun: Config | None = None) -> tu
     on with a run, or a comparison, that was `begun` in one precision keeps to it on any machine: it decides the bits.
 
     Raises:
-        UsageError: hospitals are to have GPUs, and this machine has none.
+        UsageError: hospitals are to have GPUs, and this machine has none, or MLflow is to be told, and is not there.
     """
     if begun is not None and config.training.precision is None:
         config = _in_precision(config, begun.training.precision)
+    if config.runtime.track == "mlflow" and importlib.util.find_spec("mlflow") is None:
+        raise UsageError(NO_MLFLOW)
     if config.runtime.ray_address is not None:
         return config, ""
     if config.runtime.gpus_per_client and not machine.gpus:

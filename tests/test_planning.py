@@ -1,6 +1,7 @@
 """How many hospitals at a time, and in which precision, on which machine."""
 
 import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from fedpolyp import planning
 from fedpolyp.config import load
+from fedpolyp.errors import UsageError
 from fedpolyp.planning import Machine, actors_on_a_gpu, gpu_share, planned, this_machine, trainer_bytes
 
 
@@ -269,3 +271,13 @@ def test_cuda_is_found_where_tensorflow_finds_it_beside_itself_or_in_the_system(
     importlib.invalidate_caches()
     assert planning._has_cuda()
     sys.modules.pop("nvidia", None)
+
+
+def test_tracking_is_refused_before_anything_begins_where_the_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = load(overrides={"runtime.track": "mlflow"})
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlflow" else found(name))
+    with pytest.raises(UsageError, match="^--track mlflow needs the package mlflow-skinny: pip install"):
+        planned(config, Machine(2, int(8e9), 0, False))

@@ -94,6 +94,7 @@ class Algorithm:
     corrections: ClassVar[tuple[str, ...]] = ()  # sets of arrays, like the trainable ones, that `gradient` reads
     wants_gradients: ClassVar[bool] = False  # whether `Trained.gradient` is filled
     keeps_state: ClassVar[bool] = False  # whether a hospital needs what its last training kept
+    weighs: ClassVar[bool] = True  # whether it matters what hospitals weigh, by `federation.weights` and the like
     fine_tunes: ClassVar[bool] = False  # hospitals train once more after the last round, for themselves
 
     def __init__(

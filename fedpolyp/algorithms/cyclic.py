@@ -10,8 +10,10 @@ from fedpolyp.algorithms.base import Algorithm
 class Cyclic(Algorithm):
     """The model travels from hospital to hospital, in an order drawn anew each round; nothing is averaged.
 
-    So a round takes as long as all its trainings one after the other.
+    So a round takes as long as all its trainings one after the other, and no update is compared with others.
     """
+
+    weighs = False
 
     def stages(self, hospitals: Sequence[str], draws: np.random.Generator) -> Sequence[Sequence[str]]:
         """See `Algorithm`: one hospital a stage, and the mean of one is that one."""

@@ -16,7 +16,7 @@ class FedBN(Algorithm):
     """Every array of a batch normalization stays a hospital's own: it goes on with what its last training left.
 
     A hospital's images are scored with its own. The held-out images belong to no hospital, so they are scored with the
-    mean of all hospitals' arrays, for which these are sent; no hospital uses that mean.
+    mean of all hospitals' arrays, for which these are sent. Of the hospitals, those that have not trained yet use it.
     """
 
     keeps_state = True

@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 class _Coordinatewise(Algorithm):
     """Every number of the update by itself, out of all hospitals'."""
 
+    weighs = False
+
     def aggregate(self) -> Aggregate:
         """See `Algorithm`."""
         return Collecting(self._join)
@@ -68,6 +70,8 @@ class TrimmedMean(_Coordinatewise):
 
 class Krum(Algorithm):
     """The one update that is nearest to its neighbours (Blanchard et al., section 4)."""
+
+    weighs = False
 
     class Settings(Section):
         """Of `[algorithm]`."""

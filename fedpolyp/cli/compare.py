@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,10 +95,12 @@ def compare(
     overrides = {**given.overrides, **({} if seed is None else {"seed": seed})}
     base = noted(Given(given.file, given.preset, overrides).config())
     base, plan = planned(base, this_machine(), begun_in(out))
+    chosen = wanted_arms(arms, arm or ())
+    refuse_left_out(base, chosen)
     wanted = jobs(
         out,
         base,
-        arms=wanted_arms(arms, arm or ()),
+        arms=chosen,
         seeds=seeds,
         rounds=None if rounds is None else parse_rounds(rounds),
         learning_rates=None if learning_rate is None else parse_learning_rates(learning_rate),
@@ -127,6 +129,8 @@ def compare(
             screen.note(sentence)
         if plan:
             screen.note(plan)
+        for said in _unused(wanted):
+            screen.note(said)
         if learning_rate is None and base.training.learning_rate == _RATE:
             screen.note(
                 f"every arm trains at learning rate {_RATE}, chosen for FedAvg; pooled training may do better "
@@ -150,6 +154,38 @@ def wanted_arms(names: str | None, described: Sequence[str]) -> list[Arm]:
     """
     usual = list(ARMS) if names is None and not described else []
     return [*named_arms(usual if names is None else _names(names), bool(described)), *map(parse_arm, described)]
+
+
+def _unused(wanted: Sequence[Job]) -> Iterator[str]:
+    """What is set and has no effect in a federated arm, by arm, and what means another thing in the pooled one.
+
+    That pooled and local training know nothing of a federation's settings is what they are for.
+    """
+    from fedpolyp.config.unused import unused
+
+    partition = wanted[0].run.partition()
+    arms = {job.config.label: job.config for job in wanted}
+    for config in arms.values():
+        if config.federated and (said := unused(config, partition)):
+            yield said
+        steps = config.training.local_steps
+        if config.algorithm.name == "pooled" and steps is not None and len(arms) > 1:
+            yield (
+                f"{config.label} takes {steps} steps a round (--local-steps), the hospitals together "
+                f"{steps * len(partition.hospitals)}"
+            )
+
+
+def refuse_left_out(base: Config, arms: Sequence[Arm]) -> None:
+    """Refuse a comparison without an arm of the algorithm that its settings name.
+
+    Raises:
+        UsageError: it is one.
+    """
+    name = base.algorithm.name
+    arms_of = {arm.settings.get("algorithm.name", name) for arm in arms}
+    if base.algorithm != Config().algorithm and name not in arms_of:
+        raise UsageError(f"the settings name the algorithm {name}, and no arm is of it: give --arms with {name} in it")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from fedpolyp.algorithms.finding import known, settings_of
+from fedpolyp.algorithms.finding import BUILT_IN, known, settings_of
 from fedpolyp.config import NAMED_WEIGHTS, PRESETS, Config, DataConfig, RuntimeConfig, Section, load, value_of
 from fedpolyp.errors import UsageError
 from fedpolyp.runs import DEFAULT_ROOT
@@ -25,6 +26,8 @@ _NAMES = {
     "hospitals.val": "val-fraction",
     "hospitals.test": "test-fraction",
 }
+# What all these commands have beside.
+_FLAGS = {"config", "preset", "set", "help", "h", "config_file", "by_name"}
 _PANELS = {
     "": "Experiment",
     "data": "Images",
@@ -106,12 +109,16 @@ def with_settings(
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "given"]
-        settings = {name: option for name, option in _settings(sections).items() if name not in without}
+        taken = _FLAGS | {parameter.name for parameter in own}
+        settings = {name: option for name, option in _settings(sections, taken).items() if name not in without}
 
         def run(**arguments: Any) -> Any:
             values = {setting: arguments.pop(parameter.name) for setting, parameter in settings.items()}
             overrides = {setting: value for setting, value in values.items() if value is not None}
-            overrides |= _by_name(arguments.pop("by_name") or ())
+            named = _by_name(arguments.pop("by_name") or ())
+            if twice := sorted(named.keys() & overrides.keys()):
+                raise UsageError(f"{twice[0]} is given twice: by --set, and by its option")
+            overrides |= named
             given = Given(arguments.pop("config_file"), arguments.pop("preset"), overrides)
             return command(given=given, **arguments)
 
@@ -149,8 +156,12 @@ def _absolute(path: str) -> str:
     return str(Path(os.path.expanduser(path)).resolve())  # which, unlike Path's, leaves the ~ of an unknown user alone
 
 
-def _settings(sections: tuple[str, ...]) -> dict[str, inspect.Parameter]:
-    """An option for every setting of `sections`, by the setting's dotted name."""
+def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, inspect.Parameter]:
+    """An option for every setting of `sections`, by the setting's dotted name.
+
+    An algorithm's setting has none where another option, or one of `taken`, has its name: it is given by --set.
+    """
+    taken = {*taken, *(_option(name).replace("-", "_") for name in _names_of_settings())}
     found = {}
     for name, field in Config.model_fields.items():
         value = field.default
@@ -160,7 +171,9 @@ def _settings(sections: tuple[str, ...]) -> dict[str, inspect.Parameter]:
             continue
         for member, info in [*members, *(_algorithms_own() if section == "algorithm" else [])]:
             dotted = f"{name}.{member}" if member else name
-            option = _NAMES.get(dotted, (member or name).replace("_", "-"))
+            option = _option(dotted)
+            if section == "algorithm" and member != "name" and member in taken:
+                continue
             default = info.default
             flag = f"--{option}/--no-{option}" if isinstance(default, bool) else f"--{option}"
             about = typer.Option(
@@ -178,18 +191,50 @@ def _settings(sections: tuple[str, ...]) -> dict[str, inspect.Parameter]:
     return found
 
 
+def _names_of_settings() -> list[str]:
+    """The dotted names of all settings but the algorithms' own."""
+    found = []
+    for name, field in Config.model_fields.items():
+        members = type(field.default).model_fields if isinstance(field.default, Section) else ()
+        found += [f"{name}.{member}" for member in members] or [name]
+    return found
+
+
+def _option(dotted: str) -> str:
+    """The option of the setting `dotted`, without its dashes in front."""
+    return _NAMES.get(dotted, dotted.rpartition(".")[2].replace("_", "-"))
+
+
 def _algorithms_own() -> list[tuple[str, FieldInfo]]:
-    """The settings of all algorithms that are known by a name, each name once: several may have it."""
+    """The settings of all algorithms that are known by a name, each name once: several may have it.
+
+    An algorithm of a package that cannot be loaded is in nobody's way who does not ask for it.
+    """
     found: dict[str, list[FieldInfo]] = {}
     for name in known():
-        for setting, info in settings_of(name).model_fields.items():
-            found.setdefault(setting, []).append(info)
+        try:
+            settings = settings_of(name).model_fields
+        except Exception:
+            if name in BUILT_IN:
+                raise
+            continue
+        for setting, info in settings.items():
+            if _is_plain(info.annotation):
+                found.setdefault(setting, []).append(info)
     own = []
     for setting, infos in found.items():
         shared = FieldInfo(annotation=infos[-1].annotation, default=infos[-1].default)
         shared.metadata = infos  # whose meanings and defaults differ
         own.append((setting, shared))
     return own
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Whether an option can give a value of this type: a number, a text, a flag, or one of some."""
+    if get_origin(annotation) is Literal:
+        return True
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return all(part in (int, float, str, bool, type(None)) for part in parts)
 
 
 def _meaning(info: FieldInfo) -> str:
@@ -209,7 +254,11 @@ def _by_name(given: Iterable[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"--set takes NAME=VALUE, as in --set algorithm.mu=0.1; got '{text}'")
+        if name.strip() in settings:
+            raise UsageError(f"{name.strip()} is given twice by --set")
         settings[name.strip()] = value_of(value.strip())
+        if isinstance(settings[name.strip()], dict):
+            raise UsageError(f"--set gives one setting, as in --set algorithm.mu=0.1; got '{text}'")
     return settings
 
 

@@ -57,6 +57,7 @@ def simulate(
 
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own
+    from fedpolyp.config.unused import unused
     from fedpolyp.data.hospitals import deal, said_of_lists
     from fedpolyp.data.source import open_source
     from fedpolyp.rounds.absence import refuse_impossible
@@ -79,6 +80,8 @@ def simulate(
             console.print(sentence, soft_wrap=True)
         partition = deal(store.records, config)
         refuse_impossible(config, partition)
+        if (said := unused(config, partition)) and not quiet:
+            console.print(said, soft_wrap=True)
     else:
         partition = run.partition()
         run.refuse_changed(store)

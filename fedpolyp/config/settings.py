@@ -331,6 +331,14 @@ class FederationConfig(Section):
         3600.0, gt=0, description="seconds until a missing reply is given up; at real sites, without a sign of life"
     )
 
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        slow = [part.partition("=")[0].strip() for part in (self.slow or "").split(",")]
+        for option, names in (("slow", slow), ("liars", list(self.lying))):
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"federation.{option} names {twice} twice")
+        return self
+
     @property
     def slowness(self) -> dict[str, float]:
         """How many times as long a hospital takes, where it takes longer."""
@@ -346,6 +354,7 @@ class FederationConfig(Section):
     def simulated_only(self) -> tuple[str, ...]:
         """What is set that means something in a simulation alone."""
         given = {"drop_rate": self.drop_rate, "slow": self.slow, "deadline": self.deadline, "liars": self.liars}
+        given["lie"] = self.lie != "sign-flip"
         return tuple(f"federation.{name}" for name, value in given.items() if value)
 
 
@@ -393,9 +402,10 @@ class Config(Section):
     def _fits(self) -> "Config":
         if self.hospitals.val + self.hospitals.test >= 0.9:
             raise ValueError("hospitals.val and hospitals.test together leave less than a tenth for training")
-        if self.arm_label in BUILT_IN and self.arm_label != label_of(self.algorithm.name):
+        itself = (self.label, f"fedpolyp.algorithms.{BUILT_IN.get(self.label)}")
+        if self.label in BUILT_IN and self.algorithm.name not in itself:
             raise ValueError(
-                f"arm_label '{self.arm_label}' is the name of another algorithm than the arm's, {self.algorithm.name}; "
+                f"arm_label '{self.label}' is the name of another algorithm than the arm's, {self.algorithm.name}; "
                 "choose another label"
             )
         if self.algorithm.name in BUILT_IN:

@@ -1,13 +1,20 @@
+import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+from pydantic import Field
+from typer.testing import CliRunner
 
 from fedpolyp import cli
 from fedpolyp.algorithms.finding import BUILT_IN, settings_of
+from fedpolyp.cli import options
+from fedpolyp.cli.options import Given
 from fedpolyp.config import Config, load
+from fedpolyp.section import Section
 
 HEAVY = ("tensorflow", "keras", "ray", "flwr", "matplotlib")
 
@@ -56,8 +63,8 @@ def test_an_algorithms_own_settings_are_printed_beside_its_name_with_their_meani
 def test_an_algorithms_own_setting_is_given_by_its_option_or_by_its_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for options in (["--mu", "0.5"], ["--set", "algorithm.mu=0.5"]):
-        assert config(monkeypatch, "--algorithm", "fedprox", *options) == 0
+    for given in (["--mu", "0.5"], ["--set", "algorithm.mu=0.5"]):
+        assert config(monkeypatch, "--algorithm", "fedprox", *given) == 0
         assert "\nmu = 0.5 " in capsys.readouterr().out
     assert config(monkeypatch, "--algorithm", "fedavg", "--mu", "0.5") == 2
     assert "algorithm.mu is not a setting" in capsys.readouterr().err
@@ -116,3 +123,53 @@ def test_a_folder_of_an_unknown_user_is_a_folder_that_is_not_there(
 ) -> None:
     assert config(monkeypatch, "--data", "~nobody-of-that-name/images") == 0
     assert '/~nobody-of-that-name/images"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["--rounds", "5", "--set", "federation.rounds=7"],
+            "federation.rounds is given twice: by --set",
+        ),
+        (["--set", "federation.rounds=5", "--set", "federation.rounds=7"], "federation.rounds is given twice by --set"),
+        (
+            ["--set", "federation={rounds = 7}"],
+            "--set gives one setting, as in --set algorithm.mu=0.1; got '",
+        ),
+    ],
+)
+def test_one_setting_is_given_once(
+    given: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config(monkeypatch, *given) == 2
+    assert said in capsys.readouterr().err
+
+
+class Strange(Section):
+    """Settings of an algorithm that does not know the command line."""
+
+    rounds: int = Field(3, description="as --rounds is called")
+    resume: str = Field("", description="as --resume of simulate is called")
+    set: int = Field(1, description="as --set is called")
+    table: dict[str, int] = Field({}, description="nothing that an option gives")
+    own: float = Field(0.5, description="its own")
+
+
+def test_algorithms_of_packages_are_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings(name: str) -> type[Section]:
+        if name == "broken":
+            raise SyntaxError("in a package of somebody's")
+        return Strange if name == "strange" else settings_of(name)
+
+    monkeypatch.setattr(options, "known", lambda: [*BUILT_IN, "broken", "strange"])
+    monkeypatch.setattr(options, "settings_of", settings)
+
+    def command(given: Given, resume: str | None = None) -> None:
+        """Do nothing."""
+
+    names = list(inspect.signature(options.with_settings()(command)).parameters)
+    assert len(names) == len({*names}) and "own" in names and "table" not in names
+    app = typer.Typer()
+    app.command()(options.with_settings()(command))
+    assert CliRunner().invoke(app, ["--rounds", "5", "--own", "0.25"]).exit_code == 0

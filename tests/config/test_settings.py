@@ -50,7 +50,7 @@ def test_nothing_given_gives_the_defaults() -> None:
         (
             {"algorithm.name": "nope"},
             "algorithm must be one of pooled, local, fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, scaffold, "
-            "fedbn, median, trimmed-mean, krum, multi-krum, cyclic, one that a package offers as "
+            "fedbn, finetune, median, trimmed-mean, krum, multi-krum, cyclic, one that a package offers as "
             "fedpolyp.algorithms, or module:Class; got 'nope'",
         ),
         ({"arm": "pooled"}, "arm is not a setting ('fedpolyp config' lists them)"),
@@ -94,3 +94,16 @@ def test_an_arm_is_called_as_its_algorithm_or_as_it_was_labelled() -> None:
 def test_pooled_and_local_are_no_federations_whatever_they_are_called() -> None:
     for name, federated in (("pooled", False), ("local", False), ("cyclic", True), ("fedavg", True)):
         assert load(overrides={"algorithm.name": name, "arm_label": "near"}).federated == federated
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("slow", "hospital-1=2,hospital-2=4, hospital-1=3"), ("liars", "hospital-1,hospital-1")]
+)
+def test_a_hospital_is_slow_or_lies_once(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"federation.{name} names hospital-1 twice"):
+        load(overrides={f"federation.{name}": value})
+
+
+def test_a_class_of_somebodys_is_not_called_as_a_built_in_algorithm_is() -> None:
+    with pytest.raises(UsageError, match="'fedavg' is the name of another algorithm than the arm's, tests.x:FedAvg"):
+        load(overrides={"algorithm.name": "tests.x:FedAvg"})

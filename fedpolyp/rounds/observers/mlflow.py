@@ -1,4 +1,4 @@
-"""Tells MLflow of a run: its settings, each round's scores, and its report's files."""
+"""Tells MLflow of a run: its settings, and each round's scores."""
 
 import importlib
 import os
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from fedpolyp import files
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.errors import UsageError
+from fedpolyp.planning import NO_MLFLOW
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.observer import Observer, Round
 
@@ -38,7 +40,7 @@ class MLflow(Observer):
         try:
             tracking = importlib.import_module("mlflow.tracking")
         except ImportError:
-            raise UsageError("--track mlflow needs the package mlflow-skinny: pip install 'fedpolyp[mlflow]'") from None
+            raise UsageError(NO_MLFLOW) from None
         folder = self.experiment.run.path.resolve().parent / "mlruns"
         return tracking.MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or folder.as_uri())
 
@@ -68,7 +70,7 @@ class MLflow(Observer):
         for section, values in self.experiment.config.model_dump(mode="json").items():
             for name, value in values.items() if isinstance(values, dict) else [("", values)]:
                 self.client.log_param(run_id, f"{section}.{name}".rstrip("."), str(value)[:_LONGEST])
-        kept.write_text(run_id + "\n", encoding="ascii")
+        files.write_text(kept, run_id + "\n")
         return run_id
 
     def _told(self, log: Any) -> None:

@@ -1,0 +1,83 @@
+"""What is set and has no effect is said, and nothing else is."""
+
+from typing import Any
+
+import pytest
+
+from fedpolyp.algorithms.finding import BUILT_IN
+from fedpolyp.config import load
+from fedpolyp.config.unused import unused
+from fedpolyp.data.hospitals import HospitalImages, Partition
+
+
+def dealt(*sizes: int, val: bool = True) -> Partition:
+    def own(hospital: int, size: int) -> HospitalImages:
+        train = tuple(f"{hospital}-{image}" for image in range(size))
+        return HospitalImages(train, (f"{hospital}-val",) if val else (), ())
+
+    return Partition((), {f"hospital-{number}": own(number, size) for number, size in enumerate(sizes, 1)})
+
+
+def said(partition: Partition | None = None, **settings: Any) -> str:
+    overrides = {name.replace("__", "."): value for name, value in settings.items()}
+    return unused(load(overrides=overrides), partition or dealt(*[80] * 5))
+
+
+@pytest.mark.parametrize("algorithm", BUILT_IN)
+def test_nothing_is_said_of_defaults(algorithm: str) -> None:
+    assert said(algorithm__name=algorithm) == ""
+
+
+@pytest.mark.parametrize("algorithm", ["median", "trimmed-mean", "krum", "multi-krum", "cyclic"])
+def test_an_algorithm_that_weighs_nobody_says_so(algorithm: str) -> None:
+    given = {"federation__weights": "equal", "federation__max_weight": 0.4, "federation__per_step": True}
+    expected = f"--weights, --max-weight, --per-step ({algorithm} weighs no hospital)"
+    assert expected in said(algorithm__name=algorithm, **given)
+
+
+@pytest.mark.parametrize("algorithm", ["pooled", "local"])
+def test_without_a_federation_its_settings_are_named(algorithm: str) -> None:
+    given = {"training__wire": "bfloat16", "training__optimizer_state": "keep", "federation__liars": "hospital-1"}
+    expected = f"{algorithm}: without effect are --liars, --wire, --optimizer-state ({algorithm} is no federation)"
+    assert said(algorithm__name=algorithm, **given) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"federation__lie": "noise"}, "--lie (there are no --liars)"),
+        ({"federation__slow": "hospital-1=9"}, "--slow (there is no --deadline)"),
+        ({"federation__deadline": 2.0}, "--deadline (nobody takes that long)"),
+        ({"federation__deadline": 9.0, "federation__slow": "hospital-1=9"}, "--deadline, --slow (nobody takes that"),
+        ({"federation__weights": "equal", "federation__max_weight": 0.3}, "--max-weight (all weigh the same)"),
+        ({"training__local_steps": 5, "training__local_epochs": 3}, "--local-epochs (--local-steps takes its place)"),
+        ({"training__weight_decay": 0.1}, "--weight-decay (adam has none)"),
+        ({"algorithm__name": "trimmed-mean", "algorithm__trim": 0.1}, "--trim (it leaves out none of 5 hospitals"),
+        ({"algorithm__name": "cyclic", "federation__max_update_norm": 3.0}, "--max-update-norm (updates come one at"),
+    ],
+)
+def test_a_setting_without_what_it_needs_is_named(settings: dict[str, Any], expected: str) -> None:
+    assert expected in said(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"federation__lie": "noise", "federation__liars": "hospital-1"},
+        {"federation__deadline": 2.0, "federation__slow": "hospital-1=9"},
+        {"federation__patience": 3},
+        {"federation__max_weight": 0.3, "federation__per_step": True, "algorithm__name": "fedadam"},
+        {"training__weight_decay": 0.1, "training__optimizer": "adamw"},
+        {"training__wire": "bfloat16", "training__optimizer_state": "keep"},
+    ],
+)
+def test_a_setting_that_has_an_effect_is_not(settings: dict[str, Any]) -> None:
+    assert said(**settings) == ""
+
+
+def test_a_deadline_that_a_large_hospital_misses_has_an_effect() -> None:
+    assert said(dealt(80, 80, 800), federation__deadline=2.0) == ""
+
+
+def test_patience_needs_validation_images() -> None:
+    assert "--patience (no hospital has validation images)" in said(dealt(80, 80, val=False), federation__patience=3)
