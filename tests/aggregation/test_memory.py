@@ -1,0 +1,60 @@
+"""What streams at the server takes no more memory for many hospitals than for few."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from fedpolyp.aggregation.aggregate import Update
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Start
+from fedpolyp.algorithms.finding import FEDERATED, make
+from fedpolyp.config import load
+
+COLLECTING = ("median", "trimmed-mean", "krum", "multi-krum")
+STREAMING = tuple(name for name in FEDERATED if name not in COLLECTING)
+NUMBERS = 20_000  # in each array
+
+
+def start() -> Start:
+    def arrays(*names: str) -> dict[str, np.ndarray]:
+        return {name: np.zeros(NUMBERS, np.float32) for name in names}
+
+    return Start(arrays("a/kernel", "a/moving_mean", "b/kernel"), arrays("m/a/kernel", "v/a/kernel"))
+
+
+def peak(algorithm: Algorithm, hospitals: int) -> int:
+    """The most bytes that are held at a time while so many updates are made one by one, combined and forgotten."""
+    like, state = algorithm.update(start()), algorithm.begin(start())
+    assert {MODEL, OPTIMIZER} <= like.keys()
+    tracemalloc.start()
+    try:
+        aggregate = algorithm.aggregate()
+        for number in range(hospitals):
+            changes = {
+                group: {name: np.full_like(array, number) for name, array in arrays.items()}
+                for group, arrays in like.items()
+            }
+            aggregate.add(Update(f"hospital-{number}", changes, 1.0 + number, 1 + number, 0.5, 3))
+            del changes
+        algorithm.combine(state, aggregate.result())
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def of(name: str, hospitals: int, **settings: object) -> Algorithm:
+    names = [f"hospital-{number}" for number in range(hospitals)]
+    return make(load(overrides={"algorithm.name": name, **settings}), names)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("name", STREAMING)
+def test_two_hundred_hospitals_take_the_memory_of_five(name: str, per_step: bool) -> None:
+    few, many = (peak(of(name, n, **{"federation.per_step": per_step}), n) for n in (5, 200))
+    assert many <= 1.5 * few
+
+
+@pytest.mark.parametrize("name", COLLECTING)
+def test_what_has_to_see_all_updates_holds_them_all(name: str) -> None:
+    few, many = (peak(of(name, n), n) for n in (5, 50))
+    assert many > 5 * few  # or the measurement measures nothing
