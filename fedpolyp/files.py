@@ -33,7 +33,10 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+        with (
+            _named(path),
+            os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream,
+        ):
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -55,10 +58,22 @@ def append_text(path: Path, text: str) -> None:
     Raises:
         OSError: the disk refuses, or there is a link at `path`: it is not followed.
     """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab") as stream:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    with _named(path), os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
         stream.write(text.encode())
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have an error say that it was about `path`: one of a full disk names no file by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
