@@ -162,13 +162,14 @@ class Trainer:
         model = registry.build(self.config.model_copy(update={"training": plain}))
         named.assign({variable.path: variable for variable in model.weights}, arrays)
         # Keras writes to where it is told, bit by bit, and only to a name that ends in .keras.
-        with tempfile.TemporaryDirectory() as folder, replacing(path) as stream:
+        with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "model.keras"
             with warnings.catch_warnings():
                 # Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 model.save(whole)
-            stream.write(whole.read_bytes())
+            with replacing(path) as stream:
+                stream.write(whole.read_bytes())
 
     def _run(self, arrays: Arrays, images: Images, masks: Images) -> tuple[Images, NDArray[np.float64]]:
         named.assign(self._variables, arrays)

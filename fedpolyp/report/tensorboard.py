@@ -5,6 +5,7 @@ from typing import Any
 
 from tensorboard.summary import Writer
 
+from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 
@@ -22,7 +23,18 @@ class EventWriter(Watcher):
         return Writer(str(self._run.events))  # loads TensorFlow, which nobody needs before the first round
 
     def finished_round(self, record: dict[str, Any]) -> None:
-        """Write the round's scalars; they are on disk when this returns."""
+        """Write the round's scalars; they are on disk when this returns.
+
+        Raises:
+            FedpolypError: they cannot be written.
+        """
+        try:
+            self._write(record)
+        except Exception as error:  # TensorFlow writes, and its errors are no OSErrors
+            why = " ".join(str(getattr(error, "message", error)).split())
+            raise FedpolypError(f"cannot write to {self._run.events}: {why}") from None
+
+    def _write(self, record: dict[str, Any]) -> None:
         scores = {tag: record[name] for name, tag in _SCORES.items() if record[name] is not None}
         for hospital, own in record["hospitals"].items():
             scores |= {

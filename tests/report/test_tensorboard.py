@@ -3,9 +3,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
+from fedpolyp.errors import FedpolypError
 from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.runs import RunFolder
 
@@ -50,6 +53,7 @@ def test_a_writer_leaves_the_number_of_threads_open_until_a_trainer_settles_it(t
     program = """
 import sys
 from pathlib import Path
+from fedpolyp.errors import FedpolypError
 from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.runs import RunFolder
 from fedpolyp.training import prepare_tensorflow
@@ -65,3 +69,15 @@ except RuntimeError:
 """
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
     assert done.stdout == "refused\n", done.stderr
+
+
+def test_a_full_disk_is_told_in_one_sentence_though_tensorflow_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __init__(self, folder: str) -> None:
+            raise tf.errors.ResourceExhaustedError(None, None, f"{folder}/events.1;\nNo space left on device")
+
+    monkeypatch.setattr("fedpolyp.report.tensorboard.Writer", Full)
+    with pytest.raises(FedpolypError, match=r"^cannot write to .*events: .*events\.1; No space left on device$"):
+        EventWriter(RunFolder(tmp_path)).finished_round(record(0, 0.5, None))
