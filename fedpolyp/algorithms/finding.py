@@ -93,7 +93,12 @@ def _imported(place: str, name: str) -> type[Algorithm]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the algorithm {name} cannot be loaded: {error}") from None
+        advice = ""
+        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            advice = (
+                "; PYTHONPATH must name its folder, which is not the working folder: from there nothing is imported"
+            )
+        raise ValueError(f"the algorithm {name} cannot be loaded: {error}{advice}") from None
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise ValueError(f"the algorithm {name} is no subclass of fedpolyp.algorithms.base.Algorithm")
     return found

@@ -1,5 +1,8 @@
 """An algorithm of a user's own, by `module:Class` and by entry point, with every guarantee of the built-in ones."""
 
+import re
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 
 from fedpolyp.algorithms import finding
+from fedpolyp.algorithms.finding import find
 from fedpolyp.config import load, to_toml
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
@@ -15,6 +19,7 @@ from fedpolyp.rounds import here
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
 from tests.algorithms.test_every_algorithm import assert_same
+from tests.test_command_line import ROOT
 from tests.tiny import federate, final, tiny_config, tiny_run
 
 NAME = "tests.algorithms.own_algorithm:Damped"
@@ -79,3 +84,24 @@ def test_its_settings_are_checked_by_its_own_model() -> None:
 
     with pytest.raises((UsageError, ValueError), match="part"):
         made()
+
+
+def test_the_page_about_it_is_followed_to_the_letter(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "extending.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    file = tmp_path / code.splitlines()[0].removeprefix("# ")
+    file.parent.mkdir()
+    file.write_text(code)
+    (export,) = re.findall(r"^export PYTHONPATH=.*$", page, re.MULTILINE)
+    (name, setting) = re.findall(r"--algorithm (\S+) --set (\S+)$", page, re.MULTILINE)[0]
+    command = f"{export}; exec {sys.executable} -P -m fedpolyp config --algorithm {name} --set {setting}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '[algorithm]\nname = "damped:Damped" ' in done.stdout and "\npart = 0.25 " in done.stdout
+
+
+def test_a_module_that_is_not_found_is_told_with_where_it_may_lie() -> None:
+    with pytest.raises(
+        ValueError, match="No module named 'nowhere'; PYTHONPATH must name its folder, which is not the"
+    ):
+        find("nowhere:Own")
