@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedpolyp import interrupts, runs
+from fedpolyp import checkpoints, interrupts, runs
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
@@ -157,7 +157,8 @@ def _carry(
             if isinstance(failure, KeyboardInterrupt):
                 interrupts.ending()
             error = FedpolypError("interrupted") if isinstance(failure, KeyboardInterrupt) else failure
-            done = len(run.rounds()) - 1
+            # A round's record comes before the checkpoint that makes it complete.
+            done = min(len(run.rounds()) - 1, max(checkpoints.rounds_in(run.checkpoints), default=0))
             if not isinstance(error, (FinalError, UsageError)):
                 again = shlex.join(["fedpolyp", "simulate", "--resume", str(run.path)])
                 complete = "no round is" if done < 1 else "1 round is" if done == 1 else f"{done} rounds are"

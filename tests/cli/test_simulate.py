@@ -327,3 +327,12 @@ def test_a_ray_for_an_arm_that_uses_none_is_refused(
     assert resume(monkeypatch, str(run.path), "--ray-address", "127.0.0.1:1") == 2
     assert "--ray-address is for a federation; pooled trains in this process" in capsys.readouterr().err
     assert trained == []
+
+
+def test_a_round_that_has_a_record_and_no_checkpoint_is_not_called_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    run = finished(tmp_path / "run")
+    checkpoints.checkpoint_path(run.checkpoints, 2).unlink()
+    assert resume(monkeypatch, str(run.path)) == 1
+    assert "\n1 round is complete; go on with: " in capsys.readouterr().err
