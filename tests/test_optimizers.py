@@ -76,7 +76,7 @@ def test_muon_gives_vectors_logits_and_depthwise_kernels_the_step_of_adam(shape:
 
 def test_muon_remembers_one_buffer_of_a_kernel_and_two_of_what_takes_adam() -> None:
     trainer = Trainer(tiny(training__optimizer="muon"))
-    names = set(trainer.fresh_optimizer)
+    names = set(trainer.start.optimizer)
     assert {
         "iterations",
         "m/logits/kernel",
@@ -86,7 +86,7 @@ def test_muon_remembers_one_buffer_of_a_kernel_and_two_of_what_takes_adam() -> N
     } < names
     assert not {"v/bridge_conv1/kernel", "v/decoder1_up/kernel"} & names
     one = {v.path: v for v in trainer.model.trainable_variables}
-    assert all(trainer.fresh_optimizer[name].shape == tuple(one[name[2:]].shape) for name in names - {"iterations"})
+    assert all(trainer.start.optimizer[name].shape == tuple(one[name[2:]].shape) for name in names - {"iterations"})
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "muon", "sgd"])

@@ -18,6 +18,7 @@ _NAMES = {
     "fedyogi": "FedYogi",
     "scaffold": "SCAFFOLD",
     "fedbn": "FedBN",
+    "finetune": "Fine-tuned FedAvg",
     "median": "Median",
     "trimmed-mean": "Trimmed mean",
     "krum": "Krum",

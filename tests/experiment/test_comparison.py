@@ -242,8 +242,8 @@ def test_learning_rates_that_are_no_rates_are_refused(text: str) -> None:
 
 
 EVERY = (
-    "pooled, local, fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, scaffold, fedbn, median, trimmed-mean, "
-    "krum, multi-krum, cyclic"
+    "pooled, local, fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, scaffold, fedbn, finetune, median, "
+    "trimmed-mean, krum, multi-krum, cyclic"
 )
 
 
