@@ -49,7 +49,7 @@ def judged(updates: Mapping[str, Update], counts: ImageCounts | None = None) -> 
         (update(change=1.1), "weights"),
         (update(statistics=1e5), "statistics"),
         (update(moment=10.0), "first moments"),
-        (update(control=0.2), "control"),
+        (update(control=2.0), "control"),
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 2, 8, 12])
@@ -58,6 +58,11 @@ def test_an_update_far_beyond_the_median_of_its_round_is_refused(strange: Update
     taken, refused = judged({name: strange if at == place else update() for at, name in enumerate(names)})
     assert taken == [name for at, name in enumerate(names) if at != place]
     assert list(refused) == [names[place]] and refused[names[place]].startswith(f"its {group} changed ")
+
+
+def test_a_hospitals_first_control_variate_among_small_changes_of_others_is_taken() -> None:
+    first = update(control=0.5)  # all of it, fifty times what the others' have changed by
+    assert judged({"a": update(), "b": first, "c": update()}) == (["a", "b", "c"], {})
 
 
 def test_four_liars_of_nine_do_not_move_the_median() -> None:
