@@ -32,7 +32,11 @@ OPTIONS: dict[str, dict[str, Any]] = {name: {"algorithm__name": name} for name i
 }
 
 
-@pytest.fixture(params=OPTIONS)
+# Of each kind one: what is averaged, collected, kept at hospitals, carried on, sampled; the others are among the slow.
+QUICK = ("local", "fedadam", "median", "cyclic", "scaffold, some sampled", "fedbn, some away", "fedavg, steps, capped")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OPTIONS])
 def config(request: pytest.FixtureRequest) -> Config:
     return tiny_config(**SMALL | OPTIONS[request.param])
 
