@@ -35,7 +35,7 @@ _BUILT_IN = {
     "fedyogi": Look("#6699CC", "p"),
     "scaffold": Look(ORANGE, "P"),
     "fedbn": Look(SKY, "X"),
-    "finetune": Look("#44AA99", "D"),
+    "finetune": Look("#44AA99", "1"),
     "median": Look("#999933", "h"),
     "trimmed-mean": Look("#117733", "d"),
     "krum": Look("#661100", "*"),
