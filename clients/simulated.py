@@ -9,7 +9,7 @@ from typing import Any
 from fedpolyp.algorithms.finding import find
 from fedpolyp.config import Config
 from fedpolyp.data.digest import files_digest
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError

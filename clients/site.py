@@ -8,7 +8,7 @@ from typing import Any
 
 from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.digest import files_digest
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.exchange.requests import Request
 from fedpolyp.files import parse_json, read_bytes, write_text

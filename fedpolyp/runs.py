@@ -24,7 +24,7 @@ from fedpolyp.archives import read_arrays
 from fedpolyp.cells import guarded
 from fedpolyp.config import Config, changed_toml, fingerprint, read, to_toml
 from fedpolyp.data.digest import Digest
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.records import checked

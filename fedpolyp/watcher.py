@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 
 
 class Watcher:

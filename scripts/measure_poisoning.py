@@ -13,7 +13,7 @@ from typing import Any
 
 from fedpolyp import runs
 from fedpolyp.config import load
-from fedpolyp.data.hospitals import deal
+from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import to_json, write_text

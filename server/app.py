@@ -12,7 +12,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpolyp import runs
 from fedpolyp.config import Config, load, value_of
-from fedpolyp.data.hospitals import Partition, deal, said_of_lists
+from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.held_out import said_of_lists
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.model.weights import noted

@@ -17,7 +17,7 @@ import pytest
 
 from fedpolyp import runs
 from fedpolyp.cli.supervise import descendants
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.handover import name_at_sites

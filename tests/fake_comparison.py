@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fedpolyp import metrics, runs
 from fedpolyp.config import Config, load
-from fedpolyp.data.hospitals import Partition, deal
+from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
 from fedpolyp.runs import RoundRecord, RunFolder, model_name, scored_images

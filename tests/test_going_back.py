@@ -7,7 +7,7 @@ import pytest
 
 from fedpolyp import checkpoints, runs
 from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.going_back import go_back
 from fedpolyp.rounds.observers.hospital_scores import Validation

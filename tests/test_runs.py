@@ -11,7 +11,7 @@ import pytest
 
 from fedpolyp import __version__, processor, runs
 from fedpolyp.config import Config, load
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.runs import RoundRecord, RunFolder, scored_images
 

@@ -12,7 +12,7 @@ from clients.app import app as client_app
 from fedpolyp import checkpoints, runs
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, load
-from fedpolyp.data.hospitals import deal
+from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.source import open_source
 from fedpolyp.exchange.in_process import InProcess
 from fedpolyp.exchange.replies import Reply, Sent

@@ -114,7 +114,7 @@ def compare(
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.cli.report import show_report
     from fedpolyp.cli.screen import comparison_screen
-    from fedpolyp.data.hospitals import said_of_lists
+    from fedpolyp.data.partition.held_out import said_of_lists
     from fedpolyp.data.source import open_source
     from fedpolyp.files import write_text
 

@@ -18,7 +18,7 @@ from fedpolyp.runs import RunFolder
 
 if TYPE_CHECKING:
     from fedpolyp.cli.console import PlainConsole
-    from fedpolyp.data.hospitals import Partition
+    from fedpolyp.data.partition.partition import Partition
     from fedpolyp.data.store import Store
     from fedpolyp.simulation.cluster import Started
 
@@ -58,7 +58,8 @@ def simulate(
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.config.unused import unused
-    from fedpolyp.data.hospitals import deal, said_of_lists
+    from fedpolyp.data.partition.deal import deal
+    from fedpolyp.data.partition.held_out import said_of_lists
     from fedpolyp.data.source import open_source
     from fedpolyp.rounds.absence import refuse_impossible
 

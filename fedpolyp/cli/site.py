@@ -410,7 +410,7 @@ def run_(
 def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None, out: Path | None, dry: bool) -> Any:
     from fedpolyp import runs
     from fedpolyp.config import DataConfig
-    from fedpolyp.data.hospitals import HospitalImages, Partition
+    from fedpolyp.data.partition.partition import HospitalImages, Partition
     from fedpolyp.model.weights import noted
 
     config = noted(given.config())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fedpolyp.algorithms.finding import find
 from fedpolyp.config.settings import Config, FederationConfig, TrainingConfig
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 
 _OF_A_FEDERATION = (
     *("fraction", "min_replies", "max_update_norm", "weights", "max_weight", "per_step"),

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 
 

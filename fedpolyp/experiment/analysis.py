@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.digest import Digest
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.scores import BEST, HELD_OUT, LAST, METRICS, Scores, read_scores

@@ -11,7 +11,7 @@ from fedpolyp.algorithms.finding import BUILT_IN, known
 from fedpolyp.config import Config, label_of, load, value_of
 from fedpolyp.config.settings import LABEL, LABEL_LIKE
 from fedpolyp.data.digest import Digest
-from fedpolyp.data.hospitals import deal
+from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.store import Store
 from fedpolyp.errors import UsageError
 from fedpolyp.runs import RunFolder

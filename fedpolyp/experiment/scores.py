@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedpolyp import metrics
 from fedpolyp.cells import unguarded
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import read_bytes
 from fedpolyp.names import shown

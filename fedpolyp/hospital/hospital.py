@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import HospitalImages
+from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.store import Store
 
 if TYPE_CHECKING:

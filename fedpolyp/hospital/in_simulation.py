@@ -1,7 +1,7 @@
 """Which images a hospital of a simulation has."""
 
 from fedpolyp.algorithms.pooled import POOLED
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 
 
 def images_of(partition: Partition, name: str) -> HospitalImages:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedpolyp.algorithms.finding import find
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.rounds.sampling import needed, sample
 

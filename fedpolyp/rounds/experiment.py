@@ -8,7 +8,7 @@ from functools import cached_property
 from fedpolyp.algorithms.base import Algorithm
 from fedpolyp.algorithms.finding import make
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.rounds.sampling import needed
 from fedpolyp.runs import RoundRecord, RunFolder

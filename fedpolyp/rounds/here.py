@@ -3,7 +3,7 @@
 import threading
 
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.exchange.in_process import InProcess
 from fedpolyp.hospital.hospital import Hospital

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedpolyp.algorithms.pooled import POOLED
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 
 if TYPE_CHECKING:
     from fedpolyp.rounds.experiment import Experiment

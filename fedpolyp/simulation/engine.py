@@ -24,7 +24,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from clients.app import app as client_app
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, Interrupted
 from fedpolyp.imports import without

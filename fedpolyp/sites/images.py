@@ -4,9 +4,10 @@ from contextlib import suppress
 
 from pydantic import TypeAdapter
 
-from fedpolyp.data.hospitals import HospitalImages, split
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.masks import MaskSettings
+from fedpolyp.data.partition.deal import split
+from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.pruning import keep_newest
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError

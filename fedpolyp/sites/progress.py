@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import open_regular, parse_json, to_json
 from fedpolyp.records import checked

@@ -23,7 +23,7 @@ from fedpolyp.cli.compare import (
     wanted_arms,
 )
 from fedpolyp.config import RuntimeConfig
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedpolyp import __version__, cli, runs
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.runs import OlderRun, RunFolder
 from fedpolyp.sites.folders import make_federation
 from tests.tiny import tiny_config

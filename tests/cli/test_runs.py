@@ -7,7 +7,7 @@ import pytest
 
 from fedpolyp import cli, runs
 from fedpolyp.config import load
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.runs import RunFolder
 
 PARTITION = Partition(("a",), {"hospital-1": HospitalImages(("b",), ("c",), ("d",))})

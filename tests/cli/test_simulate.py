@@ -15,7 +15,7 @@ from fedpolyp import checkpoints, cli, runs
 from fedpolyp.algorithms.finding import make
 from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint
 from fedpolyp.config import load
-from fedpolyp.data.hospitals import deal
+from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RoundRecord, RunFolder

@@ -16,7 +16,7 @@ from fedpolyp.cli import app
 from fedpolyp.cli import site as commands
 from fedpolyp.cli.flower import Command
 from fedpolyp.config import load
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import sole, write_text
 from fedpolyp.sites import audit

@@ -12,7 +12,8 @@ from clients.simulated import hospital_in_simulation
 from fedpolyp import runs
 from fedpolyp.config import AlgorithmConfig, Config, load
 from fedpolyp.data.digest import files_digest
-from fedpolyp.data.hospitals import HospitalImages, Partition, deal
+from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import ImageRecord, IngestReport, write_store
 from fedpolyp.exchange.requests import Evaluate, Request, Train

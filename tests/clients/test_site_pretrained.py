@@ -9,7 +9,7 @@ import pytest
 
 from fedpolyp import runs
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.exchange.replies import Reply, Sent
 from fedpolyp.exchange.requests import Request
 from fedpolyp.model import efficientnet_lite

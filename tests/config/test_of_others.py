@@ -10,7 +10,7 @@ import pytest
 from fedpolyp import runs
 from fedpolyp.algorithms.finding import make
 from fedpolyp.config import Config, load, read, to_toml
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 
 MODULE = "algorithm_of_somebody_else"

@@ -7,7 +7,7 @@ import pytest
 from fedpolyp.algorithms.finding import BUILT_IN
 from fedpolyp.config import load
 from fedpolyp.config.unused import unused
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 
 
 def dealt(*sizes: int, val: bool = True) -> Partition:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedpolyp.data.digest import Digest, files_digest
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.store import ImageRecord, IngestReport, Store, write_store
 from fedpolyp.errors import FedpolypError
 

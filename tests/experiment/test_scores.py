@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedpolyp import runs
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment.scores import Scores, read_scores
 from fedpolyp.runs import RunFolder, scored_images

@@ -9,7 +9,7 @@ import pytest
 
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import Groups, plus
-from fedpolyp.data.hospitals import deal
+from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.source import open_source
 from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.hospital import private_state, work

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
 from fedpolyp.experiment.comparison import runs_in

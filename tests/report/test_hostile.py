@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fedpolyp.cells import unguarded
-from fedpolyp.data.hospitals import HospitalImages, Partition, deal
+from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store, write_store
 from fedpolyp.errors import UsageError

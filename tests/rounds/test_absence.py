@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fedpolyp.config import load
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
 from fedpolyp.rounds import here

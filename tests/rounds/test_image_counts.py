@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedpolyp.data.hospitals import HospitalImages, Partition
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.rounds.image_counts import MOST, ImageCounts
 
 

@@ -13,7 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from fedpolyp import checkpoints, runs
 from fedpolyp.algorithms.base import Trained
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import Partition
+from fedpolyp.data.partition.partition import Partition
 from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, FinalError, Interrupted
 from fedpolyp.exchange.replies import Reply

@@ -14,7 +14,8 @@ from flwr.serverapp import Grid
 from clients.app import app as client_app
 from fedpolyp import runs
 from fedpolyp.config import Config
-from fedpolyp.data.hospitals import HospitalImages, Partition, deal
+from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal

@@ -1,0 +1,1 @@
+"""How images are dealt to hospitals, one file a scheme."""
