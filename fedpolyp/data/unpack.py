@@ -127,7 +127,7 @@ def _entries(stream: BinaryIO, most: int) -> Iterator[_Entry]:
     if start[:4] in (b"PK\3\4", b"PK\5\6"):
         return _of_zip(stream)
     if start[:2] == b"\x1f\x8b":
-        return _of_tar(gzip.GzipFile(fileobj=stream), most)
+        return _of_tar(io.BufferedReader(gzip.GzipFile(fileobj=stream)), most)
     if start[257:262] == b"ustar":
         return _of_tar(stream, most)
     also = "; unpack it with another program first" if start[:4] == b"Rar!" or start[:2] == b"7z" else ""
@@ -182,7 +182,7 @@ def _of_tar(stream: IO[bytes], most: int) -> Iterator[_Entry]:
             if member.size > most:  # before what lies between is read to find the next
                 raise UsageError(f"it unpacks to more than {most:,} bytes")
             yield _Entry(member.name, member.isdir(), None if member.isdir() else packed.extractfile(member))
-            packed.members = []  # which it would keep for each file, and search
+            packed.members = []  # type: ignore[attr-defined]  # it would keep one for each file
     if watched.last != bytes(_BLOCK):
         raise tarfile.ReadError("it ends without a mark of its end")
     rest = 0
