@@ -62,6 +62,7 @@ class Arm:
     last: Mapping[str, Estimate]  # by metric: on the held-out set, after the last round
     best: Mapping[str, Estimate]  # in the round that was best on validation; empty without validation
     best_rounds: tuple[int, ...]  # which those were, ascending
+    over_pixels: Mapping[str, float]  # Dice of all held-out pixels together, by model: last, and best with validation
     own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; local: by its own model
     by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None where there are none
     cost: Cost
@@ -306,6 +307,11 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     def held_out(kind: str) -> dict[str, Estimate]:
         return {metric: _score(evidence.values(label, seeds, kind, metric), groups) for metric in METRICS}
 
+    def over_pixels(kind: str) -> float:
+        chosen = evidence.scores.where(arm=label, kind=kind, set=HELD_OUT)
+        models = sorted(set(zip(chosen.seed.tolist(), chosen.trainer.tolist(), strict=True)))
+        return float(np.mean([chosen.where(seed=seed, trainer=name).over_pixels for seed, name in models]))
+
     validated = all(any(record["val_dice"] is not None for record in run) for run in records)
     best_rounds = evidence.scores.where(arm=label, kind=BEST).round
     dice, chosen = evidence.values(label, seeds, LAST), [evidence.sizes == size for size in range(len(SIZES))]
@@ -323,6 +329,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
         last=held_out(LAST),
         best=held_out(BEST) if validated else {},
         best_rounds=tuple(np.unique(best_rounds).tolist()) if validated else (),
+        over_pixels={kind: over_pixels(kind) for kind in (LAST, BEST)[: 1 + validated]},
         own_tests=own,
         by_size=tuple(_score(dice[:, rows], groups[rows]) if rows.any() else None for rows in chosen),
         cost=_cost([config for _, config in runs], records, len(hospitals)),

@@ -60,6 +60,11 @@ class Scores:
         """The lesion's share of each image in truth, (N,) in [0, 1]."""
         return np.asarray((self.counts[:, 0] + self.counts[:, 2]) / self.counts.sum(axis=1))
 
+    @property
+    def over_pixels(self) -> float:
+        """Dice of all rows' pixels counted together, in [0, 1]: large lesions weigh more than in the mean of images."""
+        return float(metrics.dice(self.counts.sum(axis=0, keepdims=True))[0])
+
     def by_image(self, ids: Iterable[str], metric: str = "dice") -> NDArray[np.float64]:
         """A score of each image, (len(ids),), the mean over all rows that are about it.
 

@@ -54,6 +54,8 @@ def _arms(analysis: Analysis) -> Iterable[Row]:
             for metric in METRICS:
                 if metric in scores:
                     yield arm.label, len(arm.seeds), model, metric, *_of(scores[metric])
+            if model in arm.over_pixels:
+                yield arm.label, len(arm.seeds), model, "dice_over_pixels", arm.over_pixels[model], None, None
 
 
 def _differences(analysis: Analysis) -> Iterable[Row]:

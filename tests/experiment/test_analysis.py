@@ -48,6 +48,22 @@ def test_the_headline_is_the_mean_of_the_files_own_rows(folder: Path, whole: Ana
     assert estimate.low < estimate.value < estimate.high
 
 
+@pytest.mark.parametrize("arm", ["pooled", "local"])
+def test_dice_over_pixels_counts_all_images_of_a_model_together(folder: Path, whole: Analysis, arm: str) -> None:
+    of_model: dict[tuple[int, str], list[tuple[int, int, int]]] = {}
+    for seed in (0, 1):
+        with (folder / arm / str(seed) / "images.csv").open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                if row["model"].split(":")[0] == "last" and row["set"] == "heldout":
+                    counts = int(row["tp"]), int(row["fp"]), int(row["fn"])
+                    of_model.setdefault((seed, row["model"]), []).append(counts)
+    sums = [[sum(column) for column in zip(*rows, strict=True)] for rows in of_model.values()]
+    wanted = sum(2 * tp / (2 * tp + fp + fn) for tp, fp, fn in sums) / len(sums)
+    (found,) = [one for one in whole.arms if one.label == arm]
+    assert found.over_pixels["last"] == pytest.approx(wanted)
+    assert found.over_pixels["last"] != pytest.approx(found.last["dice"].value)
+
+
 def test_each_hospital_is_scored_on_its_own_test_images_by_its_own_model(folder: Path, whole: Analysis) -> None:
     local = whole.arms[1]
     for hospital, estimate in local.own_tests.items():
