@@ -26,7 +26,7 @@ def _about(setting: str) -> str:
 
 @app.command()
 def ingest(
-    folder: Annotated[Path, typer.Argument(help="folder with images/ and masks/ of the same stems")],
+    folder: Annotated[Path, typer.Argument(help="folder of images and masks, two as IMAGES:MASKS, or a CSV")],
     image_size: Annotated[int, typer.Option(help="side of the square images, pixels")] = DataConfig().image_size,
     masks: Annotated[str, typer.Option(help=_about("masks"))] = DataConfig().masks,
     lesion_values: Annotated[str | None, typer.Option(help=_about("lesion_values"), show_default=False)] = None,
@@ -148,8 +148,13 @@ def _print_sizes(console: PlainConsole, store: "Store") -> None:
 def _print_lesions(console: PlainConsole, store: "Store") -> None:
     import numpy as np
 
-    quartiles = np.quantile([record.lesion_fraction for record in store.records], (0.25, 0.5, 0.75))
-    small, large = (choose(store.records, key=lambda record: record.lesion_fraction) for choose in (min, max))
+    polyps = [record for record in store.records if record.lesion_fraction > 0]
+    if without := len(store.records) - len(polyps):
+        console.print(f"frames without a polyp: {without} of {len(store.records)}")
+    if not polyps:
+        return
+    quartiles = np.quantile([record.lesion_fraction for record in polyps], (0.25, 0.5, 0.75))
+    small, large = (choose(polyps, key=lambda record: record.lesion_fraction) for choose in (min, max))
     console.print(
         f"lesion area: quartiles {', '.join(f'{area:.1%}' for area in quartiles)} of the image; "
         f"smallest {small.lesion_fraction:.2%} ({small.id}), largest {large.lesion_fraction:.1%} ({large.id})",
@@ -163,7 +168,7 @@ def _print_duplicates(console: PlainConsole, store: "Store") -> None:
         groups.setdefault(record.group, []).append(record.id)
     alike = [ids for ids in groups.values() if len(ids) > 1]
     text = f"{sum(map(len, alike))} images in {len(alike)} group{'s' * (len(alike) > 1)}"
-    console.print(f"near-duplicates: {text if alike else 'none'}")
+    console.print(f"kept together: {text if alike else 'none'} (near-duplicates; one patient, procedure or video)")
 
 
 def _print_deal(console: PlainConsole, store: "Store", config: Config) -> None:

@@ -1,5 +1,7 @@
 """Near-duplicates: which images show so nearly the same that they must stay together in every split."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,18 @@ def duplicate_groups(images: NDArray[np.uint8]) -> NDArray[np.intp]:
             linked = np.append(groups[start:][alike[row]], groups[start + row])
             groups[np.isin(groups, linked)] = linked.min()
     return groups
+
+
+def united(groups: NDArray[np.intp], labels: Sequence[tuple[str, ...]]) -> NDArray[np.intp]:
+    """`groups`, (N,), joined where images share one of their `labels` (a patient, a procedure, a video)."""
+    joined = groups.copy()
+    first: dict[str, int] = {}
+    for row, own in enumerate(labels):
+        for label in own:
+            one, other = joined[first.setdefault(label, row)], joined[row]
+            if one != other:
+                joined[joined == max(one, other)] = min(one, other)
+    return joined
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

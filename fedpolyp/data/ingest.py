@@ -1,9 +1,8 @@
-"""Ingest: turns a folder of images and masks into a store, and says of every pair it cannot use why."""
+"""Ingest: turns sources of images and masks into one store, and says of every pair it cannot use why."""
 
 import dataclasses
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -12,13 +11,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.data.duplicates import duplicate_groups
+from fedpolyp.data.duplicates import duplicate_groups, united
 from fedpolyp.data.levels import spans
 from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings, Summary
 from fedpolyp.data.orientation import Undecidable, lying_alike
-from fedpolyp.data.pairs import PARTS, WANTED, Listing, Pair, list_pairs
-from fedpolyp.data.plausibility import Shown, check_lesions, check_values, doubts_of_images, doubts_of_masks
+from fedpolyp.data.pairs import Listing, Pair
+from fedpolyp.data.plausibility import (
+    Shown,
+    check_empty,
+    check_lesions,
+    check_values,
+    doubts_of_images,
+    doubts_of_masks,
+)
 from fedpolyp.data.reading import Picture, Unusable, decode_image, decode_mask, look, read, room_for, silent_decoders
+from fedpolyp.data.sources import Listed, list_source
 from fedpolyp.data.store import (
     ImageRecord,
     IngestReport,
@@ -32,10 +39,35 @@ from fedpolyp.data.store import (
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
-VERSION = 5  # part of a store's key: raise it whenever the same files would give another store
+VERSION = 6  # part of a store's key: raise it whenever the same files would give another store
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A source whose masks were looked at, and what is lesion in them was decided."""
+
+    name: str  # before its ids and in what is said of it; '' for the only one
+    folder: Path
+    called: str  # what its images' records say
+    pairs: Sequence[Pair]
+    masks: Sequence[Summary | None]  # of each pair; None for a frame that has no mask
+    rule: MaskRule
+    rejected: list[Rejection]
+    notes: tuple[str, ...]
+
+    def id(self, pair: Pair) -> str:
+        """The id of one of its images in the store."""
+        return f"{self.name}/{pair.id}" if self.name else pair.id
+
+    def fault(self, mask: Summary, settings: MaskSettings) -> str:
+        """Why one of its masks is not used; '' if it is, be it for a lesion or for a frame without a polyp."""
+        fault = "" if settings.as_they_are else self.rule.fault(mask)
+        if fault or self.rule.shows_lesion(mask) or self.rule.is_empty(mask):
+            return fault
+        return self.rule.no_lesion(mask)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,77 +77,129 @@ class _Row:
     record: ImageRecord
     shown: Shown
     tagged: bool  # by EXIF, image or mask
+    labels: tuple[str, ...]  # of patient, procedure or video
 
 
-def ingest(folder: Path, image_size: int, stores: Path | None = None, masks: MaskSettings = UNSAID) -> Store:
-    """The store of the pairs in `folder` at `image_size` pixels a side, opened if it was made before, else made.
-
-    `stores` is the folder of all stores, `stores_folder()` unless given. Records are in the order of their ids. Pairs
-    that cannot be used are in the store's report, as is what was taken for lesion.
+def ingest(
+    place: str | Path,
+    image_size: int,
+    stores: Path | None = None,
+    masks: MaskSettings = UNSAID,
+    group_by: str | None = None,
+) -> Store:
+    """The store of one source (see `list_source`), whose images have the ids that they have there.
 
     Raises:
-        UsageError: `folder` lacks images/ or masks/, has no usable pair, or has masks that look wrong while `masks`
+        UsageError, FedpolypError: as `ingest_all`.
+    """
+    return ingest_all({"": place}, image_size, stores, masks, group_by)
+
+
+def ingest_all(
+    places: Mapping[str, str | Path],
+    image_size: int,
+    stores: Path | None = None,
+    masks: MaskSettings = UNSAID,
+    group_by: str | None = None,
+) -> Store:
+    """The store of the pairs of several sources at `image_size` pixels a side, opened if it was made before, else made.
+
+    `places` are by the names of the sources, which begin the ids: 'kvasir/…'; a name of '' adds nothing. `stores` is
+    the folder of all stores, `stores_folder()` unless given. Records are in the order of their ids. What is lesion is
+    decided for each source by itself; duplicate groups reach across all, and hold together what has a label in common.
+    Pairs that cannot be used are in the store's report, as is what was taken for lesion.
+
+    Raises:
+        UsageError: a source has no layout that is known, no usable pair, or has masks that look wrong while `masks`
             does not say that they are meant so.
         FedpolypError: the store cannot be written, or what is in its place cannot be opened.
     """
-    folder = Path(os.path.expanduser(folder)).resolve()  # Path's own fails for an unknown user
-    listing = list_pairs(folder)
-    key = [VERSION, image_size, str(folder), dataclasses.astuple(masks), dataclasses.astuple(listing)]
-    path = store_path(stores or stores_folder(), folder.name, image_size, key)
+    listed = {name: list_source(place, group_by) for name, place in places.items()}
+    if group_by is not None and not any(pair.groups for one in listed.values() for pair in one.listing.pairs):
+        raise UsageError(f"group_by '{printable(group_by)}' finds nothing in the name of any image")
+    known = [[name, str(one.root), dataclasses.astuple(one.listing)] for name, one in listed.items()]
+    key = [VERSION, image_size, known, dataclasses.astuple(masks)]
+    called = "+".join(name or one.name for name, one in listed.items())
+    path = store_path(stores or stores_folder(), called, image_size, key)
     if path.exists():
         return Store.open(path)
     with silent_decoders():
-        images, lesions, rows, report = _made(folder, image_size, listing, masks)
-    groups = duplicate_groups(images).tolist()
+        images, lesions, rows, report = _made(image_size, listed, masks)
+    groups = united(duplicate_groups(images), [row.labels for row in rows]).tolist()
     records = [dataclasses.replace(row.record, group=group) for row, group in zip(rows, groups, strict=True)]
     return write_store(path, images, lesions, records, report)
 
 
 def _made(
-    folder: Path, side: int, listing: Listing, settings: MaskSettings
+    side: int, listed: Mapping[str, Listed], settings: MaskSettings
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[_Row], IngestReport]:
     """The store's two arrays, its rows and its report."""
-    rejected = list(listing.rejected)
-    summaries = _each(lambda pair: _summarise(folder, pair), listing.pairs, rejected)
-    pairs = [pair for pair, summary in zip(listing.pairs, summaries, strict=True) if summary is not None]
-    masks = [summary for summary in summaries if summary is not None]
-    if not masks:
-        raise _no_usable_pair(folder, listing, rejected)
-    rule = MaskRule.of(masks, settings)
-    if not any(map(rule.shows_lesion, masks)) and rule.given:
-        values = np.unique(np.concatenate([rule.histogram(mask).values for mask in masks])).tolist()
-        given = spans(settings.values)
-        raise UsageError(f"no mask in {folder} has a value of {given}, named as lesion; there are {spans(values)}")
-    if not settings.as_they_are:
-        check_values(folder, dict(zip(pairs, masks, strict=True)), rule)
-
-    images = np.empty((len(pairs), side, side, 3), np.uint8)
-    lesions = np.empty((len(pairs), side, side), np.uint8)
+    sources = [_decided(name, one, settings) for name, one in listed.items()]
+    all_pairs = sorted(
+        ((source, at) for source in sources for at in range(len(source.pairs))),
+        key=lambda one: one[0].id(one[0].pairs[one[1]]),
+    )
+    images = np.empty((len(all_pairs), side, side, 3), np.uint8)
+    lesions = np.empty((len(all_pairs), side, side), np.uint8)
 
     def load(row: int) -> _Row:
-        fault = "" if settings.as_they_are else rule.fault(masks[row])
-        if fault or not rule.shows_lesion(masks[row]):
-            raise Unusable(pairs[row].mask, fault or rule.no_lesion(masks[row]))
-        return _load(folder, pairs[row], rule, masks[row], images[row], lesions[row])
+        source, at = all_pairs[row]
+        pair, mask = source.pairs[at], source.masks[at]
+        if mask is not None and (fault := source.fault(mask, settings)):
+            raise Unusable(pair.mask, fault)
+        return _load(source, pair, mask, images[row], lesions[row])
 
-    rows = _each(load, range(len(pairs)), rejected)
+    failed: dict[int, Rejection] = {}
+    rows = _each(load, range(len(all_pairs)), failed)
+    for row, rejection in failed.items():
+        all_pairs[row][0].rejected.append(rejection)
+    notes: list[str] = []
+    rejected: list[Rejection] = []
+    for source in sources:
+        own = [row for row, (of, _) in zip(rows, all_pairs, strict=True) if row is not None and of is source]
+        if not own:
+            raise _no_usable_pair(listed[source.name], source.rejected)
+        if not settings.as_they_are:
+            check_lesions(source.folder, [row.shown for row in own])
+        name = source.name
+        notes += [f"{name}: {note}" if name else note for note in _notes(source, own, settings)]
+        rejected += [Rejection(f"{name}/{one.file}" if name else one.file, one.reason) for one in source.rejected]
     loaded = [row for row in rows if row is not None]
-    if not loaded:
-        raise _no_usable_pair(folder, listing, rejected)
-    if not settings.as_they_are:
-        check_lesions(folder, [row.shown for row in loaded])
-    if len(loaded) < len(pairs):
+    if len(loaded) < len(rows):
         used = [row is not None for row in rows]
         images, lesions = images[used], lesions[used]
     rejected.sort(key=lambda rejection: rejection.file)
-    notes = _notes(rule, loaded, settings)
-    return images, lesions, loaded, IngestReport(len(loaded), tuple(rejected), notes)
+    return images, lesions, loaded, IngestReport(len(loaded), tuple(rejected), tuple(notes))
 
 
-def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -> list[R | None]:
-    """What `do` makes of each of `these`, in parallel; None, and an entry in `rejected`, where it cannot be used."""
+def _decided(name: str, listed: Listed, settings: MaskSettings) -> _Source:
+    """A source after a look at all of its masks."""
+    folder, listing, rejected = listed.root, listed.listing, list(listed.listing.rejected)
+    failed: dict[int, Rejection] = {}
+    with_mask = [pair for pair in listing.pairs if pair.mask]
+    summaries = _each(lambda at: _summarise(folder, with_mask[at]), range(len(with_mask)), failed)
+    rejected += failed.values()
+    found = dict(zip(with_mask, summaries, strict=True))
+    pairs = [pair for pair in listing.pairs if not pair.mask or found[pair] is not None]
+    if not pairs:
+        raise _no_usable_pair(listed, rejected)
+    of_masks = {pair: summary for pair, summary in found.items() if summary is not None}
+    rule = MaskRule.of(list(of_masks.values()), settings)
+    if of_masks and not any(map(rule.shows_lesion, of_masks.values())) and rule.given:
+        values = np.unique(np.concatenate([rule.histogram(mask).values for mask in of_masks.values()])).tolist()
+        given = spans(settings.values)
+        raise UsageError(f"no mask in {folder} has a value of {given}, named as lesion; there are {spans(values)}")
+    if of_masks and not settings.as_they_are:
+        check_values(folder, of_masks, rule)
+        check_empty(folder, of_masks, rule)
+    masks = [of_masks.get(pair) for pair in pairs]
+    return _Source(name, folder, name or printable(listed.name), pairs, masks, rule, rejected, listing.notes)
 
-    def attempt(one: T) -> R | Rejection:
+
+def _each(do: Callable[[int], R], these: Sequence[int], failed: dict[int, Rejection]) -> list[R | None]:
+    """What `do` makes of each of `these`, in parallel; None, and an entry in `failed`, where it cannot be used."""
+
+    def attempt(one: int) -> R | Rejection:
         try:
             return do(one)
         except Unusable as unusable:
@@ -123,7 +207,7 @@ def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -
 
     with ThreadPoolExecutor() as pool:
         outcomes = list(pool.map(attempt, these))
-    rejected += [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
+    failed.update({at: one for at, one in zip(these, outcomes, strict=True) if isinstance(one, Rejection)})
     return [None if isinstance(outcome, Rejection) else outcome for outcome in outcomes]
 
 
@@ -134,58 +218,63 @@ def _summarise(folder: Path, pair: Pair) -> Summary:
 
 
 def _load(
-    folder: Path,
-    pair: Pair,
-    rule: MaskRule,
-    summary: Summary,
-    image_row: NDArray[np.uint8],
-    mask_row: NDArray[np.uint8],
+    source: _Source, pair: Pair, summary: Summary | None, image_row: NDArray[np.uint8], mask_row: NDArray[np.uint8]
 ) -> _Row:
     """Fills one row of the store's arrays."""
     side = mask_row.shape[0]
-    image_file, mask_file = (look(file, read(folder, file)) for file in (pair.image, pair.mask))
-    with room_for(image_file, mask_file):
-        mask = decode_mask(mask_file)
-        mask = Picture(rule.lesion(summary, mask), mask.orientation)
+    files = [look(file, read(source.folder, file)) for file in (pair.image, pair.mask) if file]
+    with room_for(*files):
+        image = decode_image(files[0])
+        if summary is None:
+            mask = Picture(np.zeros(image.pixels.shape[:2], np.uint8), image.orientation)
+        else:
+            mask = decode_mask(files[1])
+            mask = Picture(source.rule.lesion(summary, mask), mask.orientation)
         try:
-            pixels, lesion = lying_alike(decode_image(image_file), mask)
+            pixels, lesion = lying_alike(image, mask)
         except Undecidable as error:
             raise Unusable(pair.mask, str(error)) from None
         image_row[:] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
         mask_row[:] = cv2.resize(lesion, (side, side), interpolation=cv2.INTER_AREA) >= 128
         (height, width), count = lesion.shape, np.count_nonzero(lesion)
-    if not mask_row.any():
+    if not mask_row.any() and summary is not None and (count or not source.rule.is_empty(summary)):
         too_small = f"the lesion is too small: of its {count} pixels none is left at {side}x{side}"
         raise Unusable(pair.mask, too_small if count else "no lesion: no pixel has one of the colours given")
     record = ImageRecord(
-        id=pair.stem,
-        source=printable(folder.name),
+        id=source.id(pair),
+        source=f"{source.called}-{printable(pair.center)}" if pair.center else source.called,
         look=-1,
         height=height,
         width=width,
         lesion_fraction=float(mask_row.mean()),
         tone=colour_tone(image_row),
         group=-1,
-        sha256=hashlib.sha256(image_file.content + mask_file.content).hexdigest(),
+        sha256=hashlib.sha256(b"".join(file.content for file in files)).hexdigest(),
     )
     shown = Shown.of(pair, lesion, image_row, mask_row)
-    return _Row(record, shown, image_file.orientation > 1 or mask_file.orientation > 1)
+    labels = tuple(f"{source.name}/{label}" for label in pair.groups)
+    return _Row(record, shown, any(file.orientation > 1 for file in files), labels)
 
 
-def _notes(rule: MaskRule, rows: Sequence[_Row], settings: MaskSettings) -> tuple[str, ...]:
-    notes = [f"masks {rule}"]
+def _notes(source: _Source, rows: Sequence[_Row], settings: MaskSettings) -> tuple[str, ...]:
+    notes = [f"masks {source.rule}"] if any(pair.mask for pair in source.pairs) else []
     if tagged := sum(row.tagged for row in rows):
         have = "1 pair has one" if tagged == 1 else f"{tagged} pairs have one"
         notes.append(f"EXIF orientation: {have}; sizes and tags told how mask and image lie")
     shown = [row.shown for row in rows]
+    if without := [one for one in shown if one.lesion_fraction == 0]:
+        notes.append(f"{len(without)} of {len(shown)} are frames without a polyp (first: {without[0].file})")
     if not settings.as_they_are:
         notes += doubts_of_masks(shown)
-    return (*notes, *doubts_of_images(shown))
+    return (*notes, *doubts_of_images(shown), *source.notes)
 
 
-def _no_usable_pair(folder: Path, listing: Listing, rejected: list[Rejection]) -> UsageError:
-    counts = " and ".join(f"{sum(file.part == part for file in listing.files)} in {part}/" for part in PARTS)
+def _no_usable_pair(listed: Listed, rejected: list[Rejection]) -> UsageError:
+    listing: Listing = listed.listing
+    counts = " and ".join(
+        f"{sum(file.folder == folder for file in listing.files)} in {folder or '.'}/" for folder in listing.folders[:6]
+    )
     rejected.sort(key=lambda rejection: rejection.file)
     reasons = "; ".join(f"{rejection.file}: {rejection.reason}" for rejection in rejected[:3])
-    found = f"{counts} ({reasons})" if reasons else counts
-    return UsageError(f"no usable pair in {printable(str(folder))}: looked for {WANTED}, found {found}")
+    found = f"{counts or 'no pair'} ({reasons})" if reasons else counts or "no pair"
+    return UsageError(f"no usable pair in {printable(str(listed.root))}: read as {listing.layout}, found {found}")

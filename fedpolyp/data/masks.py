@@ -153,6 +153,11 @@ class MaskRule:
         histogram = self.histogram(mask)
         return bool(self.colours) or bool(self.levels[mask.depth].table(histogram)[histogram.values].any())
 
+    def is_empty(self, mask: Summary) -> bool:
+        """Whether `mask` is all background and nothing else: that of a frame without a polyp."""
+        lesion = not self.colours and self.shows_lesion(mask)
+        return not lesion and not self.histogram(mask).values.any()
+
     def fault(self, mask: Summary) -> str:
         """Why `mask`, though it may show a lesion, is not what the rule takes masks for; '' if it is."""
         histogram, levels = self.histogram(mask), self.levels[mask.depth]
@@ -165,10 +170,8 @@ class MaskRule:
         return ""
 
     def no_lesion(self, mask: Summary) -> str:
-        """Why there is no lesion in `mask`: it is empty, or its values mean nothing that is known."""
+        """Why there is no lesion in `mask`, which is not empty: its values mean nothing that is known."""
         histogram = self.histogram(mask)
-        if not histogram.values.any():
-            return "the mask is empty"
         if self.given:
             return f"no lesion: its values are {spans(histogram.values.tolist())}; {self._meaning(mask)}"
         return self._unknown_values(mask) or f"the mask is empty but for noise, of values up to {histogram.values[-1]}"

@@ -36,7 +36,7 @@ _BLACK = 64  # of 255, which no pixel of an image of 12 bits, saved in 16, reach
 class Shown:
     """What a pair's mask shows on its image."""
 
-    file: str  # the mask
+    file: str  # the mask; the image where there is none
     image: str
     lesion_fraction: float  # at full size
     border_fraction: float  # of the outermost pixels, which are lesion
@@ -49,11 +49,11 @@ class Shown:
         """What the mask `lesion` shows, not 0 where lesion, (H, W); in the store the pair is `image` and `mask`."""
         border = np.concatenate([lesion[0], lesion[-1], lesion[:, 0], lesion[:, -1]])
         return cls(
-            pair.mask,
+            pair.named,
             pair.image,
             np.count_nonzero(lesion) / lesion.size,
             np.count_nonzero(border) / border.size,
-            _shows(image, mask),
+            bool(mask.any()) and _shows(image, mask),  # a black frame without a polyp is no copy
             bool(image.max() < _BLACK),
             hash(mask.tobytes()),
         )
@@ -89,6 +89,18 @@ def check_values(folder: Path, masks: Mapping[Pair, Summary], rule: MaskRule) ->
         raise _wrong(folder, f"{_of(unknown, masks)} are unlike the others", f"{first.mask}: {fault}")
 
 
+def check_empty(folder: Path, masks: Mapping[Pair, Summary], rule: MaskRule) -> None:
+    """Look at how many of `masks` are empty: frames without a polyp, of which most sets have few.
+
+    Raises:
+        UsageError: more than half of them are.
+    """
+    empty = [pair for pair, mask in masks.items() if rule.is_empty(mask)]
+    if len(empty) > _HALF * len(masks):
+        what = f"{_of(empty, masks)} are empty, as of frames without a polyp"
+        raise _wrong(folder, what, empty[0].mask)
+
+
 def check_lesions(folder: Path, shown: Sequence[Shown]) -> None:
     """Look at what the masks show.
 
@@ -98,7 +110,8 @@ def check_lesions(folder: Path, shown: Sequence[Shown]) -> None:
     same = [one for one in shown if one.same]
     if same:
         raise _wrong(folder, f"{_of(same, shown)} show the same as their images", same[0].file)
-    median = np.median([one.lesion_fraction for one in shown])
+    fractions = [one.lesion_fraction for one in shown if one.lesion_fraction > 0]
+    median = np.median(fractions) if fractions else 0.0
     if median > _HALF:
         large = _large(shown)
         what = f"in {_of(large, shown)} more than half of the image is lesion (median {median:.0%})"
@@ -115,8 +128,9 @@ def check_lesions(folder: Path, shown: Sequence[Shown]) -> None:
 def doubts_of_masks(shown: Sequence[Shown]) -> list[str]:
     """What is odd in some of the masks, or in most, but may be as it should."""
     large, inverted = _large(shown), _inverted(shown)
-    digest, count = Counter(one.digest for one in shown).most_common(1)[0]
-    alike = [one for one in shown if one.digest == digest] if count > max(2, _HALF * len(shown)) else []
+    lesions = [one for one in shown if one.lesion_fraction > 0]  # empty masks are all the same
+    digest, count = Counter(one.digest for one in lesions).most_common(1)[0] if lesions else (0, 0)
+    alike = [one for one in lesions if one.digest == digest] if count > max(2, _HALF * len(lesions)) else []
     doubts = {
         "are more than half lesion": large,
         "are lesion on more than half of their border, as inverted masks are": inverted,

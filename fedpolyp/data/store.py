@@ -36,14 +36,14 @@ DRAFT_LIFE = 24 * 3600.0  # seconds after which a draft's writer is taken for de
 class ImageRecord:
     """What is known of one image without looking at its pixels."""
 
-    id: Annotated[str, AfterValidator(check_id)]  # file stem
-    source: str  # name of the folder, or "phantom"
+    id: Annotated[str, AfterValidator(check_id)]  # file stem, after its source's name and folders if it has such
+    source: str  # name of the source, with its hospital's where the source has several; "phantom"
     look: int  # the phantom's look; -1 for real images
     height: int  # original pixels
     width: int  # original pixels
-    lesion_fraction: float  # of the mask in the store, in (0, 1]
+    lesion_fraction: float  # of the mask in the store, in [0, 1]; 0 for a frame without a polyp
     tone: tuple[float, float, float]  # mean red, green, blue, each in [0, 1]
-    group: int  # images with equal numbers are near-duplicates
+    group: int  # images with equal numbers stay together: near-duplicates, one patient, procedure or video
     sha256: str  # of the image's bytes followed by the mask's
 
 

@@ -44,7 +44,7 @@ def test_ingest_tells_counts_reasons_duplicates_and_where_the_store_lies(
     assert "30 pairs ingested at 32x32 pixels, 23 left out" in told
     assert "images/x[b]00.png  no mask of this stem in masks/" in told
     assert told.count("no mask of this stem") == 20
-    assert "near-duplicates: 2 images in 1 group" in told
+    assert "kept together: 2 images in 1 group (near-duplicates;" in told
     table = Path(next(line for line in told.splitlines() if line.startswith("and 3 more")).split(" in ")[1])
     assert "images/x[b]22.png" in table.read_text()
     assert f"store: {table.parent}" in told
@@ -86,7 +86,7 @@ def test_show_describes_a_folder_and_the_deal(
     told = capsys.readouterr().out
     assert "30 images, 23 pairs left out" in told
     assert "48x40 to 80x60 pixels, 2 different ones; most common 48x40 (20 images)" in told
-    assert "near-duplicates: 2 images in 1 group" in told
+    assert "kept together: 2 images in 1 group (near-duplicates;" in told
     heldout = int(told.split("dealt by lesion-size; ")[1].split()[0])
     rows = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
     counts = [sum(map(int, rows[name][:3])) for name in ("hospital-1", "hospital-2")]
@@ -110,7 +110,7 @@ def test_show_names_the_smallest_and_the_largest_lesion(
     assert f"smallest {areas[smallest]:.2%} ({smallest})" in told
     assert f"largest {areas[largest]:.1%} ({largest})" in told
     assert f"{np.median(list(areas.values())):.1%}" in told
-    assert "near-duplicates: none" in told
+    assert "kept together: none" in told
     assert (tmp_path / "samples.png").exists()
 
 

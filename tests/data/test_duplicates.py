@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedpolyp.data import duplicates
-from fedpolyp.data.duplicates import duplicate_groups
+from fedpolyp.data.duplicates import duplicate_groups, united
 
 
 def frames(count: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -66,3 +66,10 @@ def test_groups_are_the_copies_whatever_their_order_and_the_chunk(originals: lis
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "CHUNK", chunk)
         assert duplicate_groups(images).tolist() == [originals.index(original) for original in originals]
+
+
+def test_labels_in_common_join_groups_however_many_hops_away() -> None:
+    groups = np.array([0, 1, 2, 1, 4, 5], np.intp)
+    labels: list[tuple[str, ...]] = [("a",), (), ("b",), ("a", "b"), ("c",), ("c",)]
+    assert united(groups, labels).tolist() == [0, 0, 0, 0, 4, 4]
+    assert united(groups, [()] * 6).tolist() == groups.tolist()

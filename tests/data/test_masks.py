@@ -180,9 +180,12 @@ def test_one_grey_level_of_noise_in_an_empty_mask_is_no_lesion(tmp_path: Path) -
     assert rejection.reason == "the mask is empty but for noise, of values up to 1"
 
 
-def test_a_mask_of_nothing_but_0_is_empty(tmp_path: Path) -> None:
+def test_a_mask_of_nothing_but_0_is_that_of_a_frame_without_a_polyp(tmp_path: Path) -> None:
     store = made(tmp_path, [*SHAPES, 0 * SHAPES[0]])
-    assert store.report.rejected[0].reason == "the mask is empty"
+    assert store.report.rejected == ()
+    assert [record.lesion_fraction > 0 for record in store.records] == [True] * COUNT + [False]
+    assert not store.masks[-1].any()
+    assert "1 of 7 are frames without a polyp (first: masks/06.png)" in store.report.notes
 
 
 def test_what_is_unlike_the_other_masks_is_called_unknown_not_empty(tmp_path: Path) -> None:

@@ -245,3 +245,63 @@ def test_masks_that_are_mostly_the_same_are_named_in_a_note(tmp_path: Path) -> N
 
     report = ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores").report
     assert report.notes[1:] == ("4 of 6 masks are the same (first: masks/2.png)",)
+
+
+def all_empty(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(0 * shape(number))
+
+
+def most_empty(number: int) -> tuple[bytes, bytes]:
+    return encoded(picture(number)), encoded(255 * shape(number) * (number < 2))
+
+
+@pytest.mark.parametrize(("files", "count"), [(all_empty, 6), (most_empty, 4)])
+def test_masks_of_which_more_than_half_are_empty_stop_unless_they_are_meant_so(
+    tmp_path: Path, files: Files, count: int
+) -> None:
+    folder = folder_of(tmp_path / "clinic", files)
+    with pytest.raises(UsageError, match=rf"look wrong: {count} of 6 are empty, .*--masks as-they-are"):
+        ingest(folder, 32, tmp_path / "stores")
+    assert not (tmp_path / "stores").exists()
+    store = ingest(folder, 32, tmp_path / "stores", MaskSettings.of("as-they-are", None))
+    assert [record.lesion_fraction == 0 for record in store.records].count(True) == count
+    assert any(note.startswith(f"{count} of 6 are frames without a polyp") for note in store.report.notes)
+
+
+def test_half_of_the_frames_may_be_without_a_polyp_and_black_ones_are_no_copies(tmp_path: Path) -> None:
+    def files(number: int) -> tuple[bytes, bytes]:
+        if number % 2:
+            return encoded(0 * picture(number)), encoded(0 * shape(number))
+        return encoded(picture(number)), encoded(255 * shape(number))
+
+    store = ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores")
+    assert store.report.rejected == () and len(store.records) == 6
+    assert [bool(mask.any()) for mask in store.masks] == [True, False] * 3
+    assert store.report.notes == (
+        "masks by grey level: background 0, lesion 255",
+        "3 of 6 are frames without a polyp (first: masks/1.png)",
+        "3 of 6 images are nearly black, no pixel above 63 of 255 (first: images/1.png)",
+    )
+
+
+def test_unknown_values_do_not_make_a_frame_without_a_polyp(tmp_path: Path) -> None:
+    def files(number: int) -> tuple[bytes, bytes]:
+        return encoded(picture(number)), encoded((2 if number == 0 else 255) * shape(number))
+
+    for said in ("checked", "as-they-are"):
+        folder = folder_of(tmp_path / "clinic", files, 20)
+        report = ingest(folder, 32, tmp_path / "stores", MaskSettings.of(said, None)).report
+        assert report.used == 19
+        assert [one.reason.split(":")[0] for one in report.rejected] == ["unknown"]
+
+
+@pytest.mark.parametrize("given", ["1", "#010101"])
+def test_a_mask_without_the_values_given_is_left_out_unless_it_is_all_background(tmp_path: Path, given: str) -> None:
+    def files(number: int) -> tuple[bytes, bytes]:
+        return encoded(picture(number)), encoded((0 if number == 0 else 2 if number == 1 else 1) * shape(number))
+
+    folder = folder_of(tmp_path / "clinic", files, 20)
+    store = ingest(folder, 32, tmp_path / "stores", MaskSettings.of("checked", given))
+    assert [one.file for one in store.report.rejected] == ["masks/1.png"]
+    assert store.report.rejected[0].reason.startswith("no lesion: ")
+    assert [record.id for record in store.records if record.lesion_fraction == 0] == ["0"]

@@ -17,10 +17,9 @@ from PIL import Image
 
 from fedpolyp.data import reading
 from fedpolyp.data.ingest import ingest
-from fedpolyp.data.pairs import list_pairs
 from fedpolyp.data.reading import Unusable, decode_image, decode_mask, look, read
+from fedpolyp.data.sources import list_pairs
 from fedpolyp.data.store import Rejection, Store
-from fedpolyp.errors import UsageError
 from tests.picture_folders import encoded, picture, shape, write_pair
 
 
@@ -194,34 +193,31 @@ def test_names_in_any_script_are_good(tmp_path: Path, stem: str) -> None:
     assert [record.id for record in ingest(tmp_path / "clinic", 32, tmp_path / "stores").records] == [stem]
 
 
-def test_pairs_in_subfolders_are_named(folder: Path, tmp_path: Path) -> None:
-    for part in ("images", "masks"):
-        (folder / part / "more").mkdir()
-        for stem in ("x", "y"):
-            (folder / part / "more" / f"{stem}.png").write_bytes((folder / part / "a.png").read_bytes())
+def test_pairs_in_subfolders_have_their_path_in_their_ids(folder: Path, tmp_path: Path) -> None:
+    for seed, inside in enumerate(("more", "more/still"), start=20):
+        write_pair(tmp_path / "other", "a", seed=seed)
+        for part in ("images", "masks"):
+            (folder / part / inside).mkdir()
+            (tmp_path / "other" / part / "a.png").rename(folder / part / inside / "a.png")
     (folder / "masks" / ".hidden").mkdir()
+    (folder / "images" / "more" / "z.png").touch()
     write_pair(folder / "second", "z")
-    reason = "a folder, not read: only files right in images/ and masks/ are; it has 2"
     store = ingest(folder, 32, tmp_path / "stores")
-    assert len(store.records) == 4
+    assert [record.id for record in store.records] == ["a", "b", "bad", "c", "more/a", "more/still/a"]
     assert store.report.rejected == (
-        Rejection("images/more/", reason),
-        Rejection("masks/more/", reason),
+        Rejection("images/more/z.png", "no mask of this stem in masks/more/"),
         Rejection("second/", "a folder with images/ and masks/ of its own, not read: it is a source by itself"),
     )
-    (folder / "images" / "more" / "z.png").touch()
-    assert ingest(folder, 32, tmp_path / "stores").report.rejected[0].reason.endswith("it has 3")
+    again = Store.open(store.path)
+    assert again.positions(["more/still/a"]).tolist() == [5]
 
 
-def test_a_folder_whose_pairs_all_lie_in_subfolders_says_so(tmp_path: Path) -> None:
+def test_pairs_may_all_lie_in_subfolders(tmp_path: Path) -> None:
     write_pair(tmp_path / "one", "a")
     for part in ("images", "masks"):
         (tmp_path / "clinic" / part).mkdir(parents=True)
         (tmp_path / "one" / part).rename(tmp_path / "clinic" / part / "sequence-1")
-    with pytest.raises(
-        UsageError, match=r"no usable pair .* \(images/sequence-1/: a folder, not read: only files right"
-    ):
-        ingest(tmp_path / "clinic", 32, tmp_path / "stores")
+    assert [record.id for record in ingest(tmp_path / "clinic", 32, tmp_path / "stores").records] == ["sequence-1/a"]
 
 
 @pytest.mark.parametrize("kind", ["link to the folder above", "folder named as a picture", "folder nobody may read"])

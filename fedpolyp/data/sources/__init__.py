@@ -1,0 +1,215 @@
+"""What a source can be: a folder in one of several layouts, an archive of one, two folders, or a CSV.
+
+A layout is one file: what it looks for, and the parts (images with their masks) of a folder that is laid out so.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from fedpolyp.data.pairs import File, Listing, Pair
+from fedpolyp.data.reading import SUFFIXES
+from fedpolyp.data.sources import (
+    bkai,
+    centers,
+    clinicdb,
+    colondb,
+    endoscene,
+    etis,
+    hyper_kvasir,
+    kvasir_seg,
+    polypgen,
+    pranet,
+    table,
+)
+from fedpolyp.data.sources.part import Part, look_through
+from fedpolyp.data.sources.tree import Tree
+from fedpolyp.data.store import Rejection
+from fedpolyp.errors import UsageError
+from fedpolyp.text import printable
+
+# The first that recognises a folder has it. PraNet's come first as they go by the name of the folder.
+LAYOUTS: tuple[ModuleType, ...] = (
+    *(pranet, kvasir_seg, hyper_kvasir, polypgen, clinicdb, etis, endoscene, bkai, colondb),
+    centers,
+)
+WANTED = "; ".join(
+    f"{layout.LOOKS_FOR} ({layout.NAME})" for layout in sorted(LAYOUTS, key=lambda layout: layout is not kvasir_seg)
+)
+_WRAPPED = 3  # folders that may lie around a layout, each the only one in the other
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A source whose files were listed."""
+
+    root: Path  # to which the paths in the listing are relative
+    name: str  # of the folder, the archive or the CSV
+    listing: Listing
+
+
+def list_source(place: str | Path, group_by: str | None = None) -> Listed:
+    """The pairs at `place`, and what there makes none. No picture is opened.
+
+    Args:
+        place: a folder, two folders as IMAGES:MASKS, or a CSV.
+        group_by: a regular expression; images in whose ids it finds the same (its first group, if it has one) stay
+            together.
+
+    Raises:
+        UsageError: there is no such place, or it has no layout that is known.
+    """
+    path = Path(os.path.expanduser(place)).resolve()  # Path's own fails for an unknown user
+    if path.is_file() and path.suffix.lower() == ".csv":
+        listed = _of_table(path)
+    elif (two := two_folders(str(place))) and not path.exists():
+        listed = _of_two(*two)
+    else:
+        listed = _of_folder(path)
+    return replace(listed, listing=_grouped(listed.listing, group_by))
+
+
+def list_pairs(place: str | Path, group_by: str | None = None) -> Listing:
+    """The listing of `list_source`."""
+    return list_source(place, group_by).listing
+
+
+def two_folders(place: str) -> tuple[Path, Path] | None:
+    """The folders of images and of masks that `place` names as IMAGES:MASKS; None where it names no two folders."""
+    for match in re.finditer(os.pathsep, place):
+        images, masks = (Path(os.path.expanduser(p)) for p in (place[: match.start()], place[match.end() :]) if p)
+        if images.is_dir() and masks.is_dir():
+            return images.resolve(), masks.resolve()
+    return None
+
+
+def _of_folder(folder: Path) -> Listed:
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else ""
+        there = f"{printable(str(folder))} {kind}" if kind else f"there is no folder {printable(str(folder))}"
+        raise UsageError(
+            f"{there}; the source must be a folder that has images/ and masks/ or another layout that is known, an "
+            f"archive of one (.zip, .tar.gz), IMAGES:MASKS, or a .csv; looked for {WANTED}"
+        )
+    try:
+        with os.scandir(folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot read {printable(str(folder))}: {error.strerror}") from None
+    inside, layout, parts = _recognised(folder)
+    taken = {part.images.split("/")[0] for part in parts}
+    beside = [
+        Rejection(
+            printable(f"{inside}{name}/"),
+            "a folder with images/ and masks/ of its own, not read: it is a source by itself",
+        )
+        for name in Tree(folder).folders(inside)
+        if name not in taken and Tree(folder).has(f"{inside}{name}/images", f"{inside}{name}/masks")
+    ]
+    moved = [
+        replace(
+            p,
+            images=f"{inside}{p.images}".rstrip("/"),
+            masks=None if p.masks is None else f"{inside}{p.masks}".rstrip("/"),
+        )
+        for p in parts
+    ]
+    return Listed(folder, folder.name, _of_parts(Tree(folder), layout, moved, beside))
+
+
+def _recognised(folder: Path) -> tuple[str, str, list[Part]]:
+    """Where in `folder` a layout begins, which, and its parts."""
+    inside = ""
+    for _ in range(1 + _WRAPPED):
+        tree = Tree(folder).beneath(inside)
+        for layout in LAYOUTS:
+            if parts := layout.parts(tree):
+                return inside, layout.NAME, parts
+        folders = tree.folders()
+        if len(folders) != 1:
+            break
+        inside = f"{inside}{folders[0]}/"
+    tree = Tree(folder)
+    missing = [f"{name}/" for name in ("images", "masks") if not tree.has(name)]
+    found = printable(", ".join(tree.names()[:8])) or "nothing"
+    raise UsageError(
+        f"{printable(str(folder))} has no {' and no '.join(missing)}, nor another layout that is known: looked for "
+        f"{WANTED}; with files {', '.join(SUFFIXES)}; found {found}"
+    )
+
+
+def _of_two(images: Path, masks: Path) -> Listed:
+    root = Path(os.path.commonpath([images, masks]))
+    within = [str(folder.relative_to(root)).removeprefix(".") for folder in (images, masks)]
+    listing = _of_parts(Tree(root), "two folders", [Part(within[0], within[1])], [])
+    return Listed(root, images.name, listing)
+
+
+def _of_table(path: Path) -> Listed:
+    found = table.read_table(path)
+    pairs, doubled = _once(found.pairs)
+    listing = _listing(table.NAME, (), found.files, pairs, [*found.rejected, *doubled])
+    return Listed(path.parent, path.stem, replace(listing, notes=tuple(found.notes)))
+
+
+def _of_parts(tree: Tree, layout: str, parts: Iterable[Part], rejected: list[Rejection]) -> Listing:
+    files: list[File] = []
+    pairs: list[Pair] = []
+    folders: list[str] = []
+    for part in parts:
+        found = look_through(tree, part)
+        files += found.files
+        pairs += found.pairs
+        rejected += found.rejected
+        folders += [part.images] if part.masks is None else [part.images, part.masks]
+    kept, doubled = _once(pairs)
+    return _listing(layout, tuple(folders), files, kept, [*rejected, *doubled])
+
+
+def _listing(
+    layout: str, folders: tuple[str, ...], files: list[File], pairs: list[Pair], rejected: list[Rejection]
+) -> Listing:
+    return Listing(
+        layout,
+        tuple(dict.fromkeys(folders)),
+        tuple(sorted(files, key=lambda file: file.path)),
+        tuple(sorted(pairs, key=lambda pair: pair.id)),
+        tuple(rejected),
+    )
+
+
+def _once(pairs: list[Pair]) -> tuple[list[Pair], list[Rejection]]:
+    """The first pair of each id, and why the others are not taken."""
+    first: dict[str, Pair] = {}
+    doubled = []
+    for pair in pairs:
+        if (other := first.setdefault(pair.id, pair)) is not pair:
+            doubled.append(Rejection(pair.image, f"its id '{pair.id}' is that of {other.image}"))
+    return list(first.values()), doubled
+
+
+def _grouped(listing: Listing, group_by: str | None) -> Listing:
+    """The listing with the groups that `group_by` finds, and a note about all groups."""
+    pairs, notes = listing.pairs, list(listing.notes)
+    if group_by is not None:
+        found = [_label(re.search(group_by, pair.id)) for pair in pairs]
+        pairs = tuple(
+            replace(pair, groups=(*pair.groups, f"{pair.center} {label}")) if label else pair
+            for pair, label in zip(pairs, found, strict=True)
+        )
+        notes.append(f"group_by finds something in {sum(map(bool, found))} of {len(found)} names")
+    if known := [pair for pair in pairs if pair.groups]:
+        labels = {label for pair in known for label in pair.groups}
+        notes.append(
+            f"{len(known)} of {len(pairs)} images have a known patient, procedure or video: {len(labels)} of them"
+        )
+    return replace(listing, pairs=pairs, notes=tuple(notes))
+
+
+def _label(match: re.Match[str] | None) -> str:
+    if match is None:
+        return ""
+    return match[1] or "" if match.re.groups else match[0]

@@ -1,0 +1,109 @@
+"""A CSV of image, mask, patient and hospital: what it says is kept, what it lacks is told."""
+
+from pathlib import Path
+
+import pytest
+
+from fedpolyp.data.ingest import ingest
+from fedpolyp.data.pairs import Pair
+from fedpolyp.data.sources import list_source
+from fedpolyp.errors import UsageError
+from tests.data.sources.test_layouts import tree
+from tests.picture_folders import write_pair
+
+
+def listed(folder: Path, *lines: str) -> Path:
+    tree(folder, "a.png", "a_mask.png", "sub/b.png", "sub/b_mask.png", "c.png")
+    (folder / "list.csv").write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    return folder / "list.csv"
+
+
+def test_patients_and_hospitals_are_read(tmp_path: Path) -> None:
+    file = listed(
+        tmp_path,
+        "Image,Mask,Patient,Hospital",
+        "a.png,a_mask.png,1,oslo",
+        "sub/b.png,sub/b_mask.png,1,bergen",
+        f"{tmp_path}/c.png,none,2,oslo",
+    )
+    listing = list_source(file).listing
+    assert listing.rejected == ()
+    assert {pair.id: (pair.mask, pair.center) for pair in listing.pairs} == {
+        "a": ("a_mask.png", "oslo"),
+        f"{tmp_path}/c"[1:]: ("", "oslo"),
+        "sub/b": ("sub/b_mask.png", "bergen"),
+    }
+    groups = [pair.groups for pair in listing.pairs]
+    assert len(set(groups)) == 3, "patient 1 of two hospitals is two people"
+
+
+def test_a_column_called_group_reaches_across_hospitals_and_ids_may_be_given(tmp_path: Path) -> None:
+    file = listed(
+        tmp_path, "id;image;mask;group;hospital", "x;a.png;a_mask.png;7;oslo", "y;sub/b.png;sub/b_mask.png;7;bergen"
+    )
+    assert list_source(file).listing.pairs == (
+        Pair("x", "a.png", "a_mask.png", "oslo", ("7",)),
+        Pair("y", "sub/b.png", "sub/b_mask.png", "bergen", ("7",)),
+    )
+
+
+def test_a_line_that_cannot_be_used_is_told_and_stops_no_other(tmp_path: Path) -> None:
+    file = listed(
+        tmp_path,
+        "image,mask,age",
+        "a.png,a_mask.png,40",
+        "",
+        "c.png,,50",
+        ",a_mask.png",
+        "gone.png,a_mask.png",
+        "a.png,a_mask.png,41",
+        "notes.txt,a_mask.png",
+        "../../x.png,none",
+    )
+    listing = list_source(file).listing
+    assert [pair.id for pair in listing.pairs] == ["a"]
+    assert {one.file: one.reason for one in listing.rejected if one.file != "../../x.png"} == {
+        "c.png": "line 4 names no mask ('none' says that there is no polyp)",
+        "line 5": "line 5 names no image",
+        "gone.png": "cannot be read: No such file or directory",
+        "a.png": "its id 'a' is that of a.png",
+        "notes.txt": "not one of .bmp, .jpeg, .jpg, .png, .tif, .tiff",
+    }
+    assert "columns of list.csv that are not read: age" in listing.notes
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("image,patient", "has no column mask: looked for image, mask .*; found image, patient"),
+        ("", "has no column image and no column mask: .*; found nothing"),
+        ("image,mask,patient,video", "has columns patient and video: one of them says what stays together"),
+    ],
+)
+def test_columns_that_do_not_fit_are_told(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        list_source(listed(tmp_path, line))
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    file = listed(tmp_path)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="as a CSV: no text in UTF-8"):
+        list_source(file)
+
+
+def test_images_of_a_patient_are_one_group_in_the_store(tmp_path: Path) -> None:
+    for seed, stem in enumerate("abcd"):
+        write_pair(tmp_path, stem, seed=seed)
+    rows = [
+        f"images/{stem}.png,masks/{stem}.png,{patient}" for stem, patient in zip("abcd", (1, 2, 1, ""), strict=True)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["image,mask,patient", *rows]))
+    store = ingest(tmp_path / "list.csv", 32, tmp_path / "stores")
+    assert [(record.id, record.group) for record in store.records] == [
+        ("images/a", 0),
+        ("images/b", 1),
+        ("images/c", 0),
+        ("images/d", 3),
+    ]
+    assert store.records[0].source == "list"
