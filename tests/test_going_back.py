@@ -97,6 +97,7 @@ class KilledIn(Watcher):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_hospitals_still_have_what_goes_with_the_model_that_was_best_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """A federation small enough for tests: three hospitals, phantom frames of 32 pixels, a U-Net of four filters."""
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 from flwr.app import Message
 
 from clients.app import app as client_app
-from fedpolyp import checkpoints, runs
+from fedpolyp import checkpoints, runs, training
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, load
 from fedpolyp.data.partition.deal import deal
@@ -28,6 +29,9 @@ from fedpolyp.simulation.records import plain_request
 from fedpolyp.watcher import Watcher
 from server.federation import run_on
 from tests.serial_grid import SerialGrid
+
+# A process of ours computes one experiment; that of the tests many in turn, and building a trainer takes seconds.
+training._trainer = functools.lru_cache(maxsize=8)(training._trainer.__wrapped__)
 
 SETTINGS: dict[str, Any] = {
     "data.image_size": 32,

@@ -9,15 +9,24 @@ import pytest
 
 from fedpolyp import checkpoints
 from fedpolyp.algorithms.base import Trained
+from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal
+from fedpolyp.runs import RunFolder
 from fedpolyp.training import learning_rate, shared_trainer
 from tests.algorithms.test_pooled import starts_with_the_federation
 from tests.algorithms.unfederated import StopIn, carry, rows, trained
 from tests.tiny import federate, final, tiny_config, tiny_run
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Config]:
+    """A run that was carried to its end; nobody changes it."""
+    return trained(tmp_path_factory.mktemp("local") / "run", "local")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [StopIn(0), StopIn(2), StopIn(2, "hospital-2")], ids=["start", "between", "within"])
 def test_a_resumed_run_ends_in_the_bits_of_one_never_interrupted(tmp_path: Path, stop: StopIn) -> None:
     whole, config = trained(tmp_path / "whole", "local")
@@ -29,6 +38,7 @@ def test_a_resumed_run_ends_in_the_bits_of_one_never_interrupted(tmp_path: Path,
     assert [record["round"] for record in broken.rounds()] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_while_it_saves_a_round_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     whole, config = trained(tmp_path / "whole", "local", runtime__keep_checkpoints=1)
     run = tiny_run(tmp_path / "broken", config)
@@ -50,8 +60,8 @@ def test_a_run_that_dies_while_it_saves_a_round_goes_on_to_the_same_bits(tmp_pat
     assert [record["round"] for record in run.rounds()] == [0, 1, 2, 3]
 
 
-def test_a_local_model_is_its_own_hospitals_images_trained_alone(tmp_path: Path) -> None:
-    run, config = trained(tmp_path / "run", "local")
+def test_a_local_model_is_its_own_hospitals_images_trained_alone(whole: tuple[RunFolder, Config]) -> None:
+    run, config = whole
     trainer, store = shared_trainer(config), open_source(config.data, config.seed)
     positions = store.positions(run.partition().hospitals["hospital-2"].train)
     arrays, optimizer = trainer.initial, trainer.start.optimizer
@@ -69,12 +79,13 @@ def test_a_local_model_is_its_own_hospitals_images_trained_alone(tmp_path: Path)
     assert equal(final(run, config).models["hospital-2"], arrays)
 
 
+@pytest.mark.slow
 def test_the_arm_starts_where_the_federation_of_the_same_seed_starts(tmp_path: Path) -> None:
     starts_with_the_federation(tmp_path, "local")
 
 
-def test_every_local_model_is_scored_on_every_hospitals_test_images(tmp_path: Path) -> None:
-    run, _ = trained(tmp_path / "run", "local")
+def test_every_local_model_is_scored_on_every_hospitals_test_images(whole: tuple[RunFolder, Config]) -> None:
+    run, _ = whole
     partition = run.partition()
     sets = {"heldout": partition.heldout} | {f"test:{name}": own.test for name, own in partition.hospitals.items()}
     expected = [
@@ -88,8 +99,8 @@ def test_every_local_model_is_scored_on_every_hospitals_test_images(tmp_path: Pa
     assert {row["arm"] for row in rows(run)} == {"local"}
 
 
-def test_each_row_is_what_its_own_model_sees(tmp_path: Path) -> None:
-    run, config = trained(tmp_path / "run", "local")
+def test_each_row_is_what_its_own_model_sees(whole: tuple[RunFolder, Config]) -> None:
+    run, config = whole
     trainer, store = shared_trainer(config), open_source(config.data, config.seed)
     last = final(run, config)
     for of, own in run.partition().hospitals.items():
@@ -104,8 +115,8 @@ def test_each_row_is_what_its_own_model_sees(tmp_path: Path) -> None:
                 assert [[int(row[name]) for name in ("tp", "fp", "fn", "tn")] for row in found] == seen.counts.tolist()
 
 
-def test_the_local_arms_headline_is_the_mean_over_the_hospitals_models(tmp_path: Path) -> None:
-    run, _ = trained(tmp_path / "run", "local")
+def test_the_local_arms_headline_is_the_mean_over_the_hospitals_models(whole: tuple[RunFolder, Config]) -> None:
+    run, _ = whole
     held_out = [row for row in rows(run) if row["set"] == "heldout" and row["model"].startswith("last:")]
     counts = np.array([[int(row[name]) for name in ("tp", "fp", "fn")] for row in held_out])
     dice = [2 * tp / (2 * tp + fp + fn) for tp, fp, fn in counts]
@@ -113,8 +124,8 @@ def test_the_local_arms_headline_is_the_mean_over_the_hospitals_models(tmp_path:
     assert set(run.rounds()[-1]["hospitals"]) == set(run.partition().hospitals)
 
 
-def test_the_masks_left_behind_are_those_that_were_scored(tmp_path: Path) -> None:
-    run, config = trained(tmp_path / "run", "local")
+def test_the_masks_left_behind_are_those_that_were_scored(whole: tuple[RunFolder, Config]) -> None:
+    run, config = whole
     store = open_source(config.data, config.seed)
     truth = store.masks[store.positions(run.partition().heldout)]
     for name, masks in run.predictions().items():
@@ -123,6 +134,7 @@ def test_the_masks_left_behind_are_those_that_were_scored(tmp_path: Path) -> Non
     assert list(run.predictions()) == ["last:hospital-1", "last:hospital-2", "last:hospital-3"]
 
 
+@pytest.mark.slow
 def test_a_federated_run_leaves_its_masks_too(tmp_path: Path) -> None:
     config = tiny_config()
     run = tiny_run(tmp_path / "run", config)
@@ -156,6 +168,7 @@ def test_a_training_that_diverges_is_a_named_failure_and_not_a_score_of_zero(
     assert [record["round"] for record in run.rounds()] == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["local", "fedavg"])
 def test_a_run_whose_checkpoints_are_gone_keeps_its_rounds(tmp_path: Path, algorithm: str) -> None:
     config = tiny_config(algorithm__name=algorithm, federation__rounds=2)

@@ -64,6 +64,7 @@ def test_compare_trains_every_arm_and_given_again_trains_nothing(tmp_path: Path)
     assert (tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_two_values_of_a_setting_are_two_arms_beside_the_named_ones(tmp_path: Path) -> None:
     near, far = "near: algorithm=fedprox mu=0.001", "far: algorithm=fedprox mu=1 training.local_epochs=2"
     done = compare("--rounds", "1", "--arms", "fedavg", "--arm", near, "--arm", far, "--out", "c", cwd=tmp_path)

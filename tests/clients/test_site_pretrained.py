@@ -33,6 +33,7 @@ def _small_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     shared_trainer.__globals__["_trainer"].cache_clear()
 
 
+@pytest.mark.slow
 def test_a_site_trains_without_the_package_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "lite0" in name else find(name, *a))

@@ -76,6 +76,7 @@ def test_one_process_does_the_work_of_all_messages_with_the_bits_of_a_fresh_one(
     assert ended(process) and not file.exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_killed_is_replaced_and_one_ends_with_its_site(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_worker_that_dies_over_a_request_is_named(site: Path) -> None:
     file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [{"training__threads": 2}, {"model__base_filters": 8}])
 def test_another_experiment_takes_the_workers_place_for_threads_and_graphs_are_fixed_once_a_process(
     site: Path, setting: dict[str, int]

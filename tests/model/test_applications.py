@@ -61,6 +61,7 @@ def encoder(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.slow
 def test_the_encoder_s_features_go_to_the_decoder_at_strides_2_to_16(encoder: str) -> None:
     model = registry.build(config(encoder, data__image_size=48))
     assert model.output_shape == (None, 48, 48, 1)
@@ -77,6 +78,7 @@ def test_first_weights_depend_on_the_seed_alone(encoder: str) -> None:
     assert len({tuple(first[name].ravel()[:4]) for name in kernels}) == len(kernels)
 
 
+@pytest.mark.slow
 def test_the_model_that_trains_has_the_names_and_weights_of_the_one_that_is_saved(encoder: str, tmp_path: Path) -> None:
     one = config(encoder, training__precision="mixed_bfloat16", model__frozen_statistics=True)
     training, plain = registry.build(one, for_training=True), registry.build(one)

@@ -67,6 +67,7 @@ def test_an_encoder_with_rate_0_stays_as_it_was() -> None:
         assert np.any(step) != name.startswith(registry.ENCODER), name
 
 
+@pytest.mark.slow
 def test_frozen_statistics_stay_and_their_scales_learn() -> None:
     before, after = trained(frozen=True)
     for name, array in before.items():
@@ -76,6 +77,7 @@ def test_frozen_statistics_stay_and_their_scales_learn() -> None:
     assert not any(np.array_equal(went.arrays[name], moved[name]) for name in moved if is_statistic(name))
 
 
+@pytest.mark.slow
 def test_with_frozen_statistics_an_encoder_sees_the_same_in_training_and_in_use() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     for frozen in (True, False):

@@ -21,6 +21,7 @@ from fedpolyp.watcher import Watcher
 from tests.tiny import carry_listening, tiny_config, tiny_run
 
 
+@pytest.mark.slow
 def test_what_a_round_asks_does_not_grow_with_the_number_of_hospitals(tmp_path: Path) -> None:
     asked = []
     for count, fraction in ((4, 1.0), (8, 0.5)):

@@ -59,6 +59,7 @@ def carried(folder: Path, monkeypatch: pytest.MonkeyPatch, fails: int) -> tuple[
     return run, config, notes
 
 
+@pytest.mark.slow
 def test_the_second_try_gives_the_bits_that_the_first_would_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

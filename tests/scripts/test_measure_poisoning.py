@@ -20,6 +20,7 @@ def test_every_case_has_a_cell_and_a_run_that_stopped_is_told() -> None:
     assert lines[5] == "| krum | 0.55 | 0.55 | 0.55 | 0.55 | 0.55 | 0.50 (1 stopped) | 0.55 | 0.55 | 0.55 |"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", [None, "sign-flip"])
 def test_a_case_is_a_run_that_can_be_carried_out(lie: str | None) -> None:
     small: dict[str, Any] = {"data.image_size": 32, "data.phantom_images": 60, "federation.rounds": 1}

@@ -21,6 +21,7 @@ LOG = "".join(
 )
 
 
+@pytest.mark.slow
 def test_own_steps_are_measured_and_a_program_that_cannot_start_says_why(tmp_path):
     job = tmp_path / "job.npz"
     peers.write_job(job, QUICK.image_size, QUICK.filters, QUICK.batch, batches=2)

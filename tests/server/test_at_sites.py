@@ -97,7 +97,9 @@ def run_at_sites(
     return run
 
 
-@pytest.mark.parametrize("moments", ["average", "keep", "reset"])
+@pytest.mark.parametrize(
+    "moments", ["average", pytest.param("keep", marks=pytest.mark.slow), pytest.param("reset", marks=pytest.mark.slow)]
+)
 def test_sites_and_simulation_of_the_same_deal_give_the_same_bits(tmp_path: Path, moments: str) -> None:
     config = images_of_everybody(tmp_path)
     config = config.model_copy(update={"training": config.training.model_copy(update={"optimizer_state": moments})})
@@ -142,6 +144,7 @@ def test_without_a_held_out_set_the_sites_own_tests_are_reported(
     assert "heldout" not in rows and "patient" not in rows and "test:hospital-1,00000" in rows
 
 
+@pytest.mark.slow
 def test_a_site_that_is_not_connected_is_left_out_and_named(
     tmp_path: Path, small: tuple[Config, Partition, SitesGrid], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +169,7 @@ def test_a_run_that_lacks_sites_waits_and_then_says_which(
         run_at_sites(tmp_path / "real", config, partition, grid)
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_sites_goes_on_to_the_same_bits(
     tmp_path: Path, small: tuple[Config, Partition, SitesGrid]
 ) -> None:
@@ -186,6 +190,7 @@ def test_a_run_that_lost_its_sites_goes_on_to_the_same_bits(
     assert equal(weights(again, config), weights(whole, config))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gets_the_trainings_whose_replies_were_lost(
     tmp_path: Path, small: tuple[Config, Partition, SitesGrid], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +222,7 @@ def unwatched(tmp_path: Path, config: Config, partition: Partition, heldout: boo
     return runs.create(tmp_path / "real", config, Partition(partition.heldout if heldout else (), nobody), store.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heldout", [True, False])
 def test_a_run_that_ended_unwatched_is_finished_without_its_sites(
     tmp_path: Path, small: tuple[Config, Partition, SitesGrid], heldout: bool

@@ -61,6 +61,7 @@ def test_the_model_is_built_and_traced_once_and_the_store_opened_once_however_ma
     assert openings == [5, 3]
 
 
+@pytest.mark.slow
 def test_a_message_unpacks_and_packs_its_arrays_once(tmp_path: Path, counted: Counter[str]) -> None:
     config = tiny_config(federation__rounds=2, training__optimizer_state="reset")
     run = tiny_run(tmp_path / "run", config)

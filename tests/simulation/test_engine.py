@@ -237,6 +237,7 @@ def test_three_deaths_on_a_message_and_on_its_second_try_are_a_named_failure(
     assert [record["round"] for record in run.rounds()] == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.own_process
 def test_an_engine_that_breaks_down_is_a_failure_with_its_cause_and_nothing_goes_on_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

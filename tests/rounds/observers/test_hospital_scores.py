@@ -78,6 +78,7 @@ def test_a_round_that_lacks_a_hospitals_validation_is_not_the_best_and_bytes_dow
     assert [record["bytes_down"] for record in run.rounds()] == [scoring, training + scoring, training + 2 * scoring]
 
 
+@pytest.mark.slow
 def test_a_hospital_that_fails_when_it_is_scored_costs_its_scores_and_nothing_else(tmp_path: Path) -> None:
     def spoil(request: Request, reply: Reply) -> Reply:
         if (request.kind, request.hospital, request.round) == ("evaluate", "hospital-1", 2):
@@ -127,6 +128,7 @@ def test_each_hospitals_own_validation_judges_its_own_model(tmp_path: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_the_tests_that_stand_in_for_a_held_out_set_are_asked_for_once_in_a_round(tmp_path: Path) -> None:
     config = tiny_config(federation__rounds=1)
     run = tiny_run(tmp_path / "run", config)
