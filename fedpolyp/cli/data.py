@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,8 +16,9 @@ from fedpolyp.errors import UsageError
 if TYPE_CHECKING:
     from fedpolyp.data.store import Store
 
-app = typer.Typer(help="Ingest a folder of images, or look at what is in it.", no_args_is_help=True)
+app = typer.Typer(help="Download or ingest images, or look at what is in a folder.", no_args_is_help=True)
 _REJECTED_SHOWN = 20
+DataSetName = Literal["kvasir-seg", "hyper-kvasir", "clinicdb", "polypgen"]
 
 
 def _about(setting: str) -> str:
@@ -88,6 +89,56 @@ def show(
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
     console.print(f"pictures: {out}", soft_wrap=True)
+
+
+@app.command()
+def download(
+    name: Annotated[DataSetName, typer.Argument(help="which data set", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder to download to  [dim]\\[the data set's name][/dim]")
+    ] = None,
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="accept the licence that is shown")] = False,
+    url: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="another address of the same archive, with https://")
+    ] = None,
+) -> None:
+    """Download a public data set under its licence, verify it, and unpack it; what broke off goes on.
+
+    Nobody publishes checksums: that of the first download is kept beside it, and later ones must equal it.
+    """
+    from fedpolyp.data.download.datasets import DATA_SETS
+
+    wanted, console = DATA_SETS[name], PlainConsole()
+    for said in (wanted.title, f"authors: {wanted.page}", f"licence: {wanted.licence}", f"cite: {wanted.citation}"):
+        console.print(said, soft_wrap=True)
+    if not accept_licence:
+        raise UsageError("the licence above has to be accepted: read it, and say --accept-licence")
+
+    from fedpolyp.data.download.download import download
+    from fedpolyp.data.download.transfer import Transfer
+
+    last = -1
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal last
+        tenth = 10 * done // total if total else done // 10**8
+        if tenth > last:
+            last = tenth
+            console.print(f"{_megabytes(done)}{f' of {_megabytes(total)}' if total else ''}", soft_wrap=True)
+
+    found = download(wanted, out or Path(name), url, lambda archive: Transfer(archive, tell))
+    if found.first:
+        pinned = f"no checksum is published: this one is kept in {found.pin}, and later downloads must equal it"
+        console.print(f"SHA-256 {found.sha256}; {pinned}", soft_wrap=True)
+    else:
+        console.print(f"SHA-256 {found.sha256}, as when it was first seen", soft_wrap=True)
+    if found.files is None:
+        console.print(
+            f"{found.archive} is no .zip or .tar.gz: unpack it by another program (bsdtar -xf, of libarchive-tools)",
+            soft_wrap=True,
+        )
+    else:
+        console.print(f"images: {found.files} (next: fedpolyp data ingest {found.files})", soft_wrap=True)
 
 
 @app.command()
