@@ -16,7 +16,7 @@ from fedpolyp.errors import UsageError
 if TYPE_CHECKING:
     from fedpolyp.data.store import Store
 
-app = typer.Typer(help="Download or ingest images, or look at what is in a folder.", no_args_is_help=True)
+app = typer.Typer(help="Download, ingest or audit images, or look at what is in a folder.", no_args_is_help=True)
 _REJECTED_SHOWN = 20
 DataSetName = Literal["kvasir-seg", "hyper-kvasir", "clinicdb", "polypgen"]
 
@@ -139,6 +139,44 @@ def download(
         )
     else:
         console.print(f"images: {found.files} (next: fedpolyp data ingest {found.files})", soft_wrap=True)
+
+
+@app.command()
+def audit(
+    data: Annotated[str, typer.Option(help="folder of images and masks, two as IMAGES:MASKS, or a CSV")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder for audit.html and audit.csv")],
+    partition: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a partition.json, between whose sets leaks are looked for")
+    ] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="likewise, the partition of a run")] = None,
+    masks: Annotated[str, typer.Option(help=_about("masks"))] = DataConfig().masks,
+    lesion_values: Annotated[str | None, typer.Option(help=_about("lesion_values"), show_default=False)] = None,
+) -> None:
+    """Look for duplicates, odd masks, leaks, text and more; write one page to judge them by eye. Nothing is changed."""
+    if partition is not None and run is not None:
+        raise UsageError("--partition and --run both name a partition; give one of them")
+    config = load(overrides={"data.masks": masks, "data.lesion_values": lesion_values}).data
+
+    from fedpolyp import runs
+    from fedpolyp.data.audit.audit import audit
+    from fedpolyp.data.masks import MaskSettings
+    from fedpolyp.data.partition.partition import Partition
+    from fedpolyp.report.audit import counts, verdict, write_audit
+
+    deal = runs.find(run).partition() if run is not None else None
+    if partition is not None:
+        deal = Partition.load(partition)
+    found, console = audit(data, deal, MaskSettings.of_config(config)), PlainConsole()
+    page = write_audit(out, found)
+    console.print(verdict(found), soft_wrap=True)
+    if found.refusal:
+        console.print(f"ingest refuses this folder: {found.refusal}", soft_wrap=True)
+    if found.findings:
+        table = plain_table(None, "found", "count", "weight")
+        for kind, count in counts(found.findings).items():
+            table.add_row(kind.heading, str(count), kind.weight.value)
+        console.print(table)
+    console.print(f"page: {page} (it shows images and masks: treat it as them)", soft_wrap=True)
 
 
 @app.command()

@@ -1,0 +1,283 @@
+"""Audits a folder: every pair by itself, all of them together, and the sets of a partition against each other."""
+
+import itertools
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from fedpolyp.data.audit.alike import Alike, alike
+from fedpolyp.data.audit.findings import Finding, Kind, Weight
+from fedpolyp.data.audit.frame import Image
+from fedpolyp.data.audit.pair import Files, Lesion, Seen, measure, see, show
+from fedpolyp.data.ingest import ingest
+from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings
+from fedpolyp.data.partition.partition import Partition
+from fedpolyp.data.pruning import stores_in
+from fedpolyp.data.reading import Unusable, silent_decoders
+from fedpolyp.data.sources import list_source
+from fedpolyp.data.store import IngestReport, Rejection, Store, stores_folder
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.names import shown
+from fedpolyp.text import printable
+
+EDGE = 1.2  # 20 of Kvasir-SEG's masks have a median above it, 20 masks of other images one below
+EDGE_MASKS = 20  # of which a median is taken, at least
+WORST = 12  # masks that are shown for their edges
+_FULL, _BORDER, _BEYOND = 0.995, 0.5, 0.02
+_PIXELS, _SHAPE = 4.0, 1.6  # times the median, from which a size is unusual
+_INGESTED_SIDE = 64  # pixels, of the store by which it is found out what ingest says
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was found in a folder."""
+
+    folder: Path  # to which the files' paths are relative
+    name: str  # of the source
+    seen: tuple[Seen, ...]  # the pairs that could be looked at, in the order of their ids
+    lesions: dict[str, Lesion]  # by id, where the mask is understood and lies on its image
+    findings: tuple[Finding, ...]  # in the order of their kinds
+    ingest: IngestReport | None  # what ingest makes of the folder; None where it refuses
+    refusal: str  # why it does; '' if it does not
+    edge: float | None  # the median over the masks; None where there are too few
+    compared_with: str  # the store to which the files were compared; '' for none
+    sets: int  # of the partition; 0 without one
+    rule: MaskRule | None = field(repr=False, default=None)  # None where there is no mask
+
+    def of(self, *weights: Weight) -> list[Finding]:
+        """The findings of such weights."""
+        return [finding for finding in self.findings if finding.kind.weight in weights]
+
+    def show(self, id: str) -> tuple[Image, Image]:
+        """The image and mask of `id`: uint8 (256, 256, 3) RGB, and (256, 256) in {0, 1}.
+
+        Raises:
+            Unusable: they cannot be read any more.
+        """
+        seen = next(one for one in self.seen if one.files.id == id)
+        return show(self.folder, seen, self.rule)
+
+    def worst_edges(self) -> list[str]:
+        """The images whose masks follow their edges least, the least first."""
+        known = {id: lesion.edge for id, lesion in self.lesions.items() if lesion.edge is not None}
+        return sorted(known, key=lambda id: (known[id], id))[:WORST]
+
+
+def audit(
+    place: str | Path, partition: Partition | None = None, masks: MaskSettings = UNSAID, stores: Path | None = None
+) -> Audit:
+    """Look for what is wrong at `place` (see `list_source`), and between the sets of `partition`; changes nothing.
+
+    `stores`, `stores_folder()` unless given, is where a store of these images is looked for. Takes about a minute for a
+    thousand images on two cores.
+
+    Raises:
+        UsageError: `place` has no layout that is known, or no pair of an image and a mask in it can be read.
+    """
+    source = list_source(place)
+    folder, listing = source.root, source.listing
+    rejected = list(listing.rejected)
+    with silent_decoders():
+        pairs = [Files(pair.id, pair.image, pair.mask, pair.groups) for pair in listing.pairs]
+        seen = _each(lambda pair: see(folder, pair), pairs, rejected)
+        if not seen:
+            reasons = "; ".join(f"{one.file}: {one.reason}" for one in rejected[:3])
+            raise UsageError(f"no pair of an image and a mask can be read in {printable(str(place))} ({reasons})")
+        summaries = [one.summary for one in seen if one.summary is not None]
+        rule = MaskRule.of(summaries, masks) if summaries else None
+        lesions = dict(_each(lambda one: _measured(folder, one, rule), seen, rejected))
+        report, refusal = _ingested(place, masks)
+    pairs_alike = alike([one.looks for one in seen])
+    edges = [lesion.edge for lesion in lesions.values() if lesion.edge is not None]
+    edge = float(np.median(edges)) if len(edges) >= EDGE_MASKS else None
+    compared_with, changed = _changed(printable(source.name), seen, stores or stores_folder())
+    sets = {} if partition is None else _sets(partition, seen)
+    findings = [
+        *(Finding(Kind.UNUSABLE, one.reason, file=one.file) for one in sorted(rejected, key=lambda one: one.file)),
+        *changed,
+        *_same(seen, pairs_alike, sets),
+        *_together(seen, sets),
+        *_masks(seen, lesions, rule),
+        *_edges(edge, len(edges)),
+        *_frames(seen),
+        *_sizes(seen),
+    ]
+    order = list(Kind)
+    findings.sort(key=lambda finding: order.index(finding.kind))
+    count = 0 if partition is None else 1 + 3 * len(partition.hospitals)
+    return Audit(
+        folder, source.name, tuple(seen), lesions, tuple(findings), report, refusal, edge, compared_with, count, rule
+    )
+
+
+def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -> list[R]:
+    """What `do` makes of each of `these`, in parallel; what cannot be used is in `rejected`."""
+
+    def attempt(one: T) -> R | Rejection:
+        try:
+            return do(one)
+        except Unusable as unusable:
+            return unusable.rejection
+
+    with ThreadPoolExecutor() as pool:
+        outcomes = list(pool.map(attempt, these))
+    rejected += [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
+    return [outcome for outcome in outcomes if not isinstance(outcome, Rejection)]
+
+
+def _measured(folder: Path, seen: Seen, rule: MaskRule | None) -> tuple[str, Lesion]:
+    return seen.files.id, measure(*show(folder, seen, rule))
+
+
+def _ingested(place: str | Path, masks: MaskSettings) -> tuple[IngestReport | None, str]:
+    """What ingest says of the folder, and why it refuses it if it does."""
+    with tempfile.TemporaryDirectory(prefix="fedpolyp-audit-") as stores:  # which nobody but this user can read
+        try:
+            return ingest(place, _INGESTED_SIDE, Path(stores), masks).report, ""
+        except UsageError as error:
+            return None, str(error)
+
+
+def _changed(name: str, seen: Sequence[Seen], stores: Path) -> tuple[str, list[Finding]]:
+    """The store of the source called `name` that was used last, and in what the files differ from it."""
+    now = {one.files.id: one.sha256 for one in seen}
+    for found in sorted(stores_in(stores), key=lambda found: -found.used):
+        with suppress(FedpolypError):  # damaged ones are no measure
+            store = Store.open(found.path)
+            known = {record.id: record.sha256 for record in store.records if record.source.startswith(name)}
+            common = now.keys() & known.keys()
+            if 2 * len(common) > max(len(known), len(now)):
+                differ = sorted(id for id in common if now[id] != known[id])
+                said = "image or mask is another than when it was ingested"
+                return found.path.name, [Finding(Kind.CHANGED, said, (id,)) for id in differ]
+    return "", []
+
+
+def _sets(partition: Partition, seen: Sequence[Seen]) -> dict[str, str]:
+    """The set of each image, by its id in the folder.
+
+    Raises:
+        UsageError: no image of the partition is in the folder.
+    """
+    known = {one.files.id for one in seen}
+    named: dict[str, Sequence[str]] = {"the held-out set": partition.heldout}
+    for hospital, images in partition.hospitals.items():
+        for part, ids in (("training", images.train), ("validation", images.val), ("test", images.test)):
+            named[f"{part} at {hospital}"] = ids
+    sets = {}
+    for name, members in named.items():
+        for id in members:
+            bare = id if id in known else id.partition("/")[2]  # which may have its source before it
+            if bare in known:
+                sets[bare] = name
+    if not sets:
+        first = next(iter(itertools.chain.from_iterable(named.values())), "")
+        raise UsageError(f"none of the partition's images is in the folder; its first is {shown(first)}")
+    return sets
+
+
+def _same(seen: Sequence[Seen], pairs: Sequence[Alike], sets: dict[str, str]) -> Iterable[Finding]:
+    """Files that are the same, scenes that are, what only looks alike, and which of them are in two sets."""
+    by_hash: dict[str, list[Seen]] = defaultdict(list)
+    for one in seen:
+        by_hash[one.image_sha256].append(one)
+    exact = [group for group in by_hash.values() if len(group) > 1]
+    told = set()
+    for group in exact:
+        for first, second in itertools.combinations(group, 2):
+            ids = first.files.id, second.files.id
+            told.add(ids)
+            masks = "and so have their masks" if first.sha256 == second.sha256 else "but their masks differ"
+            yield from _twice(Kind.SAME_FILE, f"the images have the same bytes, {masks}", ids, 1.0, sets)
+    for pair in pairs:
+        ids = seen[pair.first].files.id, seen[pair.second].files.id
+        if ids in told:
+            continue
+        said = f"correlation {pair.correlation:.3f}, {pair.places} places lie alike"
+        if pair.confirmed:
+            yield from _twice(Kind.SAME_SCENE, said, ids, pair.correlation, sets)
+        else:
+            yield Finding(Kind.ALIKE, said, ids, pair.correlation)
+
+
+def _twice(kind: Kind, said: str, ids: tuple[str, str], value: float, sets: dict[str, str]) -> Iterable[Finding]:
+    yield Finding(kind, said, ids, value)
+    first, second = (sets.get(id) for id in ids)
+    if first and second and first != second:
+        yield Finding(Kind.LEAK, f"{first}, and {second} ({said})", ids, value)
+
+
+def _together(seen: Sequence[Seen], sets: dict[str, str]) -> Iterable[Finding]:
+    """Patients, procedures and videos of which two sets have images, each told by the first of them."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in seen:
+        for label in one.files.groups:
+            if name := sets.get(one.files.id):
+                found[label].setdefault(name, one.files.id)
+    for label, firsts in found.items():
+        for (first, id), (second, other) in itertools.combinations(firsts.items(), 2):
+            yield Finding(Kind.LEAK, f"{first}, and {second} (both have images of {shown(label)})", (id, other))
+
+
+def _masks(seen: Sequence[Seen], lesions: dict[str, Lesion], rule: MaskRule | None) -> Iterable[Finding]:
+    for one in seen:
+        id, summary, lesion = (one.files.id,), one.summary, lesions.get(one.files.id)
+        if summary is None or rule is None:  # a frame that has no mask, as it should
+            continue
+        if fault := rule.fault(summary):
+            yield Finding(Kind.GREY, fault, id)
+        elif not rule.shows_lesion(summary):
+            why = rule.no_lesion(summary)
+            yield Finding(Kind.EMPTY if rule.is_empty(summary) else Kind.GREY, why, id)
+        elif lesion is None:  # which is among the files that cannot be used
+            continue
+        elif lesion.fraction == 0:
+            yield Finding(Kind.EMPTY, "what is lesion is too small to be seen at 256 pixels", id)
+        elif lesion.fraction > _FULL:
+            yield Finding(Kind.FULL, f"{lesion.fraction:.1%} of the image is lesion", id, lesion.fraction)
+        elif lesion.at_border > _BORDER:
+            said = f"{lesion.at_border:.0%} of the outermost pixels is lesion, and {lesion.fraction:.0%} of the image"
+            yield Finding(Kind.INVERTED, said, id, lesion.at_border)
+        elif lesion.beyond > _BEYOND and not one.black:
+            yield Finding(Kind.BEYOND, f"{lesion.beyond:.1%} of the lesion is beyond", id, lesion.beyond)
+
+
+def _edges(edge: float | None, count: int) -> Iterable[Finding]:
+    if edge is not None and edge < EDGE:
+        said = (
+            f"along the outlines of {count} masks colours change {edge:.2f} times as much as beside them (median); of "
+            f"masks that fit, more than {EDGE} times: masks may be moved, mirrored or mixed up"
+        )
+        yield Finding(Kind.EDGES, said, value=edge)
+
+
+def _frames(seen: Sequence[Seen]) -> Iterable[Finding]:
+    for one in seen:
+        id = (one.files.id,)
+        if one.black:
+            yield Finding(Kind.DARK, "no pixel is brighter than 63 of 255", id)
+        if one.texts:
+            lines = "1 line" if len(one.texts) == 1 else f"{len(one.texts)} lines"
+            yield Finding(Kind.TEXT, f"{lines} of text", id, len(one.texts))
+        if one.insets:
+            covered = sum((box.right - box.left) * (box.bottom - box.top) for box in one.insets)
+            yield Finding(Kind.INSET, f"{covered:.0%} of the image", id, covered)
+
+
+def _sizes(seen: Sequence[Seen]) -> Iterable[Finding]:
+    pixels = np.array([one.width * one.height for one in seen], float)
+    shapes = np.array([one.width / one.height for one in seen])
+    usual, shape = np.median(pixels), np.median(shapes)
+    for one, count, ratio in zip(seen, pixels / usual, shapes / shape, strict=True):
+        if max(count, 1 / count) > _PIXELS or max(ratio, 1 / ratio) > _SHAPE:
+            yield Finding(Kind.SIZE, f"{one.width}x{one.height} pixels", (one.files.id,), float(count))

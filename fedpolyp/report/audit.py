@@ -1,0 +1,151 @@
+"""audit.html: what an audit found, with pictures, on one page that needs no other file; audit.csv beside it."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from fedpolyp import __version__
+from fedpolyp.cells import guarded
+from fedpolyp.data.audit.audit import Audit
+from fedpolyp.data.audit.findings import Finding, Kind, Weight
+from fedpolyp.data.audit.frame import Box
+from fedpolyp.data.reading import Unusable, silent_decoders
+from fedpolyp.errors import UsageError
+from fedpolyp.files import write_text
+from fedpolyp.report.gallery import outline, picture
+from fedpolyp.text import printable, printable_lines
+
+PAGE, TABLE = "audit.html", "audit.csv"
+_PICTURED = 24  # findings of a kind; all are in the table
+_LISTED = 200  # files of a kind
+_SIDE = 256  # pixels
+
+
+@dataclass(frozen=True)
+class Shot:
+    """An image with its mask's outline; no picture where it cannot be read any more."""
+
+    id: str
+    picture: str  # a data URI; '' for none
+    outline: str  # an SVG path in a box of 100 by 100
+    boxes: tuple[Box, ...]  # around what was found
+    shape: float  # width by height
+
+
+@dataclass(frozen=True)
+class Section:
+    """The findings of one kind."""
+
+    kind: Kind
+    count: int
+    shots: tuple[tuple[Finding, tuple[Shot, ...]], ...]
+    plain: tuple[Finding, ...]  # those without pictures
+
+
+def write_audit(folder: Path, found: Audit) -> Path:
+    """Write audit.csv and, last, audit.html into `folder`; the page's path.
+
+    Raises:
+        UsageError: `folder` cannot be written.
+    """
+    try:
+        write_text(folder / TABLE, _table(found.findings))
+        write_text(folder / PAGE, _page(found))
+    except OSError as error:
+        raise UsageError(f"cannot write the audit into {folder}: {error.strerror or error}") from None
+    return folder / PAGE
+
+
+def verdict(found: Audit) -> str:
+    """What the audit says, in a sentence."""
+    faults, looks = found.of(Weight.FAULT), found.of(Weight.LOOK)
+    images = "1 image" if len(found.seen) == 1 else f"{len(found.seen):,} images"
+    text = f"{_many(len(faults), 'fault') if faults else 'No fault'} found in {images}"
+    return text + (f", and {_many(len(looks), 'finding')} to judge by eye." if looks else ".")
+
+
+def counts(findings: Iterable[Finding]) -> dict[Kind, int]:
+    """How many findings there are of each kind that there is."""
+    every = [finding.kind for finding in findings]
+    return {kind: every.count(kind) for kind in Kind if kind in every}
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
+
+
+def _table(findings: Sequence[Finding]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("kind", "weight", "id", "other_id", "file", "value", "said"))
+    for finding in findings:
+        first, second = (*finding.ids, "", "")[:2]
+        named = (guarded(printable(one)) for one in (first, second, finding.file))
+        value = "" if finding.value is None else f"{finding.value:.4g}"
+        writer.writerow(
+            (finding.kind.label, finding.kind.weight.value, *named, value, guarded(printable(finding.said)))
+        )
+    return text.getvalue()
+
+
+def _page(found: Audit) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True,
+        # Markup is the page's own; every other text may be somebody else's.
+        finalize=lambda value: printable_lines(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.from_string(package_files("fedpolyp.report").joinpath("audit.html").read_text("utf-8"))
+    shots = _Shots(found)
+    with silent_decoders():
+        sections = [_section(kind, found, shots) for kind in counts(found.findings)]
+        worst = [(shots.of(id), found.lesions[id].edge) for id in found.worst_edges()]
+    return template.render(
+        audit=found,
+        verdict=verdict(found),
+        sections=sections,
+        searched=[kind for kind in Kind if kind not in counts(found.findings)],
+        worst=worst,
+        source=found.name,
+        rejected=() if found.ingest is None else found.ingest.rejected,
+        table=TABLE,
+        version=__version__,
+    )
+
+
+def _section(kind: Kind, found: Audit, shots: "_Shots") -> Section:
+    own = [finding for finding in found.findings if finding.kind is kind]
+    pictured = [finding for finding in own if finding.ids][:_PICTURED]
+    return Section(
+        kind,
+        len(own),
+        tuple((finding, tuple(shots.of(id, kind) for id in finding.ids)) for finding in pictured),
+        tuple(finding for finding in own if not finding.ids)[:_LISTED],
+    )
+
+
+class _Shots:
+    """The pictures of an audit, each made once."""
+
+    def __init__(self, found: Audit) -> None:
+        self._found = found
+        self._seen = {one.files.id: one for one in found.seen}
+        self._made: dict[str, tuple[str, str]] = {}
+
+    def of(self, id: str, kind: Kind | None = None) -> Shot:
+        seen = self._seen[id]
+        if id not in self._made:
+            try:
+                image, mask = self._found.show(id)
+                self._made[id] = picture(image, _SIDE), outline(mask)
+            except Unusable:
+                self._made[id] = "", ""
+        boxes = {Kind.TEXT: seen.texts, Kind.INSET: seen.insets}.get(kind, ()) if kind else ()
+        return Shot(id, *self._made[id], boxes, seen.width / seen.height)
