@@ -63,7 +63,7 @@ def _store_here(path: Path, config: str, known: Told) -> Store:
     except FedpolypError as error:
         raise ValueError(f"on the machine {platform.node()}: {error}") from None
     if files_digest(store, known.partition) != known.images:
-        raise ValueError(f"{data.source} on the machine {platform.node()} has other images than the run began with")
+        raise ValueError(f"{data.called} on the machine {platform.node()} has other images than the run began with")
     return store
 
 

@@ -514,7 +514,7 @@ def find(run: str, root: Path = DEFAULT_ROOT) -> RunFolder:
 
 def new_name(config: Config, now: datetime | None = None) -> str:
     """A name that sorts by time and says what is in it: '20260131-235959-kvasir-5-hospitals'."""
-    source = Path(config.data.source).name
+    source = config.data.called
     return f"{now or datetime.now():%Y%m%d-%H%M%S}-{source}-{config.hospitals.count}-hospitals"
 
 

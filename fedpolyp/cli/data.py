@@ -11,6 +11,7 @@ from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.tables import plain_table
 from fedpolyp.config import Config, DataConfig, load
+from fedpolyp.data import places
 from fedpolyp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,20 +28,27 @@ def _about(setting: str) -> str:
 
 @app.command()
 def ingest(
-    folder: Annotated[Path, typer.Argument(help="folder of images and masks, two as IMAGES:MASKS, or a CSV")],
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FOLDER", help="folder of images and masks, as --data of simulate; several by name: kvasir=FOLDER"
+        ),
+    ],
     image_size: Annotated[int, typer.Option(help="side of the square images, pixels")] = DataConfig().image_size,
     masks: Annotated[str, typer.Option(help=_about("masks"))] = DataConfig().masks,
     lesion_values: Annotated[str | None, typer.Option(help=_about("lesion_values"), show_default=False)] = None,
+    group_by: Annotated[str | None, typer.Option(help=_about("group_by"), show_default=False)] = None,
 ) -> None:
     """Decode a folder of images and masks into a store that every later command opens at once."""
     given = {"data.image_size": image_size, "data.masks": masks, "data.lesion_values": lesion_values}
+    given |= {"data.source": places.parse(folders), "data.group_by": group_by}
     config = load(overrides=given).data  # refuses what the config would refuse
 
-    from fedpolyp.data.ingest import ingest
+    from fedpolyp.data.ingest import ingest_all
     from fedpolyp.data.masks import MaskSettings
 
-    size = config.image_size
-    store, console = ingest(folder, size, masks=MaskSettings.of_config(config)), PlainConsole()
+    size, settings = config.image_size, MaskSettings.of_config(config)
+    store, console = ingest_all(config.places, size, masks=settings, group_by=config.group_by), PlainConsole()
     rejected = store.report.rejected
     console.print(f"{store.report.used} pairs ingested at {size}x{size} pixels, {len(rejected)} left out")
     if rejected:
@@ -60,15 +68,15 @@ def ingest(
 @with_settings(("", "data", "hospitals"))
 def show(
     given: Given,
-    folder: Annotated[str | None, typer.Argument(help="folder of images, as --data")] = None,
+    folders: Annotated[list[str] | None, typer.Argument(metavar="FOLDER", help="folder of images, as --data")] = None,
     out: Annotated[Path, typer.Option(help="PNG to write")] = Path("samples.png"),
 ) -> None:
     """Describe the images and how they would be dealt to hospitals, and draw some of them."""
     named = given.overrides.get("data.source")
-    if None not in (folder, named) and folder != named:
-        raise UsageError(f"the folder of images is given twice: '{folder}' and --data '{named}'")
-    if folder is not None:
-        given = replace(given, overrides={**given.overrides, "data.source": folder})
+    if folders:
+        given = replace(given, overrides={**given.overrides, "data.source": places.parse(folders)})
+        if named is not None and named != given.overrides["data.source"]:
+            raise UsageError(f"the folder of images is given twice: by '{' '.join(folders)}' and by --data")
     config = given.config()
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out must name a .png file; got {out}")
@@ -257,7 +265,8 @@ def _print_duplicates(console: PlainConsole, store: "Store") -> None:
         groups.setdefault(record.group, []).append(record.id)
     alike = [ids for ids in groups.values() if len(ids) > 1]
     text = f"{sum(map(len, alike))} images in {len(alike)} group{'s' * (len(alike) > 1)}"
-    console.print(f"kept together: {text if alike else 'none'} (near-duplicates; one patient, procedure or video)")
+    why = "near-duplicates; one patient, procedure or video"
+    console.print(f"kept together: {text if alike else 'none'} ({why})", soft_wrap=True)
 
 
 def _print_deal(console: PlainConsole, store: "Store", config: Config) -> None:

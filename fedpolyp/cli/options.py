@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from fedpolyp.algorithms.finding import BUILT_IN, known, settings_of
 from fedpolyp.config import NAMED_WEIGHTS, PRESETS, Config, DataConfig, RuntimeConfig, Section, load, value_of
+from fedpolyp.data import places
 from fedpolyp.errors import UsageError
 from fedpolyp.runs import DEFAULT_ROOT
 
@@ -26,6 +27,7 @@ _NAMES = {
     "hospitals.val": "val-fraction",
     "hospitals.test": "test-fraction",
 }
+_SEVERAL = "data.source"  # may be given more than once
 # What all these commands have beside.
 _FLAGS = {"config", "preset", "set", "help", "h", "config_file", "by_name"}
 _PANELS = {
@@ -115,6 +117,8 @@ def with_settings(
         def run(**arguments: Any) -> Any:
             values = {setting: arguments.pop(parameter.name) for setting, parameter in settings.items()}
             overrides = {setting: value for setting, value in values.items() if value is not None}
+            if _SEVERAL in overrides:
+                overrides[_SEVERAL] = places.parse(overrides[_SEVERAL])
             named = _by_name(arguments.pop("by_name") or ())
             if twice := sorted(named.keys() & overrides.keys()):
                 raise UsageError(f"{twice[0]} is given twice: by --set, and by its option")
@@ -137,7 +141,7 @@ def settled(config: Config) -> Config:
     absolute = DataConfig(
         **data.model_dump()
         | {
-            "source": data.source if data.source == "phantom" else _absolute(data.source),
+            "source": places.absolute(data.source),
             "lists": None if data.lists is None else _absolute(data.lists),
         }
     )
@@ -186,7 +190,7 @@ def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, insp
                 option.replace("-", "_"),
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[info.annotation | None, about],
+                annotation=Annotated[(list[str] if dotted == _SEVERAL else info.annotation) | None, about],
             )
     return found
 

@@ -102,7 +102,7 @@ def export(
     folder = runs.find(run)
     environment = folder.environment()
     config = folder.config().model_dump(mode="json")
-    config["data"]["source"] = Path(config["data"]["source"]).name
+    config["data"]["source"] = folder.config().data.called
     kept = ("round", "dice", "iou", "val_dice", "loss", "seconds")
     summary = {
         "environment": {name: value for name, value in environment.items() if name not in ("command", "store")},
@@ -132,10 +132,10 @@ def _summary(run: RunFolder) -> tuple[str, ...]:
     try:
         records = run.rounds()
     except FedpolypError:
-        return Path(config.data.source).name, "damaged rounds.jsonl", str(config.hospitals.count), "-", "-", "-"
+        return config.data.called, "damaged rounds.jsonl", str(config.hospitals.count), "-", "-", "-"
     best = best_on_validation(records)
     return (
-        Path(config.data.source).name,
+        config.data.called,
         _state(run, records),
         str(config.hospitals.count),
         f"{records[-1]['round'] if records else 0}/{config.federation.rounds}",

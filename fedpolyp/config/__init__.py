@@ -10,7 +10,6 @@ from fedpolyp.config.settings import (
     CHECKED,
     ENCODERS,
     NAMED_WEIGHTS,
-    PHANTOM,
     AlgorithmConfig,
     Config,
     DataConfig,
@@ -25,6 +24,7 @@ from fedpolyp.config.settings import (
     label_of,
 )
 from fedpolyp.config.toml import changed_toml, fingerprint, load, read, to_toml, value_of
+from fedpolyp.data.places import PHANTOM
 from fedpolyp.section import Section
 
 __all__ = [

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fedpolyp.algorithms.finding import BUILT_IN, NAME, NAME_LIKE, find
+from fedpolyp.data import places
+from fedpolyp.data.places import PHANTOM
 from fedpolyp.errors import UsageError
 from fedpolyp.section import Section, sentence
 from fedpolyp.text import printable
 
-PHANTOM = "phantom"
 Encoder = Literal["plain", "efficientnet-lite0", "mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 NAMED_WEIGHTS = ("imagenet", "random")  # any other `model.encoder_weights` is a file
@@ -55,7 +56,15 @@ LesionValues = Annotated[
 class DataConfig(Section):
     """Which images, at what size, and which of them no hospital ever sees."""
 
-    source: str = Field(PHANTOM, description="'phantom', or a folder with images/ and masks/ of the same stems")
+    source: str | dict[str, str] = Field(
+        PHANTOM,
+        description="'phantom', or a folder of images and masks (or .zip, .tar.gz, IMAGES:MASKS, .csv); several have "
+        "names, as in kvasir=FOLDER, and are given one by one",
+    )
+    group_by: str | None = Field(
+        None,
+        description="regular expression: images in whose names it finds the same stay together, as in '^(p[0-9]+)_'",
+    )
     image_size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side of the square images, pixels")
     held_out: float = Field(0.12, gt=0, lt=0.9, description="fraction of the images in the held-out set")
     seed: int | None = Field(
@@ -68,6 +77,38 @@ class DataConfig(Section):
     lesion_values: LesionValues = None
     phantom_images: int = Field(320, ge=20, le=100_000, description="how many frames the phantom draws")
     phantom_looks: int = Field(5, ge=1, le=1000, description="how many scope-and-lamp looks the phantom's frames have")
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not isinstance(self.source, str):
+            if not self.source:
+                raise ValueError("data.source names no source")
+            for name, place in self.source.items():
+                if not places.NAME.fullmatch(name):
+                    raise ValueError(f"the name of a source has {places.NAME_LIKE}; got '{printable(name, 80)}'")
+                if not place or _NO_TEXT.search(place):
+                    raise ValueError(
+                        f"data.source.{name} must be a path in UTF-8 without a NUL character; got {place!r}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _expression(self) -> Self:
+        try:
+            re.compile(self.group_by or "")
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"data.group_by must be a regular expression; got '{self.group_by}': {error}") from None
+        return self
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the images lie, by the sources' names; '' is the name of the only one."""
+        return places.by_name(self.source)
+
+    @property
+    def called(self) -> str:
+        """What to call the images in few words."""
+        return places.called(self.source)
 
 
 class HospitalsConfig(Section):

@@ -72,8 +72,8 @@ def fingerprint(file: Path) -> str:
         UsageError: the file cannot be read.
     """
     said = {name: value for name, value in _read_flat(file).items() if name.partition(".")[0] != "runtime"}
-    for name in ("arm_label", "data.source"):
-        said.pop(name, None)
+    said.pop("arm_label", None)
+    said = {name: value for name, value in said.items() if not _within(name, "data.source")}
     if said.get("training.schedule") == "constant":
         said.pop("federation.rounds", None)
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
@@ -93,9 +93,15 @@ def changed_toml(text: str, changes: Mapping[str, Any]) -> str:
         if name in left:
             lines[number] = f"{name.removeprefix(section)} = {_toml_value(left.pop(name))}"
     changed = "\n".join(lines) + "\n"
-    if left or _flatten(tomllib.loads(changed)) != _flatten(tomllib.loads(text)) | dict(changes):
+    before = _flatten(tomllib.loads(text))
+    kept = {name: value for name, value in before.items() if not any(_within(name, other) for other in changes)}
+    if left or _flatten(tomllib.loads(changed)) != kept | _flatten(changes):
         raise UsageError(f"config.toml is not as it was written, so {', '.join(changes)} cannot be changed in it")
     return changed
+
+
+def _within(name: str, table: str) -> bool:
+    return name == table or name.startswith(f"{table}.")
 
 
 def value_of(text: str) -> object:
@@ -132,6 +138,8 @@ def _own(section: Section, explain: bool) -> Mapping[str, str | None]:
 def _toml_value(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, Mapping):  # the names of sources need no quotes
+        return "{ " + ", ".join(f"{name} = {_toml_value(item)}" for name, item in value.items()) + " }"
     # Strings, numbers and booleans are written alike in JSON and TOML, but for one character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

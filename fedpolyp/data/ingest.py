@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,8 +115,9 @@ def ingest_all(
             does not say that they are meant so.
         FedpolypError: the store cannot be written, or what is in its place cannot be opened.
     """
-    listed = {name: list_source(place, group_by) for name, place in places.items()}
-    if group_by is not None and not any(pair.groups for one in listed.values() for pair in one.listing.pairs):
+    listed = {name: list_source(place, group_by, stores) for name, place in places.items()}
+    pairs = (pair for one in listed.values() for pair in one.listing.pairs)
+    if group_by is not None and not any(re.search(group_by, pair.id) for pair in pairs):
         raise UsageError(f"group_by '{printable(group_by)}' finds nothing in the name of any image")
     known = [[name, str(one.root), dataclasses.astuple(one.listing)] for name, one in listed.items()]
     key = [VERSION, image_size, known, dataclasses.astuple(masks)]

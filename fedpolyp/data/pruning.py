@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Sequence
@@ -10,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedpolyp.data.store import DRAFT, FILES, TABLE
+from fedpolyp.data.store import DRAFT, FILES, TABLE, UNPACKED
 
 
 @dataclass(frozen=True)
 class Found:
-    """A store that lies in the folder of stores."""
+    """A store, or an unpacked archive, that lies in the folder of stores."""
 
     path: Path
     size: int  # bytes
@@ -24,7 +25,7 @@ class Found:
 
 
 def stores_in(folder: Path) -> list[Found]:
-    """The complete stores in `folder`, by name; whatever else lies there is not looked at.
+    """The complete stores and the unpacked archives in `folder`, by name; what else lies there is not looked at.
 
     Raises:
         OSError: the folder cannot be read.
@@ -42,7 +43,7 @@ def stores_in(folder: Path) -> list[Found]:
 def prune(folder: Path, seconds: float) -> tuple[list[Found], list[Found]]:
     """Remove the stores in `folder` that no command has opened for so many `seconds` and none has open now.
 
-    Only what `stores_in` finds is removed, and of it only a store's three files. Returns those that were removed, and
+    Only what `stores_in` finds is removed, and of a store only its three files. Returns those that were removed, and
     those that stay.
 
     Raises:
@@ -72,7 +73,13 @@ def total(stores: Sequence[Found]) -> int:
 
 
 def _size(path: Path) -> int | None:
-    """The bytes of the store at `path`; None where there is none: it holds its files and nothing else."""
+    """The bytes of the store at `path`; None where there is none: it holds its files and nothing else.
+
+    Of an unpacked archive, those of all files in it.
+    """
+    if _is_unpacked(path):
+        places = ((place, files) for place, _, files in os.walk(path))
+        return sum(os.lstat(os.path.join(place, file)).st_size for place, files in places for file in files)
     try:
         if path.name.startswith(DRAFT) or path.is_symlink() or set(os.listdir(path)) != FILES:
             return None
@@ -80,6 +87,10 @@ def _size(path: Path) -> int | None:
     except OSError:
         return None
     return sum(kind.st_size for kind in kinds) if all(stat.S_ISREG(kind.st_mode) for kind in kinds) else None
+
+
+def _is_unpacked(path: Path) -> bool:
+    return path.name.startswith(UNPACKED) and path.is_dir() and not path.is_symlink()
 
 
 def _is_open(path: Path) -> bool:
@@ -91,13 +102,14 @@ def _is_open(path: Path) -> bool:
 
 def _alone(path: Path) -> int | None:
     """A descriptor by which nobody else has the store at `path` open; None where somebody has, or may have."""
+    locked, access = (path, os.O_RDONLY) if _is_unpacked(path) else (path / TABLE, os.O_RDWR)
     try:
-        held = os.open(path / TABLE, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        held = os.open(locked, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(held), os.stat(path / TABLE)):
+        if os.path.samestat(os.fstat(held), os.stat(locked)):
             return held
     except OSError:  # open elsewhere, or on a file system without locks
         pass
@@ -114,7 +126,11 @@ def _remove(path: Path) -> bool:
             return False
         # Under another name first: who looks for it finds all of it or nothing. A draft goes by itself after a day.
         doomed = path.with_name(f"{DRAFT}{path.name}-{secrets.token_hex(4)}")
+        unpacked = _is_unpacked(path)
         path.rename(doomed)
+        if unpacked:
+            shutil.rmtree(doomed)
+            return True
         for name in FILES:
             (doomed / name).unlink()
         doomed.rmdir()

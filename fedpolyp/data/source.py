@@ -1,10 +1,9 @@
-"""The source of a run's images: the phantom or a folder, as the config names it, opened as a store."""
+"""The images of a run: the phantom, a source or several, as the config names them, opened as one store."""
 
 import hashlib
-from pathlib import Path
 
 from fedpolyp.config import PHANTOM, DataConfig
-from fedpolyp.data.ingest import ingest
+from fedpolyp.data.ingest import ingest_all
 from fedpolyp.data.masks import MaskSettings
 from fedpolyp.data.store import ImageRecord, IngestReport, Store, colour_tone, store_path, stores_folder, write_store
 
@@ -13,12 +12,13 @@ def open_source(config: DataConfig, seed: int) -> Store:
     """The store of `config`'s source, made if there is none yet; `seed` decides the phantom's frames.
 
     Raises:
-        UsageError: the source is a folder without a usable pair, or with masks that look wrong.
+        UsageError: a source cannot be recognised, has no usable pair, or masks that look wrong.
         FedpolypError: the store cannot be written, or what is in its place cannot be opened.
     """
     if config.source == PHANTOM:
         return _open_phantom(config.phantom_images, config.image_size, config.phantom_looks, seed)
-    return ingest(Path(config.source), config.image_size, masks=MaskSettings.of_config(config))
+    masks = MaskSettings.of_config(config)
+    return ingest_all(config.places, config.image_size, masks=masks, group_by=config.group_by)
 
 
 def _open_phantom(count: int, size: int, looks: int, seed: int) -> Store:

@@ -27,6 +27,7 @@ from fedpolyp.names import check_id
 
 IMAGES, MASKS, TABLE = "images.npy", "masks.npy", "table.json"
 DRAFT = ".draft-"
+UNPACKED = "unpacked-"  # begins the name of a folder that an archive of images was unpacked to, beside the stores
 FILES = {IMAGES, MASKS, TABLE}  # all that a store holds
 _TABLE_BYTES = 512 * 1024**2  # of a table of a million images
 DRAFT_LIFE = 24 * 3600.0  # seconds after which a draft's writer is taken for dead

@@ -94,7 +94,7 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         sizes=SIZES,
         draws=DRAWS,
         seeds_needed=SEEDS_NEEDED,
-        source=Path(analysis.config.data.source).name,
+        source=analysis.config.data.called,
         command=command or next((one["command"] for one in made if "command" in one), None),
         started=min((one["started"] for one in made if "started" in one), default=None),
         machine=made[0],

@@ -143,3 +143,31 @@ def test_show_takes_the_folder_as_ingest_does_or_as_an_option(
     assert capsys.readouterr().out == told
     assert called(monkeypatch, "show", str(folder), "--data", "elsewhere", *out) == 2
     assert "is given twice" in capsys.readouterr().err
+
+
+def test_several_sources_are_ingested_and_shown_by_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.picture_folders import encoded, picture, shape, write_pair
+
+    for number in range(8):
+        mask = encoded(255 * shape(number) * (number > 0))
+        write_pair(tmp_path / "clinic", f"v{number // 2}_{number}", encoded(picture(number)), mask)
+    monkeypatch.chdir(tmp_path)
+    places = ("polyps=polyps", "clinic=clinic")
+    options = ("--image-size", "32", "--group-by", "^(v[0-9])_")
+    assert called(monkeypatch, "ingest", *places, *options) == 0
+    told = capsys.readouterr().out
+    assert "38 pairs ingested at 32x32 pixels, 23 left out" in told
+    assert "polyps/images/x[b]00.png" in told
+    assert "clinic: 1 of 8 are frames without a polyp (first: masks/v0_0.png)" in told
+    assert "clinic: group_by finds something in 8 of 8 names" in told
+    assert "kept together: 10 images in 5 groups (near-duplicates; one patient, procedure or video)" in told
+
+    data = [word for place in places for word in ("--data", place)]
+    assert called(monkeypatch, "show", *data, *options, "--hospitals", "2", "--out", "s.png") == 0
+    told = capsys.readouterr().out
+    assert "38 images, 23 pairs left out" in told and "frames without a polyp: 1 of 38" in told
+    assert "kept together: 10 images in 5 groups" in told and (tmp_path / "s.png").exists()
+    assert called(monkeypatch, "show", "--data", "polyps", "--data", "clinic", "--out", "s.png") == 2
+    assert "several sources need a name each, as in kvasir=FOLDER" in capsys.readouterr().err

@@ -37,6 +37,7 @@ def another(dotted: str) -> Any:
             return {
                 "arm_label": "near",
                 "data.lists": "lists",
+                "data.group_by": "^p[0-9]+",
                 "data.lesion_values": "1,2",
                 "data.seed": 7,
                 "model.encoder_sha256": "0" * 64,
@@ -53,6 +54,8 @@ def another(dotted: str) -> Any:
             }.get(dotted, 0.5)
     if dotted == "algorithm.name":
         return "cyclic"
+    if dotted == "data.source":
+        return {"kvasir": "/a", "clinicdb": "/b c"}
     return next((option for option in get_args(field.annotation) if option != value), "elsewhere")
 
 

@@ -5,14 +5,17 @@ A layout is one file: what it looks for, and the parts (images with their masks)
 
 import os
 import re
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from fedpolyp.data.pairs import File, Listing, Pair
+from fedpolyp.data.places import two_folders
 from fedpolyp.data.reading import SUFFIXES
 from fedpolyp.data.sources import (
+    archive,
     bkai,
     centers,
     clinicdb,
@@ -27,7 +30,7 @@ from fedpolyp.data.sources import (
 )
 from fedpolyp.data.sources.part import Part, look_through
 from fedpolyp.data.sources.tree import Tree
-from fedpolyp.data.store import Rejection
+from fedpolyp.data.store import Rejection, stores_folder
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
@@ -51,22 +54,28 @@ class Listed:
     listing: Listing
 
 
-def list_source(place: str | Path, group_by: str | None = None) -> Listed:
+def list_source(place: str | Path, group_by: str | None = None, stores: Path | None = None) -> Listed:
     """The pairs at `place`, and what there makes none. No picture is opened.
 
     Args:
-        place: a folder, two folders as IMAGES:MASKS, or a CSV.
+        place: a folder, an archive of one, two folders as IMAGES:MASKS, or a CSV.
         group_by: a regular expression; images in whose ids it finds the same (its first group, if it has one) stay
             together.
+        stores: where archives are unpacked, `stores_folder()` unless given; what was is not removed as long as the
+            answer is in use.
 
     Raises:
-        UsageError: there is no such place, or it has no layout that is known.
+        UsageError: there is no such place, it has no layout that is known, or is an archive that is not safe.
+        FedpolypError: the disk refuses.
     """
     path = Path(os.path.expanduser(place)).resolve()  # Path's own fails for an unknown user
     if path.is_file() and path.suffix.lower() == ".csv":
         listed = _of_table(path)
-    elif (two := two_folders(str(place))) and not path.exists():
+    elif two := two_folders(str(place)):
         listed = _of_two(*two)
+    elif path.is_file() and archive.is_archive(path):
+        folder = archive.unpacked(path, stores or stores_folder())
+        return _of_archive(path, folder, group_by)
     else:
         listed = _of_folder(path)
     return replace(listed, listing=_grouped(listed.listing, group_by))
@@ -75,15 +84,6 @@ def list_source(place: str | Path, group_by: str | None = None) -> Listed:
 def list_pairs(place: str | Path, group_by: str | None = None) -> Listing:
     """The listing of `list_source`."""
     return list_source(place, group_by).listing
-
-
-def two_folders(place: str) -> tuple[Path, Path] | None:
-    """The folders of images and of masks that `place` names as IMAGES:MASKS; None where it names no two folders."""
-    for match in re.finditer(os.pathsep, place):
-        images, masks = (Path(os.path.expanduser(p)) for p in (place[: match.start()], place[match.end() :]) if p)
-        if images.is_dir() and masks.is_dir():
-            return images.resolve(), masks.resolve()
-    return None
 
 
 def _of_folder(folder: Path) -> Listed:
@@ -139,6 +139,18 @@ def _recognised(folder: Path) -> tuple[str, str, list[Part]]:
         f"{printable(str(folder))} has no {' and no '.join(missing)}, nor another layout that is known: looked for "
         f"{WANTED}; with files {', '.join(SUFFIXES)}; found {found}"
     )
+
+
+def _of_archive(path: Path, folder: Path, group_by: str | None) -> Listed:
+    held = archive.hold(folder)
+    try:
+        listed = _of_folder(folder)
+    except BaseException:
+        os.close(held)
+        raise
+    listed = Listed(listed.root, archive.stem(path), _grouped(listed.listing, group_by))
+    weakref.finalize(listed, os.close, held)
+    return listed
 
 
 def _of_two(images: Path, masks: Path) -> Listed:
@@ -203,9 +215,7 @@ def _grouped(listing: Listing, group_by: str | None) -> Listing:
         notes.append(f"group_by finds something in {sum(map(bool, found))} of {len(found)} names")
     if known := [pair for pair in pairs if pair.groups]:
         labels = {label for pair in known for label in pair.groups}
-        notes.append(
-            f"{len(known)} of {len(pairs)} images have a known patient, procedure or video: {len(labels)} of them"
-        )
+        notes.append(f"{len(known)} of {len(pairs)} images are of {len(labels)} known patients, procedures or videos")
     return replace(listing, pairs=pairs, notes=tuple(notes))
 
 

@@ -232,4 +232,4 @@ def test_a_set_of_several_hospitals_becomes_one_store_whose_records_say_which(tm
     assert not store.masks[2:].any() and store.masks[:2].any(axis=(1, 2)).all()
     said = "sequenceData/negativeOnly/seq1_neg/1.png"
     assert f"2 of 4 are frames without a polyp (first: {said})" in store.report.notes
-    assert "2 of 4 images have a known patient, procedure or video: 1 of them" in store.report.notes
+    assert "2 of 4 images are of 1 known patients, procedures or videos" in store.report.notes
