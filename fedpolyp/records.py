@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fedpolyp.errors import FedpolypError
-from fedpolyp.names import check_hospital, shown
+from fedpolyp.names import check_hospital, check_id, shown
 
 _Count = Annotated[int, Field(ge=0, le=10**15)]
 _Score = Annotated[float, Field(ge=0, le=1)]
+_Source = Annotated[str, AfterValidator(check_id)]
 _Name = Annotated[str, AfterValidator(check_hospital)]
 
 
@@ -45,6 +46,7 @@ class _Record(_Read):
     bytes_down: _Count
     hospitals: dict[_Name, _Hospital]
     refused: list[_Refusal]
+    unseen: dict[_Source, _Score] = {}
     stopped: str = ""
 
 

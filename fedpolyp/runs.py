@@ -382,6 +382,7 @@ class RoundRecord:
     val_dice: float | None = None
     hospitals: dict[str, dict[str, Any]] = field(default_factory=dict)
     refused: list[dict[str, str]] = field(default_factory=list)
+    unseen: dict[str, float] = field(default_factory=dict)  # mean Dice on sources that no hospital has
     steps: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
@@ -411,6 +412,7 @@ class RoundRecord:
             "bytes_down": self.bytes_down,
             "hospitals": self.hospitals,
             "refused": self.refused,
+            **({"unseen": self.unseen} if self.unseen else {}),
             **({"stopped": self.stopped} if self.stopped else {}),
         }
 
@@ -432,6 +434,10 @@ class ScoredImage:
     id: str
     counts: tuple[int, int, int, int]  # tp, fp, fn, tn
     hd95: float  # fraction of the image diagonal
+
+
+# A set of images that one model has scored: the set's name, ids, counts (N, 4) and distances (N,).
+ScoredSet = tuple[str, Sequence[str], NDArray[np.int64], NDArray[np.float64]]
 
 
 def scored_images(

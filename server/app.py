@@ -12,8 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpolyp import runs
 from fedpolyp.config import Config, load, value_of
-from fedpolyp.data.partition.deal import deal
-from fedpolyp.data.partition.held_out import said_of_lists
+from fedpolyp.data.partition.deal import deal, said_of_deal
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
@@ -44,7 +43,7 @@ def main(grid: Grid, context: Context) -> None:
         return
     config, out = noted(experiment(context.run_config)), str(context.run_config.get("out", ""))
     store = open_source(config.data, config.data_seed)
-    for sentence in said_of_lists(store.records, config):
+    for sentence in said_of_deal(store.records, config):
         _log.warning("%s", sentence)
     partition = deal(store.records, config)
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)

@@ -41,12 +41,19 @@ def fake_config(arm: str, seed: int, rounds: int = 12, hospitals: int = 3, **own
 
 
 def write_comparison(
-    folder: Path, arms: Sequence[str] = ("pooled", "local", "fedavg"), seeds: int = 1, hospitals: int = 3
+    folder: Path,
+    arms: Sequence[str] = ("pooled", "local", "fedavg"),
+    seeds: int = 1,
+    hospitals: int = 3,
+    unseen: str = "",
 ) -> list[RunFolder]:
-    """The run folders of a comparison, as the arms themselves leave them."""
+    """The run folders of a comparison, as the arms themselves leave them; half of the held-out set may be unseen."""
     base = fake_config(arms[0], 0, hospitals=hospitals)
     store = open_source(base.data, base.data_seed)
     partition = deal(store.records, base)
+    if unseen:
+        held, away = partition.heldout[::2], partition.heldout[1::2]
+        partition = Partition(held, partition.hospitals, {unseen: away})
     (folder).mkdir(parents=True, exist_ok=True)
     (folder / "command.txt").write_text("fedpolyp compare --out somewhere\n")
     return [
@@ -74,6 +81,7 @@ def _write_rounds(run: RunFolder, config: Config, partition: Partition) -> None:
             record.hospital(name)["val_dice"] = float(np.clip(dice - 0.03 * place + random.normal(0, 0.02), 0, 1))
             if number and config.algorithm.name != "pooled":
                 record.hospital(name).update(images=len(own.train), train_loss=1.4 - dice)
+        record.unseen = {source: max(0.0, float(dice) - 0.1) for source in partition.unseen if number % 5 == 0}
         if number:
             record.steps = 30
             if config.algorithm.name == "pooled":
@@ -86,6 +94,7 @@ def _write_rounds(run: RunFolder, config: Config, partition: Partition) -> None:
 
 def _write_scores(run: RunFolder, config: Config, store: Store, partition: Partition) -> None:
     sets = {"heldout": partition.heldout} | {f"test:{name}": own.test for name, own in partition.hospitals.items()}
+    sets |= {f"unseen:{source}": ids for source, ids in partition.unseen.items()}
     rows, predicted = [], {}
     for place, owner in enumerate(sorted(partition.hospitals) if config.algorithm.name == "local" else [""]):
         for kind, number in (("last", config.federation.rounds), ("best", config.federation.rounds - 2)):

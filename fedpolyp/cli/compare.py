@@ -114,7 +114,7 @@ def compare(
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.cli.report import show_report
     from fedpolyp.cli.screen import comparison_screen
-    from fedpolyp.data.partition.held_out import said_of_lists
+    from fedpolyp.data.partition.deal import said_of_deal
     from fedpolyp.data.source import open_source
     from fedpolyp.files import write_text
 
@@ -125,7 +125,7 @@ def compare(
     write_text(out / "command.txt", command + "\n")
     left = [job for job in wanted if not job.finished]
     with comparison_screen(console, quiet) as screen:
-        for sentence in said_of_lists(store.records, base):
+        for sentence in said_of_deal(store.records, base):
             screen.note(sentence)
         if plan:
             screen.note(plan)

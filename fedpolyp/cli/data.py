@@ -272,10 +272,9 @@ def _print_duplicates(console: PlainConsole, store: "Store") -> None:
 def _print_deal(console: PlainConsole, store: "Store", config: Config) -> None:
     import numpy as np
 
-    from fedpolyp.data.partition.deal import deal
-    from fedpolyp.data.partition.held_out import said_of_lists
+    from fedpolyp.data.partition.deal import deal, said_of_deal
 
-    for sentence in said_of_lists(store.records, config):
+    for sentence in said_of_deal(store.records, config):
         console.print(sentence, soft_wrap=True)
     partition = deal(store.records, config)
     areas = np.array([record.lesion_fraction for record in store.records])

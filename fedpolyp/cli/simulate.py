@@ -58,8 +58,7 @@ def simulate(
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.config.unused import unused
-    from fedpolyp.data.partition.deal import deal
-    from fedpolyp.data.partition.held_out import said_of_lists
+    from fedpolyp.data.partition.deal import deal, said_of_deal
     from fedpolyp.data.source import open_source
     from fedpolyp.rounds.absence import refuse_impossible
 
@@ -77,7 +76,7 @@ def simulate(
     if plan and not quiet:
         console.print(plan)
     if resume is None:
-        for sentence in [] if quiet else said_of_lists(store.records, config):
+        for sentence in [] if quiet else said_of_deal(store.records, config):
             console.print(sentence, soft_wrap=True)
         partition = deal(store.records, config)
         refuse_impossible(config, partition)

@@ -76,6 +76,8 @@ def ending(records: list[dict[str, Any]], scored_on: str = "held-out", own_model
     said = f"{scored_on} Dice {last['dice']:.3f} after round {last['round']}"
     if stopped := last.get("stopped"):
         said = f"stopped: {stopped}; {said}"
+    for source, dice in last.get("unseen", {}).items():
+        said += f", {dice:.3f} on unseen {printable(source, 80)}"
     if own_models:
         return (
             f"{said}, mean of the hospitals' models (model-last-<hospital>.keras; best on each one's validation: "

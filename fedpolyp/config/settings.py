@@ -73,6 +73,10 @@ class DataConfig(Section):
     lists: str | None = Field(
         None, description="folder with train.txt and val.txt: val.txt becomes the held-out set instead of a random one"
     )
+    unseen: str | None = Field(
+        None, description="sources that no hospital has, as in clinicdb,etis: every model is scored on their images"
+    )
+    unseen_every: int = Field(5, ge=1, description="rounds from one scoring on unseen sources to the next")
     masks: Masks = CHECKED
     lesion_values: LesionValues = None
     phantom_images: int = Field(320, ge=20, le=100_000, description="how many frames the phantom draws")
@@ -109,6 +113,11 @@ class DataConfig(Section):
     def called(self) -> str:
         """What to call the images in few words."""
         return places.called(self.source)
+
+    @property
+    def unseen_sources(self) -> tuple[str, ...]:
+        """The sources that no hospital has."""
+        return tuple(name.strip() for name in (self.unseen or "").split(",") if name.strip())
 
 
 class HospitalsConfig(Section):

@@ -79,7 +79,7 @@ def files_digest(store: Store, partition: Partition) -> str:
 
 
 def _ids(partition: Partition) -> list[str]:
-    sets = [partition.heldout]
+    sets = [partition.heldout, *partition.unseen.values()]
     for own in partition.hospitals.values():
         sets += [own.train, own.val, own.test]
     return sorted(id for ids in sets for id in ids)
@@ -87,7 +87,8 @@ def _ids(partition: Partition) -> list[str]:
 
 def _of_partition(partition: Partition) -> str:
     hospitals = [[name, own.train, own.val, own.test] for name, own in sorted(partition.hospitals.items())]
-    return _sha256([partition.heldout, hospitals])
+    unseen = [[name, ids] for name, ids in sorted(partition.unseen.items())]
+    return _sha256([partition.heldout, hospitals, *([unseen] if unseen else [])])
 
 
 def _of_pixels(ids: list[str], array: NDArray[np.uint8], rows: NDArray[np.intp]) -> str:

@@ -35,6 +35,7 @@ class Curve:
     images: tuple[int, ...]  # training images seen since the start, repeats counted
     dice: tuple[float, ...]  # held-out
     hospitals: Mapping[str, tuple[tuple[int, float], ...]]  # each hospital's (round, Dice on its validation images)
+    unseen: Mapping[str, tuple[tuple[int, float], ...]]  # each unseen source's (round, Dice)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Arm:
     best_rounds: tuple[int, ...]  # which those were, ascending
     over_pixels: Mapping[str, float]  # Dice of all held-out pixels together, by model: last, and best with validation
     own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; local: by its own model
+    unseen: Mapping[str, Estimate]  # Dice on each source that no hospital has, last round
     by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None where there are none
     cost: Cost
     curves: tuple[Curve, ...]
@@ -331,6 +333,10 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
         best_rounds=tuple(np.unique(best_rounds).tolist()) if validated else (),
         over_pixels={kind: over_pixels(kind) for kind in (LAST, BEST)[: 1 + validated]},
         own_tests=own,
+        unseen={
+            source: _score(evidence.on(ids, f"unseen:{source}", seeds, arm=label, kind=LAST), evidence.groups(ids))
+            for source, ids in evidence.partition.unseen.items()
+        },
         by_size=tuple(_score(dice[:, rows], groups[rows]) if rows.any() else None for rows in chosen),
         cost=_cost([config for _, config in runs], records, len(hospitals)),
         curves=tuple(_curve(config, run) for (_, config), run in zip(runs, records, strict=True)),
@@ -363,16 +369,20 @@ def _cost(configs: Sequence[Config], runs: Sequence[list[dict[str, Any]]], hospi
 
 def _curve(config: Config, records: list[dict[str, Any]]) -> Curve:
     hospitals: dict[str, list[tuple[int, float]]] = {}
+    unseen: dict[str, list[tuple[int, float]]] = {}
     for record in records:
         for name, own in record["hospitals"].items():
             if own.get("val_dice") is not None:
                 hospitals.setdefault(name, []).append((record["round"], own["val_dice"]))
+        for name, dice in record.get("unseen", {}).items():
+            unseen.setdefault(name, []).append((record["round"], dice))
     return Curve(
         seed=config.seed,
         rounds=tuple(record["round"] for record in records),
         images=tuple(np.cumsum([_seen(record, config) for record in records]).tolist()),
         dice=tuple(record["dice"] for record in records),
         hospitals={name: tuple(points) for name, points in sorted(hospitals.items())},
+        unseen={name: tuple(points) for name, points in sorted(unseen.items())},
     )
 
 

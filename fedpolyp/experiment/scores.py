@@ -158,8 +158,10 @@ def _allowed(of: str, ids: set[str], partition: Partition) -> set[str]:
     kind, _, hospital = of.partition(":")
     if of == HELD_OUT:
         return ids & set(partition.heldout)
+    if kind == "unseen":
+        return ids & set(partition.unseen.get(hospital, ()))
     if kind not in ("val", "test"):
-        return ids if kind == "unseen" else set()
+        return set()
     own = partition.hospitals.get(hospital)
     if own is None:
         return set()

@@ -75,9 +75,14 @@ def _charts(analysis: Analysis) -> Iterator[Chart]:
     if len(hospitals) <= HOSPITALS_DRAWN:
         for hospital, file in zip(hospitals, _file_names(hospitals), strict=True):
             if any(hospital in curve.hospitals for arm in arms for curve in arm.curves):
-                yield _hospital(hospital, file, arms, look)
+                title = f"Validation Dice by round at {printable(hospital, _NAME)}"
+                yield _panel(hospital, f"validation-{file}", title, _at(hospital), arms, look)
     if any(arm.own_tests for arm in arms):
         yield _own_tests(arms, look)
+    sources = sorted(analysis.partition.unseen)
+    for source, file in zip(sources, _file_names(sources), strict=True):
+        title = f"Dice by round on {printable(source, _NAME)}, which no hospital has"
+        yield _panel(source, f"unseen-{file}", title, _on(source), arms, look)
     yield _by_size(analysis, look)
 
 
@@ -151,26 +156,34 @@ def _file_names(hospitals: Sequence[str]) -> list[str]:
     return names
 
 
-def _hospital(hospital: str, file: str, arms: Sequence[Arm], look: Mapping[str, Look]) -> Chart:
+def _panel(
+    of: str,
+    file: str,
+    title: str,
+    points: Callable[[Curve], Sequence[tuple[int, float]]],
+    arms: Sequence[Arm],
+    look: Mapping[str, Look],
+) -> Chart:
+    """A small chart of what all arms score by round on one hospital's or source's images: `points` of each curve."""
     figure, axes = _figure(2.3, 3.4)
     told = []
     for arm in arms:
-        curves = [
-            tuple(zip(*curve.hospitals[hospital], strict=True)) for curve in arm.curves if hospital in curve.hospitals
-        ]
+        curves = [list(zip(*found, strict=True)) for curve in arm.curves if (found := points(curve))]
         if curves:
-            along, values = _mean_curve([(points[0], points[1]) for points in curves])
+            along, values = _mean_curve([(along, values) for along, values in curves])
             _line(axes, along, values, arm.label, look[arm.label])
             told.append(f"{name(arm.label)} ends at {values[-1]:.3f}")
-    axes.set(xlabel="round", title=printable(hospital, _NAME), xlim=(0, None), ylim=(0, 1))
+    axes.set(xlabel="round", title=printable(of, _NAME), xlim=(0, None), ylim=(0, 1))
     _finish(axes, "round", legend=False)  # the page has one for all of these panels
-    return _chart(
-        figure,
-        f"validation-{file}",
-        f"Validation Dice by round at {printable(hospital, _NAME)}",
-        "; ".join(told),
-        only_png=lambda: _legend(axes, 2),
-    )
+    return _chart(figure, file, title, "; ".join(told), only_png=lambda: _legend(axes, 2))
+
+
+def _at(hospital: str) -> Callable[[Curve], Sequence[tuple[int, float]]]:
+    return lambda curve: curve.hospitals.get(hospital, ())
+
+
+def _on(source: str) -> Callable[[Curve], Sequence[tuple[int, float]]]:
+    return lambda curve: curve.unseen.get(source, ())
 
 
 def _line(axes: "Axes", along: Sequence[float], values: Sequence[float], label: str, look: Look) -> None:

@@ -84,6 +84,7 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         best_round=conclusions.best_round,
         charts=charts,
         panels=[chart for file, chart in charts.items() if file.startswith("validation-")],
+        unseen_panels=[chart for file, chart in charts.items() if file.startswith("unseen-")],
         hospitals_drawn=HOSPITALS_DRAWN,
         gallery=make_gallery(analysis),
         shown=next((place for place, arm in enumerate(analysis.arms) if arm.federated), 0),  # in the gallery, at first
@@ -141,11 +142,14 @@ class _Sites:
         rows = [row for row in analysis.sites if not row.hospital or row.hospital in listed]
         named = {of for row in rows for of in row.dice}
         tests = [f"test:{name}" for name in hospitals if name in listed and f"test:{name}" in named]
-        values = [row.dice[of] for row in rows for of in (*tests, HELD_OUT) if of in row.dice]
-        return cls(rows, [*tests, HELD_OUT], len(hospitals) - len(listed), min(values), max(values))
+        unseen = [f"unseen:{source}" for source in analysis.partition.unseen]
+        values = [row.dice[of] for row in rows for of in (*tests, *unseen, HELD_OUT) if of in row.dice]
+        return cls(rows, [*tests, *unseen, HELD_OUT], len(hospitals) - len(listed), min(values), max(values))
 
     def heading(self, of: str) -> str:
         """A column's heading."""
+        if of.startswith("unseen:"):
+            return f"{of.removeprefix('unseen:')} (unseen)"
         return "held-out" if of == HELD_OUT else of.removeprefix("test:")
 
     def label(self, row: SiteRow) -> str:

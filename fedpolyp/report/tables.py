@@ -21,6 +21,7 @@ def tables(analysis: Analysis) -> dict[str, str]:
         ),
         "sites": _csv(("arm", "trained_at", "set", "dice"), _sites(analysis)),
         "own-tests": _csv(("arm", "hospital", "dice", "low", "high"), _own_tests(analysis)),
+        "unseen": _csv(("arm", "source", "dice", "low", "high"), _unseen(analysis)),
         "lesion-size": _csv(("arm", "lesions", "images", "dice", "low", "high"), _sizes(analysis)),
         "curves": _csv(("arm", "seed", "round", "images_seen", "dice"), _curves(analysis)),
         "cost": _csv(
@@ -75,6 +76,12 @@ def _own_tests(analysis: Analysis) -> Iterable[Row]:
     for arm in analysis.arms:
         for hospital, found in arm.own_tests.items():
             yield arm.label, hospital, *_of(found)
+
+
+def _unseen(analysis: Analysis) -> Iterable[Row]:
+    for arm in analysis.arms:
+        for source, found in arm.unseen.items():
+            yield arm.label, source, *_of(found)
 
 
 def _sizes(analysis: Analysis) -> Iterable[Row]:

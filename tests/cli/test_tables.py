@@ -70,5 +70,9 @@ def test_the_last_line_names_the_last_model_and_the_best_with_their_files() -> N
     assert ending(records(4, 2, best=None), "the sites' test") == (
         "the sites' test Dice 0.250 after round 3 (model-last.keras)"
     )
+    elsewhere = [*rounds[:-1], rounds[-1] | {"unseen": {"clinicdb": 0.5}}]
+    assert ending(elsewhere).startswith(
+        "held-out Dice 0.250 after round 3, 0.500 on unseen clinicdb (model-last.keras)"
+    )
     assert "model-last-<hospital>.keras" in ending(rounds, own_models=True)
     assert "0.375" not in ending(rounds, own_models=True)  # each hospital chose a best of its own

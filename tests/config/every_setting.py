@@ -40,6 +40,7 @@ def another(dotted: str) -> Any:
                 "data.group_by": "^p[0-9]+",
                 "data.lesion_values": "1,2",
                 "data.seed": 7,
+                "data.unseen": "clinicdb",
                 "model.encoder_sha256": "0" * 64,
                 "model.initial_weights": "runs/earlier",
                 "model.initial_sha256": "0" * 64,

@@ -64,6 +64,22 @@ def test_dice_over_pixels_counts_all_images_of_a_model_together(folder: Path, wh
     assert found.over_pixels["last"] != pytest.approx(found.last["dice"].value)
 
 
+def test_a_source_that_no_hospital_has_is_a_score_a_column_and_a_curve_of_its_own(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ("pooled", "local"), unseen="elsewhere")
+    analysis = analyse(runs_in(tmp_path))
+    for arm in analysis.arms:
+        with (tmp_path / arm.label / "0" / "images.csv").open(newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row["set"] == "unseen:elsewhere"]
+        dice = [
+            2 * int(row["tp"]) / (2 * int(row["tp"]) + int(row["fp"]) + int(row["fn"]))
+            for row in rows
+            if row["model"].startswith("last")
+        ]
+        assert arm.unseen["elsewhere"].value == pytest.approx(sum(dice) / len(dice))
+        assert [round for round, _ in arm.curves[0].unseen["elsewhere"]] == [0, 5, 10]
+    assert all("unseen:elsewhere" in row.dice for row in analysis.sites)
+
+
 def test_each_hospital_is_scored_on_its_own_test_images_by_its_own_model(folder: Path, whole: Analysis) -> None:
     local = whole.arms[1]
     for hospital, estimate in local.own_tests.items():

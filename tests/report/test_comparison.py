@@ -66,6 +66,17 @@ def headline(folder: Path, arm: str) -> float:
     return sum(dices) / len(dices)
 
 
+def test_an_unseen_source_has_a_section_a_column_and_a_panel(tmp_path: Path) -> None:
+    page = write_report(tmp_path, write_comparison(tmp_path, ("pooled", "fedavg"), unseen="a <b>")).read_text()
+    assert (
+        "A hospital that took no part" in page
+        and "a &lt;b&gt; (unseen)" in page
+        and "<b>" not in page.split("<body>")[1].split("</small>")[0]
+    )
+    assert (tmp_path / "figures" / "unseen-a__b__1.png").exists()
+    assert (tmp_path / "tables" / "unseen.csv").read_text().count("a <b>") == 2
+
+
 def test_the_headline_follows_from_the_scored_images_alone(folder: Path, page: str) -> None:
     pooled, local, fedavg = (headline(folder, arm) for arm in ("pooled", "local", "fedavg"))
     (answer,) = Text("h1", page).found

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from fedpolyp.config import Config
 from fedpolyp.data.partition.groups import Groups, cut
-from fedpolyp.data.partition.held_out import draw_held_out, read_held_out
+from fedpolyp.data.partition.held_out import draw_held_out, read_held_out, said_of_lists
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.partition.scheme import GROUPS_PER_HOSPITAL, Scheme
 from fedpolyp.data.partition.schemes.iid import iid
 from fedpolyp.data.partition.schemes.lesion_size import lesion_size
+from fedpolyp.data.partition.unseen import said_of_unseen, set_apart
 from fedpolyp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,17 +32,21 @@ SCHEMES: dict[str, Scheme] = {"iid": iid, "lesion-size": lesion_size}
 def deal(records: Sequence["ImageRecord"], config: Config) -> Partition:
     """Deals all images: first the held-out set, then the rest to hospitals, then each hospital's own into three sets.
 
+    Before that, the images of the sources in `data.unseen` are set apart, and what is nearly the same.
+
     The held-out set is drawn at random, `data.held_out` of the images; it depends on the seed and the images alone.
     With `data.lists` it is what val.txt lists instead, and only what train.txt lists is dealt: the authors' lists are
     kept as they are, save that a training image with a near-duplicate in val.txt is left out of everything. Listed ids
-    that are not among the records are ignored; `said_of_lists` names them.
+    that are not among the records are ignored; `said_of_deal` names them.
 
     Image counts are within the largest group's size of what they should be, unless a hospital had then fewer than
     three groups or one of its sets none. Hospitals are named so that sorting by name sorts by number.
 
     Raises:
-        UsageError: too few images for that many hospitals, or lists that cannot be read or list none of the images.
+        UsageError: too few images for that many hospitals, lists that cannot be read or list none of the images, or
+            an unseen source that is not there.
     """
+    unseen, records = set_apart(records, config.data.unseen_sources) if config.data.unseen else ({}, records)
     if config.data.lists is None:
         heldout, rest = draw_held_out(records, config.data.held_out, _rng(config, _HELD_OUT))
     else:
@@ -65,7 +70,20 @@ def deal(records: Sequence["ImageRecord"], config: Config) -> Partition:
             f"hospital-{number:0{digits}d}": _split(groups, rows, wanted.val, wanted.test)
             for number, rows in enumerate(np.split(by_hospital, ends[:-1]), start=1)
         },
+        unseen,
     )
+
+
+def said_of_deal(records: Sequence["ImageRecord"], config: Config) -> list[str]:
+    """A sentence for each thing that a user should know of what `deal` makes of these images.
+
+    Raises:
+        UsageError: an unseen source is not there, or a list cannot be read.
+    """
+    if not config.data.unseen:
+        return said_of_lists(records, config)
+    unseen, rest = set_apart(records, config.data.unseen_sources)
+    return [*said_of_unseen(records, unseen, rest), *said_of_lists(rest, config)]
 
 
 def split(records: Sequence["ImageRecord"], val: float, test: float, seed: int) -> HospitalImages:

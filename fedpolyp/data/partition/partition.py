@@ -1,7 +1,7 @@
 """Who got which images, as it is saved."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +28,15 @@ class HospitalImages:
 
 @dataclass(frozen=True)
 class Partition:
-    """Which image is where: the ids of the held-out set, sorted, and each hospital's by the hospital's name."""
+    """Which image is where, by id.
+
+    The held-out set, sorted; each hospital's by the hospital's name; and those of sources that no hospital has, sorted,
+    by the source's name.
+    """
 
     heldout: tuple[_Id, ...]
     hospitals: dict[_Hospital, HospitalImages]
+    unseen: dict[_Id, tuple[_Id, ...]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write `path` as JSON in one step: a reader finds the old file or all of the new one."""
@@ -53,7 +58,7 @@ class Partition:
             problem = error.errors(include_url=False)[0]
             where = shown(".".join(str(part) for part in problem["loc"])) + ": " if problem["loc"] else ""
             raise FedpolypError(f"{path} is not a partition: {where}{problem['msg']}") from None
-        sets = [partition.heldout]
+        sets = [partition.heldout, *partition.unseen.values()]
         for images in partition.hospitals.values():
             sets += [images.train, images.val, images.test]
         repeated = [image for image, count in Counter(image for ids in sets for image in ids).items() if count > 1]

@@ -10,22 +10,25 @@ from fedpolyp.rounds.observers.mlflow import MLflow
 from fedpolyp.rounds.observers.observer import Observer, Round
 from fedpolyp.rounds.observers.patience import Patience
 from fedpolyp.rounds.observers.saving import Checkpoints, Record, Told
+from fedpolyp.rounds.observers.unseen import Unseen
 
 
 def observers_of(experiment: Experiment, asking: Asking, counts: ImageCounts) -> list[Observer]:
     """A run's observers, in the order in which they see a round."""
     heldout = HeldOut(experiment)  # computes here while the hospitals score
+    unseen = Unseen(experiment)
     tests = Tests(experiment, asking, counts)
     return [
         heldout,
         Validation(experiment, asking, counts),
         Patience(experiment),
+        unseen,
         tests,
         Record(experiment),
         Checkpoints(experiment),
         Told(experiment),
         *([MLflow(experiment)] if experiment.config.runtime.track == "mlflow" else []),
-        ScoredImages(experiment, heldout, tests),
+        ScoredImages(experiment, heldout, unseen, tests),
     ]
 
 

@@ -1,10 +1,7 @@
-"""Scores every held-out and test image by the last models and by those that were best on validation: images.csv."""
+"""Scores all images that are for scoring by the last models and by those best on validation: images.csv."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fedpolyp import checkpoints, metrics
 from fedpolyp.checkpoints import Checkpoint
@@ -13,12 +10,10 @@ from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.heldout import HeldOut
 from fedpolyp.rounds.observers.hospital_scores import Tests
 from fedpolyp.rounds.observers.observer import Observer
+from fedpolyp.rounds.observers.unseen import Unseen
 from fedpolyp.rounds.replies import BadReply
-from fedpolyp.runs import ScoredImage, model_name, scored_images
+from fedpolyp.runs import ScoredImage, ScoredSet, model_name, scored_images
 from fedpolyp.training import Images
-
-# A set of images as `scored_images` takes it: its name, ids, counts (N, 4) and distances (N,).
-_Set = tuple[str, Sequence[str], NDArray[np.int64], NDArray[np.float64]]
 
 
 @dataclass
@@ -27,13 +22,14 @@ class ScoredImages(Observer):
 
     experiment: Experiment
     heldout: HeldOut
+    unseen: Unseen
     tests: Tests
 
     def end(self, last: Checkpoint) -> None:
         """See `Observer`."""
         of = self.experiment
         predicted: dict[str, Images] = {}
-        known: dict[tuple[str, int], list[_Set]] = {}  # by model: where the last one is the best, it is scored once
+        known: dict[tuple[str, int], list[ScoredSet]] = {}  # by model: a last one that is the best is scored once
         rows: list[ScoredImage] = []
         for kind in ("last", "best"):
             for mark, best in last.best.items():
@@ -54,16 +50,17 @@ class ScoredImages(Observer):
             return last
         return checkpoints.load(run.checkpoints, round, run.fingerprint(), like=last.state)
 
-    def _scored(self, model: Checkpoint, mark: str, predicted: dict[str, Images]) -> Iterator[_Set]:
+    def _scored(self, model: Checkpoint, mark: str, predicted: dict[str, Images]) -> Iterator[ScoredSet]:
         """All sets, scored by one model; `predicted` learns what a mark's first model, the last one, sees."""
         if self.experiment.store is not None:
             evaluation = self.heldout.evaluation(model, mark)
             predicted.setdefault(mark, evaluation.predicted)
             distances = metrics.hd95(evaluation.predicted, self.heldout.images[1])
             yield "heldout", self.experiment.partition.heldout, evaluation.counts, distances
+            yield from self.unseen.scores(model, mark)
         yield from self._tested(self.tests.scores(model, mark))
 
-    def _tested(self, tests: Iterator[tuple[str, Arrays | BadReply]]) -> Iterator[_Set]:
+    def _tested(self, tests: Iterator[tuple[str, Arrays | BadReply]]) -> Iterator[ScoredSet]:
         of = self.experiment
         for hospital, scores in tests:
             if isinstance(scores, BadReply):
