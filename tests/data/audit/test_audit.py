@@ -128,6 +128,24 @@ def test_what_is_the_same_in_two_sets_is_a_leak_and_in_one_it_is_none(made: Made
     assert together.sets == 4 and not [one for one in together.findings if one.kind is Kind.LEAK]
 
 
+def test_a_patient_in_two_sets_is_a_leak(made: Made, tmp_path: Path) -> None:
+    made.write()
+    rows = [
+        f"polyps/images/f{row:02d}.png,polyps/masks/f{row:02d}.png,{'ann' if row < 3 else row},f{row:02d}"
+        for row in range(FEW)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["image,mask,patient,id", *rows]))
+    deal = Partition(("f00",), {"oslo": HospitalImages(("f01", "f03"), ("f02",), ("f04", "f05"))})
+    leaks = audit(tmp_path / "list.csv", deal, stores=tmp_path / "stores").findings
+    assert [(finding.kind, finding.ids) for finding in leaks] == [
+        (Kind.LEAK, pair) for pair in (("f00", "f01"), ("f00", "f02"), ("f01", "f02"))
+    ]
+    assert (
+        leaks[0].said.startswith("the held-out set, and training at oslo (both have images of ")
+        and "ann" in leaks[0].said
+    )
+
+
 def test_a_partition_of_other_images_is_refused(made: Made) -> None:
     with pytest.raises(UsageError, match="none of the partition's images is in the folder; its first is 'x'"):
         made.audit(Partition(("x",), {}))
