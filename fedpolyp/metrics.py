@@ -55,6 +55,30 @@ def recall(counts: Counts) -> Scores:
     return _ratio(tp, tp + fn, counts)
 
 
+def with_polyp(counts: Counts) -> NDArray[np.bool_]:
+    """Which images have a polyp in truth, (N,); all where none has, so that a mean over them is one."""
+    there = counts[:, 0] + counts[:, 2] > 0
+    return there if there.any() else np.ones_like(there)
+
+
+def without_polyp(counts: Counts) -> dict[str, float]:
+    """What a model sees in images without a polyp; empty where there are none.
+
+    Returns:
+        `images`, how many there are; `rate`, the share of them in which it sees any; `area`, the mean share of their
+        pixels that it takes for polyp; both in [0,1].
+    """
+    seen = counts[counts[:, 0] + counts[:, 2] == 0]
+    if not len(seen):
+        return {}
+    false = seen[:, 1]
+    return {
+        "images": len(seen),
+        "rate": float((false > 0).mean()),
+        "area": float((false / seen.sum(axis=1)).mean()),
+    }
+
+
 def hd95(pred: NDArray[Any], truth: NDArray[Any]) -> Scores:
     """95th percentile of the symmetric surface distance of each image, as a fraction of the image diagonal.
 

@@ -34,6 +34,12 @@ class _Refusal(_Read):
     reason: str
 
 
+class _WithoutPolyp(_Read):
+    images: Annotated[float, Field(ge=0, le=1_000_000)]
+    rate: _Score
+    area: _Score
+
+
 class _Record(_Read):
     round: _Count
     dice: _Score
@@ -46,6 +52,7 @@ class _Record(_Read):
     bytes_down: _Count
     hospitals: dict[_Name, _Hospital]
     refused: list[_Refusal]
+    without_polyp: _WithoutPolyp | None = None  # there are none
     unseen: dict[_Source, _Score] = {}
     stopped: str = ""
 

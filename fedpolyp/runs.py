@@ -382,6 +382,7 @@ class RoundRecord:
     val_dice: float | None = None
     hospitals: dict[str, dict[str, Any]] = field(default_factory=dict)
     refused: list[dict[str, str]] = field(default_factory=list)
+    without_polyp: dict[str, float] = field(default_factory=dict)  # see metrics.without_polyp: of the held-out images
     unseen: dict[str, float] = field(default_factory=dict)  # mean Dice on sources that no hospital has
     steps: int = 0
     bytes_up: int = 0
@@ -412,6 +413,7 @@ class RoundRecord:
             "bytes_down": self.bytes_down,
             "hospitals": self.hospitals,
             "refused": self.refused,
+            **({"without_polyp": self.without_polyp} if self.without_polyp else {}),
             **({"unseen": self.unseen} if self.unseen else {}),
             **({"stopped": self.stopped} if self.stopped else {}),
         }

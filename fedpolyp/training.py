@@ -47,10 +47,11 @@ class Evaluation:
     predicted: Images  # masks (N, S, S) in {0, 1}
 
     def means(self) -> dict[str, float]:
-        """Mean per-image Dice and IoU, and mean loss."""
+        """Mean per-image Dice and IoU over the images with a polyp (all, where none has one); mean loss over all."""
+        there = self.counts[metrics.with_polyp(self.counts)]
         return {
-            "dice": float(metrics.dice(self.counts).mean()),
-            "iou": float(metrics.iou(self.counts).mean()),
+            "dice": float(metrics.dice(there).mean()),
+            "iou": float(metrics.iou(there).mean()),
             "loss": float(self.losses.mean()),
         }
 

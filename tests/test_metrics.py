@@ -146,3 +146,11 @@ def test_masks_of_unequal_or_wrong_shape_are_refused_and_not_broadcast(score, sh
 def test_importing_metrics_imports_no_framework():
     code = "import sys, fedpolyp.metrics; print({'tensorflow', 'ray', 'flwr', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_images_without_a_polyp_are_told_apart_and_what_is_seen_in_them_is_counted():
+    counts = np.array([[5, 1, 2, 92], [0, 10, 0, 90], [0, 0, 0, 100], [0, 0, 3, 97]])
+    assert metrics.with_polyp(counts).tolist() == [True, False, False, True]
+    assert metrics.without_polyp(counts) == {"images": 2, "rate": 0.5, "area": pytest.approx(0.05)}
+    assert metrics.without_polyp(counts[[0, 3]]) == {}
+    assert metrics.with_polyp(counts[1:3]).tolist() == [True, True]  # a mean over none would be no number

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpolyp import metrics
 from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.digest import Digest
 from fedpolyp.data.partition.partition import Partition
@@ -66,6 +67,7 @@ class Arm:
     over_pixels: Mapping[str, float]  # Dice of all held-out pixels together, by model: last, and best with validation
     own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; local: by its own model
     unseen: Mapping[str, Estimate]  # Dice on each source that no hospital has, last round
+    without_polyp: Mapping[str, float]  # see metrics.without_polyp: held-out images, last round; empty: there are none
     by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None where there are none
     cost: Cost
     curves: tuple[Curve, ...]
@@ -190,7 +192,7 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
         differences=_differences(arms, evidence),
         sites=tuple(_sites(arms, evidence.scores)),
         size_counts=tuple(int((evidence.sizes == size).sum()) for size in range(len(SIZES))),
-        groups=len(np.unique(evidence.groups(partition.heldout))),
+        groups=len(np.unique(evidence.groups(evidence.heldout))),
         missing=(*_missing(arms, list(zip(runs, configs, strict=True))), *undigested, *change),
         unequal=tuple(_unequal(finished)),
     )
@@ -260,17 +262,18 @@ class _Evidence:
 
     scores: Scores
     partition: Partition
+    heldout: tuple[str, ...]  # those of the held-out images that have a polyp
     group_of: Mapping[str, int]  # by image; empty without a store
-    sizes: NDArray[np.intp]  # (N,) of the lesion in each held-out image: a place in SIZES
+    sizes: NDArray[np.intp]  # (N,) of the lesion in each of `heldout`: a place in SIZES
 
     @classmethod
     def of(cls, scores: Scores, partition: Partition, store: Store | None) -> "_Evidence":
-        heldout = scores.where(set=HELD_OUT)
-        areas = dict(zip(heldout.id.tolist(), heldout.area.tolist(), strict=True))
-        shares = np.array([areas.get(id, 0.0) for id in partition.heldout])
+        heldout = _with_polyp(scores, HELD_OUT, partition.heldout)
+        areas = dict(zip(scores.id.tolist(), scores.area.tolist(), strict=True))
+        shares = np.array([areas.get(id, 0.0) for id in heldout])
         sizes = np.asarray((shares >= SIZE_BOUNDS[0]).astype(np.intp) + (shares > SIZE_BOUNDS[1]))  # bounds are medium
         groups = {} if store is None else {record.id: record.group for record in store.records}
-        return cls(scores, partition, groups, sizes)
+        return cls(scores, partition, heldout, groups, sizes)
 
     def groups(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """The group of each image; without a store, every image is its own."""
@@ -278,7 +281,18 @@ class _Evidence:
 
     def values(self, arm: str, seeds: Sequence[int], kind: str, metric: str = "dice") -> NDArray[np.float64]:
         """A score by seed and held-out image, (S, N): the mean over the hospitals' models in the local arm."""
-        return self.on(self.partition.heldout, HELD_OUT, seeds, metric, arm=arm, kind=kind)
+        return self.on(self.heldout, HELD_OUT, seeds, metric, arm=arm, kind=kind)
+
+    def mean(self, ids: Sequence[str], of: str, seeds: Sequence[int], **wanted: str) -> Estimate:
+        """The mean Dice in the set `of`, whose images are `ids`; of those with a polyp, unless none has one."""
+        there = _with_polyp(self.scores, of, ids)
+        return _score(self.on(there, of, seeds, **wanted), self.groups(there))
+
+    def without_polyp(self, arm: str) -> dict[str, float]:
+        """What the last models of an arm see in the held-out images without a polyp, the mean over models."""
+        rows = self.scores.where(arm=arm, kind=LAST, set=HELD_OUT)
+        found = metrics.without_polyp(rows.counts)
+        return found | {"images": len(np.unique(rows.id[rows.area == 0]))} if found else found
 
     def on(
         self, ids: Sequence[str], of: str, seeds: Sequence[int], metric: str = "dice", **wanted: str
@@ -290,6 +304,13 @@ class _Evidence:
         except KeyError as error:
             what = " ".join([*wanted.values(), of])
             raise FedpolypError(f"an images.csv is incomplete: it has no row about image {error} ({what})") from None
+
+
+def _with_polyp(scores: Scores, of: str, ids: Sequence[str]) -> tuple[str, ...]:
+    """Those of `ids` that have a polyp by the rows of the set `of`; all where none has."""
+    rows = scores.where(set=of)
+    there = set(rows.id[rows.area > 0].tolist())
+    return tuple(id for id in ids if id in there) or tuple(ids)
 
 
 def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Evidence) -> Arm:
@@ -304,7 +325,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
                 f"{run.rounds_file} is damaged: the run is finished, and it holds {max(0, len(held) - 1)} of "
                 f"{config.federation.rounds} rounds"
             )
-    hospitals, groups = evidence.partition.hospitals, evidence.groups(evidence.partition.heldout)
+    hospitals, groups = evidence.partition.hospitals, evidence.groups(evidence.heldout)
 
     def held_out(kind: str) -> dict[str, Estimate]:
         return {metric: _score(evidence.values(label, seeds, kind, metric), groups) for metric in METRICS}
@@ -321,8 +342,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     for name in sorted(hospitals):
         if ids := hospitals[name].test:
             trainer = {"trainer": name} if algorithm.name == LOCAL else {}
-            tested = evidence.on(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
-            own[name] = _score(tested, evidence.groups(ids))
+            own[name] = evidence.mean(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
     return Arm(
         label=label,
         algorithm=algorithm,
@@ -334,9 +354,10 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
         over_pixels={kind: over_pixels(kind) for kind in (LAST, BEST)[: 1 + validated]},
         own_tests=own,
         unseen={
-            source: _score(evidence.on(ids, f"unseen:{source}", seeds, arm=label, kind=LAST), evidence.groups(ids))
+            source: evidence.mean(ids, f"unseen:{source}", seeds, arm=label, kind=LAST)
             for source, ids in evidence.partition.unseen.items()
         },
+        without_polyp=evidence.without_polyp(label),
         by_size=tuple(_score(dice[:, rows], groups[rows]) if rows.any() else None for rows in chosen),
         cost=_cost([config for _, config in runs], records, len(hospitals)),
         curves=tuple(_curve(config, run) for (_, config), run in zip(runs, records, strict=True)),
@@ -387,7 +408,7 @@ def _curve(config: Config, records: list[dict[str, Any]]) -> Curve:
 
 
 def _differences(arms: Sequence[Arm], evidence: _Evidence) -> tuple[Difference, ...]:
-    groups = evidence.groups(evidence.partition.heldout)
+    groups = evidence.groups(evidence.heldout)
 
     def paired(label: str, other: str, seeds: Sequence[int], kind: str) -> NDArray[np.float64]:
         return np.asarray(evidence.values(label, seeds, kind) - evidence.values(other, seeds, kind))
@@ -412,8 +433,12 @@ def _sites(arms: Iterable[Arm], scores: Scores) -> Iterable[SiteRow]:
         of_arm = scores.where(arm=arm.label, kind=LAST)
         for trainer in np.unique(of_arm.trainer).tolist():
             rows = of_arm.where(trainer=trainer)
-            dice, names = rows.score("dice"), np.unique(rows.set).tolist()
-            yield SiteRow(arm.label, trainer, {name: float(dice[rows.set == name].mean()) for name in names})
+            yield SiteRow(arm.label, trainer, {name: _dice(rows.where(set=name)) for name in np.unique(rows.set)})
+
+
+def _dice(rows: Scores) -> float:
+    """The mean over the images with a polyp, unless none has one."""
+    return float(rows.score("dice")[metrics.with_polyp(rows.counts)].mean())
 
 
 def _missing(arms: Sequence[Arm], given: Sequence[tuple[RunFolder, Config]]) -> Iterable[str]:

@@ -62,7 +62,8 @@ def make_gallery(analysis: Analysis) -> Gallery:
     for arm in analysis.arms:
         scores = read_scores(arm.runs[:1]).where(kind=LAST, set=HELD_OUT)
         dices[arm.label] = scores.by_image(ids)
-    shown = choose(np.mean(list(dices.values()), axis=0), _EACH)
+    there = np.asarray(store.masks[positions].any(axis=(1, 2)))
+    shown = choose(np.mean(list(dices.values()), axis=0), _EACH, there)
     cases = []
     for kind, rows in shown.items():
         for row in rows:

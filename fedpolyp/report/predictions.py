@@ -36,20 +36,29 @@ def draw_predictions(
         outlines = Outline(truths[position], TRUTH, 4.0), Outline(predictions[position], PREDICTION, 2.2)
         return Tile(images[position], outlines, f"Dice {dices[position]:.2f}\n{_short(printable(ids[position]))}")
 
-    chosen = choose(dices)
+    there = np.asarray(truths.any(axis=(1, 2)))
+    chosen = choose(dices, among=there)
     draw_grid(
         path,
         [[tile(position) for position in positions] for positions in chosen.values()],
         _SIDE,
-        f"{len(images)} held-out images, mean Dice {dices.mean():.3f}",
+        f"{len(images)} held-out images, mean Dice {dices[there].mean() if there.any() else dices.mean():.3f}",
         labels=list(chosen),
         legend=((TRUTH, "truth"), (PREDICTION, "prediction")),
     )
 
 
-def choose(dices: NDArray[np.float64], count: int = _COLUMNS) -> dict[str, list[int]]:
-    """Up to `count` positions each of the best, the median and the worst of `dices` (N,), in falling order."""
-    order = np.argsort(-dices, kind="stable").tolist()
+def choose(
+    dices: NDArray[np.float64], count: int = _COLUMNS, among: NDArray[np.bool_] | None = None
+) -> dict[str, list[int]]:
+    """Up to `count` positions each of the best, the median and the worst of `dices` (N,), in falling order.
+
+    Only of those `among` (N,), if there are any: the images with a polyp.
+    """
+    order = np.argsort(-dices, kind="stable")
+    if among is not None and among.any():
+        order = order[among[order]]
+    order = order.tolist()
     count = min(count, len(order))
     middle = (len(order) - count) // 2
     return {"best": order[:count], "median": order[middle : middle + count], "worst": order[-count:]}

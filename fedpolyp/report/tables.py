@@ -57,6 +57,8 @@ def _arms(analysis: Analysis) -> Iterable[Row]:
                     yield arm.label, len(arm.seeds), model, metric, *_of(scores[metric])
             if model in arm.over_pixels:
                 yield arm.label, len(arm.seeds), model, "dice_over_pixels", arm.over_pixels[model], None, None
+        for name, value in arm.without_polyp.items():
+            yield arm.label, len(arm.seeds), LAST, f"without_polyp_{name}", value, None, None
 
 
 def _differences(analysis: Analysis) -> Iterable[Row]:

@@ -80,6 +80,32 @@ def test_a_source_that_no_hospital_has_is_a_score_a_column_and_a_curve_of_its_ow
     assert all("unseen:elsewhere" in row.dice for row in analysis.sites)
 
 
+def test_frames_without_a_polyp_are_in_no_dice_and_have_a_row_of_their_own(tmp_path: Path) -> None:
+    """Of one held-out frame that nothing is in, a model sees nothing; of another, a tenth."""
+    write_comparison(tmp_path, ("pooled", "fedavg"))
+    dice = {arm.label: arm.last["dice"].value for arm in analyse(runs_in(tmp_path)).arms}
+    wanted = {}
+    for run in runs_in(tmp_path):
+        empty = dict(zip(run.partition().heldout[:2], (0, 410), strict=False))
+        with run.images_file.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        for row in rows:
+            if row["set"] == "heldout" and row["id"] in empty:
+                row.update(tp="0", fp=str(empty[row["id"]]), fn="0", tn=str(4096 - empty[row["id"]]))
+        kept = [row for row in rows if row["set"] == "heldout" and row["model"] == "last" and row["id"] not in empty]
+        values = [2 * int(r["tp"]) / (2 * int(r["tp"]) + int(r["fp"]) + int(r["fn"])) for r in kept]
+        wanted[run.config().label] = sum(values) / len(values)
+        with run.images_file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    analysis = analyse(runs_in(tmp_path))
+    for arm in analysis.arms:
+        assert arm.last["dice"].value == pytest.approx(wanted[arm.label]) != dice[arm.label]
+        assert arm.without_polyp == {"images": 2, "rate": 0.5, "area": pytest.approx(410 / 4096 / 2)}
+    assert sum(analysis.size_counts) == len(analysis.partition.heldout) - 2
+
+
 def test_each_hospital_is_scored_on_its_own_test_images_by_its_own_model(folder: Path, whole: Analysis) -> None:
     local = whole.arms[1]
     for hospital, estimate in local.own_tests.items():

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fedpolyp import metrics
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.divergence import diverged
 from fedpolyp.model.arrays import Arrays
@@ -17,6 +18,8 @@ from fedpolyp.training import Evaluation, Images, shared_trainer
 @dataclass
 class HeldOut(Observer):
     """The mean over the held-out images becomes the round's Dice, IoU and loss; over the models, where there are more.
+
+    Dice and IoU are of the images with a polyp; what is seen in those without is told beside them.
 
     Nothing happens where the coordinator has no images.
     """
@@ -45,6 +48,8 @@ class HeldOut(Observer):
             what = f"round {round.number}: the held-out loss of the model is no finite number"
             raise diverged(what, self.experiment.config)
         round.record.scores = scores
+        without = [metrics.without_polyp(evaluation.counts) for evaluation in self.newest.values()]
+        round.record.without_polyp = {name: float(np.mean([own[name] for own in without])) for name in without[0]}
 
     def evaluate(self, arrays: Arrays) -> Evaluation:
         """The scores of the model with weights `arrays`."""

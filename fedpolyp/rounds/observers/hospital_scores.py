@@ -1,11 +1,10 @@
 """Has hospitals score the models on their own validation and test images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import MODEL
@@ -13,6 +12,7 @@ from fedpolyp.checkpoints import Checkpoint, judged
 from fedpolyp.errors import FedpolypError
 from fedpolyp.exchange.packing import carried_bytes
 from fedpolyp.exchange.replies import Reply
+from fedpolyp.metrics import Counts
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.experiment import Experiment
@@ -66,7 +66,7 @@ class _Scores(Observer):
             del scored[name]
         for name, scores in scored.items():
             self.counts.learn(name, score_set, images[name])
-            about = {f"{score_set}_dice": _mean(metrics.dice(scores["counts"])), f"{score_set}_images": images[name]}
+            about = {f"{score_set}_dice": _dice([scores["counts"]]), f"{score_set}_images": images[name]}
             record.hospital(name).update(about)
         return scored, refused
 
@@ -112,12 +112,11 @@ class Validation(_Scores):
                 f"{', '.join(missing)}, too"
             )
             return None, {}
-        dices = {name: metrics.dice(scored[name]["counts"]) for name in self.validators}
-        of_model: dict[str, list[NDArray[np.float64]]] = {}
-        for name, own in dices.items():
+        counts = {name: scored[name]["counts"] for name in self.validators}
+        of_model: dict[str, list[Counts]] = {}
+        for name, own in counts.items():
             of_model.setdefault(self.experiment.algorithm.model_of(name), []).append(own)
-        means = {mark: _mean(np.concatenate(own)) for mark, own in of_model.items()}
-        return _mean(np.concatenate([np.zeros(0), *dices.values()])), means
+        return _dice(counts.values()), {mark: _dice(own) for mark, own in of_model.items()}
 
 
 @dataclass
@@ -183,7 +182,7 @@ class Tests(_Scores):
             if isinstance(scores, BadReply):
                 self.experiment.refuse(round.record, name, str(scores))
             else:
-                round.record.hospital(name)["own_test_dice"] = _mean(metrics.dice(scores["counts"]))
+                round.record.hospital(name)["own_test_dice"] = _dice([scores["counts"]])
 
     def _read_all(self, replies: Iterator[Reply]) -> Iterator[tuple[str, Arrays | BadReply]]:
         for reply in replies:
@@ -207,9 +206,10 @@ def _means(test: Mapping[str, Arrays], record: RoundRecord) -> dict[str, float]:
         )
     counts = np.concatenate([scores["counts"] for scores in parts])
     losses = np.concatenate([scores["losses"] for scores in parts])
+    there = counts[metrics.with_polyp(counts)]
     return {
-        "dice": float(metrics.dice(counts).mean()),
-        "iou": float(metrics.iou(counts).mean()),
+        "dice": float(metrics.dice(there).mean()),
+        "iou": float(metrics.iou(there).mean()),
         "loss": float(losses.mean()),
     }
 
@@ -219,5 +219,8 @@ def _group(mark: str) -> str:
     return f"{MODEL}:{mark}" if mark else MODEL
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
-    return float(values.mean()) if len(values) else None
+def _dice(counts: Iterable[Counts]) -> float | None:
+    """Mean Dice over all images with a polyp; None where there are no images, or none has one."""
+    every = np.concatenate([np.zeros((0, 4), np.int64), *counts])
+    there = every[every[:, 0] + every[:, 2] > 0]
+    return float(metrics.dice(there).mean()) if len(there) else None
