@@ -151,7 +151,9 @@ def download(
 
 @app.command()
 def audit(
-    data: Annotated[str, typer.Option(help="folder of images and masks, two as IMAGES:MASKS, or a CSV")],
+    data: Annotated[
+        str, typer.Option(help="folder of images and masks, an archive, IMAGES:MASKS or a CSV; as NAME=FOLDER in runs")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder for audit.html and audit.csv")],
     partition: Annotated[
         Path | None, typer.Option(metavar="FILE", help="a partition.json, between whose sets leaks are looked for")
@@ -159,11 +161,14 @@ def audit(
     run: Annotated[str | None, typer.Option(metavar="RUN", help="likewise, the partition of a run")] = None,
     masks: Annotated[str, typer.Option(help=_about("masks"))] = DataConfig().masks,
     lesion_values: Annotated[str | None, typer.Option(help=_about("lesion_values"), show_default=False)] = None,
+    group_by: Annotated[str | None, typer.Option(help=_about("group_by"), show_default=False)] = None,
 ) -> None:
     """Look for duplicates, odd masks, leaks, text and more; write one page to judge them by eye. Nothing is changed."""
     if partition is not None and run is not None:
         raise UsageError("--partition and --run both name a partition; give one of them")
-    config = load(overrides={"data.masks": masks, "data.lesion_values": lesion_values}).data
+    given = {"data.masks": masks, "data.lesion_values": lesion_values, "data.group_by": group_by}
+    config = load(overrides=given).data
+    ((name, place),) = places.by_name(places.parse([data])).items()
 
     from fedpolyp import runs
     from fedpolyp.data.audit.audit import audit
@@ -174,7 +179,8 @@ def audit(
     deal = runs.find(run).partition() if run is not None else None
     if partition is not None:
         deal = Partition.load(partition)
-    found, console = audit(data, deal, MaskSettings.of_config(config)), PlainConsole()
+    settings, console = MaskSettings.of_config(config), PlainConsole()
+    found = audit(place, deal, settings, group_by=config.group_by, name=name)
     page = write_audit(out, found)
     console.print(verdict(found), soft_wrap=True)
     if found.refusal:

@@ -113,7 +113,7 @@ def _page(found: Audit) -> str:
         sections=sections,
         searched=[kind for kind in Kind if kind not in counts(found.findings)],
         worst=worst,
-        source=found.name,
+        source=found.source.name,
         rejected=() if found.ingest is None else found.ingest.rejected,
         table=TABLE,
         version=__version__,

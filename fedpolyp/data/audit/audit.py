@@ -21,7 +21,7 @@ from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.pruning import stores_in
 from fedpolyp.data.reading import Unusable, silent_decoders
-from fedpolyp.data.sources import list_source
+from fedpolyp.data.sources import Listed, list_source
 from fedpolyp.data.store import IngestReport, Rejection, Store, stores_folder
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.names import shown
@@ -42,8 +42,7 @@ R = TypeVar("R")
 class Audit:
     """What was found in a folder."""
 
-    folder: Path  # to which the files' paths are relative
-    name: str  # of the source
+    source: Listed  # which keeps what an archive was unpacked to
     seen: tuple[Seen, ...]  # the pairs that could be looked at, in the order of their ids
     lesions: dict[str, Lesion]  # by id, where the mask is understood and lies on its image
     findings: tuple[Finding, ...]  # in the order of their kinds
@@ -57,6 +56,11 @@ class Audit:
     def of(self, *weights: Weight) -> list[Finding]:
         """The findings of such weights."""
         return [finding for finding in self.findings if finding.kind.weight in weights]
+
+    @property
+    def folder(self) -> Path:
+        """The folder to which the files' paths are relative."""
+        return self.source.root
 
     def show(self, id: str) -> tuple[Image, Image]:
         """The image and mask of `id`: uint8 (256, 256, 3) RGB, and (256, 256) in {0, 1}.
@@ -74,17 +78,24 @@ class Audit:
 
 
 def audit(
-    place: str | Path, partition: Partition | None = None, masks: MaskSettings = UNSAID, stores: Path | None = None
+    place: str | Path,
+    partition: Partition | None = None,
+    masks: MaskSettings = UNSAID,
+    stores: Path | None = None,
+    group_by: str | None = None,
+    name: str = "",
 ) -> Audit:
     """Look for what is wrong at `place` (see `list_source`), and between the sets of `partition`; changes nothing.
 
-    `stores`, `stores_folder()` unless given, is where a store of these images is looked for. Takes about a minute for a
-    thousand images on two cores.
+    `stores`, `stores_folder()` unless given, is where a store of these images is looked for. `name` is that of the
+    source in a run of several, with which the ids in its partition and its store begin. Takes about two minutes of one
+    core for a thousand images.
 
     Raises:
         UsageError: `place` has no layout that is known, or no pair of an image and a mask in it can be read.
     """
-    source = list_source(place)
+    stores = stores or stores_folder()
+    source = list_source(place, group_by, stores)
     folder, listing = source.root, source.listing
     rejected = list(listing.rejected)
     with silent_decoders():
@@ -100,8 +111,8 @@ def audit(
     pairs_alike = alike([one.looks for one in seen])
     edges = [lesion.edge for lesion in lesions.values() if lesion.edge is not None]
     edge = float(np.median(edges)) if len(edges) >= EDGE_MASKS else None
-    compared_with, changed = _changed(printable(source.name), seen, stores or stores_folder())
-    sets = {} if partition is None else _sets(partition, seen)
+    compared_with, changed = _changed(name, printable(source.name), seen, stores)
+    sets = {} if partition is None else _sets(partition, seen, name)
     findings = [
         *(Finding(Kind.UNUSABLE, one.reason, file=one.file) for one in sorted(rejected, key=lambda one: one.file)),
         *changed,
@@ -115,9 +126,7 @@ def audit(
     order = list(Kind)
     findings.sort(key=lambda finding: order.index(finding.kind))
     count = 0 if partition is None else 1 + 3 * len(partition.hospitals)
-    return Audit(
-        folder, source.name, tuple(seen), lesions, tuple(findings), report, refusal, edge, compared_with, count, rule
-    )
+    return Audit(source, tuple(seen), lesions, tuple(findings), report, refusal, edge, compared_with, count, rule)
 
 
 def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -> list[R]:
@@ -148,13 +157,17 @@ def _ingested(place: str | Path, masks: MaskSettings) -> tuple[IngestReport | No
             return None, str(error)
 
 
-def _changed(name: str, seen: Sequence[Seen], stores: Path) -> tuple[str, list[Finding]]:
-    """The store of the source called `name` that was used last, and in what the files differ from it."""
+def _changed(name: str, folder: str, seen: Sequence[Seen], stores: Path) -> tuple[str, list[Finding]]:
+    """The store of the source with such a `name`, or of the `folder`, that was used last, and what differs from it."""
     now = {one.files.id: one.sha256 for one in seen}
     for found in sorted(stores_in(stores), key=lambda found: -found.used):
         with suppress(FedpolypError):  # damaged ones are no measure
             store = Store.open(found.path)
-            known = {record.id: record.sha256 for record in store.records if record.source.startswith(name)}
+            known = {
+                record.id.removeprefix(f"{name}/" if name else ""): record.sha256
+                for record in store.records
+                if record.source.startswith(name or folder)
+            }
             common = now.keys() & known.keys()
             if 2 * len(common) > max(len(known), len(now)):
                 differ = sorted(id for id in common if now[id] != known[id])
@@ -163,26 +176,24 @@ def _changed(name: str, seen: Sequence[Seen], stores: Path) -> tuple[str, list[F
     return "", []
 
 
-def _sets(partition: Partition, seen: Sequence[Seen]) -> dict[str, str]:
-    """The set of each image, by its id in the folder.
+def _sets(partition: Partition, seen: Sequence[Seen], name: str) -> dict[str, str]:
+    """The set of each image, by its id in the folder, of which the partition's begin with the source's `name`.
 
     Raises:
         UsageError: no image of the partition is in the folder.
     """
-    known = {one.files.id for one in seen}
+    known = {f"{name}/{one.files.id}" if name else one.files.id: one.files.id for one in seen}
     named: dict[str, Sequence[str]] = {"the held-out set": partition.heldout}
     for hospital, images in partition.hospitals.items():
         for part, ids in (("training", images.train), ("validation", images.val), ("test", images.test)):
             named[f"{part} at {hospital}"] = ids
-    sets = {}
-    for name, members in named.items():
-        for id in members:
-            bare = id if id in known else id.partition("/")[2]  # which may have its source before it
-            if bare in known:
-                sets[bare] = name
+    sets = {known[id]: place for place, members in named.items() for id in members if id in known}
     if not sets:
-        first = next(iter(itertools.chain.from_iterable(named.values())), "")
-        raise UsageError(f"none of the partition's images is in the folder; its first is {shown(first)}")
+        first = shown(next(iter(itertools.chain.from_iterable(named.values())), ""))
+        raise UsageError(
+            f"none of the partition's images is in the folder; its first is {first}, the folder's "
+            f"{shown(next(iter(known)))}; where the images of a run have a source's name, say --data NAME=FOLDER"
+        )
     return sets
 
 
@@ -237,8 +248,8 @@ def _masks(seen: Sequence[Seen], lesions: dict[str, Lesion], rule: MaskRule | No
         if fault := rule.fault(summary):
             yield Finding(Kind.GREY, fault, id)
         elif not rule.shows_lesion(summary):
-            why = rule.no_lesion(summary)
-            yield Finding(Kind.EMPTY if rule.is_empty(summary) else Kind.GREY, why, id)
+            why = "every pixel is background" if rule.is_empty(summary) else rule.no_lesion(summary)
+            yield Finding(Kind.GREY if why.startswith(("unknown", "no lesion")) else Kind.EMPTY, why, id)
         elif lesion is None:  # which is among the files that cannot be used
             continue
         elif lesion.fraction == 0:

@@ -1,5 +1,6 @@
 """Each fault that is planted in a clean folder is found and called what it is; in the clean folder there is none."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from fedpolyp.data import phantom
 from fedpolyp.data.audit.audit import Audit, audit
 from fedpolyp.data.audit.findings import Kind, Weight
-from fedpolyp.data.ingest import ingest
+from fedpolyp.data.ingest import ingest, ingest_all
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 
@@ -147,8 +148,31 @@ def test_a_patient_in_two_sets_is_a_leak(made: Made, tmp_path: Path) -> None:
 
 
 def test_a_partition_of_other_images_is_refused(made: Made) -> None:
-    with pytest.raises(UsageError, match="none of the partition's images is in the folder; its first is 'x'"):
-        made.audit(Partition(("x",), {}))
+    said = (
+        "none of the partition's images is in the folder; its first is 'kvasir/f00', the folder's 'f00'; .*NAME=FOLDER"
+    )
+    with pytest.raises(UsageError, match=said):
+        made.audit(Partition(("kvasir/f00",), {}))
+
+
+def test_of_a_run_of_several_sources_only_the_named_ones_images_count(made: Made, tmp_path: Path) -> None:
+    made.images[1] = made.images[3].copy()
+    mine, other = ("kvasir/f01", "kvasir/f03"), ("clinicdb/f01", "clinicdb/f03")
+    stores = made.folder.parent / "stores"
+    ingest_all({"kvasir": made.write()}, 32, stores)
+    made.images[5][128, 128] ^= 1
+    for first, second, leaks in ((mine, other, 0), ((mine[0], other[1]), (mine[1], other[0]), 1)):
+        deal = Partition(tuple(sorted(first)), {"oslo": HospitalImages(tuple(sorted(second)), (), ())})
+        result = audit(made.write(), deal, stores=stores, name="kvasir")
+        assert [finding.kind for finding in result.findings].count(Kind.LEAK) == leaks
+        assert ("changed", ("f05",)) in found(result)
+
+
+def test_an_archive_is_audited_like_its_folder(made: Made, tmp_path: Path) -> None:
+    made.masks[2] = np.zeros_like(made.masks[2])
+    packed = shutil.make_archive(str(tmp_path / "polyps"), "zip", made.write())
+    result = audit(packed, stores=tmp_path / "stores")
+    assert found(result) == {("empty", ("f02",))} and result.show("f02")[1].sum() == 0
 
 
 def test_masks_of_other_images_are_found_as_a_whole_by_the_edges(many: Made) -> None:
