@@ -3,7 +3,7 @@
 import itertools
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -111,7 +111,9 @@ def audit(
     pairs_alike = alike([one.looks for one in seen])
     edges = [lesion.edge for lesion in lesions.values() if lesion.edge is not None]
     edge = float(np.median(edges)) if len(edges) >= EDGE_MASKS else None
-    compared_with, changed = _changed(name, printable(source.name), seen, stores)
+    called = name or printable(source.name)
+    records = {called, *(f"{called}-{printable(pair.center)}" for pair in listing.pairs)}
+    compared_with, changed = _changed(f"{name}/" if name else "", records, seen, stores)
     sets = {} if partition is None else _sets(partition, seen, name)
     findings = [
         *(Finding(Kind.UNUSABLE, one.reason, file=one.file) for one in sorted(rejected, key=lambda one: one.file)),
@@ -157,16 +159,14 @@ def _ingested(place: str | Path, masks: MaskSettings) -> tuple[IngestReport | No
             return None, str(error)
 
 
-def _changed(name: str, folder: str, seen: Sequence[Seen], stores: Path) -> tuple[str, list[Finding]]:
-    """The store of the source with such a `name`, or of the `folder`, that was used last, and what differs from it."""
+def _changed(begin: str, called: Set[str], seen: Sequence[Seen], stores: Path) -> tuple[str, list[Finding]]:
+    """The store used last whose records are `called` so, with ids that `begin` so, and in what the files differ."""
     now = {one.files.id: one.sha256 for one in seen}
     for found in sorted(stores_in(stores), key=lambda found: -found.used):
         with suppress(FedpolypError):  # damaged ones are no measure
             store = Store.open(found.path)
             known = {
-                record.id.removeprefix(f"{name}/" if name else ""): record.sha256
-                for record in store.records
-                if record.source.startswith(name or folder)
+                record.id.removeprefix(begin): record.sha256 for record in store.records if record.source in called
             }
             common = now.keys() & known.keys()
             if 2 * len(common) > max(len(known), len(now)):

@@ -196,6 +196,8 @@ def test_a_changed_byte_is_found_against_the_store(made: Made) -> None:
     result = made.audit()
     assert found(result) == {("changed", ("f03",)), ("changed", ("f05",))}
     assert result.compared_with == store.path.name
+    made.folder = made.folder.with_name("polyp")  # another folder's store is no measure, though it has the same ids
+    assert made.audit().findings == ()
 
 
 def test_a_folder_that_ingest_refuses_is_audited_all_the_same(made: Made) -> None:
