@@ -3,6 +3,7 @@
 import itertools
 import tempfile
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -153,8 +154,8 @@ class Trainer:
         """The masks (N, S, S) uint8 in {0, 1} that the model with weights `arrays` sees in `images`."""
         return self._run(arrays, images, np.zeros(images.shape[:3], np.uint8))[0]
 
-    def save(self, arrays: Arrays, path: Path) -> None:
-        """Write the model with weights `arrays` as a .keras file, whole or not at all.
+    def save(self, arrays: Arrays, path: Path, members: Mapping[str, str] | None = None) -> None:
+        """Write the model with weights `arrays` as a .keras file, whole or not at all; `members` are added to it.
 
         Uint8 RGB images in, lesion probability out. It is made of Keras's own layers and computes in float32, so that
         it can be used without fedpolyp, anywhere.
@@ -169,6 +170,9 @@ class Trainer:
                 # Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 model.save(whole)
+            with zipfile.ZipFile(whole, "a") as archive:
+                for name, text in (members or {}).items():
+                    archive.writestr(zipfile.ZipInfo(name), text)  # without the time: same model, same bytes
             with replacing(path) as stream:
                 stream.write(whole.read_bytes())
 

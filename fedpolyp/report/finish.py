@@ -1,8 +1,10 @@
 """What a finished run leaves to look at and to use: its pictures and its models."""
 
+from typing import Literal
+
 from fedpolyp import checkpoints, metrics
 from fedpolyp.data.store import Store
-from fedpolyp.experiment.scores import BEST, LAST
+from fedpolyp.inference.about import MEMBER, about
 from fedpolyp.report.curves import draw_curves
 from fedpolyp.report.predictions import draw_predictions
 from fedpolyp.runs import RunFolder
@@ -34,5 +36,7 @@ def save_models(run: RunFolder) -> None:
     last = checkpoints.load(run.checkpoints, done, run.fingerprint())
     for mark, one in last.best.items():
         best = checkpoints.load(run.checkpoints, one.round, run.fingerprint())
-        for kind, model in ((LAST, last), (BEST, best)):
-            shared_trainer(config).save(model.models[mark], run.model_file(kind, mark))
+        kinds: tuple[tuple[Literal["last", "best"], checkpoints.Checkpoint], ...] = (("last", last), ("best", best))
+        for kind, model in kinds:
+            told = {MEMBER: about(run, kind, model.round, mark).model_dump_json(indent=1)}
+            shared_trainer(config).save(model.models[mark], run.model_file(kind, mark), told)

@@ -1,0 +1,138 @@
+"""`fedpolyp predict`: find polyps in new images by models that were trained."""
+
+import csv
+import io
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fedpolyp.cli.console import PlainConsole
+from fedpolyp.errors import FedpolypError, UsageError
+
+if TYPE_CHECKING:
+    from fedpolyp.inference.pictures import Picture
+    from fedpolyp.inference.predictor import Field, Pixels
+
+_BATCH = 16  # images
+_ROW = ("file", "name", "width", "height", "lesions", "area", "confidence")
+_LESION = ("name", "lesion", "left", "top", "width", "height", "area", "probability")
+_TOLD = 10
+
+
+def predict(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES...", help="pictures, folders of them, patterns, or videos")
+    ],
+    model: Annotated[
+        list[Path],
+        typer.Option(help="a finished run, or a model saved as .keras; several are averaged"),
+    ],
+    out: Annotated[Path, typer.Option(help="a new folder for masks/, overlays/, predictions.csv and lesions.csv")],
+    which: Annotated[
+        Literal["last", "best"], typer.Option(help="of a run: the model of the last round, or best on validation")
+    ] = "last",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="probability from which on a pixel is polyp  [dim]\\[the model's own][/dim]"),
+    ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="average over each image and its three mirror images")] = False,
+    every: Annotated[int, typer.Option(help="of a video: every so many frames", min=1)] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
+) -> None:
+    """Find polyps in images: a mask and an overlay of each at its own size, and tables of what was found.
+
+    An image is turned upright as its EXIF tag says, and so are its mask and overlay.
+    """
+    from fedpolyp.inference.pictures import files, pictures
+    from fedpolyp.inference.predictor import Predictor
+
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(f"--threshold must be above 0 and below 1; got {threshold:g}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
+    named, console = files(images), PlainConsole()
+    predictors = [Predictor.load(place, which) for place in model]
+    for predictor in () if quiet else predictors:
+        what = "it does not say where it comes from" if predictor.about is None else predictor.about.sentence()
+        console.print(f"{predictor.path}: {what}", soft_wrap=True)
+    unusable: list[tuple[str, str]] = []
+    began, count = time.monotonic(), 0
+    with _Writer(out, len(predictors) > 1, predictors[0].threshold if threshold is None else threshold) as writer:
+        for batch in _batches(pictures(named, every, unusable)):
+            seen = [predictor.at_own_size([picture.pixels for picture in batch], tta) for predictor in predictors]
+            for picture, fields in zip(batch, zip(*seen, strict=True), strict=True):
+                writer.write(picture, fields)
+            count += len(batch)
+    seconds = time.monotonic() - began
+    if not quiet:
+        console.print(f"{count} images, {count / seconds:.1f} a second: {out}", soft_wrap=True)
+    if unusable:
+        told = "; ".join(f"{file}: {why}" for file, why in unusable[:_TOLD]) + ("; …" if len(unusable) > _TOLD else "")
+        raise FedpolypError(f"{len(unusable)} of {count + len(unusable)} could not be read: {told}")
+
+
+def _batches(pictures: "Iterator[Picture]") -> "Iterator[list[Picture]]":
+    while batch := list(islice(pictures, _BATCH)):
+        yield batch
+
+
+class _Writer:
+    """Writes what models see in pictures; the tables when all is done, or when it breaks off."""
+
+    def __init__(self, out: Path, several: bool, threshold: float) -> None:
+        self.out, self.several, self.threshold = out, several, threshold
+        self.rows: list[list[object]] = [[*_ROW, *(("agreement",) if several else ())]]
+        self.lesions: list[list[object]] = [[*_LESION]]
+
+    def __enter__(self) -> "_Writer":
+        for part in ("masks", "overlays", *(("disagreement",) if self.several else ())):
+            (self.out / part).mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        from fedpolyp.files import write_text
+
+        for name, rows in (("predictions", self.rows), ("lesions", self.lesions)):
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(rows)
+            write_text(self.out / f"{name}.csv", text.getvalue())
+
+    def write(self, picture: "Picture", fields: "Sequence[Field]") -> None:
+        """Write the files of one picture, of which each model saw one of `fields`, (H, W) each."""
+        import numpy as np
+
+        from fedpolyp.cells import guarded
+        from fedpolyp.inference.agreement import agreement, disagreement
+        from fedpolyp.inference.overlay import overlay
+        from fedpolyp.inference.predictor import Seen
+
+        seen = Seen.of(np.mean(fields, axis=0, dtype=np.float32), self.threshold)
+        name, (height, width) = picture.name, seen.mask.shape
+        self._picture("masks", f"{name}.png", seen.mask * np.uint8(255))
+        self._picture("overlays", f"{name}.jpg", overlay(picture.pixels, seen.mask))
+        if self.several:
+            self._picture("disagreement", f"{name}.png", disagreement(fields))
+        self.rows.append(
+            [
+                *(guarded(picture.file), guarded(name), width, height, len(seen.lesions)),
+                *(round(float(seen.mask.mean()), 6), round(seen.confidence, 4)),
+                *([round(agreement([field >= self.threshold for field in fields]), 4)] if self.several else []),
+            ]
+        )
+        for number, lesion in enumerate(seen.lesions, 1):
+            box = (lesion.left, lesion.top, lesion.width, lesion.height)
+            self.lesions.append([guarded(name), number, *box, round(lesion.area, 6), round(lesion.probability, 4)])
+
+    def _picture(self, part: str, name: str, pixels: "Pixels") -> None:
+        import cv2
+
+        from fedpolyp.files import replacing
+
+        there, encoded = cv2.imencode(Path(name).suffix, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+        assert there
+        with replacing(self.out / part / name) as stream:
+            stream.write(encoded.tobytes())

@@ -1,0 +1,116 @@
+"""What a saved model says of itself: a member of its .keras file, so that the one cannot be without the other.
+
+A .keras file is a zip archive, of which Keras reads what it knows. So the file stays one that Keras opens anywhere.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedpolyp import __version__
+from fedpolyp.config import Config, RuntimeConfig, to_toml
+from fedpolyp.config.settings import NAMED_WEIGHTS
+from fedpolyp.errors import FedpolypError
+from fedpolyp.runs import RunFolder
+from fedpolyp.text import printable
+
+MEMBER = "fedpolyp.json"
+THRESHOLD = 0.5
+_MOST_BYTES = 1024**2
+_Score = Annotated[float, Field(ge=0, le=1)]
+
+
+class About(BaseModel):
+    """Where a model comes from and how to use it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+
+    format: Literal[1] = 1
+    version: str = __version__  # of fedpolyp that saved it
+    kind: Literal["last", "best"]  # after the last round, or in the round that was best on validation
+    hospital: str = ""  # whose own model it is; '' for one of all
+    round: Annotated[int, Field(ge=0)]
+    rounds: Annotated[int, Field(ge=0)]  # that its run has had
+    image_size: Annotated[int, Field(ge=32, le=1024)]  # side of the square images that it takes, pixels
+    threshold: Annotated[float, Field(gt=0, lt=1)] = THRESHOLD  # probability from which on a pixel is polyp
+    dice: _Score | None = None  # in that round on the held-out images, mean per image; None for one hospital's own
+    val_dice: _Score | None = None
+    heldout: int = 0  # how many of those there are
+    config: str  # the run's settings as TOML, with names in the place of paths
+    partition: str | None = None  # SHA-256 of which image was where
+    files: str | None = None  # SHA-256 of the partition and of the images' and masks' files
+
+    def sentence(self) -> str:
+        """The model in one line."""
+        whose = f" of {self.hospital}" if self.hospital else ""
+        which = "after the last round" if self.kind == "last" else "best on validation"
+        on = f"held-out Dice {{}} on {self.heldout} images" if self.heldout else "Dice {} on the sites' test images"
+        score = "" if self.dice is None else ", " + on.format(f"{self.dice:.3f}")
+        size, text = self.image_size, f"{which}, round {self.round} of {self.rounds}{score}"
+        return printable(f"the model{whose} {text}; {size} pixels, threshold {self.threshold:g}", 200)
+
+
+def about(run: RunFolder, kind: Literal["last", "best"], round: int, hospital: str = "") -> About:
+    """What the model of a run says of itself.
+
+    Raises:
+        FedpolypError: the run folder is damaged.
+    """
+    config, records, digest = run.config(), run.rounds(), run.digest()
+    record: Mapping[str, float | None] = {} if hospital else next(r for r in records if r["round"] == round)
+    return About(
+        kind=kind,
+        hospital=hospital,
+        round=round,
+        rounds=records[-1]["round"],
+        image_size=config.data.image_size,
+        dice=record.get("dice"),
+        val_dice=record.get("val_dice"),
+        heldout=len(run.partition().heldout),
+        config=to_toml(_portable(config)),
+        partition=None if digest is None else digest.partition,
+        files=None if digest is None else digest.files,
+    )
+
+
+def _portable(config: Config) -> Config:
+    """`config` without what concerns its machine alone: of paths the last part is left, and no runtime settings."""
+
+    def last(path: str | None) -> str | None:
+        return None if path is None else Path(path).name
+
+    data, model = config.data, config.model
+    weights = model.encoder_weights if model.encoder_weights in NAMED_WEIGHTS else last(model.encoder_weights)
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update={"source": data.called, "lists": last(data.lists)}),
+            "model": model.model_copy(
+                update={"encoder_weights": weights, "initial_weights": last(model.initial_weights)}
+            ),
+            "runtime": RuntimeConfig(),
+        }
+    )
+
+
+def read_about(path: Path) -> About | None:
+    """What the model in the .keras file at `path` says of itself; None if it says nothing.
+
+    Raises:
+        FedpolypError: the file is no .keras file, or what it says is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if MEMBER not in archive.namelist():
+                return None
+            if archive.getinfo(MEMBER).file_size > _MOST_BYTES:
+                raise FedpolypError(f"{path} is damaged: {MEMBER} in it is over {_MOST_BYTES} bytes long")
+            return About.model_validate_json(archive.read(MEMBER))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = printable(".".join(map(str, problem["loc"])), 80)
+        raise FedpolypError(f"{path} is damaged: {MEMBER} in it: {where}: {problem['msg']}") from None
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError):
+        raise FedpolypError(f"{path} is no model saved as .keras") from None
