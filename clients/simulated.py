@@ -15,7 +15,7 @@ from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
 from fedpolyp.exchange.requests import Request
 from fedpolyp.hospital.hospital import Hospital
-from fedpolyp.hospital.in_simulation import images_of
+from fedpolyp.hospital.in_simulation import images_of, parts_of
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation.told import Told, told
 
@@ -31,12 +31,13 @@ def hospital_in_simulation(request: Request, node_config: Mapping[str, Any]) -> 
         raise ValueError("this node is neither a seat of a simulation nor a site: its config names no site.toml")
     run, config, path = RunFolder(Path(request.run_folder)), _config(request.config), Path(request.store)
     known = _told(run.path)
-    ids = images_of(_partition(run.partition_file) if known is None else known.partition, request.hospital)
+    partition = _partition(run.partition_file) if known is None else known.partition
+    ids, parts = images_of(partition, request.hospital), parts_of(partition, request.hospital)
     keeps = config.training.optimizer_state == "keep" or find(config.algorithm.name).keeps_state
     if keeps and not run.partition_file.exists():
         raise ValueError(f"what hospitals keep lies in {run.path}, which is not on the machine {platform.node()}")
     store = _store(path) if known is None else _store_here(path, request.config, known)
-    return Hospital(request.hospital, config, store, ids, run.state / request.hospital)
+    return Hospital(request.hospital, config, store, ids, run.state / request.hospital, parts)
 
 
 @lru_cache(maxsize=1)

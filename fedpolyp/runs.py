@@ -473,7 +473,7 @@ def refuse_in_run(path: Path) -> None:
     """Raise a UsageError when `path` is the folder of a run, or lies in one."""
     for folder in (path, *path.absolute().parents):
         if RunFolder(folder).config_file.exists() and RunFolder(folder).partition_file.exists():
-            raise UsageError(f"{folder} is the folder of one run, where no comparison can be; choose another --out")
+            raise UsageError(f"{folder} is the folder of one run, where nothing else is written; choose another --out")
 
 
 def create(

@@ -87,7 +87,7 @@ def dice(settings: dict[str, Any]) -> float:
     """The held-out Dice after the last round of a run with `settings`."""
     config = load(overrides=settings)
     store = open_source(config.data, config.data_seed)
-    partition = deal(store.records, config)
+    partition = deal(store.records, config, store)
     with tempfile.TemporaryDirectory() as folder:
         run = runs.create(Path(folder) / "run", config, partition, store.path)
         try:

@@ -12,7 +12,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpolyp import runs
 from fedpolyp.config import Config, load, value_of
-from fedpolyp.data.partition.deal import deal, said_of_deal
+from fedpolyp.data.partition.deal import counted, deal, said_of_deal
+from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
@@ -41,11 +42,12 @@ def main(grid: Grid, context: Context) -> None:
     if real := str(context.run_config.get("sites", "")):
         at_sites(grid, handed_over(real), str(context.run_id))
         return
-    config, out = noted(experiment(context.run_config)), str(context.run_config.get("out", ""))
+    config, out = noted_partition(noted(experiment(context.run_config))), str(context.run_config.get("out", ""))
     store = open_source(config.data, config.data_seed)
-    for sentence in said_of_deal(store.records, config):
+    partition = deal(store.records, config, store)
+    for sentence in said_of_deal(store.records, config, partition):
         _log.warning("%s", sentence)
-    partition = deal(store.records, config)
+    config = counted(config, partition)
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)
     run = runs.create(folder.resolve(), config, partition, store.path)
     _log.info("the run folder is %s", run.path)

@@ -1,15 +1,18 @@
 """Tables of images that were never drawn, to be dealt."""
 
+from pathlib import Path
+
 import numpy as np
 
 from fedpolyp import config as configs
-from fedpolyp.data.store import ImageRecord
+from fedpolyp.config import HospitalsConfig
+from fedpolyp.data.store import ImageRecord, IngestReport, Store
 
 
-def record(number, group, lesion):
+def record(number, group, lesion, source="made up"):
     return ImageRecord(
         id=f"image{number:04d}",
-        source="made up",
+        source=source,
         look=-1,
         height=500,
         width=600,
@@ -20,11 +23,22 @@ def record(number, group, lesion):
     )
 
 
-def make_records(sizes, seed=0):
+def make_records(sizes, seed=0, sources=1):
     """Images in groups of these sizes, lesions of any size, near-duplicates not next to each other."""
     rng = np.random.default_rng(seed)
     groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    return [record(i, int(group), float(1 - rng.random())) for i, group in enumerate(groups)]
+    return [record(i, int(group), float(1 - rng.random()), f"source {i % sources}") for i, group in enumerate(groups)]
+
+
+def make_store(records, seed=0, side=16):
+    """A store in memory for `records`, as they are in order: images of one colour and some noise each."""
+    rng = np.random.default_rng(seed)
+    colours = rng.integers(30, 220, (len(records), 1, 1, 3))
+    noise = rng.integers(0, 30, (len(records), side, side, 3))
+    masks = np.zeros((len(records), side, side), np.uint8)
+    masks[:, 4:9, 5:11] = 1
+    images = (colours + noise).astype(np.uint8)
+    return Store(Path("nowhere"), images, masks, tuple(records), IngestReport(len(records)))
 
 
 def make_config(**settings):
@@ -41,3 +55,11 @@ def all_sets(partition):
 
 def images_at(images):
     return images.train + images.val + images.test
+
+
+def with_hospitals(config, **settings):
+    """`config` with other settings in [hospitals]; a scheme's own fall back to its defaults."""
+    wanted = config.hospitals
+    kept = {name: getattr(wanted, name) for name in type(wanted).model_fields}
+    own = wanted.own if settings.get("scheme", wanted.scheme) == wanted.scheme else {}
+    return config.model_copy(update={"hospitals": HospitalsConfig(**{**kept, **own, **settings})})

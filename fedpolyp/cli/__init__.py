@@ -9,6 +9,7 @@ from fedpolyp import __version__, interrupts
 from fedpolyp.cli import data, runs, site
 from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
+from fedpolyp.cli.hospitals import hospitals
 from fedpolyp.cli.predict import predict
 from fedpolyp.cli.report import report
 from fedpolyp.cli.simulate import simulate
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.command()(compare)
+app.command()(hospitals)
 app.command()(report)
 app.command()(predict)
 app.command()(config)

@@ -17,6 +17,7 @@ import typer
 from fedpolyp.algorithms.finding import BUILT_IN
 from fedpolyp.cli.options import Given, settled, with_settings
 from fedpolyp.config import Config, FederationConfig, RuntimeConfig, TrainingConfig
+from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.comparison import (
     ARMS,
@@ -93,7 +94,7 @@ def compare(
     refuse_in_run(out)
     refuse_other(out)
     overrides = {**given.overrides, **({} if seed is None else {"seed": seed})}
-    base = noted(Given(given.file, given.preset, overrides).config())
+    base = noted_partition(noted(Given(given.file, given.preset, overrides).config()))
     base, plan = planned(base, this_machine(), begun_in(out))
     chosen = wanted_arms(arms, arm or ())
     refuse_left_out(base, chosen)
@@ -120,12 +121,12 @@ def compare(
 
     console = console_of_its_own()
     store = open_source(base.data, base.data_seed)
-    prepare(wanted, store)
+    wanted = prepare(wanted, store)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     write_text(out / "command.txt", command + "\n")
     left = [job for job in wanted if not job.finished]
     with comparison_screen(console, quiet) as screen:
-        for sentence in said_of_deal(store.records, base):
+        for sentence in said_of_deal(store.records, base, wanted[0].run.partition()):
             screen.note(sentence)
         if plan:
             screen.note(plan)

@@ -280,9 +280,9 @@ def _print_deal(console: PlainConsole, store: "Store", config: Config) -> None:
 
     from fedpolyp.data.partition.deal import deal, said_of_deal
 
-    for sentence in said_of_deal(store.records, config):
+    partition = deal(store.records, config, store)
+    for sentence in said_of_deal(store.records, config, partition):
         console.print(sentence, soft_wrap=True)
-    partition = deal(store.records, config)
     areas = np.array([record.lesion_fraction for record in store.records])
     heldout = areas[store.positions(partition.heldout)]
     title = f"dealt by {config.hospitals.scheme}; {len(heldout)} held out, of mean lesion area {heldout.mean():.1%}"

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -13,8 +13,20 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from fedpolyp.algorithms.finding import BUILT_IN, known, settings_of
-from fedpolyp.config import NAMED_WEIGHTS, PRESETS, Config, DataConfig, RuntimeConfig, Section, load, value_of
+from fedpolyp.config import (
+    NAMED_WEIGHTS,
+    PRESETS,
+    Config,
+    DataConfig,
+    HospitalsConfig,
+    RuntimeConfig,
+    Section,
+    load,
+    value_of,
+)
 from fedpolyp.data import places
+from fedpolyp.data.partition.finding import SCHEMES
+from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.errors import UsageError
 from fedpolyp.runs import DEFAULT_ROOT
 
@@ -153,7 +165,17 @@ def settled(config: Config) -> Config:
         named = DEFAULT_ROOT / given  # a run of this name, as everywhere
         place = str(named) if not Path(given).expanduser().exists() and named.is_dir() else given
         model = model.model_copy(update={"initial_weights": _absolute(place)})
-    return config.model_copy(update={"data": absolute, "model": model})
+    return config.model_copy(update={"data": absolute, "model": model, "hospitals": _settled_deal(config.hospitals)})
+
+
+def _settled_deal(hospitals: HospitalsConfig) -> HospitalsConfig:
+    """`hospitals` with absolute paths of files that deal images."""
+    paths = {
+        "partition": hospitals.partition,
+        **{name: hospitals.own[name] for name in find_scheme(hospitals.scheme).paths},
+    }
+    changes = {name: _absolute(path) for name, path in paths.items() if path is not None}
+    return HospitalsConfig(**hospitals.model_dump() | changes) if changes else hospitals
 
 
 def _absolute(path: str) -> str:
@@ -163,7 +185,8 @@ def _absolute(path: str) -> str:
 def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, inspect.Parameter]:
     """An option for every setting of `sections`, by the setting's dotted name.
 
-    An algorithm's setting has none where another option, or one of `taken`, has its name: it is given by --set.
+    An algorithm's or a scheme's setting has none where another option, or one of `taken`, has its name: it is given by
+    --set.
     """
     taken = {*taken, *(_option(name).replace("-", "_") for name in _names_of_settings())}
     found = {}
@@ -173,10 +196,11 @@ def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, insp
         section = name if isinstance(value, Section) else ""
         if section not in sections:
             continue
-        for member, info in [*members, *(_algorithms_own() if section == "algorithm" else [])]:
+        own = _own_of(section)
+        for member, info in [*members, *own.items()]:
             dotted = f"{name}.{member}" if member else name
             option = _option(dotted)
-            if section == "algorithm" and member != "name" and member in taken:
+            if member in own and member in taken:
                 continue
             default = info.default
             flag = f"--{option}/--no-{option}" if isinstance(default, bool) else f"--{option}"
@@ -209,27 +233,35 @@ def _option(dotted: str) -> str:
     return _NAMES.get(dotted, dotted.rpartition(".")[2].replace("_", "-"))
 
 
-def _algorithms_own() -> list[tuple[str, FieldInfo]]:
-    """The settings of all algorithms that are known by a name, each name once: several may have it.
+def _own_of(section: str) -> dict[str, FieldInfo]:
+    """The settings of all algorithms, or of all schemes, that stand in a section; each once: several may have it.
 
     An algorithm of a package that cannot be loaded is in nobody's way who does not ask for it.
     """
-    found: dict[str, list[FieldInfo]] = {}
+    if section == "hospitals":
+        return _shared(find_scheme(name).Settings for name in SCHEMES)
+    return _shared(_algorithms()) if section == "algorithm" else {}
+
+
+def _algorithms() -> Iterator[type[Section]]:
     for name in known():
         try:
-            settings = settings_of(name).model_fields
+            yield settings_of(name)
         except Exception:
             if name in BUILT_IN:
                 raise
-            continue
-        for setting, info in settings.items():
+
+
+def _shared(kinds: Iterable[type[Section]]) -> dict[str, FieldInfo]:
+    found: dict[str, list[FieldInfo]] = {}
+    for kind in kinds:
+        for setting, info in kind.model_fields.items():
             if _is_plain(info.annotation):
                 found.setdefault(setting, []).append(info)
-    own = []
+    own = {}
     for setting, infos in found.items():
-        shared = FieldInfo(annotation=infos[-1].annotation, default=infos[-1].default)
-        shared.metadata = infos  # whose meanings and defaults differ
-        own.append((setting, shared))
+        own[setting] = FieldInfo(annotation=infos[-1].annotation, default=infos[-1].default)
+        own[setting].metadata = infos  # whose meanings and defaults differ
     return own
 
 

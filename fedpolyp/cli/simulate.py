@@ -10,6 +10,7 @@ import typer
 from fedpolyp import checkpoints, interrupts, runs
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.config import Config
+from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.going_back import go_back, refuse_unusable
 from fedpolyp.model.weights import noted
@@ -40,7 +41,7 @@ def simulate(
     if from_round is not None and resume is None:
         raise UsageError("--from-round goes back in a run, which --resume names")
     if resume is None:
-        config, plan = planned(noted(given.config()), this_machine())
+        config, plan = planned(noted_partition(noted(given.config())), this_machine())
         path = out or runs.DEFAULT_ROOT / runs.new_name(config)
         runs.refuse_taken(path)
     else:
@@ -58,7 +59,7 @@ def simulate(
     # Imported only now: a mistake in the command is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.config.unused import unused
-    from fedpolyp.data.partition.deal import deal, said_of_deal
+    from fedpolyp.data.partition.deal import counted, deal, said_of_deal
     from fedpolyp.data.source import open_source
     from fedpolyp.rounds.absence import refuse_impossible
 
@@ -76,11 +77,12 @@ def simulate(
     if plan and not quiet:
         console.print(plan)
     if resume is None:
-        for sentence in [] if quiet else said_of_deal(store.records, config):
+        partition = deal(store.records, config, store)
+        for sentence in [] if quiet else said_of_deal(store.records, config, partition):
             console.print(sentence, soft_wrap=True)
-        partition = deal(store.records, config)
+        said, config = unused(config, partition), counted(config, partition)
         refuse_impossible(config, partition)
-        if (said := unused(config, partition)) and not quiet:
+        if said and not quiet:
             console.print(said, soft_wrap=True)
     else:
         partition = run.partition()

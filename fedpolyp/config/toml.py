@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedpolyp.config.presets import PRESETS
-from fedpolyp.config.settings import AlgorithmConfig, Config
+from fedpolyp.config.settings import AlgorithmConfig, Config, HospitalsConfig
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 from fedpolyp.section import Section, sentence
@@ -65,14 +65,15 @@ def fingerprint(file: Path) -> str:
 
     It is of what is written there, not of what a version makes of it: neither another default nor a new setting makes a
     run of old another. What does not decide the bits is left out: the machine's settings, what the arm is called, where
-    the images lie (they have a digest of their own), and how many rounds there shall be where the learning rate does
-    not depend on that.
+    the images and the deal lie (which have digests of their own), and how many rounds there shall be where the learning
+    rate does not depend on that.
 
     Raises:
         UsageError: the file cannot be read.
     """
     said = {name: value for name, value in _read_flat(file).items() if name.partition(".")[0] != "runtime"}
-    said.pop("arm_label", None)
+    for name in ("arm_label", "hospitals.partition"):
+        said.pop(name, None)
     said = {name: value for name, value in said.items() if not _within(name, "data.source")}
     if said.get("training.schedule") == "constant":
         said.pop("federation.rounds", None)
@@ -128,8 +129,8 @@ def _toml_lines(section: Section, explain: bool) -> list[str]:
 
 
 def _own(section: Section, explain: bool) -> Mapping[str, str | None]:
-    """The algorithm's own settings, which stand in the section beside its name; what they mean, it says when asked."""
-    if not isinstance(section, AlgorithmConfig):
+    """The algorithm's or the scheme's own settings, beside its name; what they mean, it says when asked."""
+    if not isinstance(section, AlgorithmConfig | HospitalsConfig):
         return {}
     fields = type(section.settings).model_fields if explain else {}
     return {name: fields[name].description if explain else None for name in section.own}

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 
 from fedpolyp.algorithms.finding import find
-from fedpolyp.config.settings import Config, FederationConfig, TrainingConfig
+from fedpolyp.config.settings import Config
+from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.data.partition.partition import Partition
+from fedpolyp.section import Section
 
 _OF_A_FEDERATION = (
     *("fraction", "min_replies", "max_update_norm", "weights", "max_weight", "per_step"),
     *("drop_rate", "slow", "deadline", "liars", "lie"),
 )
+_OPTIONS = {"count": "hospitals", "val": "val-fraction", "test": "test-fraction"}
 _OF_A_MEAN = ("weights", "max_weight", "per_step")
 
 
@@ -20,7 +23,7 @@ def unused(config: Config, partition: Partition) -> str:
     """
     name, kind = config.algorithm.name, find(config.algorithm.name)
     federation, training = config.federation, config.training
-    found = []
+    found = [*_in_the_deal(config, partition)]
     if kind.federated:
         found += _in_a_federation(config, partition)
         if not kind.weighs:
@@ -36,6 +39,27 @@ def unused(config: Config, partition: Partition) -> str:
         found.append((_given(federation, ("patience",)), "no hospital has validation images"))
     said = [f"{', '.join(options)} ({why})" for options, why in found if options]
     return f"{config.label}: without effect are {'; '.join(said)}" if said else ""
+
+
+def unused_in_deal(config: Config, partition: Partition) -> list[str]:
+    """A sentence for what is set of a deal, where nothing else is asked for, and has no effect."""
+    found = _in_the_deal(config, partition)
+    return [f"without effect are {', '.join(options)} ({why})" for options, why in found if options]
+
+
+def _in_the_deal(config: Config, partition: Partition) -> list[tuple[Sequence[str], str]]:
+    wanted = config.hospitals
+    if wanted.partition is not None:
+        of_a_scheme = _given(wanted, ("scheme", "skew", "min_images", "val", "test"))
+        return [([*of_a_scheme, *_given(config.data, ("held_out", "lists"))], "--partition is the deal")]
+    scheme, found = find_scheme(wanted.scheme), list[tuple[Sequence[str], str]]()
+    if scheme.sets_count and wanted.count != len(partition.hospitals):
+        found.append((_given(wanted, ("count",)), f"{wanted.scheme} makes {len(partition.hospitals)} hospitals"))
+    if not scheme.uses_skew:
+        found.append((_given(wanted, ("skew",)), f"{wanted.scheme} has none"))
+    elif wanted.own.get("alpha") is not None:
+        found.append((_given(wanted, ("skew",)), "--alpha takes its place"))
+    return found
 
 
 def _in_a_federation(config: Config, partition: Partition) -> list[tuple[Sequence[str], str]]:
@@ -59,7 +83,9 @@ def _in_a_federation(config: Config, partition: Partition) -> list[tuple[Sequenc
     return found
 
 
-def _given(section: FederationConfig | TrainingConfig, names: Sequence[str]) -> list[str]:
+def _given(section: Section, names: Sequence[str]) -> list[str]:
     """The options among `names` that are not as by default."""
     fields: dict[str, object] = {name: field.default for name, field in type(section).model_fields.items()}
-    return ["--" + name.replace("_", "-") for name in names if getattr(section, name) != fields[name]]
+    return [
+        "--" + _OPTIONS.get(name, name.replace("_", "-")) for name in names if getattr(section, name) != fields[name]
+    ]

@@ -79,16 +79,27 @@ def files_digest(store: Store, partition: Partition) -> str:
 
 
 def _ids(partition: Partition) -> list[str]:
-    sets = [partition.heldout, *partition.unseen.values()]
-    for own in partition.hospitals.values():
-        sets += [own.train, own.val, own.test]
+    everyones = (own.everything for own in partition.hospitals.values())
+    sets = [partition.heldout, *partition.unseen.values(), *everyones]
     return sorted(id for ids in sets for id in ids)
 
 
 def _of_partition(partition: Partition) -> str:
     hospitals = [[name, own.train, own.val, own.test] for name, own in sorted(partition.hospitals.items())]
     unseen = [[name, ids] for name, ids in sorted(partition.unseen.items())]
-    return _sha256([partition.heldout, hospitals, *([unseen] if unseen else [])])
+    return _sha256([partition.heldout, hospitals, *([unseen] if unseen else []), *_changes_to_images(partition)])
+
+
+def _changes_to_images(partition: Partition) -> list[object]:
+    """What cameras and annotations there are; nothing where there are none."""
+    found: dict[str, object] = {}
+    for name, own in sorted(partition.hospitals.items()):
+        own_changes = {"camera": own.camera, "annotation": own.annotation}
+        if said := {what: dataclasses.asdict(one) for what, one in own_changes.items() if one is not None}:
+            found[name] = said
+    if partition.heldout_camera is not None:
+        found[""] = dataclasses.asdict(partition.heldout_camera)
+    return [found] if found else []
 
 
 def _of_pixels(ids: list[str], array: NDArray[np.uint8], rows: NDArray[np.intp]) -> str:

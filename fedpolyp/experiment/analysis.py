@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedpolyp import metrics
 from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.digest import Digest
+from fedpolyp.data.partition.composition import Composition, compose
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
@@ -138,6 +139,8 @@ class Analysis:
     differences: tuple[Difference, ...]
     sites: tuple[SiteRow, ...]
     size_counts: tuple[int, ...]  # held-out images with small, medium, large lesions
+    test_mix: Mapping[str, tuple[int, ...]]  # by hospital: its test images without, with small, medium, large lesions
+    composition: Composition | None  # what hospitals hold; None when the images are gone, or only the sites know
     groups: int  # duplicate groups in the held-out set
     missing: tuple[str, ...]  # a sentence for each thing a whole comparison would have
     unequal: tuple[str, ...]  # settings other than algorithm, rounds and seed that are not the same in all runs
@@ -192,10 +195,33 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
         differences=_differences(arms, evidence),
         sites=tuple(_sites(arms, evidence.scores)),
         size_counts=tuple(int((evidence.sizes == size).sum()) for size in range(len(SIZES))),
+        test_mix={name: mix for name in partition.hospitals if (mix := _mix(evidence.scores, f"test:{name}"))},
+        composition=_composition(partition, store),
         groups=len(np.unique(evidence.groups(evidence.heldout))),
         missing=(*_missing(arms, list(zip(runs, configs, strict=True))), *undigested, *change),
         unequal=tuple(_unequal(finished)),
     )
+
+
+def size_places(areas: NDArray[np.float64]) -> NDArray[np.intp]:
+    """A place in `SIZES` for each area of a lesion, a fraction of the image; both bounds are medium."""
+    return np.asarray((areas >= SIZE_BOUNDS[0]).astype(np.intp) + (areas > SIZE_BOUNDS[1]))
+
+
+def _mix(scores: Scores, of: str) -> tuple[int, ...]:
+    """How many images of the set `of` have no lesion, a small, a medium, a large one; empty where it was not scored."""
+    own = scores.where(set=of)
+    areas = np.array(list(dict(zip(own.id.tolist(), own.area.tolist(), strict=True)).values()))
+    if not len(areas):
+        return ()
+    sizes = np.bincount(size_places(areas[areas > 0]), minlength=len(SIZES)).tolist()
+    return int((areas == 0).sum()), *sizes
+
+
+def _composition(partition: Partition, store: Store | None) -> Composition | None:
+    if store is None or not all(own.everything for own in partition.hospitals.values()):
+        return None
+    return compose(partition, store)
 
 
 def _refuse_another_algorithm(label: str, runs: Sequence[tuple[RunFolder, Config]]) -> None:
@@ -271,7 +297,7 @@ class _Evidence:
         heldout = _with_polyp(scores, HELD_OUT, partition.heldout)
         areas = dict(zip(scores.id.tolist(), scores.area.tolist(), strict=True))
         shares = np.array([areas.get(id, 0.0) for id in heldout])
-        sizes = np.asarray((shares >= SIZE_BOUNDS[0]).astype(np.intp) + (shares > SIZE_BOUNDS[1]))  # bounds are medium
+        sizes = size_places(shares)
         groups = {} if store is None else {record.id: record.group for record in store.records}
         return cls(scores, partition, heldout, groups, sizes)
 

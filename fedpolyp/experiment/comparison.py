@@ -2,16 +2,16 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fedpolyp import runs
 from fedpolyp.algorithms.finding import BUILT_IN, known
 from fedpolyp.config import Config, label_of, load, value_of
 from fedpolyp.config.settings import LABEL, LABEL_LIKE
 from fedpolyp.data.digest import Digest
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.deal import counted, deal
 from fedpolyp.data.store import Store
 from fedpolyp.errors import UsageError
 from fedpolyp.runs import RunFolder
@@ -20,6 +20,7 @@ Number = TypeVar("Number", int, float)
 
 ARMS = ("pooled", "local", "fedavg")  # unless others are asked for
 _FIXED = ("seed", "data", "hospitals", "runtime")  # what all arms of a comparison share
+_KNOWN_OTHERWISE: Any = {"runtime": True, "data": {"source"}, "hospitals": {"partition"}}  # by hashes; or of no bit
 _TAKEN = ("command.txt", "report.html", "figures", "tables")  # in a comparison's folder, beside the arms
 
 
@@ -150,14 +151,17 @@ def parse_arm(text: str) -> Arm:
     return Arm(label.strip(), settings)
 
 
-def prepare(wanted: Sequence[Job], store: Store) -> None:
+def prepare(wanted: Sequence[Job], store: Store) -> list[Job]:
     """Deal the images, once for all, and make the run folders that are not there yet.
+
+    The jobs are returned with the number of hospitals that the deal has made.
 
     Raises:
         UsageError: a run folder is there and was made with other settings, or any in the comparison with another deal
             or other images.
     """
-    partition = deal(store.records, wanted[0].config)
+    partition = deal(store.records, wanted[0].config, store)
+    wanted = [replace(job, config=counted(job.config, partition)) for job in wanted]
     digest = Digest.of(partition, store)
     there = {path.parent for path in wanted[0].run.path.parents[1].glob("*/*/config.toml")}
     for job in wanted:
@@ -178,6 +182,7 @@ def prepare(wanted: Sequence[Job], store: Store) -> None:
         elif job.run.config().data.source != job.config.data.source:
             with job.run.locked():
                 job.run.change(job.config, store.path)
+    return wanted
 
 
 def refuse_other(folder: Path) -> None:
@@ -300,7 +305,7 @@ def _differences(there: Config, here: Config) -> str:
 
 
 def _settings(config: Config) -> dict[str, object]:
-    plain = config.model_dump(mode="json", exclude={"runtime": True, "data": {"source"}})  # images have a digest
+    plain = config.model_dump(mode="json", exclude=_KNOWN_OTHERWISE)
     settings: dict[str, object] = {}
     for name, value in plain.items():
         settings |= {f"{name}.{member}": v for member, v in value.items()} if isinstance(value, dict) else {name: value}

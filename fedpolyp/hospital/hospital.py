@@ -21,8 +21,18 @@ class Hospital:
     store: Store
     ids: HospitalImages
     state: Path
+    parts: tuple[HospitalImages, ...] = ()  # of the pooled hospital: those that its images are from
 
     def images(self, set: str) -> "tuple[Images, Images]":
-        """Images (N, S, S, 3) and masks (N, S, S) of its 'train', 'val' or 'test' set."""
-        positions = self.store.positions(getattr(self.ids, set))
-        return self.store.images[positions], self.store.masks[positions]
+        """Images (N, S, S, 3) and masks (N, S, S) of its 'train', 'val' or 'test' set, as the hospital has them."""
+        ids: tuple[str, ...] = getattr(self.ids, set)
+        positions = self.store.positions(ids)
+        images, masks = self.store.images[positions], self.store.masks[positions]
+        for own in self.parts or (self.ids,):
+            if own.camera is None and own.annotation is None:
+                continue
+            theirs = frozenset(getattr(own, set))
+            rows = [row for row, id in enumerate(ids) if id in theirs]
+            named = [ids[row] for row in rows]
+            images[rows], masks[rows] = own.seen(images[rows], masks[rows], named, training=set == "train")
+        return images, masks

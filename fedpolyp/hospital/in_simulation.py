@@ -15,3 +15,8 @@ def images_of(partition: Partition, name: str) -> HospitalImages:
     if name != POOLED:
         raise ValueError(f"the request names {name}, which is not in the deal")
     return HospitalImages(tuple(sorted(id for own in partition.hospitals.values() for id in own.train)), (), ())
+
+
+def parts_of(partition: Partition, name: str) -> tuple[HospitalImages, ...]:
+    """The hospitals that the images of 'pooled' are from, who have cameras and annotators of their own; else none."""
+    return tuple(partition.hospitals.values()) if name == POOLED and name not in partition.hospitals else ()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fedpolyp import __version__
-from fedpolyp.config import to_toml
+from fedpolyp.config import Config, to_toml
+from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
 from fedpolyp.experiment.analysis import LOCAL, SIZE_BOUNDS, SIZES, Analysis, SiteRow, analyse
@@ -91,6 +92,8 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         own_models=" and ".join(conclusions.name(arm.label) for arm in analysis.arms if arm.own_models),
         sites=_Sites.of(analysis),
         hospitals=_hospitals(analysis),
+        dealt=_dealt(analysis.config),
+        mixed=any(mix[0] for mix in analysis.test_mix.values()),
         size_bounds=SIZE_BOUNDS,
         sizes=SIZES,
         draws=DRAWS,
@@ -166,14 +169,23 @@ class _Sites:
 
 
 def _hospitals(analysis: Analysis) -> list[dict[str, Any]]:
-    """A row for each of the first hospitals: its images, how large their lesions are, a few of them."""
+    """A row for each of the first hospitals: its images, what they are, a few of them."""
     listed = []
     for name, own in sorted(analysis.partition.hospitals.items())[:_HOSPITALS_LISTED]:
         row: dict[str, Any] = {"name": name, "train": len(own.train), "val": len(own.val), "test": len(own.test)}
-        if analysis.store is not None:
-            positions = analysis.store.positions(own.train)
-            areas = [analysis.store.records[position].lesion_fraction for position in positions]
-            area = sum(areas) / len(areas) if areas else None  # real sites do not tell which images they train on
-            row |= {"area": area, "thumbnails": thumbnails(analysis.store, own.train)}
+        row |= {"holding": None}
+        if analysis.composition is not None and analysis.store is not None:
+            row |= {"holding": analysis.composition.of(name), "thumbnails": thumbnails(analysis.store, own)}
         listed.append(row)
     return listed
+
+
+def _dealt(config: Config) -> str:
+    """How the images were dealt, as the end of 'The others are dealt to … hospitals'."""
+    wanted = config.hospitals
+    if wanted.partition is not None:
+        return f"as {Path(wanted.partition).name} says, a deal that was made before"
+    own = {"skew": wanted.skew} if find_scheme(wanted.scheme).uses_skew else {}
+    own |= {name: value for name, value in wanted.own.items() if value is not None}
+    said = ", ".join(f"{name} {value}" for name, value in own.items())
+    return f"by the scheme {wanted.scheme}" + (f" with {said}" if said else "")

@@ -17,8 +17,7 @@ def finish(run: RunFolder, store: Store) -> None:
     Where each hospital has a model of its own, the picture is of the one in the middle by mean Dice.
     """
     partition, rounds = run.partition(), run.rounds()
-    positions = store.positions(partition.heldout)
-    images, truths = store.images[positions], store.masks[positions]
+    images, truths = partition.heldout_of(store)
     predictions = run.predictions()
     dices = {name: metrics.dice(metrics.count_pixels(masks, truths)) for name, masks in predictions.items()}
     shown = sorted(dices, key=lambda name: float(dices[name].mean()))[len(dices) // 2]

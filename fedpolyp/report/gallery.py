@@ -1,17 +1,19 @@
 """Held-out images with every arm's outline, and each hospital's thumbnails, as parts of a page that needs no other."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment.analysis import Analysis, Arm
 from fedpolyp.experiment.scores import HELD_OUT, LAST, read_scores
+from fedpolyp.report.hospitals import spread
 from fedpolyp.report.predictions import choose
 
 Image = NDArray[np.uint8]
@@ -48,37 +50,38 @@ def make_gallery(analysis: Analysis) -> Gallery:
     store, ids = analysis.store, analysis.partition.heldout
     if store is None:
         return Gallery((), "the store that the images came from is gone")
-    positions = store.positions(ids)
+    images, truths = analysis.partition.heldout_of(store)
     masks = {}
     for arm in analysis.arms:
         try:
             predicted = arm.runs[0].predictions()
         except (OSError, FedpolypError):
             predicted = {}
-        if not predicted or any(each.shape != store.masks[positions].shape for each in predicted.values()):
+        if not predicted or any(each.shape != truths.shape for each in predicted.values()):
             return Gallery((), f"{arm.runs[0].predictions_file.name} of {arm.label}/{arm.seeds[0]} cannot be used")
         masks[arm.label] = predicted
     dices = {}
     for arm in analysis.arms:
         scores = read_scores(arm.runs[:1]).where(kind=LAST, set=HELD_OUT)
         dices[arm.label] = scores.by_image(ids)
-    there = np.asarray(store.masks[positions].any(axis=(1, 2)))
+    there = np.asarray(truths.any(axis=(1, 2)))
     shown = choose(np.mean(list(dices.values()), axis=0), _EACH, there)
     cases = []
     for kind, rows in shown.items():
         for row in rows:
-            image, truth = store.images[positions[row]], store.masks[positions[row]]
+            image, truth = images[row], truths[row]
             outlines = {arm.label: _outlines(arm, masks[arm.label], row) for arm in analysis.arms}
             dice = {label: float(values[row]) for label, values in dices.items()}
             cases.append(Case(kind, ids[row], picture(image, _SIDE), outline(truth), outlines, dice))
     return Gallery(tuple(cases))
 
 
-def thumbnails(store: Store, ids: Sequence[str], count: int = 4) -> list[str]:
-    """Up to `count` of these images as data URIs, spread evenly from the smallest lesion to the largest."""
-    rows = sorted(store.positions(ids).tolist(), key=lambda row: store.records[row].lesion_fraction)
-    steps = np.linspace(0, len(rows) - 1, min(count, len(rows)))
-    return [picture(store.images[rows[round(step)]], _THUMBNAIL) for step in steps]
+def thumbnails(store: Store, own: HospitalImages, count: int = 4) -> list[str]:
+    """Up to `count` of a hospital's training images as data URIs, from the smallest lesion to the largest."""
+    chosen = spread(store, own.train, count)
+    positions = store.positions(chosen)
+    images, _ = own.seen(store.images[positions], store.masks[positions], chosen, training=True)
+    return [picture(image, _THUMBNAIL) for image in images]
 
 
 def picture(image: Image, side: int) -> str:

@@ -72,7 +72,7 @@ def draw_grid(
         top = _TOP + number * (side + _CAPTION)
         for place, tile in enumerate(row):
             at = left + place * (side + _GAP)
-            canvas[top : top + side, at : at + side] = _picture(tile, side)
+            canvas[top : top + side, at : at + side] = draw_tile(tile, side)
             x, y = (at + side / 2) / width, 1 - (top + side + 4) / height
             figure.text(x, y, tile.caption, ha="center", va="top", fontsize=9, linespacing=1.3, parse_math=False)
         if labels:
@@ -91,7 +91,8 @@ def draw_grid(
         figure.savefig(stream, format="png", dpi=_DPI)
 
 
-def _picture(tile: Tile, side: int) -> Image:
+def draw_tile(tile: Tile, side: int) -> Image:
+    """The tile's image, `side` pixels wide, with its outlines, (side, side, 3) uint8."""
     smooth = cv2.INTER_CUBIC if side > tile.image.shape[0] else cv2.INTER_AREA
     picture = cv2.resize(np.asarray(tile.image), (side, side), interpolation=smooth).astype(np.float32)
     distances = [_distance(outline.mask, side) for outline in tile.outlines]

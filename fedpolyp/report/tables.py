@@ -8,30 +8,34 @@ from fedpolyp.cells import guarded
 from fedpolyp.experiment.analysis import SIZES, Analysis
 from fedpolyp.experiment.scores import BEST, LAST, METRICS
 from fedpolyp.experiment.statistics import Estimate
+from fedpolyp.report.holdings import COLUMNS, rows
 
+_MIX = ("images", "without_lesion", *SIZES)  # of a hospital's test images
 Row = Sequence[str | float | None]
 
 
 def tables(analysis: Analysis) -> dict[str, str]:
     """Every table as CSV text, by its file's name without suffix."""
     return {
-        "arms": _csv(("arm", "seeds", "model", "score", "value", "low", "high"), _arms(analysis)),
-        "differences": _csv(
+        "arms": csv_text(("arm", "seeds", "model", "score", "value", "low", "high"), _arms(analysis)),
+        "differences": csv_text(
             ("arm", "other", "seeds", "model", "difference", "low", "high", "p", "p_holm"), _differences(analysis)
         ),
-        "sites": _csv(("arm", "trained_at", "set", "dice"), _sites(analysis)),
-        "own-tests": _csv(("arm", "hospital", "dice", "low", "high"), _own_tests(analysis)),
-        "unseen": _csv(("arm", "source", "dice", "low", "high"), _unseen(analysis)),
-        "lesion-size": _csv(("arm", "lesions", "images", "dice", "low", "high"), _sizes(analysis)),
-        "curves": _csv(("arm", "seed", "round", "images_seen", "dice"), _curves(analysis)),
-        "cost": _csv(
+        "sites": csv_text(("arm", "trained_at", "set", "dice"), _sites(analysis)),
+        "own-tests": csv_text(("arm", "hospital", "dice", "low", "high", *_MIX), _own_tests(analysis)),
+        "hospitals": csv_text(COLUMNS, _hospitals(analysis)),
+        "unseen": csv_text(("arm", "source", "dice", "low", "high"), _unseen(analysis)),
+        "lesion-size": csv_text(("arm", "lesions", "images", "dice", "low", "high"), _sizes(analysis)),
+        "curves": csv_text(("arm", "seed", "round", "images_seen", "dice"), _curves(analysis)),
+        "cost": csv_text(
             ("arm", "rounds", "images_seen", "steps", "bytes_up_a_hospital", "bytes_down_a_hospital"),
             _cost(analysis),
         ),
     }
 
 
-def _csv(headings: Sequence[str], rows: Iterable[Row]) -> str:
+def csv_text(headings: Sequence[str], rows: Iterable[Row]) -> str:
+    """A table as CSV; texts that a spreadsheet would take for formulas are guarded."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)
@@ -75,9 +79,17 @@ def _sites(analysis: Analysis) -> Iterable[Row]:
 
 
 def _own_tests(analysis: Analysis) -> Iterable[Row]:
+    mix = analysis.test_mix
     for arm in analysis.arms:
         for hospital, found in arm.own_tests.items():
-            yield arm.label, hospital, *_of(found)
+            own = mix.get(hospital)
+            counts: Sequence[float | None] = (None,) * len(_MIX) if own is None else (sum(own), *own)
+            yield arm.label, hospital, *_of(found), *counts
+
+
+def _hospitals(analysis: Analysis) -> Iterable[Row]:
+    if analysis.composition is not None:
+        yield from rows(analysis.composition, analysis.partition)
 
 
 def _unseen(analysis: Analysis) -> Iterable[Row]:

@@ -7,7 +7,7 @@ from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.exchange.in_process import InProcess
 from fedpolyp.hospital.hospital import Hospital
-from fedpolyp.hospital.in_simulation import images_of
+from fedpolyp.hospital.in_simulation import images_of, parts_of
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.loop import carry
 from fedpolyp.runs import RunFolder
@@ -29,7 +29,7 @@ def run(
     """
 
     def hospital(name: str) -> Hospital:
-        return Hospital(name, config, store, images_of(partition, name), run.state / name)
+        return Hospital(name, config, store, images_of(partition, name), run.state / name, parts_of(partition, name))
 
     experiment = Experiment(config, run, store, partition, watcher, stop or threading.Event())
     carry(experiment, InProcess(hospital, experiment.rounds_values))

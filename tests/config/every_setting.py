@@ -41,6 +41,8 @@ def another(dotted: str) -> Any:
                 "data.lesion_values": "1,2",
                 "data.seed": 7,
                 "data.unseen": "clinicdb",
+                "hospitals.partition": "partition.json",
+                "hospitals.partition_sha256": "0" * 64,
                 "model.encoder_sha256": "0" * 64,
                 "model.initial_weights": "runs/earlier",
                 "model.initial_sha256": "0" * 64,
@@ -53,10 +55,14 @@ def another(dotted: str) -> Any:
                 "runtime.ray_address": "auto",
                 "runtime.track": "mlflow",
             }.get(dotted, 0.5)
-    if dotted == "algorithm.name":
-        return "cyclic"
-    if dotted == "data.source":
-        return {"kvasir": "/a", "clinicdb": "/b c"}
+    if dotted in (
+        named := {
+            "algorithm.name": "cyclic",
+            "hospitals.scheme": "labels",
+            "data.source": {"kvasir": "/a", "clinicdb": "/b c"},
+        }
+    ):
+        return named[dotted]
     return next((option for option in get_args(field.annotation) if option != value), "elsewhere")
 
 

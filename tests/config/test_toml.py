@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from fedpolyp.algorithms.finding import BUILT_IN, settings_of
 from fedpolyp.config import Config, changed_toml, fingerprint, load, to_toml
+from fedpolyp.data.partition.finding import SCHEMES
 from fedpolyp.errors import UsageError
 from tests.config.every_setting import SETTINGS, another, leaves, read_back
 
-printable = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), max_size=20)
+printable = st.text(st.characters(codec="utf-8", exclude_characters="\0\x7f"), max_size=20)
 
 
 def no_algorithm(label: str) -> bool:
@@ -27,7 +28,7 @@ def no_algorithm(label: str) -> bool:
             "data.source": printable,
             "data.image_size": st.integers(2, 64).map(lambda sixteenths: 16 * sixteenths),
             "data.lists": st.none() | printable,
-            "hospitals.scheme": st.sampled_from(["iid", "lesion-size"]),
+            "hospitals.scheme": st.sampled_from(SCHEMES),
             "model.dropout": st.tuples(*[st.floats(0, 1, exclude_max=True)] * 2),
             "training.learning_rate": st.floats(0, 1, exclude_min=True),
             "training.augment": st.booleans(),
@@ -101,7 +102,9 @@ def fingerprint_of(config: Config, folder: Path) -> str:
 @pytest.mark.parametrize("dotted", SETTINGS)
 def test_fingerprint_changes_with_every_setting_but_those_that_decide_no_bit(tmp_path: Path, dotted: str) -> None:
     changed = fingerprint_of(load(overrides={dotted: another(dotted)}), tmp_path) != fingerprint_of(Config(), tmp_path)
-    assert changed == (not dotted.startswith("runtime.") and dotted not in ("data.source", "arm_label"))
+    assert changed == (
+        not dotted.startswith("runtime.") and dotted not in ("data.source", "hospitals.partition", "arm_label")
+    )
 
 
 def test_the_number_of_rounds_decides_no_earlier_rounds_bits_where_the_learning_rate_is_constant(

@@ -173,7 +173,7 @@ def test_a_run_at_real_sites_is_reported_without_what_they_do_not_tell(tmp_path:
     run.digest_file.unlink()  # it speaks of the partition of before
     write_report(tmp_path, [run])
     cells = Text("tr", (tmp_path / "report.html").read_text()).found
-    assert "hospital-1 0 0 0 \N{EN DASH}" in cells
+    assert "hospital-1 0 0 0" in cells
 
 
 def test_arms_of_other_labels_are_told_apart_on_the_page(tmp_path: Path) -> None:
@@ -225,3 +225,32 @@ def test_in_chromium_the_page_has_no_errors_fits_a_phone_and_switches_arms(folde
         assert tab.evaluate("document.querySelector('.scroll').scrollWidth") > 368  # the wide table scrolls by itself
         troubles.append(tab.problems())
     assert troubles == [[], []]
+
+
+def test_each_hospitals_dice_stands_beside_how_many_images_of_which_lesions_it_tests_on(
+    folder: Path, page: str
+) -> None:
+    partition = runs_in(folder)[0].partition()
+    store = open_source(fake_config("fedavg", 0).data, 0)
+    rows = [row for row in Text("tr", page).found if row.startswith("hospital-")]
+    with (folder / "tables" / "own-tests.csv").open() as file:
+        written = {row["hospital"]: row for row in csv.DictReader(file) if row["arm"] == "fedavg"}
+    for name, own in partition.hospitals.items():
+        areas = np.array([store.records[row].lesion_fraction for row in store.positions(own.test)])
+        counts = [len(areas), *(int(of.sum()) for of in (areas < 0.05, (areas >= 0.05) & (areas <= 0.2), areas > 0.2))]
+        dice = f"{float(written[name]['dice']):.3f}"
+        assert any(row.startswith(" ".join([name, *map(str, counts)]) + " ") and dice in row for row in rows)
+        assert [int(written[name][key]) for key in ("images", "small", "medium", "large")] == counts
+
+
+def test_the_split_tells_what_each_hospital_holds_and_how_far_it_is_from_all(folder: Path, page: str) -> None:
+    with (folder / "tables" / "hospitals.csv").open() as file:
+        held = {row["hospital"]: row for row in csv.DictReader(file)}
+    assert list(held) == ["hospital-1", "hospital-2", "hospital-3", "held-out"]
+    rows = [row for row in Text("tr", page).found if row.startswith("hospital-")]
+    for name, own in runs_in(folder)[0].partition().hospitals.items():
+        assert int(held[name]["images"]) == len(own.everything)
+        wanted = [f"{100 * float(held[name][key]):.1f}" for key in ("lesion_q1", "lesion_median", "lesion_q3")]
+        sets = f"{len(own.train)} {len(own.val)} {len(own.test)} {100 * float(held[name]['share']):.1f} %"
+        assert any(row.startswith(f"{name} {sets} {', '.join(wanted)} %") for row in rows)
+    assert "if images were dealt by chance" in page

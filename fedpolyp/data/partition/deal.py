@@ -4,32 +4,31 @@ A group of near-duplicate images is the smallest thing dealt: it is never divide
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.config import Config
+from fedpolyp.config import Config, HospitalsConfig
+from fedpolyp.data.partition.finding import find, make
+from fedpolyp.data.partition.given import given, said_of_partition
 from fedpolyp.data.partition.groups import Groups, cut
 from fedpolyp.data.partition.held_out import draw_held_out, read_held_out, said_of_lists
-from fedpolyp.data.partition.partition import HospitalImages, Partition
-from fedpolyp.data.partition.scheme import GROUPS_PER_HOSPITAL, Scheme
-from fedpolyp.data.partition.schemes.iid import iid
-from fedpolyp.data.partition.schemes.lesion_size import lesion_size
+from fedpolyp.data.partition.partition import HospitalImages, Partition, refuse_taken
+from fedpolyp.data.partition.scheme import GROUPS_PER_HOSPITAL, SETS
 from fedpolyp.data.partition.unseen import said_of_unseen, set_apart
 from fedpolyp.errors import UsageError
 
 if TYPE_CHECKING:
-    from fedpolyp.data.store import ImageRecord
+    from fedpolyp.data.store import ImageRecord, Store
 
 # A stream of random numbers for each decision, so that changing one of them leaves the others as they were.
-_HELD_OUT, _DEAL, _SPLIT = 1, 2, 3
-
-SCHEMES: dict[str, Scheme] = {"iid": iid, "lesion-size": lesion_size}
+_HELD_OUT, _DEAL, _SPLIT, _CAMERAS, _HELDOUT_CAMERA, _ANNOTATIONS = 1, 2, 3, 4, 5, 6
 
 
-def deal(records: Sequence["ImageRecord"], config: Config) -> Partition:
+def deal(records: Sequence["ImageRecord"], config: Config, store: "Store | None" = None) -> Partition:
     """Deals all images: first the held-out set, then the rest to hospitals, then each hospital's own into three sets.
 
     Before that, the images of the sources in `data.unseen` are set apart, and what is nearly the same.
@@ -39,51 +38,59 @@ def deal(records: Sequence["ImageRecord"], config: Config) -> Partition:
     kept as they are, save that a training image with a near-duplicate in val.txt is left out of everything. Listed ids
     that are not among the records are ignored; `said_of_deal` names them.
 
-    Image counts are within the largest group's size of what they should be, unless a hospital had then fewer than
-    three groups or one of its sets none. Hospitals are named so that sorting by name sorts by number.
+    Where shares are to be equal, image counts are within the largest group's size of that, unless a hospital had then
+    fewer than three groups or one of its sets none. With `hospitals.partition` the deal is what that file says.
+
+    Args:
+        records: of all images.
+        config: of the experiment.
+        store: where the pixels are; only schemes that look at them need it.
 
     Raises:
-        UsageError: too few images for that many hospitals, lists that cannot be read or list none of the images, or
-            an unseen source that is not there.
+        UsageError: too few images for that many hospitals, lists or a deal that cannot be read or do not fit, or an
+            unseen source that is not there.
     """
+    wanted = config.hospitals
+    if wanted.partition is not None:
+        return given(records, config)
     unseen, records = set_apart(records, config.data.unseen_sources) if config.data.unseen else ({}, records)
-    if config.data.lists is None:
-        heldout, rest = draw_held_out(records, config.data.held_out, _rng(config, _HELD_OUT))
-    else:
-        heldout, rest = read_held_out(records, Path(config.data.lists))
-    wanted, groups = config.hospitals, Groups.of(rest)
-    most = len(groups) // GROUPS_PER_HOSPITAL
-    if wanted.count > most:
-        raise UsageError(
-            f"hospitals.count is {wanted.count}, but besides the held-out set there are {len(rest)} images in "
-            f"{len(groups)} groups (near-duplicates share one): enough for at most {most}, as each hospital needs "
-            f"{GROUPS_PER_HOSPITAL} groups, one each for training, validation and test"
-        )
-    hospital = SCHEMES[wanted.scheme](groups, wanted.count, wanted.skew, _rng(config, _DEAL))
+    scheme = make(wanted)
+    own_held_out = scheme.held_out(records)
+    if own_held_out is not None and config.data.lists is not None:
+        raise UsageError("the deal's file and data.lists both say which images are held out; give one of them")
+    heldout, rest = own_held_out or _held_out(records, config)
+    groups = Groups.of(rest, store, scheme.key)
+    if not scheme.sets_count:
+        _refuse_too_many(groups, len(rest), wanted)
+    names = scheme.names(groups, wanted.count)
+    hospital = scheme.deal(groups, len(names), _rng(config, _DEAL))
+    sets = scheme.sets(groups)
+    _refuse_too_few(groups, hospital, names, wanted, sets)
     shuffled = _rng(config, _SPLIT).permutation(len(groups))
     by_hospital = shuffled[np.argsort(hospital[shuffled], kind="stable")]
-    ends = np.cumsum(np.bincount(hospital, minlength=wanted.count))
-    digits = len(str(wanted.count))
-    return Partition(
-        heldout,
-        {
-            f"hospital-{number:0{digits}d}": _split(groups, rows, wanted.val, wanted.test)
-            for number, rows in enumerate(np.split(by_hospital, ends[:-1]), start=1)
-        },
-        unseen,
-    )
+    ends = np.cumsum(np.bincount(hospital, minlength=len(names)))
+    cameras = scheme.cameras(len(names), _rng(config, _CAMERAS))
+    annotations = scheme.annotations(len(names), _rng(config, _ANNOTATIONS))
+    hospitals = {}
+    for place, rows in enumerate(np.split(by_hospital, ends[:-1])):
+        own = _split(groups, rows, wanted.val, wanted.test) if sets is None else _as_given(groups, rows, sets)
+        hospitals[names[place]] = replace(own, camera=cameras[place], annotation=annotations[place])
+    return Partition(heldout, hospitals, unseen, scheme.heldout_camera(_rng(config, _HELDOUT_CAMERA)))
 
 
-def said_of_deal(records: Sequence["ImageRecord"], config: Config) -> list[str]:
-    """A sentence for each thing that a user should know of what `deal` makes of these images.
+def said_of_deal(records: Sequence["ImageRecord"], config: Config, partition: Partition) -> list[str]:
+    """A sentence for each thing that a user should know of what `deal` has made of these images.
 
     Raises:
         UsageError: an unseen source is not there, or a list cannot be read.
     """
-    if not config.data.unseen:
-        return said_of_lists(records, config)
-    unseen, rest = set_apart(records, config.data.unseen_sources)
-    return [*said_of_unseen(records, unseen, rest), *said_of_lists(rest, config)]
+    said, rest = list[str](), records
+    if config.data.unseen and config.hospitals.partition is None:
+        unseen, rest = set_apart(records, config.data.unseen_sources)
+        said = said_of_unseen(records, unseen, rest)
+    if config.hospitals.partition is None and not find(config.hospitals.scheme).paths:
+        return [*said, *said_of_lists(rest, config)]
+    return [*said, *said_of_partition(rest, partition)]
 
 
 def split(records: Sequence["ImageRecord"], val: float, test: float, seed: int) -> HospitalImages:
@@ -99,11 +106,62 @@ def split(records: Sequence["ImageRecord"], val: float, test: float, seed: int) 
     return _split(groups, rows, val, test)
 
 
+def counted(config: Config, partition: Partition) -> Config:
+    """`config` with the number of hospitals that there are in `partition`: not every scheme does as it is told."""
+    there = len(partition.hospitals)
+    if there == config.hospitals.count:
+        return config
+    return config.model_copy(update={"hospitals": config.hospitals.model_copy(update={"count": there})})
+
+
 def _rng(config: Config, stream: int) -> np.random.Generator:
     return np.random.default_rng([config.data_seed, stream])
+
+
+def _held_out(records: Sequence["ImageRecord"], config: Config) -> tuple[tuple[str, ...], list["ImageRecord"]]:
+    if config.data.lists is None:
+        return draw_held_out(records, config.data.held_out, _rng(config, _HELD_OUT))
+    return read_held_out(records, Path(config.data.lists))
+
+
+def _refuse_too_many(groups: Groups, images: int, wanted: HospitalsConfig) -> None:
+    most = min(len(groups) // GROUPS_PER_HOSPITAL, images // wanted.min_images)
+    if wanted.count > most:
+        least = f" and {wanted.min_images} images" if wanted.min_images > GROUPS_PER_HOSPITAL else ""
+        raise UsageError(
+            f"hospitals.count is {wanted.count}, but besides the held-out set there are {images} images in "
+            f"{len(groups)} groups (near-duplicates share one): enough for at most {most}, as each hospital needs "
+            f"{GROUPS_PER_HOSPITAL} groups, one each for training, validation and test{least}"
+        )
+
+
+def _refuse_too_few(
+    groups: Groups,
+    hospital: NDArray[np.intp],
+    names: Sequence[str],
+    wanted: HospitalsConfig,
+    sets: NDArray[np.intp] | None,
+) -> None:
+    """Refuse a deal in which a hospital has fewer images than it must have, or none in a set that others have."""
+    refuse_taken(names)
+    for place, name in enumerate(names):
+        own = np.flatnonzero(hospital == place)
+        images = int(groups.size[own].sum())
+        if images < wanted.min_images or (sets is None and len(own) < GROUPS_PER_HOSPITAL):
+            raise UsageError(
+                f"the scheme {wanted.scheme} gives {name} {images} images in {len(own)} groups (near-duplicates share "
+                f"one); a hospital needs {wanted.min_images} images (--min-images) and {GROUPS_PER_HOSPITAL} groups"
+            )
+        if sets is not None and (empty := np.setdiff1d(np.append(sets, 0), sets[own])).size:
+            raise UsageError(f"the scheme {wanted.scheme} gives {name} no image of the set {SETS[int(empty[0])]}")
 
 
 def _split(groups: Groups, rows: NDArray[np.intp], val: float, test: float) -> HospitalImages:
     sets = cut(rows, groups, [val, test, 1 - val - test], [val > 0, test > 0, 1])
     val_ids, test_ids, train_ids = map(groups.ids, sets)
     return HospitalImages(train_ids, val_ids, test_ids)
+
+
+def _as_given(groups: Groups, rows: NDArray[np.intp], sets: NDArray[np.intp]) -> HospitalImages:
+    train, val, test = (groups.ids(rows[sets[rows] == place]) for place in range(len(SETS)))
+    return HospitalImages(train, val, test)

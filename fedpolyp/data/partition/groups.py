@@ -1,14 +1,15 @@
 """What is dealt: groups of near-duplicate images, of which none is ever divided."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from fedpolyp.data.store import ImageRecord
+    from fedpolyp.data.store import ImageRecord, Store
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,27 @@ class Groups:
 
     images: tuple[tuple[str, ...], ...]  # ids of the group's images
     size: NDArray[np.intp]  # (G,) how many those are
-    lesion_fraction: NDArray[np.float64]  # (G,) mean over them, each in (0,1]
+    lesion_fraction: NDArray[np.float64]  # (G,) mean over them, each in [0,1]
+    source: tuple[str, ...]  # that most of them are of; a look of the phantom counts as one
+    store: "Store | None" = field(default=None, repr=False)  # where their pixels are, for schemes that look at them
 
     @classmethod
-    def of(cls, records: Sequence["ImageRecord"]) -> "Groups":
-        """The groups of `records`; the rows' order depends on the ids alone, not on the order of `records`."""
-        members: dict[int, list[ImageRecord]] = {}
+    def of(
+        cls,
+        records: Sequence["ImageRecord"],
+        store: "Store | None" = None,
+        key: Callable[["ImageRecord"], Hashable] = lambda record: record.group,
+    ) -> "Groups":
+        """The groups of `records` with equal keys; the rows' order depends on the ids, not on that of `records`."""
+        members: dict[Hashable, list[ImageRecord]] = {}
         for record in sorted(records, key=lambda record: record.id):
-            members.setdefault(record.group, []).append(record)
+            members.setdefault(key(record), []).append(record)
         return cls(
             tuple(tuple(record.id for record in group) for group in members.values()),
             np.array([len(group) for group in members.values()], dtype=np.intp),
             np.array([np.mean([record.lesion_fraction for record in group]) for group in members.values()]),
+            tuple(Counter(map(source_of, group)).most_common(1)[0][0] for group in members.values()),
+            store,
         )
 
     def __len__(self) -> int:
@@ -37,6 +47,32 @@ class Groups:
     def ids(self, rows: NDArray[np.intp]) -> tuple[str, ...]:
         """The sorted ids of all images in these groups."""
         return tuple(sorted(image for row in rows for image in self.images[row]))
+
+    def some(self, rows: NDArray[np.intp]) -> "Groups":
+        """The table of these rows alone, in this order."""
+        return Groups(
+            tuple(self.images[row] for row in rows),
+            self.size[rows],
+            self.lesion_fraction[rows],
+            tuple(self.source[row] for row in rows),
+            self.store,
+        )
+
+    def means_of(self, feature: Callable[[NDArray[np.uint8]], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """The mean over each group's images of what `feature` (K,) makes of an image uint8 (S, S, 3), float64 (G, K).
+
+        Raises:
+            ValueError: nobody said where the pixels are.
+        """
+        if self.store is None:
+            raise ValueError("this scheme looks at pixels: deal(…) needs the store")
+        images, positions = self.store.images, self.store.positions
+        return np.array([np.mean([feature(images[row]) for row in positions(ids)], axis=0) for ids in self.images])
+
+
+def source_of(record: "ImageRecord") -> str:
+    """The source of an image; each look of the phantom counts as one."""
+    return record.source if record.look < 0 else f"look-{record.look + 1}"
 
 
 def cut(

@@ -33,8 +33,7 @@ class HeldOut(Observer):
         """The held-out images (N, S, S, 3) and masks (N, S, S)."""
         store = self.experiment.store
         assert store is not None
-        positions = store.positions(self.experiment.partition.heldout)
-        return store.images[positions], store.masks[positions]
+        return self.experiment.partition.heldout_of(store)
 
     def see(self, round: Round) -> None:
         """See `Observer`."""

@@ -23,14 +23,15 @@ def test_unseen_images_are_apart_and_near_duplicates_of_them_are_in_no_set():
         first.setdefault(record.group, record.id)
     away = {id for group, id in first.items() if group < 30}  # each has a near-duplicate at home
     given = [replace(record, source="elsewhere") if record.id in away else record for record in given]
-    partition = deal(given, make_config(hospitals__count=3, data__unseen="elsewhere"))
+    config = make_config(hospitals__count=3, data__unseen="elsewhere")
+    partition = deal(given, config)
     assert partition.unseen == {"elsewhere": tuple(sorted(r.id for r in given if r.source == "elsewhere"))}
     groups = {record.id: record.group for record in given}
     apart = {groups[id] for id in partition.unseen["elsewhere"]}
     dealt = [id for ids in all_sets(partition).values() for id in ids]
     assert dealt and not apart & {groups[id] for id in dealt}
     assert len(dealt) == 60  # of 120: 30 are unseen, 30 like them
-    assert said_of_deal(given, make_config(data__unseen="elsewhere")) == [
+    assert said_of_deal(given, config, partition) == [
         "unseen by all hospitals: 30 images of elsewhere",
         "30 images are near-duplicates of unseen ones, and left out",
     ]

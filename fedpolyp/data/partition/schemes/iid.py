@@ -1,12 +1,14 @@
 """`iid`: hospitals differ by chance alone."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedpolyp.data.partition.groups import Groups
-from fedpolyp.data.partition.scheme import deal_in_order
+from fedpolyp.data.partition.scheme import Rows, Scheme, deal_in_order
 
 
-def iid(groups: Groups, hospitals: int, skew: float, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Shuffled: hospitals differ by chance alone. `skew` has no part in it."""
-    return deal_in_order(rng.permutation(len(groups)), groups, hospitals)
+class Iid(Scheme):
+    """Shuffled, in equal shares."""
+
+    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+        """See `Scheme`."""
+        return deal_in_order(rng.permutation(len(groups)), groups, hospitals)

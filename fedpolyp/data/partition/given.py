@@ -1,0 +1,109 @@
+"""A deal that was saved before, for a run to begin with: checked against the images that there are."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedpolyp.data.partition.partition import MOST_BYTES, Partition, refuse_taken
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.files import read_bytes
+from fedpolyp.names import shown
+
+if TYPE_CHECKING:
+    from fedpolyp.config import Config, HospitalsConfig
+    from fedpolyp.data.store import ImageRecord
+
+_SHOWN = 5
+
+
+def noted_partition(config: "Config") -> "Config":
+    """`config` with the SHA-256 of the deal that it names, and how many hospitals that has; else as it is.
+
+    Raises:
+        UsageError: there is no such deal, or it is another than the config says.
+    """
+    wanted = config.hospitals
+    if wanted.partition is None:
+        return config
+    partition = _read(wanted)
+    changes = {"count": len(partition.hospitals), "partition_sha256": _sha256(wanted)}
+    return config.model_copy(update={"hospitals": wanted.model_copy(update=changes)})
+
+
+def given(records: Sequence["ImageRecord"], config: "Config") -> Partition:
+    """The deal in the file `hospitals.partition`, which must fit the images: all it names are there.
+
+    Raises:
+        UsageError: there is none, it is another than `config` says, or it does not fit.
+    """
+    wanted = config.hospitals
+    partition, present = _read(wanted), {record.id for record in records}
+    if config.data.unseen is not None and not partition.unseen:
+        raise UsageError(
+            f"{wanted.partition} leaves no source unseen, and data.unseen is '{config.data.unseen}': give it when the "
+            "deal is made"
+        )
+    everyones = [own.everything for own in partition.hospitals.values()]
+    dealt = {id for ids in (partition.heldout, *partition.unseen.values(), *everyones) for id in ids}
+    if missing := dealt - present:
+        raise UsageError(
+            f"{wanted.partition} does not fit these {len(present)} images: {len(missing)} of the {len(dealt)} that it "
+            f"deals are not among them: {_some(missing)}"
+        )
+    return partition
+
+
+def said_of_partition(records: Sequence["ImageRecord"], partition: Partition) -> list[str]:
+    """A sentence for what a deal that was made elsewhere does, and one of ours does not.
+
+    Images that nobody has, and near-duplicates on both sides of what should not know of each other.
+    """
+    places = dict.fromkeys(partition.heldout, "the held-out set")
+    places |= {id: f"the unseen {name}" for name, ids in partition.unseen.items() for id in ids}
+    for name, own in partition.hospitals.items():
+        places |= {id: f"{name}'s {set}" for set in ("train", "val", "test") for id in getattr(own, set)}
+    groups: dict[int, list[str]] = defaultdict(list)
+    for record in records:
+        if record.id in places:
+            groups[record.group].append(record.id)
+    apart = [ids for ids in groups.values() if len({places[id] for id in ids}) > 1]
+    said = []
+    if apart:
+        one = ", ".join(f"{shown(id)} in {places[id]}" for id in apart[0][:3])
+        said.append(f"{len(apart)} groups of near-duplicates are divided between sets or hospitals: {one}")
+    if left := {record.id for record in records} - places.keys():
+        said.append(f"{len(left)} images are in no set, and left out: {_some(left)}")
+    return said
+
+
+def _read(wanted: "HospitalsConfig") -> Partition:
+    file = Path(str(wanted.partition))
+    try:
+        partition = Partition.load(file)
+    except FedpolypError as error:
+        raise UsageError(f"hospitals.partition: {error}") from None
+    found = _sha256(wanted)
+    if wanted.partition_sha256 not in (None, found):
+        raise UsageError(
+            f"the deal {file} is not the one expected: SHA-256 {found}, expected {wanted.partition_sha256}"
+        )
+    refuse_taken(partition.hospitals)
+    if not partition.heldout or not partition.hospitals:
+        there, held = len(partition.hospitals), len(partition.heldout)
+        raise UsageError(f"{file} deals to {there} hospitals, with {held} images held out: both must be there")
+    for set in ("train", "val", "test"):
+        empty = [name for name, own in partition.hospitals.items() if not getattr(own, set)]
+        if empty and (set == "train" or len(empty) < len(partition.hospitals)):
+            raise UsageError(f"{file} gives {shown(empty[0])} no image of the set {set}")
+    return partition
+
+
+def _sha256(wanted: "HospitalsConfig") -> str:
+    return hashlib.sha256(read_bytes(Path(str(wanted.partition)), MOST_BYTES)).hexdigest()
+
+
+def _some(ids: Iterable[str]) -> str:
+    several = sorted(ids)
+    return ", ".join(shown(id) for id in several[:_SHOWN]) + (", …" if len(several) > _SHOWN else "")

@@ -1,0 +1,39 @@
+"""`acquisition`: images dealt as by `iid`, but each hospital takes them with a camera of its own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from fedpolyp.data.camera import Camera, draw_cameras
+from fedpolyp.data.partition.groups import Groups
+from fedpolyp.data.partition.scheme import Rows, Scheme, deal_in_order
+from fedpolyp.section import Section
+
+
+class Acquisition(Scheme):
+    """Equal hospitals but for white balance, gamma, blur, noise, vignette and compression; the skew is how unequal.
+
+    A camera is applied to all of its hospital's own sets, and the held-out set stays as it is unless asked for.
+    """
+
+    uses_skew = True
+
+    class Settings(Section):
+        """Of `[hospitals]`."""
+
+        heldout_camera: bool = Field(
+            False, description="acquisition: take the held-out images with one more camera, which no hospital has"
+        )
+
+    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+        """See `Scheme`."""
+        return deal_in_order(rng.permutation(len(groups)), groups, hospitals)
+
+    def cameras(self, hospitals: int, rng: np.random.Generator) -> Sequence[Camera | None]:
+        """See `Scheme`."""
+        return draw_cameras(hospitals, self.skew, rng)
+
+    def heldout_camera(self, rng: np.random.Generator) -> Camera | None:
+        """See `Scheme`."""
+        return draw_cameras(1, self.skew, rng)[0] if self.settings.heldout_camera else None

@@ -1,0 +1,103 @@
+"""A run on a deal that was saved before: the same deal, or one sentence why not."""
+
+from dataclasses import replace
+
+import pytest
+
+from fedpolyp.config import fingerprint, to_toml
+from fedpolyp.config.unused import unused
+from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.given import noted_partition, said_of_partition
+from fedpolyp.data.partition.partition import Partition
+from fedpolyp.errors import UsageError
+from tests.dealt import make_config, make_records, with_hospitals
+
+RECORDS = make_records([1] * 60)
+PARTITION = deal(RECORDS, make_config(hospitals__count=3, hospitals__scheme="acquisition"))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The deal, and a config that begins with it."""
+    PARTITION.save(tmp_path / "partition.json")
+    return tmp_path / "partition.json", make_config(hospitals__partition=str(tmp_path / "partition.json"))
+
+
+def test_it_is_dealt_as_saved_whatever_the_scheme_and_the_seed_say(saved):
+    for config in (saved[1], with_hospitals(saved[1], scheme="lesion-size"), saved[1].model_copy(update={"seed": 9})):
+        assert deal(RECORDS, config) == PARTITION
+
+
+def test_the_config_notes_its_hash_and_how_many_hospitals_there_are(saved):
+    config = noted_partition(saved[1])
+    assert config.hospitals.count == 3 and len(config.hospitals.partition_sha256) == 64
+    assert noted_partition(config) == config
+    assert noted_partition(make_config()) == make_config()
+    replace(PARTITION, heldout=PARTITION.heldout[1:]).save(saved[0])
+    for on in (noted_partition, lambda config: deal(RECORDS, config)):
+        with pytest.raises(UsageError, match="is not the one expected: SHA-256 .*, expected "):
+            on(config)
+
+
+def test_a_runs_bits_are_known_by_the_hash_and_not_by_where_the_file_lies(saved, tmp_path):
+    config, path = noted_partition(saved[1]), tmp_path / "config.toml"
+
+    def known(config):
+        path.write_text(to_toml(config))
+        return fingerprint(path)
+
+    assert known(config) == known(with_hospitals(config, partition="/elsewhere"))
+    assert known(config) != known(with_hospitals(config, partition_sha256="0" * 64))
+
+
+def test_a_deal_of_other_images_is_refused(saved):
+    with pytest.raises(UsageError, match=r"does not fit these 58 images: 2 of the 60 .*: 'image0007', 'image0011'"):
+        deal([r for r in RECORDS if r.id not in ("image0007", "image0011")], saved[1])
+
+
+def test_sources_that_it_leaves_unseen_stay_so_and_others_are_not_made_so(saved):
+    config = saved[1].model_copy(update={"data": saved[1].data.model_copy(update={"unseen": "elsewhere"})})
+    with pytest.raises(UsageError, match="leaves no source unseen, and data.unseen is 'elsewhere'"):
+        deal(RECORDS, config)
+    apart = replace(PARTITION, heldout=PARTITION.heldout[2:], unseen={"elsewhere": PARTITION.heldout[:2]})
+    apart.save(saved[0])
+    assert deal(RECORDS, saved[1]) == deal(RECORDS, config) == apart
+    assert said_of_partition(RECORDS, apart) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda p: replace(p, heldout=()), "deals to 3 hospitals, with 0 images held out"),
+        (lambda p: replace(p, hospitals={}), "deals to 0 hospitals"),
+        (lambda p: without(p, "train"), "gives 'hospital-1' no image of the set train"),
+        (lambda p: without(p, "val"), "gives 'hospital-1' no image of the set val"),
+        (lambda p: replace(p, hospitals={"pooled": p.hospitals["hospital-1"]}), "no hospital can be called 'pooled'"),
+    ],
+)
+def test_a_deal_that_no_run_could_be_about_is_refused(saved, changed, said):
+    changed(PARTITION).save(saved[0])
+    with pytest.raises(UsageError, match=said):
+        deal(RECORDS, saved[1])
+
+
+def without(partition, kind):
+    first = replace(partition.hospitals["hospital-1"], **{kind: ()})
+    return replace(partition, hospitals={**partition.hospitals, "hospital-1": first})
+
+
+def test_a_file_that_is_none_is_refused_by_name(saved):
+    saved[0].write_text("{}")
+    with pytest.raises(UsageError, match=r"hospitals.partition: .*partition.json is not a partition"):
+        noted_partition(saved[1])
+    saved[0].unlink()
+    with pytest.raises(UsageError, match="cannot read the partition"):
+        noted_partition(saved[1])
+
+
+def test_images_left_out_and_settings_without_effect_are_said(saved):
+    fewer = Partition(PARTITION.heldout[1:], PARTITION.hospitals)
+    assert said_of_partition(RECORDS, fewer) == [f"1 images are in no set, and left out: '{PARTITION.heldout[0]}'"]
+    assert said_of_partition(RECORDS, PARTITION) == []
+    config = with_hospitals(saved[1], scheme="lesion-size", skew=1.0)
+    assert "without effect are --scheme, --skew (--partition is the deal)" in unused(config, PARTITION)
