@@ -4,6 +4,7 @@ import pytest
 
 from fedpolyp.algorithms.finding import BUILT_IN
 from fedpolyp.config import load
+from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
 from fedpolyp.experiment.comparison import (
@@ -180,6 +181,20 @@ def test_given_again_the_runs_are_those_of_before(tmp_path: Path) -> None:
     for _ in range(2):
         prepare(jobs(tmp_path, config, arms=USUAL), store)
     assert [run.path.parent.name for run in runs_in(tmp_path)] == ["pooled", "local", "fedavg"]
+
+
+def test_runs_are_of_as_many_hospitals_as_the_deal_has_and_go_on_from_a_deal_that_was_moved(tmp_path: Path) -> None:
+    config = tiny_config(hospitals__scheme="source")
+    store = open_source(config.data, config.seed)
+    for _ in range(2):
+        found = prepare(jobs(tmp_path / "looks", config, arms=POOLED), store)
+    assert [job.config.hospitals.count for job in found] == [5]  # the phantom's looks
+    assert found[0].run.config().hospitals.count == 5
+    for place in ("there", "here"):
+        found[0].run.partition().save(tmp_path / place)
+        given = noted_partition(tiny_config(hospitals__partition=str(tmp_path / place)))
+        again = prepare(jobs(tmp_path / "given", given, arms=POOLED), store)
+        assert again[0].run.partition() == found[0].run.partition()
 
 
 def test_other_settings_are_refused_with_what_differs(tmp_path: Path) -> None:
