@@ -9,6 +9,7 @@ from fedpolyp import __version__, interrupts
 from fedpolyp.cli import data, runs, site
 from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
+from fedpolyp.cli.evaluate import evaluate
 from fedpolyp.cli.hospitals import hospitals
 from fedpolyp.cli.predict import predict
 from fedpolyp.cli.report import report
@@ -30,6 +31,7 @@ app.command()(compare)
 app.command()(hospitals)
 app.command()(report)
 app.command()(predict)
+app.command()(evaluate)
 app.command()(config)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +25,17 @@ from fedpolyp.data.plausibility import (
     doubts_of_images,
     doubts_of_masks,
 )
-from fedpolyp.data.reading import Picture, Unusable, decode_image, decode_mask, look, read, room_for, silent_decoders
+from fedpolyp.data.reading import (
+    Header,
+    Picture,
+    Unusable,
+    decode_image,
+    decode_mask,
+    look,
+    read,
+    room_for,
+    silent_decoders,
+)
 from fedpolyp.data.sources import Listed, list_source
 from fedpolyp.data.store import (
     ImageRecord,
@@ -79,6 +89,15 @@ class _Row:
     shown: Shown
     tagged: bool  # by EXIF, image or mask
     labels: tuple[str, ...]  # of patient, procedure or video
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Original:
+    """An image and what of it is lesion, at their own size."""
+
+    id: str
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    lesion: NDArray[np.uint8]  # (H, W) in {0, 1}
 
 
 def ingest(
@@ -219,6 +238,47 @@ def _summarise(folder: Path, pair: Pair) -> Summary:
         return Summary.of(decode_mask(header))
 
 
+def originals(
+    places: Mapping[str, str | Path],
+    wanted: Collection[str],
+    masks: MaskSettings = UNSAID,
+    stores: Path | None = None,
+) -> Iterator[Original]:
+    """The pairs with the ids `wanted` at their own size, in the order of the sources and of the ids in each.
+
+    What is lesion is decided as for `ingest_all`, which must have taken these pairs.
+
+    Raises:
+        UsageError: as `ingest_all`.
+        Unusable: a file has changed, and cannot be used any more.
+    """
+    for name, place in places.items():
+        with silent_decoders():
+            source = _decided(name, list_source(place, stores=stores), masks)
+        for pair, summary in zip(source.pairs, source.masks, strict=True):
+            if (id := source.id(pair)) in wanted:
+                files = [look(file, read(source.folder, file)) for file in (pair.image, pair.mask) if file]
+                with room_for(*files), silent_decoders():
+                    pixels, lesion = _decoded(source, pair, summary, files)
+                yield Original(id, np.asarray(pixels, np.uint8), (lesion >= 128).astype(np.uint8))
+
+
+def _decoded(
+    source: _Source, pair: Pair, summary: Summary | None, files: Sequence[Header]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The image, (H, W, 3), and what of it is lesion, (H, W) in {0, 255}; the mask is all background where none is."""
+    image = decode_image(files[0])
+    if summary is None:
+        mask = Picture(np.zeros(image.pixels.shape[:2], np.uint8), image.orientation)
+    else:
+        mask = decode_mask(files[1])
+        mask = Picture(source.rule.lesion(summary, mask), mask.orientation)
+    try:
+        return lying_alike(image, mask)
+    except Undecidable as error:
+        raise Unusable(pair.mask, str(error)) from None
+
+
 def _load(
     source: _Source, pair: Pair, summary: Summary | None, image_row: NDArray[np.uint8], mask_row: NDArray[np.uint8]
 ) -> _Row:
@@ -226,16 +286,7 @@ def _load(
     side = mask_row.shape[0]
     files = [look(file, read(source.folder, file)) for file in (pair.image, pair.mask) if file]
     with room_for(*files):
-        image = decode_image(files[0])
-        if summary is None:
-            mask = Picture(np.zeros(image.pixels.shape[:2], np.uint8), image.orientation)
-        else:
-            mask = decode_mask(files[1])
-            mask = Picture(source.rule.lesion(summary, mask), mask.orientation)
-        try:
-            pixels, lesion = lying_alike(image, mask)
-        except Undecidable as error:
-            raise Unusable(pair.mask, str(error)) from None
+        pixels, lesion = _decoded(source, pair, summary, files)
         image_row[:] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
         mask_row[:] = cv2.resize(lesion, (side, side), interpolation=cv2.INTER_AREA) >= 128
         (height, width), count = lesion.shape, np.count_nonzero(lesion)

@@ -4,7 +4,7 @@ A .keras file is a zip archive, of which Keras reads what it knows. So the file 
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,20 +13,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedpolyp import __version__
 from fedpolyp.config import Config, RuntimeConfig, to_toml
 from fedpolyp.config.settings import NAMED_WEIGHTS
+from fedpolyp.data.store import ImageRecord, Store
 from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RunFolder
 from fedpolyp.text import printable
 
 MEMBER = "fedpolyp.json"
 THRESHOLD = 0.5
-_MOST_BYTES = 1024**2
+_MOST_BYTES = 16 * 1024**2
+_HEX = 16  # digits of a hash that are kept: 64 bits
 _Score = Annotated[float, Field(ge=0, le=1)]
 
 
 class About(BaseModel):
     """Where a model comes from and how to use it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     format: Literal[1] = 1
     version: str = __version__  # of fedpolyp that saved it
@@ -42,6 +44,12 @@ class About(BaseModel):
     config: str  # the run's settings as TOML, with names in the place of paths
     partition: str | None = None  # SHA-256 of which image was where
     files: str | None = None  # SHA-256 of the partition and of the images' and masks' files
+    learnt_from: tuple[str, ...] = ()  # of each image it was trained or chosen on, the beginning of its SHA-256
+
+    def known(self, records: Iterable[ImageRecord]) -> int:
+        """How many of these images, with these masks, the model was trained or chosen on."""
+        learnt_from = set(self.learnt_from)
+        return sum(record.sha256[:_HEX] in learnt_from for record in records)
 
     def sentence(self) -> str:
         """The model in one line."""
@@ -53,13 +61,18 @@ class About(BaseModel):
         return printable(f"the model{whose} {text}; {size} pixels, threshold {self.threshold:g}", 200)
 
 
-def about(run: RunFolder, kind: Literal["last", "best"], round: int, hospital: str = "") -> About:
-    """What the model of a run says of itself.
+def about(
+    run: RunFolder, kind: Literal["last", "best"], round: int, hospital: str = "", store: Store | None = None
+) -> About:
+    """What the model of a run says of itself; `store` has the run's images, where they are here.
 
     Raises:
         FedpolypError: the run folder is damaged.
     """
-    config, records, digest = run.config(), run.rounds(), run.digest()
+    config, records, digest, partition = run.config(), run.rounds(), run.digest(), run.partition()
+    of = [partition.hospitals[hospital]] if hospital else partition.hospitals.values()
+    learnt_from = [id for own in of for id in (*own.train, *own.val)]
+    rows = [] if store is None else store.positions(learnt_from).tolist()
     record: Mapping[str, float | None] = {} if hospital else next(r for r in records if r["round"] == round)
     return About(
         kind=kind,
@@ -69,10 +82,11 @@ def about(run: RunFolder, kind: Literal["last", "best"], round: int, hospital: s
         image_size=config.data.image_size,
         dice=record.get("dice"),
         val_dice=record.get("val_dice"),
-        heldout=len(run.partition().heldout),
+        heldout=len(partition.heldout),
         config=to_toml(_portable(config)),
         partition=None if digest is None else digest.partition,
         files=None if digest is None else digest.files,
+        learnt_from=tuple(sorted(store.records[row].sha256[:_HEX] for row in rows)) if store is not None else (),
     )
 
 

@@ -22,11 +22,11 @@ def finish(run: RunFolder, store: Store) -> None:
     dices = {name: metrics.dice(metrics.count_pixels(masks, truths)) for name, masks in predictions.items()}
     shown = sorted(dices, key=lambda name: float(dices[name].mean()))[len(dices) // 2]
     draw_predictions(run.path / "predictions.png", images, truths, predictions[shown], partition.heldout, dices[shown])
-    save_models(run)
+    save_models(run, store)
     draw_curves(run.curves, rounds)
 
 
-def save_models(run: RunFolder) -> None:
+def save_models(run: RunFolder, store: Store | None = None) -> None:
     """Save as Keras the model after the last round and the one best on validation; of each hospital in the local arm.
 
     Without validation images both are the last.
@@ -37,5 +37,5 @@ def save_models(run: RunFolder) -> None:
         best = checkpoints.load(run.checkpoints, one.round, run.fingerprint())
         kinds: tuple[tuple[Literal["last", "best"], checkpoints.Checkpoint], ...] = (("last", last), ("best", best))
         for kind, model in kinds:
-            told = {MEMBER: about(run, kind, model.round, mark).model_dump_json(indent=1)}
+            told = {MEMBER: about(run, kind, model.round, mark, store).model_dump_json(indent=1)}
             shared_trainer(config).save(model.models[mark], run.model_file(kind, mark), told)

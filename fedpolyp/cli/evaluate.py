@@ -1,0 +1,199 @@
+"""`fedpolyp evaluate`: the scores of a trained model on any images with masks."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fedpolyp.cli.console import PlainConsole
+from fedpolyp.cli.options import Given, with_settings
+from fedpolyp.cli.tables import plain_table
+from fedpolyp.errors import FedpolypError, UsageError
+
+if TYPE_CHECKING:
+    from fedpolyp.config import DataConfig
+    from fedpolyp.data.ingest import Original
+    from fedpolyp.data.store import Store
+    from fedpolyp.inference.evaluation import Evaluation
+
+_COLUMNS = ("id", "tp", "fp", "fn", "tn", "hd95_px", "own_tp", "own_fp", "own_fn", "own_tn", "own_hd95_px")
+_FOUND = ("lesions", "found", "false")
+_FOR_RUNS = ("data.image_size", "data.held_out", "data.lists", "data.unseen", "data.unseen_every")
+
+
+@with_settings(("data",), without=_FOR_RUNS)
+def evaluate(
+    given: Given,
+    model: Annotated[Path, typer.Option(help="a finished run, or a model saved as .keras")],
+    out: Annotated[Path, typer.Option(help="a new folder for images.csv, scores.json and reliability.csv")],
+    which: Annotated[
+        Literal["last", "best"], typer.Option(help="of a run: the model of the last round, or best on validation")
+    ] = "last",
+    threshold: Annotated[
+        float | None, typer.Option(help="probability from which on a pixel is polyp  [dim]\\[the model's own][/dim]")
+    ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="average over each image and its three mirror images")] = False,
+    corrupt: Annotated[
+        bool, typer.Option("--corrupt", help="also score images made worse: blur, noise, JPEG, darkness, reflections")
+    ] = False,
+) -> None:
+    """Score a model on images with masks: overlap, distance, lesions found, calibration.
+
+    Without --data, and with a run, on the held-out images of that run; else on all images of the sources given.
+    """
+    import numpy as np
+
+    from fedpolyp.data.source import open_source
+    from fedpolyp.files import to_json, write_text
+    from fedpolyp.inference.evaluation import evaluate as scored
+    from fedpolyp.inference.evaluation import robustness
+    from fedpolyp.inference.predictor import Predictor
+    from fedpolyp.runs import RunFolder
+
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(f"--threshold must be above 0 and below 1; got {threshold:g}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
+    run = RunFolder(model) if (model / "config.toml").exists() and "data.source" not in given.overrides else None
+    if run is None and "data.source" not in given.overrides and given.file is None:
+        raise UsageError("--data must be given: a model saved as .keras has no images of its own")
+    predictor, console = Predictor.load(model, which), PlainConsole()
+    size = {"data.image_size": predictor.image_size}
+    if run is not None:
+        if given.overrides:
+            raise UsageError("without --data a run's own images are taken as they are: no option can change them")
+        config = run.config()
+        store = open_source(config.data, config.data_seed)
+        run.refuse_changed(store)
+        ids = list(run.partition().heldout)
+    else:
+        config = replace(given, overrides={**given.overrides, **size}).config()
+        store = open_source(config.data, config.data_seed)
+        ids = [record.id for record in store.records]
+    if not ids:
+        raise UsageError(f"{model} has no held-out images; give --data")
+    cut = predictor.threshold if threshold is None else threshold
+    told = predictor.about
+    what = "it says nothing of itself" if told is None else told.sentence()
+    console.print(f"{predictor.path}: {what}", soft_wrap=True)
+    if told is not None and (known := told.known(store.records[row] for row in store.positions(ids).tolist())):
+        console.print(
+            f"note: the model was trained or chosen on {known} of these {len(ids)} images: scores on them are too good",
+            style="yellow",
+            soft_wrap=True,
+        )
+    found = scored(predictor, store, _originals(config.data, store, ids), ids, cut, tta)
+    console.print(_table(found))
+    _say_detection(console, found)
+    plain: dict[str, Any] = {"model": str(predictor.path), "threshold": cut, "images": len(ids), **_plain(found)}
+    if corrupt:
+        rows = store.positions(ids)
+        worse = robustness(predictor, np.asarray(store.images[rows]), np.asarray(store.masks[rows]), cut)
+        table = plain_table("mean Dice of images made worse", "", "little", "more", "much")
+        for kind, means in worse.items():
+            table.add_row(kind, *(f"{mean:.3f}" for mean in means))
+        console.print(table)
+        plain["corrupted_dice"] = worse
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "images.csv", _csv([[*_COLUMNS, *_FOUND], *_rows(found)]))
+    curve: list[list[Any]] = [["mean_probability", "share_polyp", "pixels"]]
+    curve += map(list, found.reliability.curve())
+    write_text(out / "reliability.csv", _csv(curve))
+    write_text(out / "scores.json", to_json(plain, indent=1) + "\n")
+    console.print(f"scores: {out}", soft_wrap=True)
+
+
+def _originals(data: "DataConfig", store: "Store", ids: list[str]) -> "Iterator[Original]":
+    """These images at their own size; the phantom's are drawn at the model's."""
+    from fedpolyp.config import PHANTOM
+    from fedpolyp.data.ingest import Original, originals
+    from fedpolyp.data.masks import MaskSettings
+    from fedpolyp.data.reading import Unusable
+
+    if data.source == PHANTOM:
+        rows = store.positions(ids)
+        for id, row in zip(ids, rows.tolist(), strict=True):
+            yield Original(id, store.images[row], store.masks[row])
+        return
+    try:
+        yield from originals(data.places, set(ids), MaskSettings.of_config(data))
+    except Unusable as error:
+        raise FedpolypError(f"{error.rejection.file}: {error.rejection.reason}") from None
+
+
+def _table(found: "Evaluation") -> Any:
+    from fedpolyp.inference.evaluation import OVERLAPS
+
+    table = plain_table(None, "mean over images with a polyp", "at the model's size", "at the images' own")
+    for name, score in OVERLAPS.items():
+        table.add_row(name, *(_told(found, at, score(at.counts)) for at in (found.square, found.own)))
+    table.add_row("HD95, pixels", *(_told(found, at, at.hd95, 1) for at in (found.square, found.own)))
+    table.add_row("HD95, of the diagonal", *(_told(found, at, at.hd95_fraction) for at in (found.square, found.own)))
+    table.caption, table.caption_justify = "with 95 % intervals over images", "left"
+    return table
+
+
+def _told(found: "Evaluation", at: Any, score: Any, digits: int = 3) -> str:
+    mean = found.mean(at, score)
+    return f"{mean.value:.{digits}f} ({mean.low:.{digits}f} to {mean.high:.{digits}f})"
+
+
+def _say_detection(console: PlainConsole, found: "Evaluation") -> None:
+    from fedpolyp import metrics
+
+    lesions = sum(one.lesions for one in found.detections)
+    if found.sensitivity is not None:
+        console.print(
+            f"{lesions} lesions, {found.sensitivity:.1%} found (IoU of a half or more); "
+            f"{found.false_per_image:.2f} false ones an image"
+        )
+    if without := metrics.without_polyp(found.own.counts):
+        console.print(
+            f"{without['images']:.0f} images without a polyp: one is seen in {without['rate']:.1%} of them, on "
+            f"{without['area']:.2%} of their area"
+        )
+    console.print(f"expected calibration error {found.reliability.error:.4f}")
+
+
+def _plain(found: "Evaluation") -> dict[str, Any]:
+    from fedpolyp import metrics
+    from fedpolyp.inference.evaluation import OVERLAPS
+
+    sizes: dict[str, Any] = {}
+    for name, at in (("model_size", found.square), ("own_size", found.own)):
+        scores = {own: score(at.counts) for own, score in OVERLAPS.items()}
+        scores |= {"hd95_px": at.hd95, "hd95_fraction": at.hd95_fraction}
+        sizes[name] = {own: vars(found.mean(at, score)) for own, score in scores.items()}
+    return {
+        **sizes,
+        "lesions": sum(one.lesions for one in found.detections),
+        "sensitivity": found.sensitivity,
+        "false_per_image": found.false_per_image,
+        "without_polyp": metrics.without_polyp(found.own.counts) or None,
+        "calibration_error": found.reliability.error,
+    }
+
+
+def _rows(found: "Evaluation") -> Iterator[list[Any]]:
+    from fedpolyp.cells import guarded
+
+    for at, id in enumerate(found.ids):
+        square, own, one = found.square, found.own, found.detections[at]
+        yield [
+            guarded(id),
+            *square.counts[at].tolist(),
+            round(float(square.hd95[at]), 3),
+            *own.counts[at].tolist(),
+            round(float(own.hd95[at]), 3),
+            *(one.lesions, one.found, one.false),
+        ]
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

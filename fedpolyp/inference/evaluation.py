@@ -1,0 +1,122 @@
+"""Scores a model on images with masks: at the model's size, as a comparison does, and at the images' own."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpolyp import metrics
+from fedpolyp.data.ingest import Original
+from fedpolyp.data.store import Store
+from fedpolyp.experiment.statistics import Estimate, estimate
+from fedpolyp.inference.calibration import Reliability
+from fedpolyp.inference.corruption import KINDS, SEVERITIES, corrupted
+from fedpolyp.inference.detection import Detection, detect
+from fedpolyp.inference.predictor import Pixels, Predictor
+
+_BATCH = 16  # images
+
+# What is scored of an image at either size, by name.
+OVERLAPS: Mapping[str, Callable[[metrics.Counts], metrics.Scores]] = {
+    "dice": metrics.dice,
+    "iou": metrics.iou,
+    "precision": metrics.precision,
+    "recall": metrics.recall,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class AtASize:
+    """One row an image."""
+
+    counts: metrics.Counts  # (N, 4) pixels: tp, fp, fn, tn
+    hd95: metrics.Scores  # (N,) pixels
+    hd95_fraction: metrics.Scores  # (N,) of the image's diagonal
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model makes of images with masks."""
+
+    ids: tuple[str, ...]
+    groups: NDArray[np.intp]  # (N,) images with equal numbers are near-duplicates
+    square: AtASize  # at the model's size
+    own: AtASize  # at each image's own size
+    detections: tuple[Detection, ...]  # at each image's own size
+    reliability: Reliability  # at the model's size
+
+    def mean(self, at: AtASize, score: metrics.Scores) -> Estimate:
+        """The mean of a score over the images with a polyp, with its interval of 95 % over images."""
+        there = metrics.with_polyp(at.counts)
+        found = estimate(score[None, there], self.groups[there])
+        return Estimate(found.value, found.low, found.high)
+
+    @property
+    def sensitivity(self) -> float | None:
+        """The share of all lesions that are found; None where there are none."""
+        lesions = sum(one.lesions for one in self.detections)
+        return sum(one.found for one in self.detections) / lesions if lesions else None
+
+    @property
+    def false_per_image(self) -> float:
+        """Predicted lesions that are none, an image."""
+        return sum(one.false for one in self.detections) / len(self.detections)
+
+
+def evaluate(
+    predictor: Predictor, store: Store, originals: Iterable[Original], ids: Sequence[str], threshold: float, flips: bool
+) -> Evaluation:
+    """Score a model on the images `ids` of `store`, which is of the model's size; `originals` are the same images.
+
+    Raises:
+        ValueError: the originals are not these images.
+    """
+    rows = store.positions(ids)
+    masks = np.asarray(store.masks[rows])
+    reliability, cut = Reliability(), np.zeros(masks.shape, np.uint8)
+    for first in range(0, len(ids), _BATCH):
+        part = slice(first, first + _BATCH)
+        given = predictor.probabilities(np.asarray(store.images[rows[part]]), flips)
+        cut[part] = given >= threshold
+        for probability, truth in zip(given, masks[part], strict=True):
+            reliability.add(probability, truth)
+    found: dict[str, tuple[metrics.Counts, float, float, Detection]] = {}
+    for original in originals:
+        (probability,) = predictor.at_own_size([original.image], flips)
+        predicted = (probability >= threshold).astype(np.uint8)
+        counts = metrics.count_pixels(predicted[None], original.lesion[None])
+        fraction = float(metrics.hd95(predicted[None], original.lesion[None])[0])
+        diagonal = float(np.hypot(*original.lesion.shape))
+        found[original.id] = counts[0], fraction * diagonal, fraction, detect(predicted, original.lesion)
+    if found.keys() != set(ids):
+        raise ValueError(f"{len(found)} originals are not the {len(ids)} images")
+    own = [found[id] for id in ids]
+    fractions = metrics.hd95(cut, masks)
+    return Evaluation(
+        tuple(ids),
+        np.array([store.records[row].group for row in rows.tolist()], np.intp),
+        AtASize(metrics.count_pixels(cut, masks), fractions * np.hypot(*masks.shape[1:]), fractions),
+        AtASize(
+            np.stack([one[0] for one in own]), np.array([one[1] for one in own]), np.array([one[2] for one in own])
+        ),
+        tuple(one[3] for one in own),
+        reliability,
+    )
+
+
+def robustness(predictor: Predictor, images: Pixels, masks: Pixels, threshold: float) -> dict[str, tuple[float, ...]]:
+    """The mean Dice, over the images with a polyp, of images made worse: by kind, for each severity.
+
+    `images` (N, S, S, 3) and `masks` (N, S, S) are of the model's size.
+    """
+    found = {}
+    for kind in KINDS:
+        means = []
+        for severity in SEVERITIES:
+            worse = corrupted(images, kind, severity)
+            cut = [predictor.probabilities(worse[at : at + _BATCH]) >= threshold for at in range(0, len(worse), _BATCH)]
+            counts = metrics.count_pixels(np.concatenate(cut), masks)
+            means.append(float(metrics.dice(counts)[metrics.with_polyp(counts)].mean()))
+        found[kind] = tuple(means)
+    return found

@@ -1,0 +1,97 @@
+"""`fedpolyp evaluate` scores a model as a comparison does, and at the images' own size, and says when it knows them."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from fedpolyp import cli
+from fedpolyp.data.source import open_source
+from fedpolyp.report.finish import finish
+from fedpolyp.runs import RunFolder
+from tests.real_sites import draw_images
+from tests.tiny import carry_here, tiny_config, tiny_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("run")
+    config = tiny_config(
+        data__source=str(draw_images(folder / "images", 40)), training__precision="float32", federation__rounds=2
+    )
+    made = tiny_run(folder / "run", config)
+    carry_here(made, config)
+    finish(made, open_source(config.data, config.seed))
+    return made
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["fedpolyp", "evaluate", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "160")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_a_run_is_scored_on_its_held_out_images_as_it_scored_itself(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(monkeypatch, "--model", run.path, "--out", tmp_path / "out", "--corrupt") == 0
+    said = capsys.readouterr().out
+    assert "the model after the last round, round 2 of 2, held-out Dice" in said and "note:" not in said
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    last = run.rounds()[-1]
+    assert scores["images"] == len(run.partition().heldout)
+    assert scores["model_size"]["dice"]["value"] == pytest.approx(last["dice"])
+    assert scores["model_size"]["iou"]["value"] == pytest.approx(last["iou"])
+    assert set(scores["corrupted_dice"]) == {"blur", "noise", "jpeg", "darkness", "reflections"}
+    with run.images_file.open(newline="") as stream:
+        theirs = {
+            row["id"]: [row[name] for name in ("tp", "fp", "fn", "tn")]
+            for row in csv.DictReader(stream)
+            if (row["model"], row["set"]) == ("last", "heldout")
+        }
+    with (tmp_path / "out" / "images.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["id"]: [row[name] for name in ("tp", "fp", "fn", "tn")] for row in rows} == theirs
+    for row in rows:  # of 64 pixels a side, twice the model's
+        assert sum(int(row[f"own_{name}"]) for name in ("tp", "fp", "fn", "tn")) == 64 * 64
+        mask = cv2.imread(str(Path(run.config().data.source) / "masks" / f"{row['id']}.png"), cv2.IMREAD_GRAYSCALE)
+        assert int(row["own_tp"]) + int(row["own_fn"]) == (mask > 0).sum()
+
+
+def test_a_model_tells_of_images_that_it_was_trained_on(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = shutil.copy(run.model_file("last"), tmp_path / "taken-away.keras")
+    moved = shutil.copytree(run.config().data.source, tmp_path / "moved")
+    assert called(monkeypatch, "--model", file, "--data", moved, "--out", tmp_path / "out") == 0
+    own = run.partition().hospitals.values()
+    known = sum(len(one.train) + len(one.val) for one in own)
+    assert f"note: the model was trained or chosen on {known} of these 40 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "{file}"], "--data must be given: a model saved as .keras has no images of its own"),
+        (["--model", "{run}", "--masks", "as-they-are"], "without --data a run's own images are taken as they are"),
+        (["--model", "{run}", "--threshold", "0"], "--threshold must be above 0 and below 1; got 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    run: RunFolder,
+    tmp_path: Path,
+    arguments: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"file": run.model_file("last"), "run": run.path}
+    given = [argument.format(**names) for argument in arguments]
+    assert called(monkeypatch, *given, "--out", tmp_path / "out") == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
