@@ -145,6 +145,11 @@ class Algorithm:
         """The names, shapes and types of the arrays of an update, by group."""
         return {MODEL: start.model} | ({OPTIMIZER: start.optimizer} if self.averages_optimizer else {})
 
+    @property
+    def least(self) -> int:
+        """How many usable updates a round needs at least, whatever `federation.min_replies` says."""
+        return 1
+
     def aggregate(self) -> Aggregate:
         """What a stage's updates are put into as they come."""
         return self.mean()

@@ -84,14 +84,19 @@ class Krum(Algorithm):
         """See `Algorithm`."""
         return Collecting(self._join)
 
+    @property
+    def least(self) -> int:
+        """See `Algorithm`: 2 f + 3, with fewer the nearest neighbours could be liars."""
+        return 2 * int(self.settings.byzantine) + 3
+
     def chosen(self, replies: int) -> int:
         """How many of so many updates are averaged."""
         return 1
 
     def _join(self, updates: Sequence[Update]) -> Mapping[str, Mapping[str, Any]]:
         count, liars = len(updates), self.settings.byzantine
-        if count < 2 * liars + 3:
-            raise ValueError(f"krum with {liars} liars needs {2 * liars + 3} updates; got {count}")
+        if count < self.least:
+            raise ValueError(f"krum with {liars} liars needs {self.least} updates; got {count}")
         scores = krum_scores([_flat(update) for update in updates], liars)
         best = sorted(range(count), key=lambda number: (scores[number], number))[: self.chosen(count)]
         taken = [updates[number] for number in sorted(best)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedpolyp.algorithms.finding import find
+from fedpolyp.algorithms.finding import make
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import UsageError
@@ -38,7 +38,7 @@ def absent(config: Config, partition: Partition, hospitals: Sequence[str], numbe
 
 
 def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> None:
-    """Refuse a simulation of hospitals that are not in the deal, or of a round after `done` in which too few are there.
+    """Refuse hospitals that are not in the deal, and rounds after `done` in which fewer are there than are needed.
 
     Who is away is drawn from the seed, so such a round fails again whenever the run is resumed.
 
@@ -50,11 +50,20 @@ def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> No
         if strange := sorted({*named} - {*everyone}):
             allowed = ", ".join(everyone[:5]) + (", …" if len(everyone) > 5 else "")
             raise UsageError(f"federation.{option} names {', '.join(strange)}; the hospitals are {allowed}")
-    if not find(config.algorithm.name).federated or not (settings.drop_rate or settings.deadline is not None):
+    algorithm = make(config, everyone)
+    if not algorithm.federated:
+        return
+    if (most := len(sample(everyone, config, 1))) < algorithm.least:
+        raise UsageError(
+            f"the algorithm {config.algorithm.name} with these settings needs {algorithm.least} hospitals in a round; "
+            f"there are {most} (--hospitals, --fraction)"
+        )
+    if not (settings.drop_rate or settings.deadline is not None):
         return
     for number in range(done + 1, settings.rounds + 1):
         hospitals = sample(everyone, config, number)
-        missing, wanted = absent(config, partition, hospitals, number), needed(config, len(hospitals))
+        missing = absent(config, partition, hospitals, number)
+        wanted = max(needed(config, len(hospitals)), algorithm.least)
         if (there := len(hospitals) - len(missing)) < wanted:
             who = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
             raise UsageError(

@@ -45,7 +45,7 @@ class Experiment:
 
     def needed(self, asked: int) -> int:
         """How many of so many hospitals must reply usably for a round to count."""
-        return needed(self.config, asked) if self.algorithm.federated else asked
+        return max(needed(self.config, asked), self.algorithm.least) if self.algorithm.federated else asked
 
     def refuse(self, record: RoundRecord, hospital: str, reason: str) -> None:
         """Have the record and the watcher know that a reply does not count, and why."""

@@ -95,6 +95,17 @@ def test_the_first_round_with_too_few_is_named_and_rounds_that_are_done_are_not_
     refuse_impossible(enough, partition)
 
 
+@pytest.mark.parametrize(("hospitals", "fraction"), [(6, 1.0), (12, 0.5)])
+def test_fewer_hospitals_than_an_algorithm_needs_are_refused_before_the_first_round(
+    hospitals: int, fraction: float
+) -> None:
+    settings = {"algorithm.name": "krum", "algorithm.byzantine": 2, "federation.fraction": fraction}
+    partition = dealt(*[10] * hospitals)
+    with pytest.raises(UsageError, match=r"krum with these settings needs 7 hospitals in a round; there are 6 \("):
+        refuse_impossible(load(overrides=settings), partition)
+    refuse_impossible(load(overrides={**settings, "algorithm.byzantine": 1}), partition)
+
+
 def test_nobody_is_away_from_training_without_a_federation() -> None:
     settings = {"federation.drop_rate": 0.9, "algorithm.name": "local"}
     refuse_impossible(load(overrides=settings), dealt(10, 10))
