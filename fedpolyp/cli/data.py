@@ -41,14 +41,15 @@ def ingest(
 ) -> None:
     """Decode a folder of images and masks into a store that every later command opens at once."""
     given = {"data.image_size": image_size, "data.masks": masks, "data.lesion_values": lesion_values}
-    given |= {"data.source": places.parse(folders), "data.group_by": group_by}
+    given |= {"data.group_by": group_by}
+    wanted = places.by_name(places.parse(folders))
     config = load(overrides=given).data  # refuses what the config would refuse
 
     from fedpolyp.data.ingest import ingest_all
     from fedpolyp.data.masks import MaskSettings
 
     size, settings = config.image_size, MaskSettings.of_config(config)
-    store, console = ingest_all(config.places, size, masks=settings, group_by=config.group_by), PlainConsole()
+    store, console = ingest_all(wanted, size, masks=settings, group_by=config.group_by), PlainConsole()
     rejected = store.report.rejected
     console.print(f"{store.report.used} pairs ingested at {size}x{size} pixels, {len(rejected)} left out")
     if rejected:
