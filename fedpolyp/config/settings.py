@@ -7,7 +7,7 @@ import math
 import re
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fedpolyp.algorithms.finding import BUILT_IN, NAME, NAME_LIKE, find
 from fedpolyp.data import places
@@ -55,6 +55,21 @@ LesionValues = Annotated[
 ]
 
 
+def _expression(given: str | None) -> str | None:
+    try:
+        re.compile(given or "")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"group_by must be a regular expression; got '{given}': {error}") from None
+    return given
+
+
+GroupBy = Annotated[
+    str | None,
+    AfterValidator(_expression),
+    Field(description="regular expression: images in whose names it finds the same stay together, as in '^(p[0-9]+)_'"),
+]
+
+
 class DataConfig(Section):
     """Which images, at what size, and which of them no hospital ever sees."""
 
@@ -63,10 +78,7 @@ class DataConfig(Section):
         description="'phantom', or a folder of images and masks (or .zip, .tar.gz, IMAGES:MASKS, .csv); several have "
         "names, as in kvasir=FOLDER, and are given one by one",
     )
-    group_by: str | None = Field(
-        None,
-        description="regular expression: images in whose names it finds the same stay together, as in '^(p[0-9]+)_'",
-    )
+    group_by: GroupBy = None
     image_size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side of the square images, pixels")
     held_out: float = Field(0.12, gt=0, lt=0.9, description="fraction of the images in the held-out set")
     seed: int | None = Field(
@@ -96,14 +108,6 @@ class DataConfig(Section):
                     raise ValueError(
                         f"data.source.{name} must be a path in UTF-8 without a NUL character; got {place!r}"
                     )
-        return self
-
-    @model_validator(mode="after")
-    def _expression(self) -> Self:
-        try:
-            re.compile(self.group_by or "")
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"data.group_by must be a regular expression; got '{self.group_by}': {error}") from None
         return self
 
     @property

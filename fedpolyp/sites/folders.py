@@ -122,6 +122,7 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
         f'name = "{site}"\ncoordinator = "{address}"\ndata = ""  # the folder with images/ and masks/\n'
         f'masks = "{CHECKED}"  # {_about("masks")}\n'
         f"# lesion_values =  # {_about('lesion_values')}\n"
+        f"# group_by =  # {_about('group_by')}\n"
         f"\n# What the coordinator may ask for at most.\n[limits]\n{_explained(Limits())}"
         f"\n# How the images are dealt; the same in every run.\n[split]\n{_explained(Split())}",
         encoding="utf-8",

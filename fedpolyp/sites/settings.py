@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedpolyp.algorithms.finding import FEDERATED
-from fedpolyp.config import CHECKED, ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, Encoder, LesionValues, Masks
+from fedpolyp.config import CHECKED, ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, Encoder, GroupBy, LesionValues, Masks
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 from fedpolyp.planning import trainer_bytes
@@ -150,9 +150,10 @@ class SiteSettings(Table):
     folder: Path  # that site.toml lies in
     name: str
     coordinator: str  # host:port
-    data: str = ""  # the folder with images/ and masks/; '' until 'site join --data' names it
+    data: str = ""  # the folder of images, or an archive or a CSV; '' until 'site join --data' names it
     masks: Masks = CHECKED
     lesion_values: LesionValues = None
+    group_by: GroupBy = None
     limits: Limits = Limits()
     split: Split = Split()
 

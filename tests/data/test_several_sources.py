@@ -117,7 +117,7 @@ def test_where_several_sources_lie_may_change_without_another_fingerprint(tmp_pa
         ("data.source", {}, "names no source|source"),
         ("data.source", {"a/b": "/x"}, "the name of a source has 1 to 40 letters.*; got 'a/b'"),
         ("data.source", {"a": ""}, "data.source.a must be a path"),
-        ("data.group_by", "(", "data.group_by must be a regular expression; got '\\('"),
+        ("data.group_by", "(", "group_by must be a regular expression; got '\\('"),
     ],
 )
 def test_sources_and_expressions_that_cannot_be_are_refused(setting: str, value: object, said: str) -> None:

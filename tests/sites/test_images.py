@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import SiteSettings
+from tests.picture_folders import encoded, picture, shape, write_pair
 from tests.real_sites import make_sites
 
 
@@ -21,3 +22,23 @@ def test_of_the_sizes_that_a_coordinator_asks_for_only_the_last_are_kept(tmp_pat
     gc.collect()
     images_of(settings, 80)
     assert len(list(settings.stores.iterdir())) == 3
+
+
+def test_images_of_one_patient_are_in_one_set_where_site_toml_tells_who_is_who(tmp_path: Path) -> None:
+    folder = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    for number in range(30):
+        image, mask = encoded(picture(number)), encoded(255 * shape(number))
+        write_pair(tmp_path / "polyps", f"p{number // 5}_{number}", image, mask)
+    text = (folder / "site.toml").read_text()
+    assert "\n# group_by =" in text
+
+    def patients(text: str) -> list[set[str]]:
+        (folder / "site.toml").write_text(text)
+        _, ids = images_of(SiteSettings.load(folder / "site.toml", str(tmp_path / "polyps")), 32)
+        assert sorted(map(len, (ids.train, ids.val, ids.test)))[0] > 0
+        return [{id.partition("_")[0] for id in own} for own in (ids.train, ids.val, ids.test)]
+
+    parted = patients(text)
+    assert sum(map(len, parted)) > 6
+    together = patients(text.replace("\n# group_by =", "\ngroup_by = '^(p[0-9])_'\n# group_by ="))
+    assert sum(map(len, together)) == 6
