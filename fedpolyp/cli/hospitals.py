@@ -1,5 +1,6 @@
 """`fedpolyp hospitals`: what each hospital will hold, before anything is trained."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ def hospitals(
         raise UsageError(f"--out must be a folder; {out} is a file")
 
     from fedpolyp.config.unused import unused_in_deal
+    from fedpolyp.data.digest import files_digest
     from fedpolyp.data.partition.composition import compose
     from fedpolyp.data.partition.deal import deal, said_of_deal
     from fedpolyp.data.source import open_source
@@ -47,7 +49,7 @@ def hospitals(
     _show(console, composition)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partition.save(out / PARTITION)
+        replace(partition, files=files_digest(store, partition)).save(out / PARTITION)
         write_text(out / TABLE, csv_text(COLUMNS, rows(composition, partition)))
         draw_hospitals(out / FIGURE, partition, store, composition)
     except OSError as error:

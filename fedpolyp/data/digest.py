@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.data.partition.partition import Partition
-from fedpolyp.data.store import Store
+from fedpolyp.data.store import ImageRecord, Store
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,12 @@ class Digest:
 
 def files_digest(store: Store, partition: Partition) -> str:
     """SHA-256 of `partition`, and of what `store` knows of the files of each image in it; reads no pixel."""
-    known = {record.id: record.sha256 for record in store.records}
+    return files_of(store.records, partition)
+
+
+def files_of(records: Sequence[ImageRecord], partition: Partition) -> str:
+    """The same, by the images' records."""
+    known = {record.id: record.sha256 for record in records}
     return _sha256([_of_partition(partition), [[id, known.get(id)] for id in _ids(partition)]])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedpolyp.data.digest import files_of
 from fedpolyp.data.partition.partition import MOST_BYTES, Partition, refuse_taken
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import read_bytes
@@ -58,7 +59,8 @@ def given(records: Sequence["ImageRecord"], config: "Config") -> Partition:
 def said_of_partition(records: Sequence["ImageRecord"], partition: Partition) -> list[str]:
     """A sentence for what a deal that was made elsewhere does, and one of ours does not.
 
-    Images that nobody has, and near-duplicates on both sides of what should not know of each other.
+    Other images of the same ids, images that nobody has, and near-duplicates on both sides of what should not know of
+    each other.
     """
     places = dict.fromkeys(partition.heldout, "the held-out set")
     places |= {id: f"the unseen {name}" for name, ids in partition.unseen.items() for id in ids}
@@ -70,6 +72,11 @@ def said_of_partition(records: Sequence["ImageRecord"], partition: Partition) ->
             groups[record.group].append(record.id)
     apart = [ids for ids in groups.values() if len({places[id] for id in ids}) > 1]
     said = []
+    if partition.files not in (None, files_of(records, partition)):
+        said.append(
+            "the deal was made of other images than these, though they have the same ids: other files, or drawn with "
+            "another seed or at another size"
+        )
     if apart:
         one = ", ".join(f"{shown(id)} in {places[id]}" for id in apart[0][:3])
         said.append(f"{len(apart)} groups of near-duplicates are divided between sets or hospitals: {one}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fedpolyp.algorithms.pooled import POOLED
 from fedpolyp.data.annotation import Annotation
@@ -24,6 +24,7 @@ Images = NDArray[np.uint8]
 
 MOST_BYTES = 64 * 1024**2  # of a partition.json: 100,000 images with the longest ids
 
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Id = Annotated[str, AfterValidator(check_id)]
 _Hospital = Annotated[str, AfterValidator(check_hospital)]
 
@@ -75,6 +76,7 @@ class Partition:
     hospitals: dict[_Hospital, HospitalImages]
     unseen: dict[_Id, tuple[_Id, ...]] = field(default_factory=dict)
     heldout_camera: Camera | None = None  # that takes the held-out images; None: they are as they are in the store
+    files: _Sha256 | None = None  # of the images it was made of, where it was saved for later runs
 
     def save(self, path: Path) -> None:
         """Write `path` as JSON in one step: a reader finds the old file or all of the new one."""

@@ -6,6 +6,7 @@ import pytest
 
 from fedpolyp.config import fingerprint, to_toml
 from fedpolyp.config.unused import unused
+from fedpolyp.data.digest import files_of
 from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.partition.given import noted_partition, said_of_partition
 from fedpolyp.data.partition.partition import Partition
@@ -53,6 +54,16 @@ def test_a_runs_bits_are_known_by_the_hash_and_not_by_where_the_file_lies(saved,
 def test_a_deal_of_other_images_is_refused(saved):
     with pytest.raises(UsageError, match=r"does not fit these 58 images: 2 of the 60 .*: 'image0007', 'image0011'"):
         deal([r for r in RECORDS if r.id not in ("image0007", "image0011")], saved[1])
+
+
+def test_other_images_of_the_same_ids_are_said():
+    known = replace(PARTITION, files=files_of(RECORDS, PARTITION))
+    assert said_of_partition(RECORDS, known) == []
+    others = [replace(record, sha256="1" * 64) for record in RECORDS]
+    assert said_of_partition(others, known) == [
+        "the deal was made of other images than these, though they have the same ids: other files, or drawn with "
+        "another seed or at another size"
+    ]
 
 
 def test_sources_that_it_leaves_unseen_stay_so_and_others_are_not_made_so(saved):
