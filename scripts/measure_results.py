@@ -1,0 +1,175 @@
+"""Trains what the tables need, each run in a process of one thread; its scores go to a file as soon as it has ended.
+
+The same command goes on, in a run that was broken off, too. Where a study is complete its table is printed.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from fedpolyp import __version__, processor
+from fedpolyp.files import sole, to_json, write_text
+from scripts.studies import STUDIES, Study
+
+TRIED = Path(__file__).parent / "tried"  # where the algorithms of the study 'tried' are
+_DIGITS = 4
+
+
+def main() -> int:
+    """Run what is not there yet, and print the tables."""
+    parser = argparse.ArgumentParser(prog="measure-results", description=__doc__)
+    parser.add_argument("--data", help="folder of Kvasir-SEG")
+    parser.add_argument("--results", type=Path, default=Path("results/measured"), help="folder of the scores")
+    parser.add_argument("--runs", type=Path, default=Path("runs/measured"), help="folder of the runs, while they go on")
+    parser.add_argument("--only", action="append", choices=list(STUDIES), help="a study; may be repeated [all]")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time [cores]")
+    parser.add_argument("--seconds", type=float, help="begin no run after so many seconds [none]")
+    parser.add_argument("--table", action="store_true", help="only print the tables")
+    parser.add_argument("--one", nargs=3, metavar=("STUDY", "ARM", "SEED"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.one:
+        study, arm, seed = chosen.one
+        return carry(study, arm, int(seed), chosen)
+    studies = chosen.only or list(STUDIES)
+    failed = 0
+    if not chosen.table:
+        if not chosen.data:
+            parser.error("--data must name the folder of Kvasir-SEG")
+        failed = sum(train(studies, chosen))
+    for name in studies:
+        print(f"\n{name}\n\n{table(STUDIES[name], scores(name, chosen.results))}")
+    return 1 if failed else 0
+
+
+def train(studies: list[str], chosen: argparse.Namespace) -> list[bool]:
+    """Carry out what is missing, all arms of a seed before the next seed; whether each has failed."""
+    began = time.monotonic()
+    todo = [
+        (name, arm, seed)
+        for name in studies
+        for seed in STUDIES[name].seeds
+        for arm in STUDIES[name].arms
+        if not file(chosen.results, name, arm, seed).exists()
+    ]
+
+    def one(job: tuple[str, str, int]) -> bool:
+        if chosen.seconds is not None and time.monotonic() - began > chosen.seconds:
+            return False
+        options = ["--data", chosen.data, "--results", str(chosen.results), "--runs", str(chosen.runs)]
+        words = [sys.executable, "-P", "-m", "scripts.measure_results", *options, "--one", *map(str, job)]
+        path = os.pathsep.join([str(Path(__file__).parents[1]), str(TRIED)])
+        log = chosen.runs / f"{'-'.join(map(str, job))}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            ended = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, stdout=stream, stderr=stream)
+        print(*job, "done" if ended.returncode == 0 else f"failed: {log}", flush=True)
+        return ended.returncode != 0
+
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        return list(pool.map(one, todo))
+
+
+def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
+    """One run, from where it was broken off, to its end; its scores go to its file."""
+    from fedpolyp import runs
+    from fedpolyp.config import load
+    from fedpolyp.data.partition.deal import deal
+    from fedpolyp.data.source import open_source
+    from fedpolyp.model.weights import noted
+    from fedpolyp.rounds import here
+    from fedpolyp.watcher import Watcher
+
+    settings = {**STUDIES[study].shared, **STUDIES[study].arms[arm]}
+    preset = settings.pop("preset", None)
+    fixed = {"data.source": chosen.data, "data.seed": 0, "seed": seed, "training.threads": 1}
+    config = noted(load(None, preset, settings | fixed | {"runtime.keep_checkpoints": 1}))
+    folder = chosen.runs / study / f"{arm}-{seed}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with sole(folder.parent / f".{folder.name}.lock", f"another process is at work on {folder}"):
+        store = open_source(config.data, config.data_seed)
+        partition = deal(store.records, config, store)
+        run = runs.RunFolder(folder)
+        if not run.config_file.exists():
+            run = runs.create(folder, config, partition, store.path)
+        here.run(run.config(), run, store, partition, Watcher())
+        kept = summary(run, settings | ({"preset": preset} if preset else {}))
+        write_text(file(chosen.results, study, arm, seed), to_json(kept) + "\n")
+        shutil.rmtree(folder)
+    return 0
+
+
+def summary(run: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a run: every round's scores, and the Dice of each held-out image by the last model."""
+    from fedpolyp.experiment.scores import HELD_OUT, LAST, read_scores
+
+    rounds = run.rounds()
+    rows = read_scores([run]).where(kind=LAST, set=HELD_OUT)
+    last = rounds[-1]
+    return {
+        "settings": dict(settings),
+        "version": __version__,
+        "processor": processor.name(),
+        "kernels": processor.kernels(),
+        "precision": run.config().training.precision,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        **{name: [rounded(record[name]) for record in rounds] for name in ("dice", "val_dice", "loss")},
+        "iou": rounded(last["iou"]),
+        "over_pixels": rounded(rows.over_pixels),
+        "test_dice": {name: rounded(own.get("test_dice")) for name, own in sorted(last["hospitals"].items())},
+        "bytes_up": sum(record["bytes_up"] for record in rounds),
+        "bytes_down": sum(record["bytes_down"] for record in rounds),
+        "seconds": round(sum(record["seconds"] for record in rounds), 1),
+        "images": [rounded(dice) for dice in rows.by_image(run.partition().heldout).tolist()],
+    }
+
+
+def rounded(value: float | None) -> float | None:
+    """`value` with the digits that are kept."""
+    return None if value is None else round(value, _DIGITS)
+
+
+def file(results: Path, study: str, arm: str, seed: int) -> Path:
+    """Where a run's scores are."""
+    return results / study / f"{arm}-{seed}.json"
+
+
+def scores(study: str, results: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """What is known of a study, by arm and seed."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for arm in STUDIES[study].arms:
+        for seed in STUDIES[study].seeds:
+            if (path := file(results, study, arm, seed)).exists():
+                found.setdefault(arm, {})[seed] = json.loads(path.read_text())
+    return found
+
+
+def table(study: Study, found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> str:
+    """The last round's means over the seeds that are there, and the lowest and highest seed's held-out Dice."""
+    lines = [
+        "| arm | seeds | validation Dice | held-out Dice | lowest to highest | over pixels | MB up |",
+        "|---" * 7 + "|",
+    ]
+    for arm in study.arms:
+        runs = list(found.get(arm, {}).values())
+        if not runs:
+            lines.append(f"| {arm} | 0 | | | | | |")
+            continue
+        val, held = [run["val_dice"][-1] for run in runs], [run["dice"][-1] for run in runs]
+        cells = [f"{statistics.fmean(val):.3f}", f"{statistics.fmean(held):.3f}", f"{min(held):.3f} to {max(held):.3f}"]
+        cells += [f"{statistics.fmean(run['over_pixels'] for run in runs):.3f}"]
+        cells += [f"{statistics.fmean(run['bytes_up'] for run in runs) / 1e6:,.0f}"]
+        lines.append(f"| {arm} | {len(runs)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,79 @@
+"""What is measured for the tables: each study is a number of arms that share all other settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedpolyp.algorithms.finding import BUILT_IN
+
+# A thousand images at 64 pixels: 20 rounds of five hospitals take two minutes of one core.
+_SMALL: dict[str, Any] = {"data.image_size": 64, "federation.rounds": 20}
+_LARGE: dict[str, Any] = {"data.image_size": 128, "federation.rounds": 40}
+_SKEWED: dict[str, Any] = {"hospitals.scheme": "lesion-size", "hospitals.skew": 1.0}
+_HALF_SKEWED: dict[str, Any] = {"hospitals.scheme": "lesion-size", "hospitals.skew": 0.5}
+
+# Chosen on validation in the study `rates`, the same way for every arm.
+MUON = {"training.optimizer": "muon", "training.learning_rate": 0.01}
+
+_ARMS = ("fedavg", "pooled", "local")
+_FIRST = [("muon", 1e-2), ("adam", 3e-3)]
+
+
+def _rates(pairs: list[tuple[str, float]], **more: Any) -> dict[str, dict[str, Any]]:
+    """Each arm at each (optimizer, rate)."""
+    return {
+        f"{algorithm}-{optimizer}-{rate:g}": {
+            **more,
+            "algorithm.name": algorithm,
+            "training.optimizer": optimizer,
+            "training.learning_rate": rate,
+        }
+        for optimizer, rate in pairs
+        for algorithm in _ARMS
+    }
+
+
+_RATES = _rates([*_FIRST, ("muon", 3e-3), ("adam", 1e-3), ("muon", 3e-2), ("adam", 1e-2)])
+_RATES_PRETRAINED = _rates([*_FIRST, ("muon", 3e-3), ("adam", 1e-3)], preset="pretrained")
+_ALGORITHMS = {name: MUON | {"algorithm.name": name} for name in BUILT_IN}
+_TRAFFIC = {
+    "average-float32": MUON,
+    "reset-float32": MUON | {"training.optimizer_state": "reset"},
+    "reset-bfloat16": MUON | {"training.optimizer_state": "reset", "training.wire": "bfloat16"},
+}
+_TRIED = {
+    "fedavg": MUON,
+    "averaged-model": MUON | {"algorithm.name": "ema:EMA"},
+    "fedexp": MUON | {"algorithm.name": "fedexp:FedExP"},
+    "outer-nesterov": MUON | {"algorithm.name": "nesterov:Nesterov", "algorithm.server_momentum": 0.5},
+    "warm-up": MUON | {"training.warmup_rounds": 2},
+    "cyclic": MUON | {"algorithm.name": "cyclic"},
+    **{f"{steps}-steps": MUON | {"training.local_steps": steps} for steps in (5, 10, 20)},
+}
+_PROOF = {name: MUON | {"algorithm.name": name} for name in _ARMS}
+_PRETRAINED = {name: {"preset": "pretrained", "algorithm.name": name, "federation.rounds": 20} for name in _ARMS}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms by label with their own settings, what all of them share, and the seeds of each."""
+
+    shared: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[int, ...] = field(default=(0, 1, 2))
+
+
+STUDIES = {
+    "rates": Study(_SMALL, _RATES),
+    "rates-pretrained": Study(_SMALL, _RATES_PRETRAINED),
+    "traffic": Study(_SMALL, _TRAFFIC),
+    "algorithms-skewed": Study(_SMALL | _SKEWED, _ALGORITHMS),
+    "algorithms-iid": Study(_SMALL, _ALGORITHMS),
+    "tried": Study(_SMALL, _TRIED),
+    "pretrained-iid": Study(_LARGE, _PRETRAINED),
+    "pretrained-skew-0.5": Study(_LARGE | _HALF_SKEWED, _PRETRAINED),
+    "pretrained-skew-1": Study(_LARGE | _SKEWED, _PRETRAINED),
+    "scratch-iid": Study(_LARGE, _PROOF),
+    "scratch-skew-0.5": Study(_LARGE | _HALF_SKEWED, _PROOF),
+    "scratch-skew-1": Study(_LARGE | _SKEWED, _PROOF),
+}
