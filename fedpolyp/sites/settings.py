@@ -86,6 +86,8 @@ class Limits(Table):
         self.check_algorithm(config.algorithm.name)
         if config.data.source != PHANTOM or config.data.lists is not None:
             raise Refusal("a request must not name a folder: a site's images are where the site says")
+        if config.hospitals.partition is not None or config.hospitals.own.get("csv") is not None:
+            raise Refusal("a request must not name a file: a site deals its own images")
         if config.model.encoder_weights not in NAMED_WEIGHTS:
             raise Refusal("a request must not name a file: the weights of an encoder come with the request")
         if config.model.initial_weights is not None:

@@ -93,6 +93,15 @@ def test_a_request_whose_config_names_a_folder_is_refused(oslo: Path, setting: d
         send(oslo, training(config=tiny(**setting)))
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [{"hospitals__partition": "/etc/passwd"}, {"hospitals__scheme": "file", "hospitals__csv": "/etc/passwd"}],
+)
+def test_a_request_whose_config_names_a_deal_is_refused(oslo: Path, setting: dict[str, str]) -> None:
+    with pytest.raises(Refusal, match="must not name a file: a site deals its own images"):
+        send(oslo, training(config=tiny(**setting)))
+
+
 @pytest.mark.parametrize("run", ["", "../../etc", "/etc", "0" * 33, "G" * 32])
 def test_a_request_whose_run_could_be_a_path_is_refused(oslo: Path, run: str) -> None:
     with pytest.raises(Refusal, match="32 hexadecimal digits"):

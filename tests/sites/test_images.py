@@ -1,8 +1,12 @@
 """A site's stores: a coordinator that asks for ever other image sizes does not fill the disk."""
 
 import gc
+import json
 from pathlib import Path
 
+import pytest
+
+from fedpolyp.errors import UsageError
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import SiteSettings
 from tests.picture_folders import encoded, picture, shape, write_pair
@@ -22,6 +26,15 @@ def test_of_the_sizes_that_a_coordinator_asks_for_only_the_last_are_kept(tmp_pat
     gc.collect()
     images_of(settings, 80)
     assert len(list(settings.stores.iterdir())) == 3
+
+
+@pytest.mark.parametrize("part", [{"camera": {"gamma": 2.0}}, {"annotation": {"missing": 0.5}}])
+def test_a_sites_own_deal_has_no_camera_and_no_errors_of_annotation(tmp_path: Path, part: dict[str, object]) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    (site / "split.json").write_text(json.dumps({"train": ["patient-000"], "val": [], "test": [], **part}))
+    (site / "site.toml").write_text((site / "site.toml").read_text().replace('file = "" ', 'file = "split.json" '))
+    with pytest.raises(UsageError, match="which only simulated hospitals have"):
+        images_of(SiteSettings.load(site / "site.toml"), 32)
 
 
 def test_images_of_one_patient_are_in_one_set_where_site_toml_tells_who_is_who(tmp_path: Path) -> None:
