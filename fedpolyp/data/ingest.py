@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.data.duplicates import duplicate_groups, united
+from fedpolyp.data.alike import SIDE, Looks, alike
+from fedpolyp.data.duplicates import duplicate_groups, paired, united
 from fedpolyp.data.levels import spans
 from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings, Summary
 from fedpolyp.data.orientation import Undecidable, lying_alike
@@ -50,7 +51,7 @@ from fedpolyp.data.store import (
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
-VERSION = 6  # part of a store's key: raise it whenever the same files would give another store
+VERSION = 7  # part of a store's key: raise it whenever the same files would give another store
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -89,6 +90,7 @@ class _Row:
     shown: Shown
     tagged: bool  # by EXIF, image or mask
     labels: tuple[str, ...]  # of patient, procedure or video
+    looks: Looks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,8 +148,9 @@ def ingest_all(
         return Store.open(path)
     with silent_decoders():
         images, lesions, rows, report = _made(image_size, listed, masks)
-    groups = united(duplicate_groups(images), [row.labels for row in rows]).tolist()
-    records = [dataclasses.replace(row.record, group=group) for row, group in zip(rows, groups, strict=True)]
+        groups = paired(duplicate_groups(images), alike([row.looks for row in rows]))
+    groups = united(groups, [row.labels for row in rows])
+    records = [dataclasses.replace(row.record, group=group) for row, group in zip(rows, groups.tolist(), strict=True)]
     return write_store(path, images, lesions, records, report)
 
 
@@ -287,6 +290,7 @@ def _load(
     files = [look(file, read(source.folder, file)) for file in (pair.image, pair.mask) if file]
     with room_for(*files):
         pixels, lesion = _decoded(source, pair, summary, files)
+        looks = Looks.of(np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8))
         image_row[:] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
         mask_row[:] = cv2.resize(lesion, (side, side), interpolation=cv2.INTER_AREA) >= 128
         (height, width), count = lesion.shape, np.count_nonzero(lesion)
@@ -306,7 +310,7 @@ def _load(
     )
     shown = Shown.of(pair, lesion, image_row, mask_row)
     labels = tuple(f"{source.name}/{label}" for label in pair.groups)
-    return _Row(record, shown, any(file.orientation > 1 for file in files), labels)
+    return _Row(record, shown, any(file.orientation > 1 for file in files), labels, looks)
 
 
 def _notes(source: _Source, rows: Sequence[_Row], settings: MaskSettings) -> tuple[str, ...]:

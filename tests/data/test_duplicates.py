@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedpolyp.data import duplicates
-from fedpolyp.data.duplicates import duplicate_groups, united
+from fedpolyp.data.alike import CONFIRMED, Alike
+from fedpolyp.data.duplicates import duplicate_groups, paired, united
 
 
 def frames(count: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -73,3 +74,8 @@ def test_labels_in_common_join_groups_however_many_hops_away() -> None:
     labels: list[tuple[str, ...]] = [("a",), (), ("b",), ("a", "b"), ("c",), ("c",)]
     assert united(groups, labels).tolist() == [0, 0, 0, 0, 4, 4]
     assert united(groups, [()] * 6).tolist() == groups.tolist()
+
+
+def test_pairs_of_one_scene_join_groups_and_those_that_only_look_alike_do_not() -> None:
+    pairs = [Alike(0, 2, 0.9, CONFIRMED, False), Alike(2, 3, 0.85, 0, True), Alike(4, 5, 0.97, CONFIRMED - 1, False)]
+    assert paired(np.arange(6), pairs).tolist() == [0, 1, 0, 0, 4, 5]

@@ -17,9 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 from fedpolyp.data import ingest as ingest_module
+from fedpolyp.data.duplicates import duplicate_groups
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.store import Rejection, Store
 from fedpolyp.errors import FedpolypError, UsageError
+from tests.data.test_alike import tissue
 
 SIZE = 32
 
@@ -356,6 +358,7 @@ def test_same_store_whatever_the_threads_and_the_order_of_the_disk(
 INGEST = """
 import sys, time
 from pathlib import Path
+from fedpolyp.data.duplicates import duplicate_groups
 from fedpolyp.data.ingest import ingest
 assert not {"tensorflow", "ray", "flwr", "matplotlib"} & set(sys.modules)
 folder, stores = map(Path, sys.argv[1:3])
@@ -408,3 +411,16 @@ def test_after_a_killed_ingest_the_next_one_is_right(
     assert store.records == undisturbed.records
     assert np.array_equal(store.images, undisturbed.images)
     assert np.array_equal(store.masks, undisturbed.masks)
+
+
+def test_a_scene_that_moved_stays_together_though_its_thumbnail_is_another(tmp_path: Path) -> None:
+    turn = cv2.getRotationMatrix2D((128, 128), 25, 1.0)
+    turn[:, 2] += (12, 0)
+    moved = np.asarray(cv2.warpAffine(tissue(0), turn, (256, 256)), np.uint8)
+    for stem, pixels in (("first", tissue(0)), ("other", picture(1, 256, 256)), ("moved", moved)):
+        save(tmp_path / "clinic" / "images" / f"{stem}.png", pixels)
+        save(tmp_path / "clinic" / "masks" / f"{stem}.png", lesion(256, 256))
+    store = ingest(tmp_path / "clinic", SIZE)
+    assert len(set(duplicate_groups(np.asarray(store.images)).tolist())) == 3
+    groups = {record.id: record.group for record in store.records}
+    assert groups["first"] == groups["moved"] != groups["other"]

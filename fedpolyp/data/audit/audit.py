@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fedpolyp.data.audit.alike import Alike, alike
+from fedpolyp.data.alike import Alike, alike
 from fedpolyp.data.audit.findings import Finding, Kind, Weight
 from fedpolyp.data.audit.frame import Image
 from fedpolyp.data.audit.pair import Files, Lesion, Seen, measure, see, show

@@ -47,7 +47,7 @@ class Kind(Enum):
         "alike",
         Weight.LOOK,
         "Alike, but not the same scene by their details",
-        "Thumbnails correlate above 0.96, as ingest takes for near-duplicates.",
+        "Thumbnails correlate above 0.96, so ingest keeps them together, too.",
     )
     EMPTY = (
         "empty",

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.data.audit.alike import SIDE, Looks
+from fedpolyp.data.alike import SIDE, Looks
 from fedpolyp.data.audit.frame import Box, Image, dark_border, insets, text_lines
 from fedpolyp.data.masks import MaskRule, Summary
 from fedpolyp.data.orientation import Undecidable, lying_alike

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedpolyp.data.audit.alike import CONFIRMED, SIDE, Looks, alike
+from fedpolyp.data.alike import CONFIRMED, SIDE, Looks, alike
 
 Image = NDArray[np.uint8]
 

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.data.audit.frame import Image
+Image = NDArray[np.uint8]
 
 SIDE = 256  # pixels of the images in which details are looked for
 CONFIRMED = 8  # places that lie alike: of Kvasir-SEG's candidates the three with 7 are true on sight, one of two with 6
-_THUMBNAIL = 16  # pixels, as in fedpolyp.data.duplicates
+_THUMBNAIL = 16  # pixels
 _CANDIDATE = 0.8  # correlation of thumbnails
 _NEIGHBOURS = 8  # most alike, that are compared for each image
 _JUDGED = 0.96  # from which a pair that was not confirmed is shown, to be judged by eye
@@ -114,12 +114,12 @@ def _common_places(one: Looks, other: Looks) -> int:
     if min(len(one.details), len(other.details)) < CONFIRMED:
         return 0
     there, back = one.details.astype(np.float32), other.details.astype(np.float32)
-    squares = (there**2).sum(1)[:, None] + (back**2).sum(1) - 2 * there @ back.T
-    nearest = np.argpartition(squares, 1, axis=1)[:, :2]
-    rows = np.arange(len(squares))
-    two = np.sort(squares[rows[:, None], nearest], axis=1)
-    best = squares.argmin(1)
-    taken = (two[:, 0] < _RATIO**2 * two[:, 1]) & (squares.argmin(0)[best] == rows)
+    matcher = cv2.BFMatcher(cv2.NORM_L2)
+    two = matcher.knnMatch(there, back, k=2)
+    best = np.array([near[0].trainIdx for near in two])
+    distances = np.array([[match.distance for match in near] for near in two])
+    home = np.array([match.trainIdx for match in matcher.match(back, there)])
+    taken = (distances[:, 0] < _RATIO * distances[:, 1]) & (home[best] == np.arange(len(best)))
     if taken.sum() < CONFIRMED:
         return 0
     here, where = one.places[taken], other.places[best[taken]]
