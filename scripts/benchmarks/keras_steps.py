@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fedpolyp.config import Config, load
+from fedpolyp.config import Config, load, value_of
 from fedpolyp.data import phantom
 from fedpolyp.model.unet import build
+from fedpolyp.model.weights import noted
 from fedpolyp.training import Trainer
 
 LEARNING_RATE = 1e-3  # Keras's and PyTorch's own default
@@ -29,8 +30,11 @@ def write_job(path: Path, config: Config, batches: int) -> None:
     )
 
 
-def main(job: Path, precision: str, threads: int) -> None:
-    """Answer each line of standard input, a number of steps, with the seconds that they took."""
+def main(job: Path, precision: str, threads: int, settings: dict[str, Any]) -> None:
+    """Answer each line of standard input, a number of steps, with the seconds that they took.
+
+    Where `settings` make another model than the job's, it begins with its own weights.
+    """
     import tensorflow
 
     with np.load(job) as arrays:
@@ -39,14 +43,15 @@ def main(job: Path, precision: str, threads: int) -> None:
         weights = [arrays[f"weight_{number}"] for number in range(sum(name[0] == "w" for name in arrays))]
     chosen: dict[str, Any] = {"data.image_size": batches[0][1].shape[1], "model.base_filters": filters}
     chosen |= {"training.threads": threads, "training.precision": precision}
-    trainer = Trainer(load(overrides=chosen | {"training.learning_rate": LEARNING_RATE}))
+    trainer = Trainer(noted(load(overrides=chosen | {"training.learning_rate": LEARNING_RATE} | settings)))
     variables = trainer.model.trainable_variables
-    for variable, weight in zip(variables, weights, strict=True):
-        variable.assign(weight)
+    if [variable.shape for variable in variables] == [weight.shape for weight in weights]:
+        for variable, weight in zip(variables, weights, strict=True):
+            variable.assign(weight)
     # Not `train`: it augments, and it gives and takes the weights, for which the others have no counterpart.
     step = trainer._train_step
     losses = [float(step(*batch)) for batch in batches]
-    parameters = sum(weight.size for weight in weights)
+    parameters = sum(int(np.prod(variable.shape)) for variable in variables)
     print(json.dumps({"parameters": parameters, "losses": losses, "version": tensorflow.__version__}), flush=True)
     for line in sys.stdin:
         began = time.monotonic()
@@ -56,4 +61,5 @@ def main(job: Path, precision: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    given = dict(word.split("=", 1) for word in sys.argv[4:])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), {name: value_of(text) for name, text in given.items()})

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedpolyp.files import write_text
+from scripts.benchmarks import kinds
 from scripts.benchmarks.bare import loops
 from scripts.benchmarks.job import Job, Simulated, machine, median, simulate
 
@@ -25,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the first row, on a small job")
     parser.add_argument("--peers", action="store_true", help="also beside PyTorch and NVIDIA FLARE: installs 4 GB")
+    parser.add_argument("--kinds", action="store_true", help="only the rows about kernels, optimizer, encoder, traffic")
     parser.add_argument("--data", help="folder of images; the phantom without it")
     parser.add_argument("--rounds", type=int, help="rounds of the job  [20; --quick: 8]")
     parser.add_argument("--hospitals", type=int, default=1000, help="how many for the row about many  [1000]")
@@ -40,24 +43,26 @@ def main() -> int:
     rounds = given.rounds or (8 if given.quick else 20)
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for one in measured(Job(options, rounds), Path(folder), given.quick, given.peers, given.hospitals, console):
+        of_job = measured(Job(options, rounds), Path(folder), given.quick, given.peers, given.hospitals, console)
+        of_kinds = [] if given.quick else kinds.rows(row, int(size), console.print)
+        for one in chain([] if given.kinds else of_job, of_kinds):
             found.append(one)
             console.print(f"  {one['what']}: {one['measured']}, {one['ratio']} of {one['goal']}, {verdict(one)}")
             if given.save:
                 about = {"machine": machine(), "date": str(date.today()), "command": command(given)}
                 write_text(given.save, json.dumps(about | {"rows": found}, indent=1) + "\n")
     table = Table("what", "measured", "against", "ratio", "goal", "", box=None, title_justify="left")
-    for row in found:
-        table.add_row(*[str(row[name]) for name in ("what", "measured", "against", "ratio", "goal")], verdict(row))
+    for one in found:
+        table.add_row(*[str(one[name]) for name in ("what", "measured", "against", "ratio", "goal")], verdict(one))
     console.print(table)
-    missed, unknown = ([row["what"] for row in found if row["met"] is met] for met in (False, None))
+    missed, unknown = ([one["what"] for one in found if one["met"] is met] for met in (False, None))
     print(conclusion(missed, unknown))
     return 1 if missed else 0
 
 
 def command(given: argparse.Namespace) -> str:
     """The command that makes the table, without where things lie on this machine."""
-    chosen = [f"--{name}" for name in ("quick", "peers") if getattr(given, name)]
+    chosen = [f"--{name}" for name in ("quick", "peers", "kinds") if getattr(given, name)]
     return " ".join(["scripts/benchmark", *chosen, *(["--data FOLDER"] if given.data else [])])
 
 
