@@ -52,10 +52,11 @@ def evaluate(
     from fedpolyp.inference.evaluation import evaluate as scored
     from fedpolyp.inference.evaluation import robustness
     from fedpolyp.inference.predictor import Predictor
-    from fedpolyp.runs import RunFolder
+    from fedpolyp.runs import RunFolder, refuse_in_run
 
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold must be above 0 and below 1; got {threshold:g}")
+    refuse_in_run(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
     run = RunFolder(model) if (model / "config.toml").exists() and "data.source" not in given.overrides else None
@@ -87,10 +88,13 @@ def evaluate(
             soft_wrap=True,
         )
     found = scored(predictor, store, _originals(config.data, store, ids), ids, cut, tta)
-    console.print(_table(found))
+    if found.any_polyp:
+        console.print(_table(found))
+    else:
+        console.print("no image has a polyp: there is no overlap and no distance to score", soft_wrap=True)
     _say_detection(console, found)
     plain: dict[str, Any] = {"model": str(predictor.path), "threshold": cut, "images": len(ids), **_plain(found)}
-    if corrupt:
+    if corrupt and found.any_polyp:
         rows = store.positions(ids)
         worse = robustness(predictor, np.asarray(store.images[rows]), np.asarray(store.masks[rows]), cut)
         table = plain_table("mean Dice of images made worse", "", "little", "more", "much")
@@ -139,6 +143,8 @@ def _table(found: "Evaluation") -> Any:
 
 def _told(found: "Evaluation", at: Any, score: Any, digits: int = 3) -> str:
     mean = found.mean(at, score)
+    if mean is None:
+        return "-"
     return f"{mean.value:.{digits}f} ({mean.low:.{digits}f} to {mean.high:.{digits}f})"
 
 
@@ -167,7 +173,7 @@ def _plain(found: "Evaluation") -> dict[str, Any]:
     for name, at in (("model_size", found.square), ("own_size", found.own)):
         scores = {own: score(at.counts) for own, score in OVERLAPS.items()}
         scores |= {"hd95_px": at.hd95, "hd95_fraction": at.hd95_fraction}
-        sizes[name] = {own: vars(found.mean(at, score)) for own, score in scores.items()}
+        sizes[name] = {own: mean and vars(mean) for own, score in scores.items() for mean in (found.mean(at, score),)}
     return {
         **sizes,
         "lesions": sum(one.lesions for one in found.detections),

@@ -49,9 +49,11 @@ def predict(
     """
     from fedpolyp.inference.pictures import files, pictures
     from fedpolyp.inference.predictor import Predictor
+    from fedpolyp.runs import refuse_in_run
 
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold must be above 0 and below 1; got {threshold:g}")
+    refuse_in_run(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
     named, console = files(images), PlainConsole()

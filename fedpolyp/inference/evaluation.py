@@ -46,11 +46,18 @@ class Evaluation:
     detections: tuple[Detection, ...]  # at each image's own size
     reliability: Reliability  # at the model's size
 
-    def mean(self, at: AtASize, score: metrics.Scores) -> Estimate:
-        """The mean of a score over the images with a polyp, with its interval of 95 % over images."""
+    def mean(self, at: AtASize, score: metrics.Scores) -> Estimate | None:
+        """The mean of a score over the images with a polyp, with its interval of 95 % over images; None without any."""
+        if not self.any_polyp:
+            return None
         there = metrics.with_polyp(at.counts)
         found = estimate(score[None, there], self.groups[there])
         return Estimate(found.value, found.low, found.high)
+
+    @property
+    def any_polyp(self) -> bool:
+        """Whether any image has a polyp in truth: otherwise no mean over such images exists."""
+        return bool((self.own.counts[:, [0, 2]] > 0).any())
 
     @property
     def sensitivity(self) -> float | None:

@@ -15,6 +15,7 @@ from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
+_COUNTED = (".avi", ".mov", ".mp4")  # their headers count the frames; of the others the number is an estimate
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ def _frames(path: Path, every: int) -> Iterator[tuple[str, str, NDArray[np.uint8
             number += 1
         if not number:
             raise Unusable(str(path), "no frame of it can be decoded")
+        promised = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        if path.suffix.lower() in _COUNTED and promised - number > max(
+            2, promised // 100
+        ):  # an edit list may hide a few
+            raise Unusable(str(path), f"it is damaged: only {number} of its {promised} frames can be decoded")
     finally:
         video.release()
 

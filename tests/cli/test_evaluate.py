@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from fedpolyp import cli
@@ -95,3 +96,27 @@ def test_a_mistake_is_one_sentence(
     given = [argument.format(**names) for argument in arguments]
     assert called(monkeypatch, *given, "--out", tmp_path / "out") == 2
     assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_frames_without_a_polyp_alone_have_no_overlap_to_score(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = draw_images(tmp_path / "frames", 3)
+    for mask in (frames / "masks").iterdir():
+        cv2.imwrite(str(mask), np.zeros((64, 64), np.uint8))
+    arguments = ("--data", frames, "--masks", "as-they-are", "--corrupt", "--out", tmp_path / "out")
+    assert called(monkeypatch, "--model", run.path, *arguments) == 0
+    said = capsys.readouterr().out
+    assert "no image has a polyp: there is no overlap and no distance to score" in said and "HD95" not in said
+    assert "3 images without a polyp" in said
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert set(scores["model_size"].values()) == set(scores["own_size"].values()) == {None}
+    assert "corrupted_dice" not in scores and scores["without_polyp"]["images"] == 3
+
+
+def test_nothing_is_written_into_a_run(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(monkeypatch, "--model", run.path, "--out", run.path / "scores") == 2
+    assert "is the folder of one run, where nothing else is written" in capsys.readouterr().err
+    assert not (run.path / "scores").exists()

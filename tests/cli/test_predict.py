@@ -113,3 +113,14 @@ def test_a_folder_that_holds_something_is_left_alone(
     image = draw(tmp_path / "one.png", (slice(8, 24), slice(8, 24)))
     assert called(monkeypatch, "--model", model, "--out", tmp_path, image) == 2
     assert "--out must be a new or an empty folder" in capsys.readouterr().err
+
+
+def test_nothing_is_written_into_a_run(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = draw(tmp_path / "one.png", (slice(8, 24), slice(8, 24)))
+    for name in ("config.toml", "partition.json"):
+        (tmp_path / name).touch()
+    assert called(monkeypatch, "--model", model, "--out", tmp_path / "out", image) == 2
+    assert "is the folder of one run, where nothing else is written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

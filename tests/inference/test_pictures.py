@@ -75,3 +75,16 @@ def test_of_a_video_every_so_many_frames_are_taken(tmp_path: Path) -> None:
     assert [round(float(picture.pixels.mean()), -1) for picture in found] == [0, 120, 240]
     (tmp_path / "w.avi").write_bytes(b"no video")
     assert seen([tmp_path / "w.avi"]) == ([], [(str(tmp_path / "w.avi"), "no frame of it can be decoded")])
+
+
+def test_a_video_that_breaks_off_is_told_and_its_first_frames_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "v.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 16))
+    for value in range(40):
+        video.write(np.full((16, 32, 3), 6 * value, np.uint8))
+    video.release()
+    assert len(seen([path])[0]) == 40
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found, unusable = seen([path])
+    assert 0 < len(found) < 40
+    assert unusable == [(str(path), f"it is damaged: only {len(found)} of its 40 frames can be decoded")]
