@@ -79,7 +79,9 @@ def said_of_partition(records: Sequence["ImageRecord"], partition: Partition) ->
         )
     if apart:
         one = ", ".join(f"{shown(id)} in {places[id]}" for id in apart[0][:3])
-        said.append(f"{len(apart)} groups of near-duplicates are divided between sets or hospitals: {one}")
+        said.append(
+            f"{len(apart)} groups of near-duplicates or of one patient are divided between sets or hospitals: {one}"
+        )
     if left := {record.id for record in records} - places.keys():
         said.append(f"{len(left)} images are in no set, and left out: {_some(left)}")
     return said

@@ -78,6 +78,6 @@ def test_near_duplicates_that_the_file_divides_are_said(tmp_path):
     config = write(tmp_path, sets())
     said = said_of_deal(records, config, deal(records, config))
     assert said[0].startswith(
-        "1 groups of near-duplicates are divided between sets or hospitals: 'image0030' in south's"
+        "1 groups of near-duplicates or of one patient are divided between sets or hospitals: 'image0030' in south's"
     )
     assert said[1] == "2 images are in no set, and left out: 'image0006', 'image0007'"
