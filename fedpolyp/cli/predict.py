@@ -56,7 +56,11 @@ def predict(
     refuse_in_run(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
-    named, console = files(images), PlainConsole()
+    left_out: list[str] = []
+    named, console = files(images, left_out), PlainConsole()
+    if left_out and not quiet:
+        some = ", ".join(left_out[:_TOLD]) + (", …" if len(left_out) > _TOLD else "")
+        console.print(f"left out, being no pictures or folders in folders: {some}", soft_wrap=True)
     predictors = [Predictor.load(place, which) for place in model]
     for predictor in () if quiet else predictors:
         what = "it does not say where it comes from" if predictor.about is None else predictor.about.sentence()

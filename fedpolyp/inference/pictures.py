@@ -27,8 +27,10 @@ class Picture:
     pixels: NDArray[np.uint8]  # (H, W, 3) RGB
 
 
-def files(named: Sequence[str]) -> list[Path]:
+def files(named: Sequence[str], left_out: list[str]) -> list[Path]:
     """The files that are meant: themselves, those right in a folder, or those that a pattern fits; each once.
+
+    What else is in a folder, but for what is hidden, is added to `left_out`.
 
     Raises:
         UsageError: a name leads to nothing, or a folder has no picture in it.
@@ -37,10 +39,12 @@ def files(named: Sequence[str]) -> list[Path]:
     for name in named:
         path = Path(os.path.expanduser(name))
         if path.is_dir():
-            own = [file for file in sorted(path.iterdir()) if file.suffix.lower() in (*SUFFIXES, *VIDEOS)]
+            inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+            own = [file for file in inside if file.suffix.lower() in (*SUFFIXES, *VIDEOS)]
+            left_out += [printable(str(entry)) for entry in inside if entry not in own]
             if not own:
-                inside = " (there is images/ in it: name that)" if (path / "images").is_dir() else ""
-                raise UsageError(f"no picture lies in the folder {printable(name)}{inside}: {', '.join(SUFFIXES)}")
+                hint = " (there is images/ in it: name that)" if (path / "images").is_dir() else ""
+                raise UsageError(f"no picture lies in the folder {printable(name)}{hint}: {', '.join(SUFFIXES)}")
         else:
             own = [path] if path.exists() else [Path(one) for one in sorted(glob.glob(str(path), recursive=True))]
             if not own:

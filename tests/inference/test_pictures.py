@@ -26,7 +26,10 @@ def seen(these: list[Path], every: int = 1) -> tuple[list[Picture], list[tuple[s
 def test_files_folders_and_patterns_name_each_picture_once(tmp_path: Path) -> None:
     one, two = draw(tmp_path / "a" / "one.png"), draw(tmp_path / "a" / "two.jpg")
     (tmp_path / "a" / "notes.txt").write_text("no picture")
-    assert files([str(tmp_path / "a"), str(one), str(tmp_path / "a" / "*.jpg")]) == [one, two]
+    (tmp_path / "a" / "more").mkdir()
+    left_out: list[str] = []
+    assert files([str(tmp_path / "a"), str(one), str(tmp_path / "a" / "*.jpg")], left_out) == [one, two]
+    assert left_out == [str(tmp_path / "a" / "more"), str(tmp_path / "a" / "notes.txt")]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,7 @@ def test_files_folders_and_patterns_name_each_picture_once(tmp_path: Path) -> No
 def test_a_name_that_leads_to_nothing_is_refused(tmp_path: Path, name: str, sentence: str) -> None:
     draw(tmp_path / "kvasir" / "images" / "x.png")
     with pytest.raises(UsageError, match=sentence):
-        files([str(tmp_path / name)])
+        files([str(tmp_path / name)], [])
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:

@@ -47,9 +47,20 @@ def deal(records: Sequence["ImageRecord"], config: Config, store: "Store | None"
         store: where the pixels are; only schemes that look at them need it.
 
     Raises:
-        UsageError: too few images for that many hospitals, lists or a deal that cannot be read or do not fit, or an
-            unseen source that is not there.
+        UsageError: too few images for that many hospitals, lists or a deal that cannot be read or do not fit, an
+            unseen source that is not there, or a held-out set in which no image shows a polyp.
     """
+    partition = _dealt(records, config, store)
+    with_polyp = {record.id for record in records if record.lesion_fraction > 0}
+    if partition.heldout and with_polyp.isdisjoint(partition.heldout):
+        raise UsageError(
+            f"none of the {len(partition.heldout)} held-out images shows a polyp, so there is no Dice to tell: hold "
+            "out more (--held-out), or draw them anew (--data-seed)"
+        )
+    return partition
+
+
+def _dealt(records: Sequence["ImageRecord"], config: Config, store: "Store | None") -> Partition:
     wanted = config.hospitals
     if wanted.partition is not None:
         return given(records, config)

@@ -1,6 +1,7 @@
 """The laws that every deal keeps, whatever the images, groups, seed and settings."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -146,3 +147,9 @@ def test_too_many_hospitals_are_refused_with_what_there_is_and_the_most_that_wor
 def test_hardly_any_images_are_a_usage_error_and_not_a_crash(sizes):
     with pytest.raises(UsageError, match="at most 0"):
         deal(make_records(sizes), make_config(hospitals__count=1))
+
+
+def test_a_held_out_set_without_a_polyp_is_refused():
+    records = [replace(record, lesion_fraction=0.0) for record in make_records([1] * 40)]
+    with pytest.raises(UsageError, match="^none of the 5 held-out images shows a polyp, so there is no Dice to tell: "):
+        deal(records, make_config(hospitals__count=3))
