@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from fedpolyp import checkpoints, runs
 from fedpolyp.algorithms.base import Trained
+from fedpolyp.algorithms.robust import Median
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.divergence import Diverged
@@ -352,12 +353,31 @@ def test_a_round_that_diverged_is_not_tried_again(tmp_path: Path) -> None:
     assert not any("once more" in note for note in notes.notes)
 
 
-def test_an_algorithm_that_has_too_few_updates_ends_the_run_in_its_words_and_saves_nothing(tmp_path: Path) -> None:
-    config = tiny_config(algorithm__name="krum", algorithm__byzantine=1)
+def test_an_algorithm_that_can_make_nothing_of_the_updates_ends_the_run_in_its_words_and_saves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Median, values: object) -> None:
+        raise ValueError("there is no middle")
+
+    monkeypatch.setattr(Median, "middle", fail)
+    config = tiny_config(algorithm__name="median")
     run = tiny_run(tmp_path / "run", config)
-    with pytest.raises(FedpolypError, match="^round 1 stopped: krum with 1 liars needs 5 updates; got 3$"):
+    with pytest.raises(FedpolypError, match="^round 1 stopped: there is no middle$"):
         carry_here(run, config)
     assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
+
+
+def test_a_round_needs_as_many_updates_as_its_algorithm(tmp_path: Path) -> None:
+    config = tiny_config(algorithm__name="krum", hospitals__count=5, federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+
+    def spoil(request: Request, reply: Reply) -> Reply:
+        fails = (request.kind, request.hospital) == ("train", "hospital-2")
+        return Reply(request.hospital, None, "no power") if fails else reply
+
+    with pytest.raises(FedpolypError, match="^round 1 stopped: 4 of 5 hospitals replied usably, 5 are needed "):
+        carry_listening(run, config, spoil)
+    assert [record["round"] for record in run.rounds()] == [0]
 
 
 def test_an_algorithm_with_updates_enough_goes_on_though_one_was_refused(tmp_path: Path) -> None:
