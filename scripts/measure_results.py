@@ -91,6 +91,7 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
     settings = {**STUDIES[study].shared, **STUDIES[study].arms[arm]}
     preset = settings.pop("preset", None)
     fixed = {"data.source": chosen.data, "data.seed": 0, "seed": seed, "training.threads": 1}
+    fixed["training.precision"] = "float32"  # on every machine
     config = noted(load(None, preset, settings | fixed | {"runtime.keep_checkpoints": 1}))
     folder = chosen.runs / study / f"{arm}-{seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
