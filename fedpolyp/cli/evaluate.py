@@ -65,12 +65,19 @@ def evaluate(
     predictor, console = Predictor.load(model, which), PlainConsole()
     size = {"data.image_size": predictor.image_size}
     if run is not None:
-        if given.overrides:
+        if given.overrides or given.file is not None or given.preset is not None:
             raise UsageError("without --data a run's own images are taken as they are: no option can change them")
         config = run.config()
         store = open_source(config.data, config.data_seed)
         run.refuse_changed(store)
-        ids = list(run.partition().heldout)
+        ids = list((partition := run.partition()).heldout)
+        if partition.heldout_camera is not None:
+            console.print(
+                "note: the run's held-out images were taken by a camera of their own; here they are scored as they "
+                "are, so the scores are not the run's",
+                style="yellow",
+                soft_wrap=True,
+            )
     else:
         config = replace(given, overrides={**given.overrides, **size}).config()
         store = open_source(config.data, config.data_seed)

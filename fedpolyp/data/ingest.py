@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +29,7 @@ from fedpolyp.data.reading import (
     Header,
     Picture,
     Unusable,
+    attempted,
     decode_image,
     decode_mask,
     look,
@@ -53,7 +53,6 @@ from fedpolyp.text import printable
 
 VERSION = 7  # part of a store's key: raise it whenever the same files would give another store
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -222,15 +221,7 @@ def _decided(name: str, listed: Listed, settings: MaskSettings) -> _Source:
 
 def _each(do: Callable[[int], R], these: Sequence[int], failed: dict[int, Rejection]) -> list[R | None]:
     """What `do` makes of each of `these`, in parallel; None, and an entry in `failed`, where it cannot be used."""
-
-    def attempt(one: int) -> R | Rejection:
-        try:
-            return do(one)
-        except Unusable as unusable:
-            return unusable.rejection
-
-    with ThreadPoolExecutor() as pool:
-        outcomes = list(pool.map(attempt, these))
+    outcomes = attempted(do, these)
     failed.update({at: one for at, one in zip(these, outcomes, strict=True) if isinstance(one, Rejection)})
     return [None if isinstance(outcome, Rejection) else outcome for outcome in outcomes]
 

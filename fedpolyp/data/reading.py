@@ -8,12 +8,13 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -30,6 +31,8 @@ _ORIENTATION, _TILE = 274, (322, 323)  # TIFF's numbers of tags; EXIF has the fi
 _SMALL = 9_000_000  # pixels, a little more than a frame of 4K video
 _LARGE = Lock()
 _DAMAGED = "cannot be decoded: damaged, or not the format its name says"
+T = TypeVar("T")
+R = TypeVar("R")
 _WITHOUT_OPENCV = ("P", "PA", "LA")  # of which it loses the indices of the palette or the alpha channel
 
 
@@ -49,6 +52,19 @@ class Picture:
     orientation: int  # EXIF's, 1 to 8: how to turn the pixels to see them upright; 1 where the file does not say
     palette: NDArray[np.uint8] | None = None  # (256, 3) RGB, where the pixels are indices of it
     lossy: bool = False  # JPEG: values are near what was saved
+
+
+def attempted(do: Callable[[T], R], these: Sequence[T]) -> list[R | Rejection]:
+    """What `do` makes of each of `these`, in parallel; why not, where it cannot be used."""
+
+    def attempt(one: T) -> R | Rejection:
+        try:
+            return do(one)
+        except Unusable as unusable:
+            return unusable.rejection
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(attempt, these))
 
 
 def what_kind(mode: int) -> str:

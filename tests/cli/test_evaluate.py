@@ -65,6 +65,17 @@ def test_a_run_is_scored_on_its_held_out_images_as_it_scored_itself(
         assert int(row["own_tp"]) + int(row["own_fn"]) == (mask > 0).sum()
 
 
+def test_it_says_that_a_runs_held_out_camera_is_not_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(hospitals__scheme="acquisition", hospitals__heldout_camera=True, federation__rounds=1)
+    made = tiny_run(tmp_path / "run", config)
+    carry_here(made, config)
+    finish(made, open_source(config.data, config.seed))
+    assert called(monkeypatch, "--model", made.path, "--out", tmp_path / "out") == 0
+    assert "note: the run's held-out images were taken by a camera of their own; here" in capsys.readouterr().out
+
+
 def test_a_model_tells_of_images_that_it_was_trained_on(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +92,7 @@ def test_a_model_tells_of_images_that_it_was_trained_on(
     [
         (["--model", "{file}"], "--data must be given: a model saved as .keras has no images of its own"),
         (["--model", "{run}", "--masks", "as-they-are"], "without --data a run's own images are taken as they are"),
+        (["--model", "{run}", "--preset", "seed"], "without --data a run's own images are taken as they are"),
         (["--model", "{run}", "--threshold", "0"], "--threshold must be above 0 and below 1; got 0"),
     ],
 )

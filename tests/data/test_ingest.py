@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fedpolyp.data import ingest as ingest_module
+from fedpolyp.data import reading
 from fedpolyp.data.duplicates import duplicate_groups
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.store import Rejection, Store
@@ -345,7 +346,7 @@ def test_same_store_whatever_the_threads_and_the_order_of_the_disk(
         def __exit__(self, *_: object) -> None: ...
 
     for threads in (1, 7):
-        monkeypatch.setattr(ingest_module, "ThreadPoolExecutor", partial(ThreadPoolExecutor, max_workers=threads))
+        monkeypatch.setattr(reading, "ThreadPoolExecutor", partial(ThreadPoolExecutor, max_workers=threads))
         with monkeypatch.context() as patch:
             if threads == 7:
                 patch.setattr(os, "scandir", Reversed)

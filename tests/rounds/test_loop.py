@@ -367,28 +367,24 @@ def test_an_algorithm_that_can_make_nothing_of_the_updates_ends_the_run_in_its_w
     assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
 
 
+def without_power(request: Request, reply: Reply) -> Reply:
+    """The reply; hospital-2 cannot train."""
+    fails = (request.kind, request.hospital) == ("train", "hospital-2")
+    return Reply(request.hospital, None, "no power") if fails else reply
+
+
 def test_a_round_needs_as_many_updates_as_its_algorithm(tmp_path: Path) -> None:
     config = tiny_config(algorithm__name="krum", hospitals__count=5, federation__rounds=1)
     run = tiny_run(tmp_path / "run", config)
-
-    def spoil(request: Request, reply: Reply) -> Reply:
-        fails = (request.kind, request.hospital) == ("train", "hospital-2")
-        return Reply(request.hospital, None, "no power") if fails else reply
-
     with pytest.raises(FedpolypError, match="^round 1 stopped: 4 of 5 hospitals replied usably, 5 are needed "):
-        carry_listening(run, config, spoil)
+        carry_listening(run, config, without_power)
     assert [record["round"] for record in run.rounds()] == [0]
 
 
 def test_an_algorithm_with_updates_enough_goes_on_though_one_was_refused(tmp_path: Path) -> None:
     config = tiny_config(algorithm__name="krum", hospitals__count=6, federation__rounds=1)
     run = tiny_run(tmp_path / "run", config)
-
-    def spoil(request: Request, reply: Reply) -> Reply:
-        fails = (request.kind, request.hospital) == ("train", "hospital-2")
-        return Reply(request.hospital, None, "no power") if fails else reply
-
-    carry_listening(run, config, spoil)
+    carry_listening(run, config, without_power)
     assert [refusal["hospital"] for refusal in run.rounds()[1]["refused"]] == ["hospital-2"]
     assert sum("train_loss" in own for own in run.rounds()[1]["hospitals"].values()) == 5
 

@@ -4,7 +4,6 @@ import itertools
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from fedpolyp.data.ingest import ingest
 from fedpolyp.data.masks import UNSAID, MaskRule, MaskSettings
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.pruning import stores_in
-from fedpolyp.data.reading import Unusable, silent_decoders
+from fedpolyp.data.reading import attempted, silent_decoders
 from fedpolyp.data.sources import Listed, list_source
 from fedpolyp.data.store import IngestReport, Rejection, Store, stores_folder
 from fedpolyp.errors import FedpolypError, UsageError
@@ -133,15 +132,7 @@ def audit(
 
 def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -> list[R]:
     """What `do` makes of each of `these`, in parallel; what cannot be used is in `rejected`."""
-
-    def attempt(one: T) -> R | Rejection:
-        try:
-            return do(one)
-        except Unusable as unusable:
-            return unusable.rejection
-
-    with ThreadPoolExecutor() as pool:
-        outcomes = list(pool.map(attempt, these))
+    outcomes = attempted(do, these)
     rejected += [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
     return [outcome for outcome in outcomes if not isinstance(outcome, Rejection)]
 
