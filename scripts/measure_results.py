@@ -56,8 +56,7 @@ def train(studies: list[str], chosen: argparse.Namespace) -> list[bool]:
     todo = [
         (name, arm, seed)
         for name in studies
-        for seed in STUDIES[name].seeds
-        for arm in STUDIES[name].arms
+        for arm, seed in STUDIES[name].runs()
         if not file(chosen.results, name, arm, seed).exists()
     ]
 
@@ -91,7 +90,6 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
     settings = {**STUDIES[study].shared, **STUDIES[study].arms[arm]}
     preset = settings.pop("preset", None)
     fixed = {"data.source": chosen.data, "data.seed": 0, "seed": seed, "training.threads": 1}
-    fixed["training.precision"] = "float32"  # on every machine
     config = noted(load(None, preset, settings | fixed | {"runtime.keep_checkpoints": 1}))
     folder = chosen.runs / study / f"{arm}-{seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -146,10 +144,9 @@ def file(results: Path, study: str, arm: str, seed: int) -> Path:
 def scores(study: str, results: Path) -> dict[str, dict[int, dict[str, Any]]]:
     """What is known of a study, by arm and seed."""
     found: dict[str, dict[int, dict[str, Any]]] = {}
-    for arm in STUDIES[study].arms:
-        for seed in STUDIES[study].seeds:
-            if (path := file(results, study, arm, seed)).exists():
-                found.setdefault(arm, {})[seed] = json.loads(path.read_text())
+    for arm, seed in STUDIES[study].runs():
+        if (path := file(results, study, arm, seed)).exists():
+            found.setdefault(arm, {})[seed] = json.loads(path.read_text())
     return found
 
 
