@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import json
 import os
 import re
 import shutil
@@ -36,6 +37,20 @@ def test_constraints_pin_every_declared_dependency_within_its_range() -> None:
     for line in [*PROJECT["project"]["dependencies"], *(line for extra in extras for line in extra)]:
         wanted = Requirement(line)
         assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), line
+
+
+@pytest.mark.slow
+def test_what_is_pinned_resolves_to_an_accountant_that_is_maintained() -> None:
+    """With a later attrs pip would go back to dp-accounting 0.0.2, silently."""
+    asked = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+    pinned = ["--constraint", str(ROOT / "constraints.txt"), "dp-accounting", "jsonschema"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, *asked, *pinned], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = {one["metadata"]["name"].lower(): one["metadata"]["version"] for one in json.loads(done.stdout)["install"]}
+    assert found["dp-accounting"] == "0.6.0" and found["attrs"] == "23.2.0"
+    checked = subprocess.run([*pip, "check"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_the_package_and_its_metadata_have_one_version() -> None:
