@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 import stat
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 from fedpolyp.errors import FedpolypError, UsageError
 
 _TOML_BYTES = 64 * 1024  # ten times a config with all its comments
+_LOOKS, _PAUSE = 5, 0.05  # times that a lock is tried, and seconds in between
 _TOML_DOTS = 1000  # in a line: what tomllib needs for a dotted key grows with its square, 9 s for 20,000 dots
 
 
@@ -174,11 +176,22 @@ def sole(lock: Path, otherwise: str) -> Iterator[None]:
         FedpolypError: another process is in it, which `otherwise` says, or `lock` cannot be opened.
     """
     with _lock_file(lock, os.O_RDWR | os.O_CREAT) as handle:
+        if not _taken(handle):
+            raise FedpolypError(otherwise)
+        yield
+
+
+def _taken(handle: int) -> bool:
+    """Take the lock, if nobody has it; one who only looks (`is_locked`) has it for a moment."""
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
-            raise FedpolypError(otherwise) from None
-        yield
+            pass
+    return False
 
 
 def is_locked(lock: Path) -> bool:

@@ -1,5 +1,6 @@
 """A file that is written is whole or as it was before."""
 
+import fcntl
 import json
 import os
 import stat
@@ -161,6 +162,27 @@ def test_a_lock_follows_no_link_and_truncates_nothing(tmp_path: Path) -> None:
     with sole(precious, "taken"):
         assert is_locked(precious)
     assert precious.read_text() == "kept"
+
+
+def test_who_only_looks_at_a_lock_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lock").touch()
+    with (tmp_path / "lock").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)  # as `is_locked` does for a moment
+        monkeypatch.setattr("fedpolyp.files.time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        with sole(tmp_path / "lock", "taken"):
+            assert is_locked(tmp_path / "lock")
+
+
+def test_a_lock_that_stays_taken_is_told_after_a_few_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("fedpolyp.files.time.sleep", pauses.append)
+    with (
+        sole(tmp_path / "lock", "taken"),
+        pytest.raises(FedpolypError, match="^taken$"),
+        sole(tmp_path / "lock", "taken"),
+    ):
+        pass
+    assert 0 < sum(pauses) < 1
 
 
 def test_text_is_appended_through_no_link(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`fedpolyp simulate`: a federation of hospitals on this machine."""
 
+import contextlib
 import shlex
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -138,12 +139,14 @@ def _carry(
     """Carry the run in `run` to its end."""
     from fedpolyp.cli.screen import screen
     from fedpolyp.report.tensorboard import EventWriter
+    from fedpolyp.sites.progress import FileWatcher, progress_file
     from fedpolyp.watcher import Watchers
 
     with run.locked():
+        told = FileWatcher(progress_file(run), flower_run="")  # for who looks at the run meanwhile
         try:
             with screen(console, quiet) as shown:
-                watcher = Watchers(shown, EventWriter(run))
+                watcher = Watchers(shown, EventWriter(run), told)
                 if config.federated:
                     from fedpolyp.simulation import engine
 
@@ -159,6 +162,8 @@ def _carry(
             if isinstance(failure, KeyboardInterrupt):
                 interrupts.ending()
             error = FedpolypError("interrupted") if isinstance(failure, KeyboardInterrupt) else failure
+            with contextlib.suppress(OSError):
+                told.tell("failed", reason=str(error))
             # A round's record comes before the checkpoint that makes it complete.
             done = min(len(run.rounds()) - 1, max(checkpoints.rounds_in(run.checkpoints), default=0))
             if not isinstance(error, (FinalError, UsageError)):

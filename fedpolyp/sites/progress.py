@@ -1,4 +1,4 @@
-"""How a run at real sites is followed: what its watcher hears goes to a file that another process reads."""
+"""How a run is followed from outside: what its watcher hears goes to a file that another process reads."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from fedpolyp.watcher import Watcher
 
 
 def progress_file(run: RunFolder) -> Path:
-    """Where a run at real sites tells what happens."""
+    """Where a run tells what happens."""
     return run.path / "progress.jsonl"
 
 
@@ -24,7 +24,7 @@ class FileWatcher(Watcher):
     """Writes what it hears to a file, one line each.
 
     A run folder may see several of Flower's runs, one after the other, or one too many while another is at work: each
-    line names the one that tells.
+    line names the one that tells; in a simulation that is ''.
     """
 
     def __init__(self, file: Path, flower_run: str) -> None:

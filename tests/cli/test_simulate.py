@@ -19,6 +19,8 @@ from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RoundRecord, RunFolder
+from fedpolyp.sites.progress import new_lines, progress_file
+from fedpolyp.watcher import Watcher
 
 SMALL = {"data.image_size": 32, "hospitals.count": 2, "algorithm.name": "pooled"}
 
@@ -71,6 +73,21 @@ def test_a_run_of_the_same_images_goes_on(
     run = begun(tmp_path / "run", data__source=str(folder_of_images(tmp_path / "polyps")))
     assert resume(monkeypatch, str(run.path)) == 1
     assert trained == [run]
+
+
+def test_who_looks_meanwhile_reads_who_was_asked_for_what_and_why_it_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken_off(config: Any, run: RunFolder, store: Any, partition: Any, watcher: Watcher) -> None:
+        watcher.asked(1, "train", ["pooled"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedpolyp.rounds.here.run", broken_off)
+    run = begun(tmp_path / "run", data__source=str(folder_of_images(tmp_path / "data")))
+    assert resume(monkeypatch, str(run.path)) == 1
+    events, _ = new_lines(progress_file(run), 0)
+    assert [event["event"] for event in events] == ["asked", "failed"]
+    assert events[0]["hospitals"] == ["pooled"] and events[1]["reason"] == "interrupted"
 
 
 def test_masks_changed_in_place_are_refused(
