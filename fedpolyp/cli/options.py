@@ -1,7 +1,6 @@
 """The experiment's settings as command-line options, made from the config itself so that the two never differ."""
 
 import inspect
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +12,13 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from fedpolyp.algorithms.finding import BUILT_IN, known, settings_of
-from fedpolyp.config import (
-    NAMED_WEIGHTS,
-    PRESETS,
-    Config,
-    DataConfig,
-    HospitalsConfig,
-    RuntimeConfig,
-    Section,
-    load,
-    value_of,
-)
+from fedpolyp.config import PRESETS, Config, RuntimeConfig, Section, load, value_of
 from fedpolyp.data import places
 from fedpolyp.data.partition.finding import SCHEMES
 from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.errors import UsageError
-from fedpolyp.runs import DEFAULT_ROOT
+from fedpolyp.experiment.settled import settled
+from fedpolyp.experiment.single import refuse_fewer_rounds
 
 # Where the setting's own name would say too little on a command line.
 _NAMES = {
@@ -85,7 +75,8 @@ class Given:
                 f"{', '.join('--' + option.replace('_', '-') for option in _RESUMED.values())}"
             )
         checked = settled(load(overrides=changes))
-        _check_rounds(config, checked.federation.rounds if "federation.rounds" in changes else config.federation.rounds)
+        if "federation.rounds" in changes:
+            refuse_fewer_rounds(config, checked.federation.rounds)
         tables: dict[str, dict[str, Any]] = {}
         for name in changes:
             section, _, member = name.partition(".")
@@ -98,19 +89,6 @@ class Given:
 # What may be given with --resume, by its option.
 _RESUMED = {"data.source": "data", "federation.rounds": "rounds"}
 _RESUMED |= {f"runtime.{name}": name for name in RuntimeConfig.model_fields}
-
-
-def _check_rounds(config: Config, rounds: int) -> None:
-    """Refuse other rounds for the run of `config` than those it has, unless more of them change no earlier one."""
-    before = config.federation.rounds
-    if rounds < before:
-        raise UsageError(f"--resume takes a run further, not back: it has {before} rounds; got --rounds {rounds}")
-    if rounds > before and config.training.schedule != "constant":
-        raise UsageError(
-            f"the learning rate of this run falls over its {before} rounds ({config.training.schedule}), so more of "
-            f"them would be another experiment: begin a new run with --rounds {rounds}, or one with --schedule "
-            "constant, which can be taken further"
-        )
 
 
 def with_settings(
@@ -145,41 +123,6 @@ def with_settings(
         return run
 
     return decorate
-
-
-def settled(config: Config) -> Config:
-    """`config` with paths that mean the same from every working directory."""
-    data = config.data
-    absolute = DataConfig(
-        **data.model_dump()
-        | {
-            "source": places.absolute(data.source),
-            "lists": None if data.lists is None else _absolute(data.lists),
-        }
-    )
-    model = config.model
-    if model.encoder_weights not in NAMED_WEIGHTS:
-        model = model.model_copy(update={"encoder_weights": _absolute(model.encoder_weights)})
-    if model.initial_weights is not None:
-        given = model.initial_weights
-        named = DEFAULT_ROOT / given  # a run of this name, as everywhere
-        place = str(named) if not Path(given).expanduser().exists() and named.is_dir() else given
-        model = model.model_copy(update={"initial_weights": _absolute(place)})
-    return config.model_copy(update={"data": absolute, "model": model, "hospitals": _settled_deal(config.hospitals)})
-
-
-def _settled_deal(hospitals: HospitalsConfig) -> HospitalsConfig:
-    """`hospitals` with absolute paths of files that deal images."""
-    paths = {
-        "partition": hospitals.partition,
-        **{name: hospitals.own[name] for name in find_scheme(hospitals.scheme).paths},
-    }
-    changes = {name: _absolute(path) for name, path in paths.items() if path is not None}
-    return HospitalsConfig(**hospitals.model_dump() | changes) if changes else hospitals
-
-
-def _absolute(path: str) -> str:
-    return str(Path(os.path.expanduser(path)).resolve())  # which, unlike Path's, leaves the ~ of an unknown user alone
 
 
 def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, inspect.Parameter]:

@@ -7,24 +7,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from fedpolyp import checkpoints, cli
-from fedpolyp.cli.compare import (
-    Failure,
-    _die_with_us,
-    _Running,
-    _unused,
-    refuse_left_out,
-    resume_command,
-    wanted_arms,
-)
-from fedpolyp.config import RuntimeConfig
-from fedpolyp.data.partition.partition import HospitalImages, Partition
-from fedpolyp.errors import UsageError
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder
 from tests.tiny import tiny_config, tiny_run
@@ -114,24 +100,6 @@ def test_a_comparison_in_the_folder_of_a_run_is_refused(
     assert ended.value.code == 2
     assert f"{run.path} is the folder of one run" in capsys.readouterr().err
     assert sorted(run.path.rglob("*")) == before
-
-
-def test_each_run_gets_the_runtime_settings_that_were_given_and_no_others() -> None:
-    cluster = RuntimeConfig(ray_address="10.0.0.1:6379", keep_checkpoints=3)
-    expected = "fedpolyp simulate --resume c/fedavg/0 --quiet --ray-address=10.0.0.1:6379 --keep-checkpoints=3"
-    assert resume_command(Path("c/fedavg/0"), cluster)[3:] == expected.split()
-    here = resume_command(Path("c/fedavg/0"), RuntimeConfig(actors=2, gpus_per_client=0.5))
-    assert here[-3:] == ["--actors=2", "--gpus-per-client=0.5", "--keep-checkpoints=2"]
-
-
-def test_a_run_hears_an_interrupt_though_compare_was_started_in_the_background() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does to a command with & behind it
-    try:
-        program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-        child = subprocess.run([sys.executable, "-c", program], preexec_fn=_die_with_us, capture_output=True, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert child.stdout == "True\n"
 
 
 @pytest.mark.slow
@@ -228,41 +196,3 @@ def test_a_ray_for_arms_that_use_none_is_refused(
 ) -> None:
     options = ("--out", str(tmp_path / "c"), "--arms", "pooled,local", "--ray-address", "10.0.0.1:6379")
     assert "--ray-address is for federations, and no arm is one" in refused(monkeypatch, capsys, *options)
-
-
-@pytest.mark.parametrize(("advice", "passing"), [("", False), ("1 round is complete; go on with: fedpolyp x\n", True)])
-def test_the_same_command_is_advised_only_where_a_failed_run_may_go_on(
-    advice: str, passing: bool, tmp_path: Path
-) -> None:
-    (tmp_path / "compare.log").write_text(f"fedpolyp: round 1: the training has diverged\n{advice}")
-    process: Any = SimpleNamespace(returncode=1)
-    job: Any = None
-    found = _Running(job, process, tmp_path / "compare.log", 0).failure()
-    assert found == Failure("round 1: the training has diverged", passing)
-
-
-def test_what_has_no_effect_in_a_federated_arm_is_said_once_and_what_pooled_training_makes_of_local_steps() -> None:
-    def job(algorithm: str, seed: int, label: str | None = None) -> Any:
-        given = {"federation__max_weight": 0.4, "training__local_steps": 5, "arm_label": label}
-        config = tiny_config(algorithm__name=algorithm, seed=seed, **given)
-        own = HospitalImages(("a",), ("b",), ())
-        partition = Partition((), {"hospital-1": own, "hospital-2": own, "hospital-3": own})
-        return SimpleNamespace(config=config, run=SimpleNamespace(partition=lambda: partition))
-
-    arms = (("pooled", None), ("local", None), ("fedavg", None), ("median", "robust"))
-    jobs = [job(algorithm, seed, label) for seed in (0, 1) for algorithm, label in arms]
-    epochs = "--local-epochs (--local-steps takes its place)"
-    assert list(_unused(jobs)) == [
-        "pooled takes 5 steps a round (--local-steps), the hospitals together 15",
-        f"fedavg: without effect are {epochs}",
-        f"robust: without effect are --max-weight (median weighs no hospital); {epochs}",
-    ]
-
-
-def test_an_algorithm_of_the_settings_that_no_arm_is_of_is_refused() -> None:
-    base = tiny_config(algorithm__name="fedprox", algorithm__mu=0.5)
-    with pytest.raises(UsageError, match="the settings name the algorithm fedprox, and no arm is of it"):
-        refuse_left_out(base, wanted_arms(None, ()))
-    refuse_left_out(base, wanted_arms("pooled,fedprox", ()))
-    refuse_left_out(base, wanted_arms(None, ("far: training.learning_rate=0.01",)))
-    refuse_left_out(tiny_config(), wanted_arms("pooled,local", ()))

@@ -1,0 +1,120 @@
+"""A comparison that is ready to be carried out: its run folders made, and what there is to say before."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedpolyp.config import Config, TrainingConfig
+from fedpolyp.data.partition.given import noted_partition
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.experiment.comparison import Arm, Job, begun_in, jobs, prepare, refuse_other
+from fedpolyp.experiment.processes import Failure, Screen, carry_out
+from fedpolyp.experiment.settled import settled
+from fedpolyp.files import write_text
+from fedpolyp.model.weights import noted
+from fedpolyp.planning import planned, this_machine
+from fedpolyp.runs import refuse_in_run
+
+_RATE = TrainingConfig.model_fields["learning_rate"].default
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A comparison that can be carried out: its runs, what they share, and what there is to say of them."""
+
+    jobs: Sequence[Job]
+    base: Config
+    notes: Sequence[str]
+
+    def carry_out(self, screen: Screen) -> list[Failure]:
+        """Carry out what is not finished; what each run failed with that did."""
+        for note in self.notes:
+            screen.note(note)
+        return carry_out([job for job in self.jobs if not job.finished], self.base, screen)
+
+    def refuse(self, failures: Sequence[Failure]) -> None:
+        """Raise a FedpolypError about the `failures`, where there are any."""
+        if failures:
+            advice = "; the same command goes on" if any(failure.passing for failure in failures) else ""
+            raise FedpolypError(f"{len(failures)} of {len(self.jobs)} runs failed{advice}: {failures[0].text}")
+
+
+def prepared(
+    out: Path,
+    base: Config,
+    arms: Sequence[Arm],
+    command: str,
+    *,
+    seeds: int = 1,
+    rounds: Mapping[str, int] | None = None,
+    learning_rates: Mapping[str, float] | None = None,
+) -> Prepared:
+    """Make the run folders of a comparison in `out`, or find those that are there.
+
+    Args:
+        out: a new folder, or one where the same comparison was begun.
+        base: the settings that the arms have in common; relative paths in it are settled.
+        arms: see `jobs`, as for `seeds`, `rounds` and `learning_rates`.
+        command: what the user typed, for the report.
+
+    Raises:
+        UsageError: the settings, the images or the folder cannot be.
+    """
+    refuse_in_run(out)
+    refuse_other(out)
+    base, plan = planned(noted_partition(noted(base)), this_machine(), begun_in(out))
+    refuse_left_out(base, arms)
+    wanted = jobs(out, base, arms=arms, seeds=seeds, rounds=rounds, learning_rates=learning_rates)
+    # An arm may begin with weights of its own.
+    wanted = [replace(job, config=noted(settled(job.config))) for job in wanted]
+    if base.runtime.ray_address is not None and not any(job.config.federated for job in wanted):
+        raise UsageError("--ray-address is for federations, and no arm is one")
+
+    # Imported only now: a mistake in the settings is answered before the images are read.
+    from fedpolyp.data.partition.deal import said_of_deal
+    from fedpolyp.data.source import open_source
+
+    store = open_source(base.data, base.data_seed)
+    wanted = prepare(wanted, store)
+    write_text(out / "command.txt", command + "\n")
+    notes = [*said_of_deal(store.records, base, wanted[0].run.partition()), *filter(None, [plan]), *_unused(wanted)]
+    if learning_rates is None and base.training.learning_rate == _RATE:
+        notes.append(
+            f"every arm trains at learning rate {_RATE}, chosen for FedAvg; pooled training may do better "
+            "at a lower one: --learning-rate pooled=0.001"
+        )
+    if done := sum(job.finished for job in wanted):
+        notes.append(f"{done} of {len(wanted)} runs are finished already")
+    return Prepared(wanted, base, notes)
+
+
+def refuse_left_out(base: Config, arms: Sequence[Arm]) -> None:
+    """Refuse a comparison without an arm of the algorithm that its settings name.
+
+    Raises:
+        UsageError: it is one.
+    """
+    name = base.algorithm.name
+    arms_of = {arm.settings.get("algorithm.name", name) for arm in arms}
+    if base.algorithm != Config().algorithm and name not in arms_of:
+        raise UsageError(f"the settings name the algorithm {name}, and no arm is of it: give --arms with {name} in it")
+
+
+def _unused(wanted: Sequence[Job]) -> Iterator[str]:
+    """What is set and has no effect in a federated arm, by arm, and what means another thing in the pooled one.
+
+    That pooled and local training know nothing of a federation's settings is what they are for.
+    """
+    from fedpolyp.config.unused import unused
+
+    partition = wanted[0].run.partition()
+    arms = {job.config.label: job.config for job in wanted}
+    for config in arms.values():
+        if config.federated and (said := unused(config, partition)):
+            yield said
+        steps = config.training.local_steps
+        if config.algorithm.name == "pooled" and steps is not None and len(arms) > 1:
+            yield (
+                f"{config.label} takes {steps} steps a round (--local-steps), the hospitals together "
+                f"{steps * len(partition.hospitals)}"
+            )

@@ -1,0 +1,243 @@
+"""One run, from its settings to its end: what `fedpolyp simulate` does, and `fedpolyp.simulate` from Python."""
+
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedpolyp import checkpoints, interrupts, runs
+from fedpolyp.config import Config
+from fedpolyp.data.partition.given import noted_partition
+from fedpolyp.errors import FedpolypError, FinalError, UsageError
+from fedpolyp.going_back import go_back, refuse_unusable
+from fedpolyp.model.weights import noted
+from fedpolyp.planning import planned, this_machine
+from fedpolyp.runs import RunFolder
+from fedpolyp.watcher import Watcher
+
+if TYPE_CHECKING:
+    from fedpolyp.data.partition.partition import Partition
+    from fedpolyp.data.store import Store
+    from fedpolyp.simulation.cluster import Started
+
+
+def _silent(_: str) -> None:
+    """Nobody hears it."""
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who hears of a run: what is said before its rounds, one sentence at a time, and a watcher of the rounds."""
+
+    say: Callable[[str], None] = _silent
+    watching: Callable[[], AbstractContextManager[Watcher]] = lambda: nullcontext(Watcher())
+
+
+@dataclass(frozen=True)
+class _Dealt:
+    """What a run begins with."""
+
+    config: Config
+    store: "Store"
+    partition: "Partition"
+
+
+def begin(config: Config, out: Path | None, audience: Audience, verbose: bool = False) -> RunFolder:
+    """Make a run by `config` in the new folder `out`, or one named by the time, and carry it to its end.
+
+    Raises:
+        UsageError: the settings, the images or the folder cannot be.
+        FedpolypError: the run could not be carried to its end; a note says how it goes on.
+    """
+    path = _place(config, out)
+    dealt = _dealt(config, audience)
+    with _started(dealt.config, verbose) as starting:
+        run = runs.create(path, dealt.config, dealt.partition, dealt.store.path)
+        _carry(dealt.config, run, dealt.store, dealt.partition, starting, audience, verbose)
+    return run
+
+
+def create(config: Config, out: Path | None, audience: Audience) -> RunFolder:
+    """Make a run as `begin` does, and carry out nothing of it.
+
+    Raises:
+        UsageError: the settings, the images or the folder cannot be.
+    """
+    path = _place(config, out)
+    dealt = _dealt(config, audience)
+    return runs.create(path, dealt.config, dealt.partition, dealt.store.path)
+
+
+def go_on(
+    run: RunFolder,
+    change: Callable[[Config], Config],
+    audience: Audience,
+    from_round: int | None = None,
+    verbose: bool = False,
+) -> RunFolder:
+    """Carry on a run that was interrupted, or is to have more rounds.
+
+    Args:
+        run: its folder.
+        change: the settings it goes on with, from those it has: more rounds, another place of its images, the runtime.
+        audience: who hears of it.
+        from_round: the checkpoint to go back to first; None for the newest.
+        verbose: whether what Flower and Ray say is shown.
+
+    Raises:
+        UsageError: the run cannot go on like this.
+        FedpolypError: it could not be carried to its end; a note says how it goes on.
+    """
+    begun = run.config().ready()
+    wanted = change(begun)
+    config, plan = planned(wanted, this_machine(), begun)
+    if config.federation.rounds > begun.federation.rounds and (why := run.stopped):
+        raise UsageError(f"{run.path} has stopped for good, so --rounds cannot take it further: {why}")
+    if wanted.runtime.ray_address != begun.runtime.ray_address:
+        _refuse_ray(config)
+    try:
+        store = _opened(config, "\n".join(filter(None, (plan, run.other_kernels()))), audience)
+    except UsageError as error:
+        if config.data.source == begun.data.source:
+            error.add_note("images that lie elsewhere now are given with --data FOLDER beside --resume")
+        raise
+    partition = run.partition()
+    run.refuse_changed(store)
+    with run.locked():
+        if from_round is not None or run.changes(config):
+            refuse_unusable(run, config, from_round)
+    with _started(config, verbose) as starting:
+        if from_round is not None or run.changes(config):
+            if starting is not None:
+                starting.wait()  # nothing is changed before all is there that the run goes on with
+            with run.locked():
+                if from_round is not None:
+                    go_back(run, from_round)
+                run.change(config, store.path)
+        _carry(config, run, store, partition, starting, audience, verbose)
+    return run
+
+
+def refuse_fewer_rounds(config: Config, rounds: int) -> None:
+    """Refuse other `rounds` for the run of `config` than those it has, unless more of them change no earlier one.
+
+    Raises:
+        UsageError: they are fewer, or the learning rate falls over the rounds.
+    """
+    before = config.federation.rounds
+    if rounds < before:
+        raise UsageError(f"--resume takes a run further, not back: it has {before} rounds; got --rounds {rounds}")
+    if rounds > before and config.training.schedule != "constant":
+        raise UsageError(
+            f"the learning rate of this run falls over its {before} rounds ({config.training.schedule}), so more of "
+            f"them would be another experiment: begin a new run with --rounds {rounds}, or one with --schedule "
+            "constant, which can be taken further"
+        )
+
+
+def _place(config: Config, out: Path | None) -> Path:
+    """The folder of a new run."""
+    path = out or runs.DEFAULT_ROOT / runs.new_name(config)
+    runs.refuse_taken(path)
+    return path
+
+
+def _dealt(config: Config, audience: Audience) -> _Dealt:
+    """The images dealt by `config`; what there is to say of them is said."""
+    config, plan = planned(noted_partition(noted(config)), this_machine())
+    _refuse_ray(config)
+
+    # Imported only now: a mistake in the settings is answered before TensorFlow and Ray have been loaded.
+    from fedpolyp.config.unused import unused
+    from fedpolyp.data.partition.deal import counted, deal, said_of_deal
+    from fedpolyp.rounds.absence import refuse_impossible
+
+    store = _opened(config, plan, audience)
+    partition = deal(store.records, config, store)
+    for sentence in said_of_deal(store.records, config, partition):
+        audience.say(sentence)
+    said, config = unused(config, partition), counted(config, partition)
+    refuse_impossible(config, partition)
+    if said:
+        audience.say(said)
+    return _Dealt(config, store, partition)
+
+
+def _refuse_ray(config: Config) -> None:
+    if not config.federated and config.runtime.ray_address is not None:
+        raise UsageError(f"--ray-address is for a federation; {config.algorithm.name} trains in this process")
+
+
+def _opened(config: Config, plan: str, audience: Audience) -> "Store":
+    """The images of a run; what there is to say of them and of `plan` is said."""
+    from fedpolyp.data.source import open_source
+
+    store = open_source(config.data, config.data_seed)
+    if store.report.rejected:
+        audience.say(f"{store.report.used} pairs, {len(store.report.rejected)} left out (see fedpolyp data ingest)")
+    for note in filter(None, (*store.report.notes, plan)):
+        audience.say(note)
+    return store
+
+
+def _started(config: Config, verbose: bool) -> "AbstractContextManager[Started | None]":
+    """The Ray that a federation needs; a cluster that cannot be used is refused before there is a run folder."""
+    if not config.federated:
+        return nullcontext()
+    from fedpolyp.simulation import cluster
+
+    started = cluster.begin(config, verbose)
+    if config.runtime.ray_address is not None:
+        with ExitStack() as undone:
+            undone.enter_context(started)
+            started.wait()
+            cluster.places(cluster.resources(config, cluster.actors(config)))
+            undone.pop_all()
+    return started
+
+
+def _carry(
+    config: Config,
+    run: RunFolder,
+    store: "Store",
+    partition: "Partition",
+    starting: "Started | None",
+    audience: Audience,
+    verbose: bool,
+) -> None:
+    """Carry the run in `run` to its end."""
+    from fedpolyp.report.tensorboard import EventWriter
+    from fedpolyp.sites.progress import FileWatcher, progress_file
+    from fedpolyp.watcher import Watchers
+
+    with run.locked():
+        told = FileWatcher(progress_file(run), flower_run="")  # for who looks at the run meanwhile
+        try:
+            with audience.watching() as shown:
+                watcher = Watchers(shown, EventWriter(run), told)
+                if config.federated:
+                    from fedpolyp.simulation import engine
+
+                    engine.run(config, run, store, partition, watcher, verbose, starting)
+                else:
+                    from fedpolyp.rounds import here
+
+                    here.run(config, run, store, partition, watcher)
+            from fedpolyp.report.finish import finish
+
+            finish(run, store)
+        except (FedpolypError, OSError, KeyboardInterrupt) as failure:
+            if isinstance(failure, KeyboardInterrupt):
+                interrupts.ending()
+            error = FedpolypError("interrupted") if isinstance(failure, KeyboardInterrupt) else failure
+            with suppress(OSError):
+                told.tell("failed", reason=str(error))
+            # A round's record comes before the checkpoint that makes it complete.
+            done = min(len(run.rounds()) - 1, max(checkpoints.rounds_in(run.checkpoints), default=0))
+            if not isinstance(error, (FinalError, UsageError)):
+                again = shlex.join(["fedpolyp", "simulate", "--resume", str(run.path)])
+                complete = "no round is" if done < 1 else "1 round is" if done == 1 else f"{done} rounds are"
+                error.add_note(f"{complete} complete{' yet' * (done < 1)}; go on with: {again}")
+            raise error from None
