@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedpolyp import __version__
 from fedpolyp.config import Config, RuntimeConfig, to_toml
 from fedpolyp.config.settings import NAMED_WEIGHTS
+from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.data.store import ImageRecord, Store
 from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RunFolder
@@ -96,11 +97,13 @@ def _portable(config: Config) -> Config:
     def last(path: str | None) -> str | None:
         return None if path is None else Path(path).name
 
-    data, model = config.data, config.model
+    data, hospitals, model = config.data, config.hospitals, config.model
+    dealt_by = {name: last(hospitals.own[name]) for name in find_scheme(hospitals.scheme).paths}
     weights = model.encoder_weights if model.encoder_weights in NAMED_WEIGHTS else last(model.encoder_weights)
     return config.model_copy(
         update={
             "data": data.model_copy(update={"source": data.called, "lists": last(data.lists)}),
+            "hospitals": hospitals.model_copy(update={"partition": last(hospitals.partition), **dealt_by}),
             "model": model.model_copy(
                 update={"encoder_weights": weights, "initial_weights": last(model.initial_weights)}
             ),

@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from fedpolyp.config import to_toml
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.inference.about import MEMBER, about, read_about
 from fedpolyp.inference.predictor import Predictor, Seen, model_file
 from fedpolyp.report.finish import finish
-from fedpolyp.runs import RunFolder
+from fedpolyp.runs import RoundRecord, RunFolder
 from tests.real_sites import draw_images
 from tests.tiny import carry_here, tiny_config, tiny_run
 
@@ -61,6 +62,19 @@ def test_a_model_names_no_path_of_the_machine_it_was_made_on(tmp_path: Path) -> 
     carry_here(run, config)
     told = about(run, "last", 1).model_dump_json()
     assert str(tmp_path) not in told and "patients" in told
+
+
+def test_a_model_names_no_path_of_a_deal_that_came_from_a_file(tmp_path: Path) -> None:
+    config = tiny_config(federation__rounds=1)
+    first = tiny_run(tmp_path / "first", config)
+    deals = {"partition": str(first.partition_file)}, {"scheme": "file", "csv": str(tmp_path / "deal.csv")}
+    for number, deal in enumerate(deals):
+        run = tiny_run(tmp_path / f"run{number}", config)
+        given = config.model_copy(update={"hospitals": type(config.hospitals).model_validate(deal)})
+        run.config_file.write_text(to_toml(given))
+        run.append_round(RoundRecord(0, {"dice": 0.5, "iou": 0.4, "loss": 1.0}).to_plain())
+        told = about(run, "last", 0).model_dump_json()
+        assert str(tmp_path) not in told and ("partition.json" in told or "deal.csv" in told)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (50, 80), (33, 17), (1, 1)])
