@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fedpolyp import __version__, interrupts
-from fedpolyp.cli import data, runs, site
+from fedpolyp.cli import data, privacy, runs, site
 from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
 from fedpolyp.cli.evaluate import evaluate
@@ -34,6 +34,7 @@ app.command()(predict)
 app.command()(evaluate)
 app.command()(config)
 app.add_typer(data.app, name="data")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(runs.app, name="runs")
 app.add_typer(site.app, name="site")
 

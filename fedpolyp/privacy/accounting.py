@@ -88,16 +88,19 @@ def poisson_sigma(epsilon: float, delta: float, rounds: int, rate: float) -> flo
         UsageError: the package dp-accounting is not installed.
     """
     most = sigma_for(epsilon, delta, rounds)  # what sampling leaves out is only gained
-    least = most
-    while poisson_epsilon(least, delta, rounds, rate) <= epsilon and least > most * rate / 4:
-        least /= 2
-    while most > least * (1 + 1e-3):
-        middle = math.sqrt(least * most)
-        if poisson_epsilon(middle, delta, rounds, rate) <= epsilon:
-            most = middle
-        else:
-            least = middle
-    return most
+    if rate >= 1:
+        return most
+
+    def over(logarithm: float) -> float:
+        return math.log(poisson_epsilon(math.exp(logarithm), delta, rounds, rate) / epsilon)
+
+    least = most / 2
+    while over(math.log(least)) <= 0 and least > most * rate / 4:
+        most, least = least, least / 2
+    found = brentq(over, math.log(least), math.log(most), xtol=5e-4)
+    while over(found) > 0:
+        found += 5e-4
+    return float(math.exp(found))
 
 
 def _root(of: Callable[[float], float], low: float, high: float) -> float:

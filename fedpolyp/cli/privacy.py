@@ -1,0 +1,69 @@
+"""`fedpolyp privacy`: what privacy takes."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from fedpolyp.cli.console import PlainConsole
+from fedpolyp.cli.tables import plain_table
+from fedpolyp.errors import UsageError
+
+app = typer.Typer(help="What differential privacy takes, before anything is trained.", no_args_is_help=True)
+
+
+@app.callback()
+def privacy() -> None:
+    """What differential privacy takes, before anything is trained."""
+
+
+@app.command()
+def plan(
+    images: Annotated[int, typer.Option(min=1, max=10**9, help="training images of a hospital")],
+    rounds: Annotated[int, typer.Option(min=1, max=100_000, help="rounds, with one noisy step in each")],
+    epsilon: Annotated[float, typer.Option(help="what is promised for all rounds together")],
+    delta: Annotated[
+        float | None,
+        typer.Option(help="with it  [dim]\\[the power of ten that is a fifth of 1/images at most][/dim]"),
+    ] = None,
+    unit: Annotated[
+        Literal["group", "image"],
+        typer.Option(help="what it is promised for: a group of near-duplicates (count these as --images), or an image"),
+    ] = "group",
+    hospitals: Annotated[int, typer.Option(min=1, max=10_000, help="hospitals of so many images each")] = 1,
+    batches: Annotated[
+        Literal["all", "poisson"], typer.Option(help="images in a step: all, or each drawn by itself")
+    ] = "all",
+    batch: Annotated[int | None, typer.Option(min=1, help="poisson: how many are expected in a step")] = None,
+) -> None:
+    """Print the noise that a promise takes, what it costs, and what others would take.
+
+    Nothing is trained, and no images are read.
+    """
+    if (batches == "poisson") != (batch is not None):
+        raise UsageError("--batches poisson and --batch B go together: how many images are expected in a step")
+
+    from fedpolyp.privacy.plan import Plan  # SciPy takes a moment
+
+    wanted, console = Plan.of(images, rounds, epsilon, delta, batch), PlainConsole()
+    units = f"{images} {'groups of near-duplicates' if unit == 'group' else 'images'}"
+    drawn = "all of them in each step" if batch is None else f"{batch} of them expected in a step"
+    given = "1/units is " + f"{1 / images:.2g}; --delta names another" if delta is None else "as given"
+    console.print(f"a hospital of {units}, {drawn}, {rounds} rounds", soft_wrap=True)
+    console.print(f"epsilon {epsilon:g} at delta {wanted.delta:g} ({given})", soft_wrap=True)
+    console.print(
+        f"noise: sigma {wanted.sigma:.2f}, in units of the clip, on each number of a step's sum", soft_wrap=True
+    )
+    mean = f"{wanted.noise():.2%} of the clip on each number of the step's mean gradient"
+    together = f", {wanted.noise(hospitals):.2%} on the mean of {hospitals} hospitals" if hospitals > 1 else ""
+    console.print(f"cost: {mean}{together}", soft_wrap=True)
+    if unit == "image" and batch is None:
+        pair = wanted.epsilon_of_several(2)
+        console.print(f"two images that show the same scene have epsilon {pair:.1f} together", soft_wrap=True)
+    others = wanted.others()
+    table = plain_table(None, "rounds", *(f"epsilon {one.epsilon:g}" for one in others[0]), numbers_from=0)
+    for row in others:
+        bold = "bold" if row[0].rounds == rounds else None
+        table.add_row(str(row[0].rounds), *(f"{one.sigma:.2f} ({one.noise(hospitals):.2%})" for one in row), style=bold)
+    whose = "a hospital's mean" if hospitals == 1 else f"the mean of {hospitals} hospitals"
+    console.print(f"others: sigma, and the noise on {whose} as a share of the clip", soft_wrap=True)
+    console.print(table)

@@ -1,0 +1,69 @@
+"""What a promise of privacy costs, before anything is trained."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fedpolyp.errors import UsageError
+from fedpolyp.privacy.accounting import default_delta, epsilon_of, mu_of, poisson_sigma, sigma_for
+
+MOST_EPSILON = 1000.0  # beyond, a promise says nothing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One noisy step in each of `rounds` rounds at a hospital of `units` units, with (`epsilon`, `delta`) for all.
+
+    Raises:
+        UsageError: a number is out of bounds.
+    """
+
+    units: int
+    rounds: int
+    epsilon: float
+    delta: float
+    batch: int | None = None  # units expected in a step, each drawn by itself; None for all of them in each step
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon <= MOST_EPSILON:
+            raise UsageError(f"epsilon must be above 0, and {MOST_EPSILON:g} at most; got {self.epsilon:g}")
+        if not 0 < self.delta < 1 / self.units:
+            raise UsageError(
+                f"delta must be above 0 and below 1/{self.units}, one over the units: more would allow to publish one "
+                f"of them as it is; got {self.delta:g}"
+            )
+        if self.batch is not None and not 1 <= self.batch <= self.units:
+            raise UsageError(f"a batch has 1 to {self.units} of the hospital's units; got {self.batch}")
+
+    @classmethod
+    def of(
+        cls, units: int, rounds: int, epsilon: float, delta: float | None = None, batch: int | None = None
+    ) -> "Plan":
+        """The plan with `default_delta` where there is no `delta`."""
+        return cls(units, rounds, epsilon, default_delta(units) if delta is None else delta, batch)
+
+    @cached_property
+    def sigma(self) -> float:
+        """Standard deviation of the noise on each number of a step's sum, in units of the clip."""
+        if self.batch is None:
+            return sigma_for(self.epsilon, self.delta, self.rounds)
+        return poisson_sigma(self.epsilon, self.delta, self.rounds, self.batch / self.units)
+
+    def noise(self, hospitals: int = 1) -> float:
+        """The same of the mean over the step's units at so many equal hospitals, each with noise of its own."""
+        return self.sigma / ((self.batch or self.units) * math.sqrt(hospitals))
+
+    def epsilon_of_several(self, units: int) -> float:
+        """The epsilon that the plan's noise keeps for so many units together; not for drawn batches."""
+        return epsilon_of(units * mu_of([self.sigma] * self.rounds), self.delta)
+
+    def others(self) -> Sequence[Sequence["Plan"]]:
+        """Plans with other rounds, a row each, and other epsilons: from a quarter on, of drawn batches from half on.
+
+        Each plan with drawn batches takes a second.
+        """
+        parts = (0.25, 0.5, 1, 2, 4) if self.batch is None else (0.5, 1, 2)
+        rounds = sorted({max(1, round(self.rounds * part)) for part in parts})
+        epsilons = [self.epsilon * part for part in parts if part <= 2 and self.epsilon * part <= MOST_EPSILON]
+        return [[replace(self, rounds=few, epsilon=epsilon) for epsilon in epsilons] for few in rounds]
