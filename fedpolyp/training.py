@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,6 +84,7 @@ class Trainer:
         image, mask = tf.TensorSpec((None, size, size, 3), tf.uint8), tf.TensorSpec((None, size, size), tf.uint8)
         # No branch of ours depends on a tensor: rewriting Python for that would only take time.
         self._train_step = tf.function(self._step, input_signature=[image, mask], autograph=False)
+        self._logits_of = tf.function(partial(self._logits, training=False), input_signature=[image], autograph=False)
         self._score = tf.function(self._scores, input_signature=[image, mask], autograph=False)
 
     @cached_property
@@ -153,6 +154,15 @@ class Trainer:
     def predict(self, arrays: Arrays, images: Images) -> Images:
         """The masks (N, S, S) uint8 in {0, 1} that the model with weights `arrays` sees in `images`."""
         return self._run(arrays, images, np.zeros(images.shape[:3], np.uint8))[0]
+
+    def probabilities(self, arrays: Arrays, images: Images) -> NDArray[np.float32]:
+        """The probability of polyp that the model with weights `arrays` gives to each pixel, (N, S, S) in [0, 1]."""
+        named.assign(self._variables, arrays)
+        found = np.zeros(images.shape[:3], np.float32)
+        for first in range(0, len(images), _EVALUATION_BATCH):
+            rows = slice(first, first + _EVALUATION_BATCH)
+            found[rows] = tf.sigmoid(tf.cast(self._logits_of(np.asarray(images[rows]))[..., 0], tf.float32)).numpy()
+        return found
 
     def save(self, arrays: Arrays, path: Path, members: Mapping[str, str] | None = None) -> None:
         """Write the model with weights `arrays` as a .keras file, whole or not at all; `members` are added to it.

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,3 +155,32 @@ def test_images_without_a_polyp_are_told_apart_and_what_is_seen_in_them_is_count
     assert metrics.without_polyp(counts) == {"images": 2, "rate": 0.5, "area": pytest.approx(0.05)}
     assert metrics.without_polyp(counts[[0, 3]]) == {}
     assert metrics.with_polyp(counts[1:3]).tolist() == [True, True]  # a mean over none would be no number
+
+
+def _reference_surface_dice(pred, truth, tolerance, monkeypatch):
+    """What the package surface-distance of Nikolov et al. says."""
+    monkeypatch.setattr(np, "Inf", np.inf, raising=False)  # it is older than NumPy 2
+    surface_distance = pytest.importorskip("surface_distance")
+    found = surface_distance.compute_surface_distances(truth.astype(bool), pred.astype(bool), (1, 1))
+    return surface_distance.compute_surface_dice_at_tolerance(found, tolerance)
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 1.5, 4])
+def test_surface_dice_equals_that_of_the_package_of_its_authors(tolerance, monkeypatch):
+    rng = np.random.default_rng(int(tolerance * 2))
+    blobs = [cv2.GaussianBlur(rng.random((2, 40, 48))[0], (0, 0), 3) for _ in range(40)]
+    masks = np.stack([(blob > np.quantile(blob, rng.uniform(0.3, 0.95))) for blob in blobs]).astype(np.uint8)
+    pred, truth = masks[:20], masks[20:]
+    expected = [_reference_surface_dice(p, t, tolerance, monkeypatch) for p, t in zip(pred, truth, strict=True)]
+    np.testing.assert_allclose(metrics.surface_dice(pred, truth, tolerance), expected, atol=1e-12)
+    assert 0 < np.mean(expected) < 1
+
+
+def test_surface_dice_of_empty_masks_and_of_a_mask_and_itself():
+    square = np.zeros((1, 9, 9), np.uint8)
+    square[0, 2:6, 1:6] = 1
+    none = np.zeros_like(square)
+    pred, truth = np.concatenate([none, square, none, square]), np.concatenate([none, none, square, square])
+    assert metrics.surface_dice(pred, truth, 0).tolist() == [1, 0, 0, 1]
+    moved = np.roll(square, 2, axis=2)
+    assert metrics.surface_dice(moved, square, 2).tolist() == [1] and metrics.surface_dice(moved, square, 1)[0] < 1

@@ -12,6 +12,7 @@ import typer
 from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.tables import plain_table
+from fedpolyp.cli.thresholds import Threshold, refuse_threshold, threshold_of
 from fedpolyp.errors import FedpolypError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from fedpolyp.data.store import Store
     from fedpolyp.inference.evaluation import Evaluation
 
-_COLUMNS = ("id", "tp", "fp", "fn", "tn", "hd95_px", "own_tp", "own_fp", "own_fn", "own_tn", "own_hd95_px")
+_SCORES = ("tp", "fp", "fn", "tn", "hd95_px", "surface_dice")  # of each image, at the model's size and at its own
+_COLUMNS = ("id", *_SCORES, *(f"own_{name}" for name in _SCORES))
 _FOUND = ("lesions", "found", "false")
 _FOR_RUNS = ("data.image_size", "data.held_out", "data.lists", "data.unseen", "data.unseen_every")
 
@@ -33,9 +35,7 @@ def evaluate(
     which: Annotated[
         Literal["last", "best"], typer.Option(help="of a run: the model of the last round, or best on validation")
     ] = "last",
-    threshold: Annotated[
-        float | None, typer.Option(help="probability from which on a pixel is polyp  [dim]\\[the model's own][/dim]")
-    ] = None,
+    threshold: Threshold = None,
     tta: Annotated[bool, typer.Option("--tta", help="average over each image and its three mirror images")] = False,
     corrupt: Annotated[
         bool, typer.Option("--corrupt", help="also score images made worse: blur, noise, JPEG, darkness, reflections")
@@ -54,8 +54,7 @@ def evaluate(
     from fedpolyp.inference.predictor import Predictor
     from fedpolyp.runs import RunFolder, refuse_in_run
 
-    if threshold is not None and not 0 < threshold < 1:
-        raise UsageError(f"--threshold must be above 0 and below 1; got {threshold:g}")
+    refuse_threshold(threshold)
     refuse_in_run(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
@@ -84,7 +83,7 @@ def evaluate(
         ids = [record.id for record in store.records]
     if not ids:
         raise UsageError(f"{model} has no held-out images; give --data")
-    cut = predictor.threshold if threshold is None else threshold
+    cut = threshold_of([predictor], threshold)
     told = predictor.about
     what = "it says nothing of itself" if told is None else told.sentence()
     console.print(f"{predictor.path}: {what}", soft_wrap=True)
@@ -144,6 +143,7 @@ def _table(found: "Evaluation") -> Any:
         table.add_row(name, *(_told(found, at, score(at.counts)) for at in (found.square, found.own)))
     table.add_row("HD95, pixels", *(_told(found, at, at.hd95, 1) for at in (found.square, found.own)))
     table.add_row("HD95, of the diagonal", *(_told(found, at, at.hd95_fraction) for at in (found.square, found.own)))
+    table.add_row("surface Dice", *(_told(found, at, at.surface) for at in (found.square, found.own)))
     table.caption, table.caption_justify = "with 95 % intervals over images", "left"
     return table
 
@@ -169,7 +169,10 @@ def _say_detection(console: PlainConsole, found: "Evaluation") -> None:
             f"{without['images']:.0f} images without a polyp: one is seen in {without['rate']:.1%} of them, on "
             f"{without['area']:.2%} of their area"
         )
-    console.print(f"expected calibration error {found.reliability.error:.4f}")
+    said = f"expected calibration error {found.reliability.error:.4f}"
+    if found.calibrated is not None:
+        said += f", {found.calibrated.error:.4f} with the model's temperature"
+    console.print(said)
 
 
 def _plain(found: "Evaluation") -> dict[str, Any]:
@@ -179,7 +182,7 @@ def _plain(found: "Evaluation") -> dict[str, Any]:
     sizes: dict[str, Any] = {}
     for name, at in (("model_size", found.square), ("own_size", found.own)):
         scores = {own: score(at.counts) for own, score in OVERLAPS.items()}
-        scores |= {"hd95_px": at.hd95, "hd95_fraction": at.hd95_fraction}
+        scores |= {"hd95_px": at.hd95, "hd95_fraction": at.hd95_fraction, "surface_dice": at.surface}
         sizes[name] = {own: mean and vars(mean) for own, score in scores.items() for mean in (found.mean(at, score),)}
     return {
         **sizes,
@@ -188,6 +191,7 @@ def _plain(found: "Evaluation") -> dict[str, Any]:
         "false_per_image": found.false_per_image,
         "without_polyp": metrics.without_polyp(found.own.counts) or None,
         "calibration_error": found.reliability.error,
+        "calibration_error_with_temperature": found.calibrated and found.calibrated.error,
     }
 
 
@@ -200,8 +204,10 @@ def _rows(found: "Evaluation") -> Iterator[list[Any]]:
             guarded(id),
             *square.counts[at].tolist(),
             round(float(square.hd95[at]), 3),
+            round(float(square.surface[at]), 4),
             *own.counts[at].tolist(),
             round(float(own.hd95[at]), 3),
+            round(float(own.surface[at]), 4),
             *(one.lesions, one.found, one.false),
         ]
 

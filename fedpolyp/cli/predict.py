@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fedpolyp.cli.console import PlainConsole
+from fedpolyp.cli.thresholds import Threshold, refuse_threshold, threshold_of
 from fedpolyp.errors import FedpolypError, UsageError
 
 if TYPE_CHECKING:
     from fedpolyp.inference.pictures import Picture
-    from fedpolyp.inference.predictor import Field, Pixels
+    from fedpolyp.inference.predictor import Field, Pixels, Predictor
 
 _BATCH = 16  # images
 _ROW = ("file", "name", "width", "height", "lesions", "area", "confidence")
@@ -35,10 +36,10 @@ def predict(
     which: Annotated[
         Literal["last", "best"], typer.Option(help="of a run: the model of the last round, or best on validation")
     ] = "last",
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="probability from which on a pixel is polyp  [dim]\\[the model's own][/dim]"),
-    ] = None,
+    threshold: Threshold = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="probabilities by the temperature that was fitted on validation")
+    ] = False,
     tta: Annotated[bool, typer.Option("--tta", help="average over each image and its three mirror images")] = False,
     every: Annotated[int, typer.Option(help="of a video: every so many frames", min=1)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
@@ -47,12 +48,14 @@ def predict(
 
     An image is turned upright as its EXIF tag says, and so are its mask and overlay.
     """
+    import numpy as np
+
+    from fedpolyp.inference.calibration import calibrated as with_temperature
     from fedpolyp.inference.pictures import files, pictures
     from fedpolyp.inference.predictor import Predictor
     from fedpolyp.runs import refuse_in_run
 
-    if threshold is not None and not 0 < threshold < 1:
-        raise UsageError(f"--threshold must be above 0 and below 1; got {threshold:g}")
+    refuse_threshold(threshold)
     refuse_in_run(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
@@ -65,11 +68,20 @@ def predict(
     for predictor in () if quiet else predictors:
         what = "it does not say where it comes from" if predictor.about is None else predictor.about.sentence()
         console.print(f"{predictor.path}: {what}", soft_wrap=True)
+    cut = threshold_of(predictors, threshold)
+    temperatures = _temperatures(predictors) if calibrated else None
+    if temperatures is not None:  # the same pixels are polyp, if there is one model
+        cut = float(with_temperature(np.array(cut, np.float32), temperatures[0]))
     unusable: list[tuple[str, str]] = []
     began, count = time.monotonic(), 0
-    with _Writer(out, len(predictors) > 1, predictors[0].threshold if threshold is None else threshold) as writer:
+    with _Writer(out, len(predictors) > 1, cut) as writer:
         for batch in _batches(pictures(named, every, unusable)):
             seen = [predictor.at_own_size([picture.pixels for picture in batch], tta) for predictor in predictors]
+            if temperatures is not None:
+                seen = [
+                    [with_temperature(field, temperature) for field in fields]
+                    for fields, temperature in zip(seen, temperatures, strict=True)
+                ]
             for picture, fields in zip(batch, zip(*seen, strict=True), strict=True):
                 writer.write(picture, fields)
             count += len(batch)
@@ -79,6 +91,20 @@ def predict(
     if unusable:
         told = "; ".join(f"{file}: {why}" for file, why in unusable[:_TOLD]) + ("; …" if len(unusable) > _TOLD else "")
         raise FedpolypError(f"{len(unusable)} of {count + len(unusable)} could not be read: {told}")
+
+
+def _temperatures(predictors: "Sequence[Predictor]") -> list[float]:
+    """The temperature of each model.
+
+    Raises:
+        UsageError: one has none.
+    """
+    found = []
+    for predictor in predictors:
+        if predictor.temperature is None:
+            raise UsageError(f"{predictor.path} has no temperature fitted on validation; leave out --calibrated")
+        found.append(predictor.temperature)
+    return found
 
 
 def _batches(pictures: "Iterator[Picture]") -> "Iterator[list[Picture]]":

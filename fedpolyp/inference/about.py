@@ -16,6 +16,7 @@ from fedpolyp.config.settings import NAMED_WEIGHTS
 from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.data.store import ImageRecord, Store
 from fedpolyp.errors import FedpolypError
+from fedpolyp.inference.calibration import Fitted
 from fedpolyp.runs import RunFolder
 from fedpolyp.text import printable
 
@@ -39,6 +40,9 @@ class About(BaseModel):
     rounds: Annotated[int, Field(ge=0)]  # that its run has had
     image_size: Annotated[int, Field(ge=32, le=1024)]  # side of the square images that it takes, pixels
     threshold: Annotated[float, Field(gt=0, lt=1)] = THRESHOLD  # probability from which on a pixel is polyp
+    # Chosen on the hospitals' validation images; None where there are none. See fedpolyp.inference.calibration.
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    best_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     dice: _Score | None = None  # in that round on the held-out images, mean per image; None for one hospital's own
     val_dice: _Score | None = None
     heldout: int = 0  # how many of those there are
@@ -63,9 +67,16 @@ class About(BaseModel):
 
 
 def about(
-    run: RunFolder, kind: Literal["last", "best"], round: int, hospital: str = "", store: Store | None = None
+    run: RunFolder,
+    kind: Literal["last", "best"],
+    round: int,
+    hospital: str = "",
+    store: Store | None = None,
+    found: Fitted | None = None,
 ) -> About:
     """What the model of a run says of itself; `store` has the run's images, where they are here.
+
+    `found` is what the hospitals' validation images say of its probabilities.
 
     Raises:
         FedpolypError: the run folder is damaged.
@@ -81,6 +92,8 @@ def about(
         round=round,
         rounds=records[-1]["round"],
         image_size=config.data.image_size,
+        temperature=None if found is None else found.temperature,
+        best_threshold=None if found is None else found.threshold,
         dice=record.get("dice"),
         val_dice=record.get("val_dice"),
         heldout=len(partition.heldout),

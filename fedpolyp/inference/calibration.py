@@ -1,6 +1,8 @@
 """Are probabilities true? Of the pixels to which a model gives 0.7, seven of ten should be polyp.
 
-M. Naeini, G. Cooper, M. Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015.
+How that is measured: M. Naeini, G. Cooper, M. Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian
+Binning, AAAI 2015.
+How it is mended: C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017: one temperature for all logits.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpolyp import metrics
+
 BINS = 10
+_THRESHOLDS = tuple(step / 20 for step in range(1, 20))
+_LEAST = np.float32(1e-6)  # so that a logit is finite
 
 
 @dataclass
@@ -41,3 +47,49 @@ class Reliability:
         """The expected calibration error, in [0, 1]: the mean over pixels of how far their bin is off."""
         total = int(self.pixels.sum())
         return sum(count * abs(given - share) for given, share, count in self.curve()) / total if total else 0.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What validation images say of a model's probabilities."""
+
+    temperature: float  # by which logits are divided; above 1 where the model is too sure
+    threshold: float  # of the raw probability, with which the mean Dice of these images is highest
+
+
+def fitted(probabilities: NDArray[np.float32], masks: NDArray[Any]) -> Fitted:
+    """The temperature and the threshold that serve these images best; `probabilities` and `masks` are (N, H, W).
+
+    Of thresholds in steps of 0.05 that are equally good, the one nearest to a half.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    if not len(masks):
+        raise ValueError("there are no images to fit to")
+    from scipy.optimize import minimize_scalar
+
+    logits, there = _logits(probabilities), np.asarray(masks) != 0
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits * np.float32(np.exp(-log_temperature))
+        return float((np.logaddexp(0, scaled) - scaled * there).mean(dtype=np.float64))
+
+    best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-3})
+
+    def dice(threshold: float) -> float:
+        counts = metrics.count_pixels(probabilities >= threshold, there)
+        return float(metrics.dice(counts)[metrics.with_polyp(counts)].mean())
+
+    thresholds = sorted(_THRESHOLDS, key=lambda threshold: (abs(threshold - 0.5), threshold))
+    return Fitted(round(float(np.exp(best.x)), 4), max(thresholds, key=dice))
+
+
+def calibrated(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """`probabilities` with their logits divided by `temperature`; a half stays a half."""
+    return np.asarray(1 / (1 + np.exp(-_logits(probabilities) / np.float32(temperature))), np.float32)
+
+
+def _logits(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    sure = np.clip(probabilities, _LEAST, 1 - _LEAST)
+    return np.asarray(np.log(sure) - np.log1p(-sure), np.float32)

@@ -10,7 +10,7 @@ from fedpolyp import metrics
 from fedpolyp.data.ingest import Original
 from fedpolyp.data.store import Store
 from fedpolyp.experiment.statistics import Estimate, estimate
-from fedpolyp.inference.calibration import Reliability
+from fedpolyp.inference.calibration import Reliability, calibrated
 from fedpolyp.inference.corruption import KINDS, SEVERITIES, corrupted
 from fedpolyp.inference.detection import Detection, detect
 from fedpolyp.inference.predictor import Pixels, Predictor
@@ -33,6 +33,7 @@ class AtASize:
     counts: metrics.Counts  # (N, 4) pixels: tp, fp, fn, tn
     hd95: metrics.Scores  # (N,) pixels
     hd95_fraction: metrics.Scores  # (N,) of the image's diagonal
+    surface: metrics.Scores  # (N,) surface Dice within `metrics.SURFACE_TOLERANCE`
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class Evaluation:
     own: AtASize  # at each image's own size
     detections: tuple[Detection, ...]  # at each image's own size
     reliability: Reliability  # at the model's size
+    calibrated: Reliability | None  # likewise, with the model's temperature; None where it has none
 
     def mean(self, at: AtASize, score: metrics.Scores) -> Estimate | None:
         """The mean of a score over the images with a polyp, with its interval of 95 % over images; None without any."""
@@ -81,21 +83,26 @@ def evaluate(
     """
     rows = store.positions(ids)
     masks = np.asarray(store.masks[rows])
-    reliability, cut = Reliability(), np.zeros(masks.shape, np.uint8)
+    cut, reliability = np.zeros(masks.shape, np.uint8), Reliability()
+    temperature = predictor.temperature
+    warmed = None if temperature is None else Reliability()
     for first in range(0, len(ids), _BATCH):
         part = slice(first, first + _BATCH)
         given = predictor.probabilities(np.asarray(store.images[rows[part]]), flips)
         cut[part] = given >= threshold
         for probability, truth in zip(given, masks[part], strict=True):
             reliability.add(probability, truth)
-    found: dict[str, tuple[metrics.Counts, float, float, Detection]] = {}
+            if warmed is not None and temperature is not None:
+                warmed.add(calibrated(probability, temperature), truth)
+    found: dict[str, tuple[metrics.Counts, float, float, float, Detection]] = {}
     for original in originals:
         (probability,) = predictor.at_own_size([original.image], flips)
         predicted = (probability >= threshold).astype(np.uint8)
         counts = metrics.count_pixels(predicted[None], original.lesion[None])
         fraction = float(metrics.hd95(predicted[None], original.lesion[None])[0])
         diagonal = float(np.hypot(*original.lesion.shape))
-        found[original.id] = counts[0], fraction * diagonal, fraction, detect(predicted, original.lesion)
+        surface = _surface(predicted[None], original.lesion[None])[0]
+        found[original.id] = counts[0], fraction * diagonal, fraction, surface, detect(predicted, original.lesion)
     if found.keys() != set(ids):
         raise ValueError(f"{len(found)} originals are not the {len(ids)} images")
     own = [found[id] for id in ids]
@@ -103,13 +110,21 @@ def evaluate(
     return Evaluation(
         tuple(ids),
         np.array([store.records[row].group for row in rows.tolist()], np.intp),
-        AtASize(metrics.count_pixels(cut, masks), fractions * np.hypot(*masks.shape[1:]), fractions),
         AtASize(
-            np.stack([one[0] for one in own]), np.array([one[1] for one in own]), np.array([one[2] for one in own])
+            metrics.count_pixels(cut, masks),
+            fractions * np.hypot(*masks.shape[1:]),
+            fractions,
+            _surface(cut, masks),
         ),
-        tuple(one[3] for one in own),
+        AtASize(np.stack([one[0] for one in own]), *(np.array([one[place] for one in own]) for place in (1, 2, 3))),
+        tuple(one[4] for one in own),
         reliability,
+        warmed,
     )
+
+
+def _surface(cut: NDArray[np.uint8], masks: NDArray[np.uint8]) -> metrics.Scores:
+    return metrics.surface_dice(cut, masks, metrics.SURFACE_TOLERANCE * float(np.hypot(*masks.shape[1:])))
 
 
 def robustness(predictor: Predictor, images: Pixels, masks: Pixels, threshold: float) -> dict[str, tuple[float, ...]]:

@@ -52,6 +52,8 @@ class Predictor:
         self.path = path
         self.image_size = int(model.input_shape[1])
         self.threshold = THRESHOLD if about is None else about.threshold
+        self.best_threshold = None if about is None else about.best_threshold  # chosen on validation
+        self.temperature = None if about is None else about.temperature  # see fedpolyp.inference.calibration
 
     @classmethod
     def load(cls, place: Path, kind: Literal["last", "best"] = "last") -> Self:

@@ -2,13 +2,17 @@
 
 from typing import Literal
 
+import numpy as np
+
 from fedpolyp import checkpoints, metrics
 from fedpolyp.data.store import Store
+from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.inference.about import MEMBER, about
+from fedpolyp.inference.calibration import fitted
 from fedpolyp.report.curves import draw_curves
 from fedpolyp.report.predictions import draw_predictions
 from fedpolyp.runs import RunFolder
-from fedpolyp.training import shared_trainer
+from fedpolyp.training import Images, shared_trainer
 
 
 def finish(run: RunFolder, store: Store) -> None:
@@ -36,6 +40,27 @@ def save_models(run: RunFolder, store: Store | None = None) -> None:
     for mark, one in last.best.items():
         best = checkpoints.load(run.checkpoints, one.round, run.fingerprint())
         kinds: tuple[tuple[Literal["last", "best"], checkpoints.Checkpoint], ...] = (("last", last), ("best", best))
+        validation = _validation(run, store, mark)
         for kind, model in kinds:
-            told = {MEMBER: about(run, kind, model.round, mark, store).model_dump_json(indent=1)}
-            shared_trainer(config).save(model.models[mark], run.model_file(kind, mark), told)
+            weights = model.models[mark]
+            found = None
+            if validation is not None:
+                found = fitted(shared_trainer(config).probabilities(weights, validation[0]), validation[1])
+            told = {MEMBER: about(run, kind, model.round, mark, store, found).model_dump_json(indent=1)}
+            shared_trainer(config).save(weights, run.model_file(kind, mark), told)
+
+
+def _validation(run: RunFolder, store: Store | None, hospital: str) -> tuple[Images, Images] | None:
+    """The validation images and masks of all hospitals, or of one, as they have them; None where there are none."""
+    if store is None:
+        return None
+    config, partition = run.config(), run.partition()
+    names = [hospital] if hospital else sorted(partition.hospitals)
+    sets = [
+        Hospital(name, config, store, partition.hospitals[name], run.state / name).images("val")
+        for name in names
+        if partition.hospitals[name].val
+    ]
+    if not sets:
+        return None
+    return np.concatenate([images for images, _ in sets]), np.concatenate([masks for _, masks in sets])

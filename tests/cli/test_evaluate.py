@@ -93,7 +93,7 @@ def test_a_model_tells_of_images_that_it_was_trained_on(
         (["--model", "{file}"], "--data must be given: a model saved as .keras has no images of its own"),
         (["--model", "{run}", "--masks", "as-they-are"], "without --data a run's own images are taken as they are"),
         (["--model", "{run}", "--preset", "seed"], "without --data a run's own images are taken as they are"),
-        (["--model", "{run}", "--threshold", "0"], "--threshold must be above 0 and below 1; got 0"),
+        (["--model", "{run}", "--threshold", "0"], "--threshold must be above 0 and below 1, or 'validation'; got 0"),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -89,7 +89,7 @@ def test_several_models_are_averaged_and_tell_where_they_differ(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--threshold", "1"], "--threshold must be above 0 and below 1; got 1"),
+        (["--threshold", "1"], "--threshold must be above 0 and below 1, or 'validation'; got 1"),
         (["--model", "nowhere"], "a model is a run, or a file saved as .keras; got 'nowhere'"),
     ],
 )

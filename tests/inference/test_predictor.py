@@ -12,6 +12,7 @@ from fedpolyp.config import to_toml
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.inference.about import MEMBER, about, read_about
+from fedpolyp.inference.calibration import fitted
 from fedpolyp.inference.predictor import Predictor, Seen, model_file
 from fedpolyp.report.finish import finish
 from fedpolyp.runs import RoundRecord, RunFolder
@@ -53,6 +54,23 @@ def test_a_model_says_of_itself_what_it_is_and_keras_opens_it_without_us(run: Ru
     import keras
 
     assert keras.saving.load_model(run.model_file("last")).input_shape == (None, 32, 32, 3)
+
+
+def test_a_model_keeps_what_fits_its_probabilities_to_the_validation_images_as_hospitals_have_them(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    partition, predictor = run.partition(), Predictor.load(run.path)
+    store = open_source(run.config().data, run.config().data_seed)
+    ids = [id for name in sorted(partition.hospitals) for id in partition.hospitals[name].val]
+    rows = store.positions(ids)
+    found = fitted(predictor.probabilities(store.images[rows]), store.masks[rows])
+    assert predictor.best_threshold == found.threshold
+    assert predictor.temperature == pytest.approx(found.temperature, rel=1e-3)
+    config = tiny_config(federation__rounds=1, hospitals__val=0.0)
+    without = tiny_run(tmp_path / "run", config)
+    carry_here(without, config)
+    finish(without, store)
+    assert Predictor.load(without.path).temperature is None and Predictor.load(without.path).best_threshold is None
 
 
 def test_a_model_names_no_path_of_the_machine_it_was_made_on(tmp_path: Path) -> None:

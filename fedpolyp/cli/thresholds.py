@@ -1,0 +1,50 @@
+"""`--threshold`, as `predict` and `evaluate` have it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedpolyp.errors import UsageError
+
+if TYPE_CHECKING:
+    from fedpolyp.inference.predictor import Predictor
+
+_VALIDATION = "validation"
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBER|validation",
+        help="probability from which on a pixel is polyp, or the one that was best on validation  "
+        "[dim]\\[the model's own, 0.5][/dim]",
+    ),
+]
+
+
+def refuse_threshold(given: str | None) -> None:
+    """Raise a UsageError where `given` is no threshold."""
+    if given in (None, _VALIDATION):
+        return
+    try:
+        there = 0 < float(str(given)) < 1
+    except ValueError:
+        there = False
+    if not there:
+        raise UsageError(f"--threshold must be above 0 and below 1, or 'validation'; got {given}")
+
+
+def threshold_of(predictors: "Sequence[Predictor]", given: str | None) -> float:
+    """The threshold that was `given` for a model, or the mean of several.
+
+    Raises:
+        UsageError: the one of validation is wanted, and there are several models, or the one has none.
+    """
+    if given is None:
+        return predictors[0].threshold
+    if given != _VALIDATION:
+        return float(given)
+    if len(predictors) > 1:
+        raise UsageError("--threshold validation is of one model, and several are averaged; give a number")
+    if predictors[0].best_threshold is None:
+        raise UsageError(f"{predictors[0].path} has no threshold chosen on validation; give a number")
+    return predictors[0].best_threshold
