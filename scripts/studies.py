@@ -35,6 +35,7 @@ def _rates(pairs: list[tuple[str, float]], **more: Any) -> dict[str, dict[str, A
 
 
 _RATES = _rates([*_FIRST, ("muon", 3e-3), ("adam", 1e-3), ("muon", 3e-2), ("adam", 1e-2)])
+_FINALISTS = tuple(_rates([("muon", 1e-2), ("muon", 3e-2)]))  # the two best of each arm on validation
 _RATES_PRETRAINED = _rates([*_FIRST, ("muon", 3e-3), ("adam", 1e-3)], preset="pretrained")
 _ALGORITHMS = {name: MUON | {"algorithm.name": name} for name in BUILT_IN}
 _TRAFFIC = {
@@ -78,7 +79,7 @@ class Study:
 
 
 STUDIES = {
-    "rates": Study(_SMALL, _RATES, finalists=()),
+    "rates": Study(_SMALL, _RATES, finalists=_FINALISTS),
     "rates-pretrained": Study(_SMALL, _RATES_PRETRAINED, finalists=()),
     "traffic": Study(_SMALL, _TRAFFIC),
     "algorithms-skewed": Study(_SMALL | _SKEWED, _ALGORITHMS),
