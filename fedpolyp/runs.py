@@ -5,6 +5,7 @@ import io
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -526,6 +527,21 @@ def new_name(config: Config, now: datetime | None = None) -> str:
     return f"{now or datetime.now():%Y%m%d-%H%M%S}-{source}-{config.hospitals.count}-hospitals"
 
 
+def _commit(root: Path) -> str:
+    """The commit of a checkout, with '+' where files of it were changed since; '' for an installed package."""
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    try:
+        said = [
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said[0] + ("+" if said[1] else "")
+
+
 def environment(store: Path | None = None) -> dict[str, Any]:
     """Where and with what a run was made: versions, processor, command, images."""
     return {
@@ -537,5 +553,6 @@ def environment(store: Path | None = None) -> dict[str, Any]:
         "kernels": processor.kernels(),
         "cores": os.cpu_count(),
         "store": None if store is None else str(store.resolve()),
+        **({"commit": commit} if (commit := _commit(Path(__file__).parents[1])) else {}),
         "packages": {"fedpolyp": __version__, **{name: version(name) for name in _PACKAGES}},
     }

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,16 @@ def test_predictions_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
         np.save(stream, np.zeros(3))
     with pytest.raises(FedpolypError, match=f"^{run.predictions_file} is damaged"):
         run.predictions()
+
+
+def test_a_run_of_a_checkout_knows_its_commit_and_whether_files_were_changed_since(tmp_path: Path) -> None:
+    assert runs._commit(tmp_path) == ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "a.py").write_text("1")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    (tmp_path / "new.py").write_text("not tracked")
+    assert runs._commit(tmp_path) == commit and len(commit) == 40
+    (tmp_path / "a.py").write_text("2")
+    assert runs._commit(tmp_path) == commit + "+"

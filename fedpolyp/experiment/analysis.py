@@ -106,7 +106,8 @@ class Difference:
     last: Estimate
     best: Estimate | None  # None without validation
     p: float  # of no difference, last round
-    p_adjusted: float  # by Holm, over all differences of the report
+    p_adjusted: float  # by Holm, over all differences of the report that are, or are not, among federated arms
+    among: bool  # whether both arms are federated
 
     @property
     def of_methods(self) -> bool:
@@ -434,14 +435,22 @@ def _curve(config: Config, records: list[dict[str, Any]]) -> Curve:
 
 
 def _differences(arms: Sequence[Arm], evidence: _Evidence) -> tuple[Difference, ...]:
+    pooled, local = ([arm for arm in arms if arm.algorithm.name == name] for name in (POOLED, LOCAL))
+    pairs = [(arm, other) for arm in arms if arm.federated for other in (*pooled, *local)]
+    pairs += [(arm, other) for arm in local for other in pooled]
+    federated = [arm for arm in arms if arm.federated]
+    among = [(one, two) for place, two in enumerate(federated) for one in federated[place + 1 :]]
+    # Two families: that many federated arms are compared must not hide what federation costs.
+    return (*_family(pairs, evidence, False), *_family(among, evidence, True))
+
+
+def _family(pairs: Sequence[tuple[Arm, Arm]], evidence: _Evidence, among: bool) -> tuple[Difference, ...]:
+    """The differences of these arms, one less the other, p adjusted for all of them."""
     groups = evidence.groups(evidence.heldout)
 
     def paired(label: str, other: str, seeds: Sequence[int], kind: str) -> NDArray[np.float64]:
         return np.asarray(evidence.values(label, seeds, kind) - evidence.values(other, seeds, kind))
 
-    pooled, local = ([arm for arm in arms if arm.algorithm.name == name] for name in (POOLED, LOCAL))
-    pairs = [(arm, other) for arm in arms if arm.federated for other in (*pooled, *local)]
-    pairs += [(arm, other) for arm in local for other in pooled]
     found: list[Difference] = []
     for one, two in pairs:
         label, other = one.label, two.label
@@ -449,7 +458,7 @@ def _differences(arms: Sequence[Arm], evidence: _Evidence) -> tuple[Difference, 
             last = paired(label, other, seeds, LAST)
             best = estimate(paired(label, other, seeds, BEST), groups) if one.best and two.best else None
             p = p_of_no_difference(last, groups)
-            found.append(Difference(label, other, seeds, estimate(last, groups), best, p, p))
+            found.append(Difference(label, other, seeds, estimate(last, groups), best, p, p, among))
     adjusted = holm([difference.p for difference in found])
     return tuple(replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True))
 

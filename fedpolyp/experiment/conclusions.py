@@ -70,7 +70,7 @@ def answer(analysis: Analysis) -> str:
     images = f"{len(analysis.partition.heldout)} images that no hospital has seen"
     parts = []
     for place, arm in enumerate(federated):
-        compared = _compared(analysis, [found for found in analysis.differences if found.arm == arm.label])
+        compared = _compared(analysis, [one for one in analysis.differences if one.arm == arm.label and not one.among])
         dice = arm.last["dice"]
         reached = (
             f"{dice.value:.3f}" if compared else f"{dice.value:.3f} (95 % interval {dice.low:.3f} to {dice.high:.3f})"
@@ -99,6 +99,19 @@ def _compared(analysis: Analysis, differences: list[Difference]) -> str:
     if alike:
         clauses.append("not to be told apart from " + " nor from ".join(alike))
     return ": " + ", and ".join(clauses) if clauses else ""
+
+
+def findings(analysis: Analysis) -> Iterable[str]:
+    """A sentence for each difference; of those among federated arms, for each that is claimed, and one for the rest."""
+    main = [one for one in analysis.differences if not one.among]
+    among = [one for one in analysis.differences if one.among]
+    alike = [one for one in among if not one.claimed]
+    yield from map(sentence, main)
+    yield from (sentence(one) for one in among if one.claimed)
+    if len(alike) == 1:
+        yield sentence(alike[0])
+    elif alike:
+        yield f"{len(alike)} of {len(among)} differences between two federated arms may be noise."
 
 
 def sentence(difference: Difference) -> str:

@@ -17,7 +17,9 @@ from fedpolyp.experiment.scores import HELD_OUT
 from fedpolyp.experiment.statistics import DRAWS, SEEDS_NEEDED
 from fedpolyp.files import replacing, write_text
 from fedpolyp.report.charts import HOSPITALS_DRAWN, Chart, draw_charts
+from fedpolyp.report.flow import flow
 from fedpolyp.report.gallery import make_gallery, thumbnails
+from fedpolyp.report.missed import missed
 from fedpolyp.report.style import looks
 from fedpolyp.report.tables import tables
 from fedpolyp.runs import RunFolder
@@ -25,7 +27,7 @@ from fedpolyp.text import printable, printable_lines
 
 PAGE = "report.html"
 _HOSPITALS_LISTED = 20
-_ENVIRONMENT = ("started", "processor", "cores", "platform", "python")
+_ENVIRONMENT = ("started", "commit", "processor", "cores", "platform", "python")
 _LONGEST = 10_000  # characters of what somebody else may have written
 
 
@@ -81,7 +83,10 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         analysis=analysis,
         answer=conclusions.answer(analysis),
         remarks=[*analysis.missing, *conclusions.remarks(analysis)],
-        sentences=[conclusions.sentence(one) for one in analysis.differences],
+        sentences=list(conclusions.findings(analysis)),
+        flow=flow(analysis.partition, analysis.store),
+        missed=missed(analysis),
+        digest=analysis.arms[0].runs[0].digest(),
         best_round=conclusions.best_round,
         charts=charts,
         panels=[chart for file, chart in charts.items() if file.startswith("validation-")],

@@ -2,6 +2,8 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,8 +11,9 @@ from fedpolyp.algorithms.finding import BUILT_IN
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
-from fedpolyp.experiment.analysis import Analysis, analyse
+from fedpolyp.experiment.analysis import Analysis, Difference, analyse
 from fedpolyp.experiment.comparison import runs_in
+from fedpolyp.experiment.statistics import Estimate
 from tests.fake_comparison import fake_config, rewrite_rounds, write_comparison, write_run
 
 
@@ -154,7 +157,10 @@ def test_clear_differences_are_claimed_and_small_ones_are_not(whole: Analysis) -
         ("fedprox", "pooled"),
         ("fedprox", "local"),
         ("local", "pooled"),
+        ("fedprox", "fedavg"),
     ]
+    assert [one.among for one in found.values()] == [False] * 5 + [True]
+    assert found["fedprox", "fedavg"].p == found["fedprox", "fedavg"].p_adjusted  # the only one of its family
     assert found["local", "pooled"].claimed and found["local", "pooled"].last.value < 0
     assert found["fedavg", "local"].claimed and found["fedavg", "local"].last.value > 0
     assert all(one.p <= one.p_adjusted <= 5 * one.p + 1e-12 for one in found.values())
@@ -388,6 +394,21 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return analyse(runs_in(path))
 
 
+def test_of_differences_among_federated_arms_those_that_are_claimed_are_told_and_the_others_counted() -> None:
+    def one(arm: str, other: str, low: float, among: bool = True) -> Difference:
+        p = 0.001 if low > 0 else 0.5
+        return Difference(arm, other, (0,), Estimate(low + 0.02, low, low + 0.04), None, p, p, among)
+
+    main, clear = one("fedavg", "pooled", -0.01, among=False), one("scaffold", "fedavg", 0.01)
+    noise = [one("fedprox", "fedavg", -0.02), one("fedbn", "fedavg", -0.02)]
+    told: Any = SimpleNamespace(differences=(main, clear, *noise))
+    *first, last = conclusions.findings(told)
+    assert first == [conclusions.sentence(main), conclusions.sentence(clear)]
+    assert last == "2 of 3 differences between two federated arms may be noise."
+    alone: Any = SimpleNamespace(differences=(main, noise[0]))
+    assert list(conclusions.findings(alone)) == [conclusions.sentence(main), conclusions.sentence(noise[0])]
+
+
 def test_what_an_arm_is_follows_from_its_algorithm_and_not_from_its_label(labelled: Analysis) -> None:
     arms = {arm.label: arm for arm in labelled.arms}
     assert list(arms) == ["together", "alone", "far", "near"]  # pooled and local come first, whatever they are called
@@ -398,6 +419,7 @@ def test_what_an_arm_is_follows_from_its_algorithm_and_not_from_its_label(labell
         ("near", "together"),
         ("near", "alone"),
         ("alone", "together"),
+        ("near", "far"),
     ]
     assert labelled.missing == ()
     rows = [(row.arm, row.hospital) for row in labelled.sites]

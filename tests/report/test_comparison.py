@@ -97,7 +97,7 @@ def test_the_page_asks_for_nothing_outside_itself_and_is_small(folder: Path, pag
 def test_the_page_tells_the_command_the_deal_and_every_section(folder: Path, page: str) -> None:
     assert "--out &lt;somewhere&gt;" in page
     sections = Text("h2", page).found
-    assert len(sections) == 8 and sections[-1] == "How it was made"
+    assert len(sections) == 9 and sections[-1] == "How it was made"
     cells = Text("tr", page).found
     own = Partition.load(folder / "fedavg" / "0" / "partition.json").hospitals["hospital-3"]
     assert any(cell.startswith(f"hospital-3 {len(own.train)} {len(own.val)} {len(own.test)}") for cell in cells)
@@ -125,6 +125,17 @@ def test_figures_and_tables_lie_beside_the_page_and_agree_with_it(folder: Path) 
     assert rows["local", "last", "dice"] == pytest.approx(headline(folder, "local"), abs=1e-6)
     for name in ("differences", "sites", "own-tests", "lesion-size", "curves", "cost"):
         assert (folder / "tables" / f"{name}.csv").read_text().count("\n") > 1
+
+
+def test_the_page_tells_the_way_of_the_images_what_is_missed_and_by_which_hashes_they_are_known(
+    folder: Path, page: str
+) -> None:
+    text = " ".join(Text("section", page).found)
+    assert "150 pairs of image and mask were found, and none was left out." in text
+    digest = runs_in(folder)[0].digest()
+    assert digest is not None and digest.partition[:16] in page and str(digest.files)[:16] in page
+    rows = [row for row in Text("tr", page).found if row.startswith(("Pooled 3", "Local 3", "FedAvg 3"))]
+    assert len(rows) == 3 and all("%)" in row for row in rows)
 
 
 def test_seconds_of_runs_that_shared_the_cores_are_not_compared(folder: Path, page: str) -> None:
