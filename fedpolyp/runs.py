@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from fedpolyp.records import checked
 DEFAULT_ROOT = Path("runs")
 _IMAGE_COLUMNS = ("arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95")
 _ENVIRONMENT_BYTES, _ROUNDS_BYTES, _PREDICTIONS_BYTES = 1024**2, 1024**3, 4 * 1024**3  # the most that is read
-_AFTER_THE_ROUNDS = ("images.csv", "predictions.*", "curves.png", "model-*.keras")
+_AFTER_THE_ROUNDS = ("images.csv", "predictions*", "curves.png", "model-*.keras")
 _PACKAGES = ("tensorflow", "keras", "flwr", "ray", "numpy", "opencv-python")
 
 
@@ -92,10 +93,10 @@ class RunFolder:
         """The hospitals' private state, a folder each."""
         return self.path / "state"
 
-    @property
-    def predictions_file(self) -> Path:
-        """The masks that the last models see in the held-out images."""
-        return self.path / "predictions.npz"
+    def predictions_file(self, source: str = "") -> Path:
+        """The masks that the last models see in the held-out images, or in those of an unseen source."""
+        # A partition that somebody else wrote may call a source anything.
+        return self.path / f"predictions{'-' if source else ''}{re.sub('[^A-Za-z0-9_-]', '_', source)}.npz"
 
     def model_file(self, kind: str, hospital: str = "") -> Path:
         """A model as Keras saves it: 'last' (after the last round) or 'best' (on validation).
@@ -338,21 +339,26 @@ class RunFolder:
             raise FinalError(f"{self.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
         files.write_text(self.rounds_file, "".join(files.to_json(record) + "\n" for record in kept))
 
-    def write_predictions(self, masks: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Write predictions.npz: by model, the masks (N, S, S) in {0, 1} that it sees in the held-out images."""
+    def write_predictions(self, masks: Mapping[str, NDArray[np.uint8]], source: str = "") -> None:
+        """Write predictions.npz: by model, the masks (N, S, S) in {0, 1} that it sees in the held-out images.
+
+        Those of an unseen `source` go into a file of their own.
+        """
         packed = {name: np.packbits(mask.reshape(len(mask), -1), axis=1) for name, mask in masks.items()}
         side = next(iter(masks.values())).shape[1]
-        with files.replacing(self.predictions_file) as stream:
+        with files.replacing(self.predictions_file(source)) as stream:
             np.savez_compressed(stream, side=side, **packed)  # type: ignore[arg-type]  # its stub offers a keyword there
 
-    def predictions(self) -> dict[str, NDArray[np.uint8]]:
-        """The masks (N, S, S) in {0, 1} by model, in the order of the held-out ids; empty when the file is absent.
+    def predictions(self, source: str = "") -> dict[str, NDArray[np.uint8]]:
+        """The masks (N, S, S) in {0, 1} by model, in the order of the held-out ids, or of an unseen source's.
+
+        Empty when the file is absent.
 
         Raises:
             FedpolypError: the file holds something else.
         """
         try:
-            packed = read_arrays(self.predictions_file, most_bytes=_PREDICTIONS_BYTES)
+            packed = read_arrays(self.predictions_file(source), most_bytes=_PREDICTIONS_BYTES)
             side = int(packed.pop("side"))
             return {
                 name: np.unpackbits(bits, axis=1, count=side * side).reshape(-1, side, side)
@@ -361,7 +367,7 @@ class RunFolder:
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, MemoryError) as error:
-            raise FedpolypError(f"{self.predictions_file} is damaged: {error}") from None
+            raise FedpolypError(f"{self.predictions_file(source)} is damaged: {error}") from None
 
     def write_images(self, rows: Iterable["ScoredImage"]) -> None:
         """Write images.csv, one row a scored image and model."""

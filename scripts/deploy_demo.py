@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=64, help="side of the images in training, pixels [64]")
     parser.add_argument("--sites", default="oslo,bergen,tromso", help="names of the hospitals [oslo,bergen,tromso]")
     parser.add_argument("--out", type=Path, help="folder to keep everything in [a temporary one, removed]")
+    parser.add_argument("--evaluate", action="store_true", help="then have the sites score the model, training nothing")
     parser.add_argument("settings", nargs="*", help=f"after --: options of 'site run' [{' '.join(SETTINGS)}]")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, end)
@@ -76,6 +77,10 @@ def play(folder: Path, chosen: argparse.Namespace) -> int:
         began = time.monotonic()
         code = subprocess.run([*FEDPOLYP, *run, f"--config={config}", *(chosen.settings or SETTINGS)]).returncode
         print(f"the run took {time.monotonic() - began:.0f} s and ended with exit code {code}", flush=True)
+        if chosen.evaluate and code == 0:
+            (trained,) = (coordinator / "runs").iterdir()
+            model = trained / "model-last.keras"
+            fedpolyp("site", "run", f"--folder={coordinator}", f"--evaluate={model}", f"--out={folder / 'scored'}")
         fedpolyp("site", "status", f"--folder={coordinator}")
         fedpolyp("site", "log", f"--folder={deploy / sites[0]}", "--last=6")
     return code

@@ -95,7 +95,7 @@ def _write_rounds(run: RunFolder, config: Config, partition: Partition) -> None:
 def _write_scores(run: RunFolder, config: Config, store: Store, partition: Partition) -> None:
     sets = {"heldout": partition.heldout} | {f"test:{name}": own.test for name, own in partition.hospitals.items()}
     sets |= {f"unseen:{source}": ids for source, ids in partition.unseen.items()}
-    rows, predicted = [], {}
+    rows, predicted = [], dict[str, dict[str, Masks]]()
     for place, owner in enumerate(sorted(partition.hospitals) if config.algorithm.name == "local" else [""]):
         for kind, number in (("last", config.federation.rounds), ("best", config.federation.rounds - 2)):
             model = model_name(kind, owner)
@@ -106,9 +106,11 @@ def _write_scores(run: RunFolder, config: Config, store: Store, partition: Parti
                 counts = metrics.count_pixels(masks, store.masks[positions])
                 distances = metrics.hd95(masks, store.masks[positions])
                 rows += scored_images(config.label, config.seed, model, number, label, ids, counts, distances)
-                if (kind, label) == ("last", "heldout"):
-                    predicted[model] = masks
-    run.write_predictions(predicted)
+                of, _, source = label.partition(":")
+                if kind == "last" and of in ("heldout", "unseen"):
+                    predicted.setdefault(source, {})[model] = masks
+    for source, own in predicted.items():
+        run.write_predictions(own, source)
     run.write_images(rows)
 
 

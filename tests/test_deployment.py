@@ -23,7 +23,8 @@ SITES = ("oslo", "bergen", "tromso")
 def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp_path: Path, algorithm: str) -> None:
     demo = tmp_path / "demo"
     command = [sys.executable, str(ROOT / "scripts" / "deploy_demo.py"), "--images", "20", "--rounds", "2"]
-    command += ["--out", str(demo), "--", *SETTINGS, f"--algorithm={algorithm}"]
+    evaluates = algorithm == "fedavg"
+    command += ["--out", str(demo), *(["--evaluate"] if evaluates else []), "--", *SETTINGS, f"--algorithm={algorithm}"]
     demo.mkdir()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -51,6 +52,18 @@ def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp
     simulated = simulation_of(real, demo / "deploy", images, demo / "images" / "held-out", tmp_path)
     here, there = final(real, real.config()), final(simulated, simulated.config())
     assert same_state(here, there)
+    if evaluates:
+        _sites_gave_the_model_the_scores_that_it_had(RunFolder(demo / "scored"), real)
+
+
+def _sites_gave_the_model_the_scores_that_it_had(scored: RunFolder, trained: RunFolder) -> None:
+    (record,), last = scored.rounds(), trained.rounds()[-1]
+    own = {name: one["test_dice"] for name, one in record["hospitals"].items()}
+    assert own == {name: one["test_dice"] for name, one in last["hospitals"].items()}
+    assert record["val_dice"] == last["val_dice"] and record["steps"] == 0
+    images = sum(one["test_images"] for one in record["hospitals"].values())
+    weighed = sum(own[name] * one["test_images"] for name, one in record["hospitals"].items()) / images
+    assert record["dice"] == pytest.approx(weighed)  # there is no held-out set
 
 
 @pytest.mark.slow

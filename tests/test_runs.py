@@ -260,9 +260,9 @@ def test_a_loss_that_is_no_number_is_written_as_json_that_every_reader_takes(tmp
 
 def test_predictions_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with run.predictions_file.open("wb") as stream:
+    with run.predictions_file().open("wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(FedpolypError, match=f"^{run.predictions_file} is damaged"):
+    with pytest.raises(FedpolypError, match=f"^{run.predictions_file()} is damaged"):
         run.predictions()
 
 

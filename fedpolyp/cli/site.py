@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Take a federation to real hospitals: the same code at separate sites.", no_args_is_help=True)
 
+_OF_TRAINING = ("model", "training", "algorithm")  # sections that are idle where nothing is trained
+
 Folder = Annotated[Path, typer.Option(help="the site's folder, with site.toml")]
 CoordinatorFolder = Annotated[Path, typer.Option(help="the coordinator's folder, with coordinator.toml")]
 PrintCommand = Annotated[bool, typer.Option("--print-command", help="print what would be run, and run nothing")]
@@ -348,6 +350,10 @@ def run_(
     from_round: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="with --resume: go back to the checkpoint of round N")
     ] = None,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="train nothing: score this model, a run or a .keras file, at every site"),
+    ] = None,
     source: Annotated[
         Path | None, typer.Option("--app", help="checkout whose code the sites run  [dim]\\[the one in use][/dim]")
     ] = None,
@@ -372,8 +378,10 @@ def run_(
     if not print_command:
         read_authority(settings.authority)
     if resume is None:
+        if evaluate is not None:
+            given = _to_evaluate(given, evaluate)
         run = _new_run(given, settings, held_out, out, dry=print_command)
-    elif out or held_out or given.overrides or given.file or given.preset:
+    elif out or held_out or evaluate or given.overrides or given.file or given.preset:
         raise UsageError("--resume goes on with the run as it is, so neither settings nor folders can be given with it")
     else:
         run = runs.find(resume, settings.runs_folder)
@@ -405,6 +413,25 @@ def run_(
             error.add_note(f"rounds are complete up to {done}; go on with: {again}")
         raise
     _finish(run, quiet)
+
+
+def _to_evaluate(given: Given, model: Path) -> Given:
+    """What scores `model` at the sites, with what was `given` beside.
+
+    Raises:
+        UsageError: what was given would make it another model, or train it.
+    """
+    from fedpolyp.inference.about import as_settings
+    from fedpolyp.inference.predictor import model_file
+
+    own = as_settings(model_file(model).resolve())
+    if given.file or given.preset:
+        raise UsageError("--evaluate takes its settings from the model, so --config and --preset cannot be given")
+    if other := sorted(name for name in given.overrides if name in own or name.split(".")[0] in _OF_TRAINING):
+        raise UsageError(
+            f"--evaluate trains nothing and takes its model from {model}, so {', '.join(other)} cannot be given"
+        )
+    return Given(None, None, {**given.overrides, **own})
 
 
 def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None, out: Path | None, dry: bool) -> Any:

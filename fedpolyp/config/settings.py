@@ -371,7 +371,12 @@ class AlgorithmConfig(Section):
 class FederationConfig(Section):
     """Who trains in a round, and how their weights become one model."""
 
-    rounds: int = Field(120, ge=1, le=100_000, description="rounds of federation")
+    rounds: int = Field(
+        120,
+        ge=0,
+        le=100_000,
+        description="rounds of federation; with 0 the initial weights are scored, and nothing more",
+    )
     fraction: float = Field(1.0, gt=0, le=1, description="fraction of the hospitals sampled in each round")
     min_replies: float = Field(
         0.5, gt=0, le=1, description="fraction of the sampled hospitals whose replies a round needs to count"

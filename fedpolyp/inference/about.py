@@ -3,6 +3,7 @@
 A .keras file is a zip archive, of which Keras reads what it knows. So the file stays one that Keras opens anywhere.
 """
 
+import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from fedpolyp.config import Config, RuntimeConfig, to_toml
 from fedpolyp.config.settings import NAMED_WEIGHTS
 from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.data.store import ImageRecord, Store
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.inference.calibration import Fitted
 from fedpolyp.runs import RunFolder
 from fedpolyp.text import printable
@@ -64,6 +65,32 @@ class About(BaseModel):
         score = "" if self.dice is None else ", " + on.format(f"{self.dice:.3f}")
         size, text = self.image_size, f"{which}, round {self.round} of {self.rounds}{score}"
         return printable(f"the model{whose} {text}; {size} pixels, threshold {self.threshold:g}", 200)
+
+
+def as_settings(path: Path) -> dict[str, object]:
+    """The settings, by dotted name, of a run without training that scores the model in the .keras file at `path`.
+
+    Raises:
+        UsageError: the model does not say what it is made of.
+        FedpolypError: the file is no model, or what it says is damaged.
+    """
+    told = read_about(path)
+    if told is None:
+        raise UsageError(f"{path} does not say what it is made of, as models saved by fedpolyp do")
+    try:
+        model = tomllib.loads(told.config)["model"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        raise FedpolypError(f"{path} is damaged: the settings in it cannot be read") from None
+    # All weights come from the file, the encoder's too.
+    own = {name: v for name, v in model.items() if name not in ("encoder_sha256", "initial_weights", "initial_sha256")}
+    if own.get("encoder", "plain") != "plain":
+        own["encoder_weights"] = "random"
+    return {
+        **{f"model.{name}": value for name, value in own.items()},
+        "data.image_size": told.image_size,
+        "model.initial_weights": str(path),
+        "federation.rounds": 0,
+    }
 
 
 def about(

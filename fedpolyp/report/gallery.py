@@ -27,9 +27,10 @@ _FINER = 4  # outlines are found on a grid this many times as fine as the mask's
 
 @dataclass(frozen=True)
 class Case:
-    """One held-out image."""
+    """One image that no hospital has."""
 
     kind: str  # 'best', 'median' or 'worst'
+    source: str  # the unseen source that it is of; '' for the held-out set
     id: str
     image: str  # a data URI
     truth: str  # the outline as an SVG path, in fractions of the image's side times 100
@@ -39,41 +40,57 @@ class Case:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The cases, or the reason why there are none."""
+    """The cases, and why there are none of a set."""
 
     cases: tuple[Case, ...]
     absent: str = ""
 
 
 def make_gallery(analysis: Analysis) -> Gallery:
-    """The best, median and worst held-out images by the mean Dice over all arms, with the first seed's outlines."""
-    store, ids = analysis.store, analysis.partition.heldout
-    if store is None:
+    """The best, median and worst images by the mean Dice over all arms, with the first seed's outlines.
+
+    First the held-out ones, then those of each unseen source.
+    """
+    if analysis.store is None:
         return Gallery((), "the store that the images came from is gone")
-    images, truths = analysis.partition.heldout_of(store)
-    masks = {}
+    cases, absent = list[Case](), list[str]()
+    for source in ("", *analysis.partition.unseen):
+        found = _cases(analysis, analysis.store, source)
+        if isinstance(found, str):
+            absent.append(found)
+        else:
+            cases += found
+    return Gallery(tuple(cases), "; ".join(absent))
+
+
+def _cases(analysis: Analysis, store: Store, source: str) -> list[Case] | str:
+    """Those of the held-out set, or of an unseen source; or why there are none."""
+    ids = analysis.partition.unseen[source] if source else analysis.partition.heldout
+    positions = store.positions(ids)
+    shown_images, truths = store.images[positions], store.masks[positions]
+    if not source:
+        shown_images, truths = analysis.partition.heldout_of(store)
+    masks, dices = {}, {}
     for arm in analysis.arms:
+        run = arm.runs[0]
         try:
-            predicted = arm.runs[0].predictions()
+            predicted = run.predictions(source)
         except (OSError, FedpolypError):
             predicted = {}
         if not predicted or any(each.shape != truths.shape for each in predicted.values()):
-            return Gallery((), f"{arm.runs[0].predictions_file.name} of {arm.label}/{arm.seeds[0]} cannot be used")
+            return f"{run.predictions_file(source).name} of {arm.label}/{arm.seeds[0]} cannot be used"
         masks[arm.label] = predicted
-    dices = {}
-    for arm in analysis.arms:
-        scores = read_scores(arm.runs[:1]).where(kind=LAST, set=HELD_OUT)
-        dices[arm.label] = scores.by_image(ids)
+        of_set = f"unseen:{source}" if source else HELD_OUT
+        dices[arm.label] = read_scores(arm.runs[:1]).where(kind=LAST, set=of_set).by_image(ids)
     there = np.asarray(truths.any(axis=(1, 2)))
-    shown = choose(np.mean(list(dices.values()), axis=0), _EACH, there)
     cases = []
-    for kind, rows in shown.items():
+    for kind, rows in choose(np.mean(list(dices.values()), axis=0), _EACH, there).items():
         for row in rows:
-            image, truth = images[row], truths[row]
             outlines = {arm.label: _outlines(arm, masks[arm.label], row) for arm in analysis.arms}
             dice = {label: float(values[row]) for label, values in dices.items()}
-            cases.append(Case(kind, ids[row], picture(image, _SIDE), outline(truth), outlines, dice))
-    return Gallery(tuple(cases))
+            image = picture(shown_images[row], _SIDE)
+            cases.append(Case(kind, source, ids[row], image, outline(truths[row]), outlines, dice))
+    return cases
 
 
 def thumbnails(store: Store, own: HospitalImages, count: int = 4) -> list[str]:

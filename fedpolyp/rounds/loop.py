@@ -49,7 +49,7 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
         trainer = shared_trainer(experiment.config)
         state = experiment.algorithm.begin(Start(trainer.initial, trainer.start.optimizer))
         start = Checkpoint(0, run.fingerprint(), state, dict.fromkeys(models(state), Best()))
-        checkpoint = _seen(observers, Round(start, RoundRecord(0), last=False)).checkpoint
+        checkpoint = _seen(observers, Round(start, RoundRecord(0), last=not rounds)).checkpoint
     over = bool(run.stopped)
     while checkpoint.round < rounds and not over:
         if experiment.stop.is_set():

@@ -73,8 +73,17 @@ def test_an_unseen_source_has_a_section_a_column_and_a_panel(tmp_path: Path) -> 
         and "a &lt;b&gt; (unseen)" in page
         and "<b>" not in page.split("<body>")[1].split("</small>")[0]
     )
+    assert page.count(" of a &lt;b&gt;, unseen</h3>") == 3 and page.count("<figcaption><span") == 2 * 9
     assert (tmp_path / "figures" / "unseen-a__b__1.png").exists()
     assert (tmp_path / "tables" / "unseen.csv").read_text().count("a <b>") == 2
+
+
+def test_pictures_of_a_source_that_are_gone_leave_the_others(tmp_path: Path) -> None:
+    runs = write_comparison(tmp_path, ("pooled", "fedavg"), unseen="far")
+    runs[0].predictions_file("far").unlink()
+    page = write_report(tmp_path, runs).read_text()
+    assert "There are no pictures of a set: predictions-far.npz of pooled/0 cannot be used." in page
+    assert page.count("<figcaption><span") == 9
 
 
 def test_the_headline_follows_from_the_scored_images_alone(folder: Path, page: str) -> None:
@@ -154,12 +163,12 @@ def test_the_same_runs_give_the_same_page_and_figures(folder: Path, tmp_path: Pa
 
 def test_without_images_or_predictions_the_page_says_why_there_are_no_pictures(tmp_path: Path) -> None:
     (run,) = write_comparison(tmp_path, ("fedavg",))
-    run.predictions_file.unlink()
+    run.predictions_file().unlink()
     write_report(tmp_path, [run])
     assert (
         "There are no pictures: predictions.npz of fedavg/0 cannot be used." in (tmp_path / "report.html").read_text()
     )
-    run.predictions_file.write_bytes(b"no archive")
+    run.predictions_file().write_bytes(b"no archive")
     write_report(tmp_path, [run])
     assert "predictions.npz of fedavg/0 cannot be used" in (tmp_path / "report.html").read_text()
     (run.path / "environment.json").write_text("{}")

@@ -18,7 +18,7 @@ from fedpolyp.training import Images
 
 @dataclass
 class ScoredImages(Observer):
-    """Writes images.csv, and what the last models see in the held-out images: predictions.npz."""
+    """Writes images.csv, and what the last models see in the held-out and unseen images: predictions*.npz."""
 
     experiment: Experiment
     heldout: HeldOut
@@ -28,7 +28,7 @@ class ScoredImages(Observer):
     def end(self, last: Checkpoint) -> None:
         """See `Observer`."""
         of = self.experiment
-        predicted: dict[str, Images] = {}
+        predicted: dict[str, dict[str, Images]] = {}  # by source, '' for the held-out set, and mark
         known: dict[tuple[str, int], list[ScoredSet]] = {}  # by model: a last one that is the best is scored once
         rows: list[ScoredImage] = []
         for kind in ("last", "best"):
@@ -40,8 +40,8 @@ class ScoredImages(Observer):
                     rows += scored_images(of.config.label, of.config.seed, model_name(kind, mark), round, *scored)
         for scored in self._tested(self.tests.fine_tuned(last)):
             rows += scored_images(of.config.label, of.config.seed, "own", last.round, *scored)
-        if predicted:
-            of.run.write_predictions({model_name("last", mark): masks for mark, masks in predicted.items()})
+        for source, by_mark in predicted.items():
+            of.run.write_predictions({model_name("last", mark): masks for mark, masks in by_mark.items()}, source)
         of.run.write_images(rows)
 
     def _model(self, last: Checkpoint, round: int) -> Checkpoint:
@@ -50,14 +50,16 @@ class ScoredImages(Observer):
             return last
         return checkpoints.load(run.checkpoints, round, run.fingerprint(), like=last.state)
 
-    def _scored(self, model: Checkpoint, mark: str, predicted: dict[str, Images]) -> Iterator[ScoredSet]:
+    def _scored(self, model: Checkpoint, mark: str, predicted: dict[str, dict[str, Images]]) -> Iterator[ScoredSet]:
         """All sets, scored by one model; `predicted` learns what a mark's first model, the last one, sees."""
         if self.experiment.store is not None:
             evaluation = self.heldout.evaluation(model, mark)
-            predicted.setdefault(mark, evaluation.predicted)
+            predicted.setdefault("", {}).setdefault(mark, evaluation.predicted)
             distances = metrics.hd95(evaluation.predicted, self.heldout.images[1])
             yield "heldout", self.experiment.partition.heldout, evaluation.counts, distances
-            yield from self.unseen.scores(model, mark)
+            for source, scored, seen in self.unseen.scores(model, mark):
+                predicted.setdefault(source, {}).setdefault(mark, seen)
+                yield scored
         yield from self._tested(self.tests.scores(model, mark))
 
     def _tested(self, tests: Iterator[tuple[str, Arrays | BadReply]]) -> Iterator[ScoredSet]:

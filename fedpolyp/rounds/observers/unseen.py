@@ -30,11 +30,11 @@ class Unseen(Observer):
                 scored = [self._evaluation(source, arrays)[0] for arrays in round.checkpoint.models.values()]
                 round.record.unseen[source] = float(np.mean([one.means()["dice"] for one in scored]))
 
-    def scores(self, model: Checkpoint, mark: str) -> Iterator[ScoredSet]:
-        """Each unseen source as one of a checkpoint's models sees it."""
+    def scores(self, model: Checkpoint, mark: str) -> Iterator[tuple[str, ScoredSet, Images]]:
+        """Each unseen source as one of a checkpoint's models sees it: its name, its scores, and what the model sees."""
         for source, ids in self.experiment.partition.unseen.items():
             seen, masks = self._evaluation(source, model.models[mark])
-            yield f"unseen:{source}", ids, seen.counts, metrics.hd95(seen.predicted, masks)
+            yield source, (f"unseen:{source}", ids, seen.counts, metrics.hd95(seen.predicted, masks)), seen.predicted
 
     def _evaluation(self, source: str, arrays: Arrays) -> tuple[Evaluation, Images]:
         """The scores of the model with weights `arrays`, and the true masks."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp import runs
+from fedpolyp import metrics, runs
 from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
@@ -34,3 +34,10 @@ def test_every_so_many_rounds_and_at_the_end_and_each_image_once_a_model(tmp_pat
         if row["model"].startswith("last"):
             dice.append(2 * tp / (2 * tp + fp + fn))
     assert told[3]["else where"] == pytest.approx(sum(dice) / len(dice))
+    seen = run.predictions("else where")
+    assert sorted(seen) == sorted(f"last{of}" for of in models)
+    truths = store.masks[store.positions(away)]
+    counts = {name: metrics.count_pixels(masks, truths).tolist() for name, masks in seen.items()}
+    of_last = {(row["model"], row["id"]): row for row in rows}
+    for name, own in counts.items():
+        assert own == [[int(of_last[name, id][n]) for n in ("tp", "fp", "fn", "tn")] for id in away]
