@@ -131,7 +131,7 @@ def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, insp
     An algorithm's or a scheme's setting has none where another option, or one of `taken`, has its name: it is given by
     --set.
     """
-    taken = {*taken, *(_option(name).replace("-", "_") for name in _names_of_settings())}
+    taken = {*taken, *(option_of(name).replace("-", "_") for name in _names_of_settings())}
     found = {}
     for name, field in Config.model_fields.items():
         value = field.default
@@ -142,7 +142,7 @@ def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, insp
         own = _own_of(section)
         for member, info in [*members, *own.items()]:
             dotted = f"{name}.{member}" if member else name
-            option = _option(dotted)
+            option = option_of(dotted)
             if member in own and member in taken:
                 continue
             default = info.default
@@ -171,7 +171,7 @@ def _names_of_settings() -> list[str]:
     return found
 
 
-def _option(dotted: str) -> str:
+def option_of(dotted: str) -> str:
     """The option of the setting `dotted`, without its dashes in front."""
     return _NAMES.get(dotted, dotted.rpartition(".")[2].replace("_", "-"))
 
