@@ -10,6 +10,7 @@ from fedpolyp.cli import data, privacy, runs, site
 from fedpolyp.cli.compare import compare
 from fedpolyp.cli.config import config
 from fedpolyp.cli.evaluate import evaluate
+from fedpolyp.cli.export import export
 from fedpolyp.cli.hospitals import hospitals
 from fedpolyp.cli.predict import predict
 from fedpolyp.cli.report import report
@@ -32,6 +33,7 @@ app.command()(hospitals)
 app.command()(report)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(export)
 app.command()(config)
 app.add_typer(data.app, name="data")
 app.add_typer(privacy.app, name="privacy")

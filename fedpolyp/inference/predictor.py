@@ -47,7 +47,7 @@ class Predictor:
 
     def __init__(self, model: Any, about: About | None, path: Path) -> None:
         """`model` is a Keras model from uint8 (N, S, S, 3) to (N, S, S, 1) in [0, 1]; see `load`."""
-        self._model = model
+        self.model = model
         self.about = about
         self.path = path
         self.image_size = int(model.input_shape[1])
@@ -96,7 +96,7 @@ class Predictor:
         total = np.zeros(squares.shape[:3], np.float32)
         for down, across in ways:
             turned = np.ascontiguousarray(squares[:, ::down, ::across])
-            total += np.asarray(self._model.predict_on_batch(turned))[:, ::down, ::across, 0]
+            total += np.asarray(self.model.predict_on_batch(turned))[:, ::down, ::across, 0]
         return total / np.float32(len(ways))
 
     def at_own_size(self, images: Sequence[Pixels], flips: bool = False) -> list[Field]:

@@ -1,0 +1,53 @@
+"""`fedpolyp export`: a trained model in the formats of other programs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fedpolyp.cli.console import PlainConsole
+from fedpolyp.errors import UsageError
+from fedpolyp.inference.export.formats import FORMATS
+
+
+def export(
+    model: Annotated[Path, typer.Option(help="a finished run, or a model saved as .keras")],
+    to: Annotated[str, typer.Option(help=", ".join(FORMATS))],
+    out: Annotated[Path, typer.Option(help="a new folder for the export")],
+    which: Annotated[
+        Literal["last", "best"], typer.Option(help="of a run: the model of the last round, or best on validation")
+    ] = "last",
+) -> None:
+    """Write a model in the format of another program, and check that it sees the same.
+
+    Keras and the export are shown the same images. Nothing is left where their probabilities differ by more than
+    rounding. export.json says what goes in, what comes out, and how large the difference was.
+    """
+    from fedpolyp.inference.export.check import BOUND
+    from fedpolyp.inference.export.export import export as written
+    from fedpolyp.inference.export.finding import make
+    from fedpolyp.inference.export.subject import Subject
+    from fedpolyp.runs import refuse_in_run
+
+    format = make(to)
+    refuse_in_run(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
+    subject, console = Subject.load(model, which), PlainConsole()
+    told = subject.about
+    what = "it does not say where it comes from" if told is None else told.sentence()
+    console.print(f"{subject.predictor.path}: {what}", soft_wrap=True)
+    check = written(subject, to, format, out)
+    console.print(
+        f"checked on {check.images} images ({check.of}): probabilities differ from Keras's by at most "
+        f"{check.difference:.2g}; {BOUND:g} is allowed",
+        soft_wrap=True,
+    )
+    if not check.telling:
+        console.print(
+            f"note: the model gives all of them probabilities from {check.low:.3g} to {check.high:.3g}, so the check "
+            "says little",
+            style="yellow",
+            soft_wrap=True,
+        )
+    console.print(f"export: {out}", soft_wrap=True)

@@ -1,0 +1,38 @@
+"""Formats by name: each is the one format in a file of the folder `formats`, and is called as its file is."""
+
+import importlib
+import importlib.util
+
+from fedpolyp.errors import UsageError
+from fedpolyp.inference.export import formats
+from fedpolyp.inference.export.format import Format
+from fedpolyp.inference.export.formats import FORMATS
+
+
+def find(name: str) -> type[Format]:
+    """The format called `name`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in FORMATS:
+        raise UsageError(f"--to must be one of {', '.join(FORMATS)}; got '{name}'")
+    module = importlib.import_module(f"{formats.__name__}.{name}")
+    found = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    (format,) = (kind for kind in found if issubclass(kind, Format))
+    return format
+
+
+def make(name: str) -> Format:
+    """The format called `name`, of which all that it needs is installed.
+
+    Raises:
+        UsageError: there is none, or a package is missing.
+    """
+    kind = find(name)
+    if missing := [package for package, module in kind.needs.items() if importlib.util.find_spec(module) is None]:
+        raise UsageError(
+            f"--to {name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
+            f"pip install 'fedpolyp[{kind.extra}]'"
+        )
+    return kind()
