@@ -57,7 +57,7 @@ def _facts(subject: Subject, name: str, format: Format, written: Written, check:
         "format": name,
         "file": written.file,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None,
-        **described(written, predictor.image_size, predictor.threshold),
+        **described(written, predictor),
         "check": {
             "against": f"keras {version('keras')}",
             "read_by": format.reader(),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fedpolyp.inference.export.subject import Subject
-from fedpolyp.inference.predictor import Field, Pixels
+from fedpolyp.inference.predictor import Field, Pixels, Predictor
 
 INPUT, OUTPUT = "image", "probability"
 
@@ -57,8 +57,9 @@ class Format(ABC):
         """The program that reads it, with its version."""
 
 
-def described(written: Written, side: int, threshold: float) -> dict[str, Any]:
+def described(written: Written, predictor: Predictor) -> dict[str, Any]:
     """What a program has to know that uses the network, as JSON has it."""
+    side = predictor.image_size
     into, out = written.shapes(side)
     layout = "NCHW" if written.channels_first else "NHWC"
     return {
@@ -81,5 +82,7 @@ def described(written: Written, side: int, threshold: float) -> dict[str, Any]:
             "meaning": "probability that a pixel is polyp",
             "postprocessing": "resize to the image's own size bilinearly, then cut at the threshold",
         },
-        "threshold": threshold,
+        "threshold": predictor.threshold,
+        "threshold_of_validation": predictor.best_threshold,
+        "temperature_of_validation": predictor.temperature,  # by which logits may be divided
     }

@@ -27,7 +27,7 @@ class HuggingFace(Format):
             "num_channels": 3,
             "num_labels": 1,
             "id2label": {"0": "polyp"},
-            **described(written, predictor.image_size, predictor.threshold),
+            **described(written, predictor),
             "fedpolyp": subject.settings or None,
         }
         write_text(folder / "config.json", to_json(config, indent=1) + "\n")

@@ -57,6 +57,7 @@ def test_the_folder_is_whole_and_names_no_path(run: RunFolder, out: Path) -> Non
             assert str(place).encode() not in content
     config = json.loads((out / "config.json").read_text())
     assert (config["image_size"], config["threshold"], config["library_name"]) == (64, 0.5, "keras")
+    assert config["temperature_of_validation"] is None  # nobody has fitted one
     assert config["fedpolyp"]["algorithm"]["name"] == "fedavg"
 
 
