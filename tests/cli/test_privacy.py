@@ -1,11 +1,14 @@
 """`fedpolyp privacy`, as it is typed."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from fedpolyp import cli
+from tests.tiny import carry_here, tiny_config, tiny_run
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -42,6 +45,7 @@ def test_a_plan_loads_no_tensorflow() -> None:
     script = f"""
 import sys
 from fedpolyp import cli
+from tests.tiny import carry_here, tiny_config, tiny_run
 sys.argv = {["fedpolyp", "privacy", *PLAN]}
 try:
     cli.main()
@@ -51,3 +55,25 @@ print(sorted({{"tensorflow", "keras", "ray", "flwr"}} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_an_attack_prints_a_row_for_each_target_and_writes_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tiny_config(federation__rounds=1)
+    folder = tiny_run(tmp_path / "run", config)
+    carry_here(folder, config)
+    out = tmp_path / "attack.json"
+    assert run(monkeypatch, "attack", str(folder.path)) == 2
+    assert "is not finished" in capsys.readouterr().err
+    folder.curves.touch()
+    assert run(monkeypatch, "attack", str(folder.path), "--out", str(out)) == 0
+    said = capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert found["run"] == "run" and found["left_out"] == []
+    targets = [row["target"] for row in found["attacks"]]
+    assert targets[0] == "model" and "update of hospital-3" in targets and targets[-1] == "sum of updates"
+    assert all(row["low"] <= row["auc"] <= row["high"] for row in found["attacks"])
+    assert all(target in said for target in targets)
+    assert run(monkeypatch, "attack", str(folder.path), "--out", str(out)) == 2
+    assert "is there already" in capsys.readouterr().err

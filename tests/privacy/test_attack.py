@@ -1,0 +1,83 @@
+"""Attacks on runs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedpolyp import checkpoints
+from fedpolyp.data.source import open_source
+from fedpolyp.data.store import Store
+from fedpolyp.privacy.attack import CALIBRATED, LOSS, WHOSE, _Run, attack
+from fedpolyp.runs import RunFolder
+from tests.tiny import carry_here, tiny_config, tiny_run
+
+
+def trained(folder: Path, **overrides: Any) -> tuple[RunFolder, Store]:
+    config = tiny_config(federation__rounds=2, **overrides)
+    run = tiny_run(folder, config)
+    carry_here(run, config)
+    return run, open_source(config.data, config.data_seed)
+
+
+@pytest.mark.parametrize("kept", ["reset", "keep", "average"])
+def test_the_updates_that_are_attacked_are_those_that_made_the_last_model(tmp_path: Path, kept: str) -> None:
+    run, store = trained(tmp_path / "run", training__optimizer_state=kept)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    of = _Run(run, store)
+    earlier = checkpoints.load(run.checkpoints, 1, run.fingerprint())
+    models = dict(of._updated(earlier))
+    assert list(models) == list(of.hospitals)
+    weights = np.array([len(own.train) for own in of.hospitals.values()], float)
+    for name, array in of.last.models[""].items():
+        mean = np.average([model[name] for model in models.values()], axis=0, weights=weights)
+        np.testing.assert_allclose(mean, array, rtol=1e-4, atol=1e-6)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_the_model_each_update_and_the_sum_are_attacked_by_both_signals(tmp_path: Path) -> None:
+    run, store = trained(tmp_path / "run")
+    found = attack(run, store)
+    names = [f"update of hospital-{number}" for number in (1, 2, 3)]
+    by_target = {(row.target, row.signal): row.success for row in found.rows}
+    both = [(one, signal) for one in ("model", *names, "sum of updates") for signal in (LOSS, CALIBRATED)]
+    between = [(name, WHOSE) for name in names]
+    assert sorted(by_target) == sorted(both + between) and found.left_out == ()
+    partition = run.partition()
+    every = sum(len(own.train) for own in partition.hospitals.values())
+    others = len(partition.heldout) + sum(len(own.test) for own in partition.hospitals.values())
+    whole = by_target["model", LOSS]
+    assert (whole.members, whole.others) == (every, others)
+    assert by_target[names[0], LOSS].members == len(partition.hospitals["hospital-1"].train)
+    assert by_target[between[0]].others == every - len(partition.hospitals["hospital-1"].train)
+
+
+def test_where_nothing_travels_only_models_are_attacked_and_it_is_said(tmp_path: Path) -> None:
+    run, store = trained(tmp_path / "run", algorithm__name="local")
+    found = attack(run, store)
+    assert {row.target for row in found.rows} == {f"model of hospital-{number}" for number in (1, 2, 3)}
+    assert found.left_out == ("Nothing travels with local, so there is no update to attack.",)
+    cyclic, store = trained(tmp_path / "cyclic", algorithm__name="cyclic")
+    assert "one after the other" in attack(cyclic, store).left_out[0]
+
+
+def test_updates_whose_checkpoint_is_gone_are_left_out_and_it_is_said(tmp_path: Path) -> None:
+    run, store = trained(tmp_path / "run")
+    next(run.checkpoints.glob("round-*1.npz")).rename(tmp_path / "away.npz")
+    found = attack(run, store)
+    assert "The checkpoint before the last is gone" in found.left_out[0]
+    assert {row.target for row in found.rows} == {"model"}
+
+
+@pytest.mark.slow
+def test_a_model_that_learnt_its_images_by_heart_gives_them_away(tmp_path: Path) -> None:
+    run, store = trained(
+        tmp_path / "run",
+        algorithm__name="local",
+        training__augment=False,
+        training__local_epochs=100,
+        data__phantom_images=120,
+    )
+    by_loss = [row.success for row in attack(run, store).rows if row.signal == LOSS]
+    assert all(one.auc > 0.8 and not one.is_no_better_than_a_guess for one in by_loss)
