@@ -45,7 +45,6 @@ def test_a_plan_loads_no_tensorflow() -> None:
     script = f"""
 import sys
 from fedpolyp import cli
-from tests.tiny import carry_here, tiny_config, tiny_run
 sys.argv = {["fedpolyp", "privacy", *PLAN]}
 try:
     cli.main()
