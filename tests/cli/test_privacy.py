@@ -62,6 +62,7 @@ def test_an_attack_prints_a_row_for_each_target_and_writes_what_it_found(
     config = tiny_config(federation__rounds=1)
     folder = tiny_run(tmp_path / "run", config)
     carry_here(folder, config)
+    monkeypatch.setenv("COLUMNS", "160")
     out = tmp_path / "attack.json"
     assert run(monkeypatch, "attack", str(folder.path)) == 2
     assert "is not finished" in capsys.readouterr().err
