@@ -46,7 +46,7 @@ def attack(
     table = plain_table(None, "attack on", "signal", "members", "others", "area under ROC", "found", numbers_from=2)
     for row in found.rows:
         one = row.success
-        told = f"{one.auc:.3f} ({one.low:.3f} to {one.high:.3f})"
+        told = f"{one.auc:.2f} ({one.low:.2f} to {one.high:.2f})"
         table.add_row(row.target, row.signal, str(one.members), str(one.others), told, f"{one.found:.0%}")
     table.caption, table.caption_justify = (
         "with 95 % intervals; found: of the members, where 5 % of the others are taken for some",
