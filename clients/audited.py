@@ -11,10 +11,9 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.site import is_site, settings_of
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import Refusal, UsageError
 from fedpolyp.simulation.records import plain_request
 from fedpolyp.sites import audit
-from fedpolyp.sites.settings import Refusal
 
 KINDS = ("train", "evaluate")
 _DISK = {

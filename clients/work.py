@@ -10,6 +10,7 @@ from flwr.app import RecordDict
 from clients.kept_reply import KeptReply, drop_delivered
 from clients.simulated import hospital_in_simulation
 from clients.site import hospital_at, is_site, settings_of
+from fedpolyp.errors import Refusal
 from fedpolyp.exchange.packing import Malformed
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate, Request, Train
@@ -18,7 +19,6 @@ from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays, fault
 from fedpolyp.simulation.records import from_record, plain_request, to_reply
 from fedpolyp.sites import audit
-from fedpolyp.sites.settings import Refusal
 
 R = TypeVar("R", bound=Request)
 

@@ -15,3 +15,7 @@ class FinalError(FedpolypError):
 
 class Interrupted(FedpolypError):
     """Somebody asked the run to stop."""
+
+
+class Refusal(ValueError):
+    """A request that a site does not carry out; the reason names nothing of the site and may be sent."""

@@ -15,12 +15,9 @@ dp-accounting. Batches that are shuffled, as in ordinary training, are not drawn
 import math
 from collections.abc import Callable, Iterable
 
-from scipy.optimize import brentq
-from scipy.special import log_ndtr, ndtr
-
 from fedpolyp.errors import UsageError
 
-# Roots are found to a part in 10^12; what is given out errs on the side of more noise.
+# Roots are found to a part in 10^13; what is given out errs on the side of more noise.
 _SLACK = 1e-9
 _DISCRETIZATION = 1e-3  # of privacy losses; dp-accounting errs on the side of a larger epsilon
 NO_LIBRARY = "Poisson batches need the package dp-accounting: pip install 'fedpolyp[privacy]'"
@@ -41,6 +38,8 @@ def mu_of(sigmas: Iterable[float]) -> float:
 
 def delta_of(epsilon: float, mu: float) -> float:
     """The smallest delta that goes with `epsilon` for a sum with noise 1/`mu`."""
+    from scipy.special import log_ndtr, ndtr  # only now: it takes a moment, and commands that need none shall not wait
+
     if mu == 0:
         return 0.0
     # The second term is a product of a huge and a tiny number.
@@ -87,6 +86,8 @@ def poisson_sigma(epsilon: float, delta: float, rounds: int, rate: float) -> flo
     Raises:
         UsageError: the package dp-accounting is not installed.
     """
+    from scipy.optimize import brentq
+
     most = sigma_for(epsilon, delta, rounds)  # what sampling leaves out is only gained
     if rate >= 1:
         return most
@@ -104,4 +105,14 @@ def poisson_sigma(epsilon: float, delta: float, rounds: int, rate: float) -> flo
 
 
 def _root(of: Callable[[float], float], low: float, high: float) -> float:
-    return float(brentq(of, low, high, xtol=1e-13, rtol=1e-12))
+    """Where the monotone `of` crosses zero between `low` and `high`, by halving."""
+    below = of(low) < 0
+    for _ in range(200):
+        middle = (low + high) / 2
+        if not low < middle < high or high - low < 1e-13 * high:
+            break
+        if (of(middle) < 0) == below:
+            low = middle
+        else:
+            high = middle
+    return high

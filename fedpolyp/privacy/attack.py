@@ -24,7 +24,7 @@ from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.privacy.membership import Success, success
 from fedpolyp.rounds.asking import Asking
-from fedpolyp.rounds.counted import Counted
+from fedpolyp.rounds.counted import Counted, trained
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.replies import read_update
 from fedpolyp.runs import RunFolder
@@ -100,7 +100,7 @@ class _Run:
     @cached_property
     def last_hospitals(self) -> Sequence[str]:
         """Those whose update of the last round counted."""
-        return [name for name, own in self.run.rounds()[-1]["hospitals"].items() if "train_loss" in own]
+        return [name for name, own in self.run.rounds()[-1]["hospitals"].items() if trained(own)]
 
     @cached_property
     def others(self) -> _Set:

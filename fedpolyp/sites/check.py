@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedpolyp.config import AlgorithmConfig, Config, DataConfig
-from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.errors import FedpolypError, Refusal, UsageError
 from fedpolyp.planning import this_machine, trainer_bytes
 from fedpolyp.sites.connection import connect, warnings_of
-from fedpolyp.sites.settings import Refusal, SiteSettings
+from fedpolyp.sites.settings import SiteSettings
 
 if TYPE_CHECKING:
     from fedpolyp.data.store import Store

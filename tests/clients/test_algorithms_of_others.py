@@ -10,7 +10,8 @@ import pytest
 
 from fedpolyp.algorithms.finding import BUILT_IN, FEDERATED
 from fedpolyp.config import Config
-from fedpolyp.sites.settings import Limits, Refusal, SiteSettings
+from fedpolyp.errors import Refusal
+from fedpolyp.sites.settings import Limits, SiteSettings
 from tests.real_sites import make_sites, send, tiny, training
 
 MODULE = "algorithm_named_in_a_request"

@@ -16,11 +16,10 @@ from flwr.app import RecordDict
 
 from clients.audited import _sayable
 from clients.work import WORK
-from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.errors import FedpolypError, Refusal, UsageError
 from fedpolyp.model.arrays import equal
 from fedpolyp.simulation.records import from_record, to_content, to_record
 from fedpolyp.sites import audit
-from fedpolyp.sites.settings import Refusal
 from fedpolyp.training import shared_trainer
 from tests.real_sites import RUN, deliver, make_sites, scoring, send, tiny, training
 

@@ -10,6 +10,7 @@ import pytest
 from fedpolyp import runs
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import HospitalImages, Partition
+from fedpolyp.errors import Refusal
 from fedpolyp.exchange.replies import Reply, Sent
 from fedpolyp.exchange.requests import Request
 from fedpolyp.model import efficientnet_lite
@@ -18,7 +19,7 @@ from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.counted import Counted
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.simulation.records import from_record
-from fedpolyp.sites.settings import Limits, Refusal
+from fedpolyp.sites.settings import Limits
 from fedpolyp.training import shared_trainer
 from fedpolyp.watcher import Watcher
 from tests.model.test_pretrained_training import SMALL

@@ -1,0 +1,52 @@
+"""What is promised in a run, and what is not, in words."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fedpolyp.config import Config
+
+_SIMULATED = "In this simulation the noise comes from the seed: privacy is reckoned, and not kept."
+
+
+def beginning(config: Config, simulated: bool) -> str:
+    """The promise of a run that begins, in a line; '' for none."""
+    privacy, rounds = config.privacy, config.federation.rounds
+    if not privacy.on or not rounds:
+        return ""
+    return (
+        f"privacy {privacy.mode}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} in {rounds} rounds, sigma "
+        f"{privacy.sigma(rounds):.2f}{'; the noise comes from the seed, so it is no real promise' if simulated else ''}"
+    )
+
+
+def spent(record: Mapping[str, Any]) -> str:
+    """What the hospitals of a round's record have spent: '3.95', or '2.50 to 3.95'; '' where nothing is promised."""
+    every = _spent([record])
+    if not every:
+        return ""
+    least, most = f"{min(every):.2f}", f"{max(every):.2f}"
+    return most if least == most else f"{least} to {most}"
+
+
+def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: bool) -> str:
+    """What a run's promise holds for, and against whom; '' where nothing is promised."""
+    privacy, every = config.privacy, _spent(records)
+    if not privacy.on or not every:
+        return ""
+    unit = "group of near-duplicates" if privacy.unit == "group" else "image"
+    said = [
+        f"Privacy: epsilon {max(every):.2f} at delta {privacy.delta:g} for each {unit} among a hospital's training "
+        "images. So much is all that anybody can learn about whether it was among them, from the model and from all "
+        "that the hospital sent: the coordinator, the other hospitals, whoever gets the model.",
+        "It does not hide what a hospital's images have in common, and does not cover the held-out set.",
+        "Every further run on the same images spends more, so tuning spends, too.",
+        "It relies on the program at the hospital, which the coordinator ships; and numbers in a computer are not "
+        "exactly Gaussian.",
+        *([_SIMULATED] if simulated else []),
+    ]
+    return " ".join(said)
+
+
+def _spent(records: Iterable[Mapping[str, Any]]) -> list[float]:
+    everyone = (own for record in records for own in record["hospitals"].values())
+    return [own["epsilon"] for own in everyone if own.get("epsilon") is not None]

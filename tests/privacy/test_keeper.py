@@ -1,0 +1,134 @@
+"""Noisy sums: the promise as an attacker would test it, and what a repeated order gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from fedpolyp.model.arrays import Arrays
+from fedpolyp.privacy.accounting import epsilon_of, sigma_for
+from fedpolyp.privacy.keeper import Keeper, order_of
+from fedpolyp.privacy.ledger import Ledger, Limit
+from fedpolyp.privacy.noise import simulated_secret
+
+SECRET = b"\x07" * 32
+CLIP, DRAWS, DELTA, SEED = 0.5, 1000, 1e-3, 3
+WITHOUT: Arrays = {"a/kernel": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3), "b/bias": np.ones(2, np.float32)}
+CANARY: Arrays = {"a/kernel": np.zeros((2, 3), np.float32), "b/bias": np.array([CLIP, 0], np.float32)}
+WITH: Arrays = {name: array + CANARY[name] for name, array in WITHOUT.items()}
+
+
+@dataclass(frozen=True)
+class Uncounted(Ledger):
+    """A ledger that is not written, for a thousand draws."""
+
+    def spend(self, digest: str, sigma: float, run: str, round: int, limit: Limit | None = None) -> list[float]:
+        return []
+
+
+def answers(secret: bytes, total: Arrays, sigma: float) -> list[Arrays]:
+    """What a hospital with that secret answers to so many orders."""
+    keeper = Keeper(secret, Uncounted(Path()), 8)
+    return [keeper.noisy(total, CLIP, sigma, order_of(f"order {n}", WITHOUT), "run", n) for n in range(DRAWS)]
+
+
+def proven_epsilon(secret: bytes, sigma: float) -> float:
+    """The largest epsilon that one of two attacks proves, at 99 % confidence, who knows all but the canary."""
+    without, with_canary = answers(secret, WITHOUT, sigma), answers(secret, WITH, sigma)
+    return max(_by_projection(without, with_canary), _by_guessing(without, with_canary, sigma))
+
+
+def _by_projection(without: list[Arrays], with_canary: list[Arrays]) -> float:
+    """Looks along the canary. For normal numbers their means and deviation tell all (Nasr et al., USENIX 2023)."""
+
+    def along(answer: Arrays) -> float:
+        return sum(float(np.sum(array * CANARY[name])) for name, array in answer.items()) / CLIP
+
+    one, other = np.array([along(a) for a in without]), np.array([along(a) for a in with_canary])
+    deviation = np.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 2)
+    mu = float((other.mean() - one.mean()) / deviation) - 2.33 * np.sqrt(2 / DRAWS)
+    return epsilon_of(max(0.0, mu), DELTA)
+
+
+def _by_guessing(without: list[Arrays], with_canary: list[Arrays], sigma: float) -> float:
+    """Draws the noise from the experiment's seed, as the coordinator could, and looks whether the answer has it."""
+    guesses = answers(simulated_secret(SEED, "oslo"), WITH, sigma)
+
+    def hits(found: list[Arrays]) -> int:
+        return sum(np.array_equal(a["b/bias"], guess["b/bias"]) for a, guess in zip(found, guesses, strict=True))
+
+    right, wrong = hits(with_canary), hits(without)
+    least = float(beta.ppf(0.005, right, DRAWS - right + 1)) if right else 0.0
+    most = float(beta.ppf(0.995, wrong + 1, DRAWS - wrong))
+    return float(np.log(max(least - DELTA, 1e-9) / most))
+
+
+def test_a_thousand_draws_with_and_without_a_canary_prove_no_more_than_the_promised_epsilon() -> None:
+    assert 0.2 < proven_epsilon(SECRET, sigma_for(1.0, DELTA, 1)) <= 1
+
+
+def test_the_same_draws_prove_more_when_the_noise_is_halved() -> None:
+    assert proven_epsilon(SECRET, sigma_for(1.0, DELTA, 1) / 2) > 1
+
+
+def test_the_same_draws_prove_more_when_the_noise_comes_from_the_experiments_seed() -> None:
+    assert proven_epsilon(simulated_secret(SEED, "oslo"), sigma_for(1.0, DELTA, 1)) > 1
+
+
+def test_noise_has_its_size_on_every_number_of_every_array() -> None:
+    found = answers(SECRET, WITHOUT, 2.0)
+    for name, array in WITHOUT.items():
+        off = np.stack([answer[name] for answer in found]) - array
+        assert np.allclose(off.std(axis=0), 2.0 * CLIP, rtol=0.15) and np.allclose(off.mean(axis=0), 0, atol=0.15)
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Keeper:
+    return Keeper(SECRET, Ledger(tmp_path / "privacy.jsonl"), 8)
+
+
+def same(one: Arrays, other: Arrays) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_the_same_order_gives_the_same_bits_and_one_line(keeper: Keeper) -> None:
+    one, again = (keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1) for _ in range(2))
+    assert same(one, again) and len(keeper.ledger.sigmas()) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", CANARY), "run", 1),  # other weights
+        lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.0, order_of("another", WITH), "run", 1),
+        lambda keeper: keeper.noisy(WITH, CLIP, 2.0, order_of("order", WITH), "run", 1),  # an image more
+        lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.5, order_of("order", WITH), "run", 1),
+    ],
+)
+def test_anything_else_has_other_noise_and_a_line_of_its_own(
+    changed: Callable[[Keeper], Arrays], keeper: Keeper
+) -> None:
+    def first(answer: Arrays, total: Arrays, sigma: float) -> float:
+        return float((answer["b/bias"][1] - total["b/bias"][1]) / (sigma * CLIP))
+
+    one = keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1)
+    other = changed(keeper)
+    sigma = keeper.ledger.sigmas()
+    assert len(sigma) == 2 and abs(first(one, WITHOUT, 2.0) - first(other, WITHOUT, sigma[1])) > 1e-3
+
+
+def test_with_a_new_secret_the_same_order_counts_anew(keeper: Keeper) -> None:
+    one = keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1)
+    other = Keeper(b"\x08" * 32, keeper.ledger, 8).noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1)
+    assert not same(one, other) and len(keeper.ledger.sigmas()) == 2
+
+
+def test_epsilon_is_that_of_all_that_has_left(keeper: Keeper) -> None:
+    assert keeper.spent(DELTA) == 0.0
+    sigma = sigma_for(8.0, DELTA, 2)
+    for round in (1, 2):
+        keeper.noisy(WITHOUT, CLIP, sigma, order_of(f"{round}", WITH), f"run {round}", round)
+    assert keeper.spent(DELTA) == pytest.approx(8.0)

@@ -1,0 +1,53 @@
+"""The noise: normal, the same for the same, and new for anything else."""
+
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from fedpolyp.errors import UsageError
+from fedpolyp.privacy.noise import NoiseStream, simulated_secret, site_secret
+
+SECRET = bytes(range(32))
+
+
+def test_numbers_are_normal_and_independent_of_one_another() -> None:
+    numbers = NoiseStream(SECRET, b"order").normal(200_000)
+    assert kstest(numbers, "norm").pvalue > 0.01
+    first, second = np.split(numbers, 2)  # the two that Box and Muller make of a pair
+    for one, other in ((first, second), (numbers[:-1], numbers[1:]), (first**2, second**2)):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(len(one))
+    assert 4 < np.abs(numbers).max() < 8.6
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_as_many_come_as_are_asked_for_and_go_on_where_the_last_ended(count: int) -> None:
+    stream = NoiseStream(SECRET, b"order")
+    first, second = stream.normal(count), stream.normal(count)
+    assert first.shape == (count,) and (count == 0 or not np.array_equal(first, second))
+
+
+def test_the_same_secret_and_order_give_the_same_bits_and_any_other_gives_others() -> None:
+    numbers = NoiseStream(SECRET, b"order").normal(1000)
+    assert np.array_equal(numbers, NoiseStream(SECRET, b"order").normal(1000))
+    for secret, order in ((SECRET, b"ordes"), (SECRET[::-1], b"order"), (simulated_secret(0, "oslo"), b"order")):
+        assert abs(np.corrcoef(numbers, NoiseStream(secret, order).normal(1000))[0, 1]) < 0.2
+
+
+def test_a_sites_secret_is_made_once_and_its_owner_alone_can_read_it(tmp_path: Path) -> None:
+    secret = site_secret(tmp_path / "key")
+    assert len(secret) == 32 and site_secret(tmp_path / "key") == secret != site_secret(tmp_path / "other")
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+def test_a_damaged_secret_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"short")
+    with pytest.raises(UsageError, match="a secret has 32 bytes, it has 5"):
+        site_secret(tmp_path / "key")
+
+
+def test_a_simulations_secret_depends_on_seed_and_hospital() -> None:
+    secrets = {simulated_secret(seed, name) for seed in (0, 1) for name in ("oslo", "bergen")}
+    assert len(secrets) == 4
