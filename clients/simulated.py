@@ -33,7 +33,7 @@ def hospital_in_simulation(request: Request, node_config: Mapping[str, Any]) -> 
     known = _told(run.path)
     partition = _partition(run.partition_file) if known is None else known.partition
     ids, parts = images_of(partition, request.hospital), parts_of(partition, request.hospital)
-    keeps = config.training.optimizer_state == "keep" or find(config.algorithm.name).keeps_state
+    keeps = config.training.optimizer_state == "keep" or find(config.algorithm.name).keeps_state or config.privacy.on
     if keeps and not run.partition_file.exists():
         raise ValueError(f"what hospitals keep lies in {run.path}, which is not on the machine {platform.node()}")
     store = _store(path) if known is None else _store_here(path, request.config, known)

@@ -9,13 +9,13 @@ from typing import Any
 from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.digest import files_digest
 from fedpolyp.data.partition.partition import Partition
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import Refusal, UsageError
 from fedpolyp.exchange.requests import Request
 from fedpolyp.files import parse_json, read_bytes, write_text
 from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.sites.images import images_of
-from fedpolyp.sites.settings import Refusal, SiteSettings
+from fedpolyp.sites.settings import SiteSettings
 from fedpolyp.text import printable
 
 _RUN = re.compile(r"[0-9a-f]{32}")
@@ -63,7 +63,8 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
     lesions = json.dumps({"masks": settings.masks, "lesion_values": settings.lesion_values})
     _refuse_changed(state / "masks.json", lesions, "this site's masks and lesion_values in site.toml")
     private_state.prune(settings.state, request.run)
-    return Hospital(settings.name, config, store, ids, state)
+    keeper = settings.keeper if config.privacy.on else None
+    return Hospital(settings.name, config, store, ids, state, keeper=keeper)
 
 
 def _config(settings: SiteSettings, text: str) -> Config:

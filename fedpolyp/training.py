@@ -5,7 +5,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -32,6 +32,7 @@ from fedpolyp.model.arrays import Arrays
 from fedpolyp.model.blocks import LOGITS
 from fedpolyp.model.losses import segmentation_loss
 from fedpolyp.optimizers import optimizer_of, remembered
+from fedpolyp.privacy.gradients import Unit, UnitGradients
 
 Images = NDArray[np.uint8]
 _T = TypeVar("_T")
@@ -145,6 +146,20 @@ class Trainer:
         gradient = {name: total.numpy() / np.float32(len(losses)) for name, total in self._gradients.items()}
         after = named.read(self._variables), named.read(self._remembered)
         return Trained(*after, loss, len(images), len(losses), gradient)
+
+    def clipped_sum(self, weights: Arrays, units: Iterable[Unit], clip: float) -> Arrays:
+        """The sum over `units` of each one's gradient at `weights`, cut to the length `clip`.
+
+        By name, for the arrays that learn: not those of an encoder with the rate 0.
+        """
+        named.assign(self._variables, weights)
+        return self._unit_gradients.clipped_sum(units, clip)
+
+    @cached_property
+    def _unit_gradients(self) -> UnitGradients:
+        still = registry.ENCODER if self.config.model.encoder_rate == 0 else None
+        learning = [v for v in self.model.trainable_variables if still is None or not v.path.startswith(still)]
+        return UnitGradients(self._logits, learning, self.config.training.loss)
 
     def evaluate(self, arrays: Arrays, images: Images, masks: Images) -> Evaluation:
         """Score the model with weights `arrays` on `images` (N, S, S, 3) uint8 and `masks` (N, S, S) uint8."""

@@ -14,9 +14,10 @@ class Update:
     hospital: str
     changes: Mapping[str, Arrays]  # by group
     weight: float
-    images: int
-    loss: float
+    images: int  # or units, as many as the hospital declares, where it promises something
+    loss: float | None  # None where it does not leave the hospital
     steps: int
+    epsilon: float | None = None  # what the hospital has spent, where it promises something
 
 
 @dataclass(frozen=True)

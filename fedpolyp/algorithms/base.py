@@ -95,6 +95,8 @@ class Algorithm:
     wants_gradients: ClassVar[bool] = False  # whether `Trained.gradient` is filled
     keeps_state: ClassVar[bool] = False  # whether a hospital needs what its last training kept
     weighs: ClassVar[bool] = True  # whether it matters what hospitals weigh, by `federation.weights` and the like
+    # The server takes the mean update for a gradient, and a step of its own: hospitals may send one.
+    takes_gradients: ClassVar[bool] = False
     fine_tunes: ClassVar[bool] = False  # hospitals train once more after the last round, for themselves
 
     def __init__(

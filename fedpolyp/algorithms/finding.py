@@ -66,7 +66,7 @@ def known() -> list[str]:
 def make(config: "Config", hospitals: Sequence[str] = ()) -> Algorithm:
     """The algorithm of `config`; `hospitals` are all of the run's, where they are known."""
     kind = find(config.algorithm.name)
-    averages = not kind.federated or config.training.optimizer_state == "average"
+    averages = not kind.federated or (config.training.optimizer_state == "average" and not config.privacy.on)
     return kind(config.algorithm.settings, averages, hospitals, lambda: _mean(config.federation))
 
 

@@ -30,6 +30,8 @@ class FedAvgM(Algorithm):
         server_rate: float = Field(1.0, gt=0, le=10, description="FedAvgM: the server's learning rate")
         server_momentum: float = Field(0.9, ge=0, lt=1, description="FedAvgM: the server's momentum")
 
+    takes_gradients = True
+
     def begin(self, start: Start) -> Groups:
         """See `Algorithm`."""
         return {**super().begin(start), FIRST: start.zeros()}
@@ -48,6 +50,8 @@ class FedAvgM(Algorithm):
 
 class _Adaptive(Algorithm):
     """w <- w + rate · m / (√v + tau), with m the mean of updates and v, their size, as each paper has it."""
+
+    takes_gradients = True
 
     def begin(self, start: Start) -> Groups:
         """See `Algorithm`: v begins at tau², as in the paper's Algorithm 2."""

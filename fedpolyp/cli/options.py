@@ -27,6 +27,7 @@ _NAMES = {
     "data.seed": "data-seed",
     "hospitals.count": "hospitals",
     "hospitals.val": "val-fraction",
+    "privacy.mode": "privacy",
     "hospitals.test": "test-fraction",
 }
 _SEVERAL = "data.source"  # may be given more than once
@@ -39,6 +40,7 @@ _PANELS = {
     "model": "U-Net",
     "training": "Training at a hospital",
     "algorithm": "Algorithm",
+    "privacy": "Privacy",
     "federation": "Federation",
     "runtime": "This machine",
 }

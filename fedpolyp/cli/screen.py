@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from fedpolyp.cli.console import PlainConsole
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
+from fedpolyp.privacy.words import spent
 from fedpolyp.text import printable
 from fedpolyp.watcher import Watcher
 
@@ -39,7 +40,7 @@ class PlainScreen(Watcher):
         self._say(
             f"round {record['round']:>{len(str(self.rounds))}}/{self.rounds}  loss {loss}  "
             f"{self.scored_on} Dice {record['dice']:.3f}  validation Dice {val}  "
-            f"{record['seconds']:.1f} s"
+            f"{record['seconds']:.1f} s" + (f"  epsilon {epsilon}" if (epsilon := spent(record)) else "")
         )
 
     def note(self, text: str) -> None:

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from fedpolyp.privacy.words import spent
 from fedpolyp.report.rounds import best_on_validation
 from fedpolyp.text import printable
 
@@ -44,11 +45,17 @@ def round_table(records: list[dict[str, Any]], heldout: bool = True) -> Group:
     shown = names if len(names) <= _HOSPITALS_SHOWN else []
     # Eight hospitals have to fit 80 columns.
     headings = [name.removeprefix("hospital-") for name in shown]
+    promised = any(spent(record) for record in records)
     title = f"Dice on {'the held-out set' if heldout else 'all test images'}" + (
         ", and on each hospital's own validation images" if shown else ""
     )
     table = plain_table(
-        None, "round", "loss", "held-out" if heldout else "test", "valid.", *headings, "sec.", numbers_from=0
+        None,
+        *("round", "loss", "held-out" if heldout else "test", "valid."),
+        *headings,
+        *(["epsilon"] if promised else []),
+        "sec.",
+        numbers_from=0,
     )
     table.padding = (0, 0) if len(shown) > _HOSPITALS_SPACED else (0, 1)
     best = best_on_validation(records)
@@ -61,7 +68,10 @@ def round_table(records: list[dict[str, Any]], heldout: bool = True) -> Group:
         star = "*" if best is not None and record["round"] == best["round"] else " "
         scores = [_score(record[key]) for key in ("loss", "dice", "val_dice")]
         style = "bold" if star == "*" or record is records[-1] else None
-        table.add_row(f"{record['round']}{star}", *scores, *hospitals, f"{record['seconds']:.1f}", style=style)
+        epsilon = [spent(record) or "0"] if promised else []
+        table.add_row(
+            f"{record['round']}{star}", *scores, *hospitals, *epsilon, f"{record['seconds']:.1f}", style=style
+        )
     if best is not None:
         table.caption, table.caption_justify = "* best on validation", "left"
     return Group(Text(title, style="bold"), table)  # a table's own title would be cut to its width

@@ -368,6 +368,33 @@ class AlgorithmConfig(Section):
             raise ValueError(sentence(error, "algorithm.")) from None
 
 
+class PrivacyConfig(Section):
+    """What hospitals promise about their images, by noise on what they send."""
+
+    mode: Literal["off", "local"] = Field(
+        "off",
+        description="local: each hospital sends one gradient a round, cut image by image, with noise of its own; off: "
+        "ordinary training, without a promise",
+    )
+    epsilon: float = Field(8.0, gt=0, le=1000, description="what is promised for all rounds together; less is stronger")
+    delta: float = Field(1e-3, gt=0, lt=1, description="with it; below one over the units of the smallest hospital")
+    clip: float = Field(1.0, gt=0, le=1e6, description="length that the gradient of a unit is cut to")
+    unit: Literal["group", "image"] = Field(
+        "group", description="what it is promised for: a group of near-duplicates (or of a patient), or an image"
+    )
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is promised."""
+        return self.mode != "off"
+
+    def sigma(self, rounds: int) -> float:
+        """The noise that so many rounds take, in units of the clip."""
+        from fedpolyp.privacy.accounting import sigma_for  # SciPy takes a moment
+
+        return sigma_for(self.epsilon, self.delta, rounds)
+
+
 class FederationConfig(Section):
     """Who trains in a round, and how their weights become one model."""
 
@@ -488,6 +515,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     federation: FederationConfig = FederationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
@@ -501,16 +529,40 @@ class Config(Section):
                 f"arm_label '{self.label}' is the name of another algorithm than the arm's, {self.algorithm.name}; "
                 "choose another label"
             )
+        if self.privacy.on and (reason := self._not_image_by_image()):
+            raise ValueError(f"privacy {self.privacy.mode} {reason}")
         if self.algorithm.name in BUILT_IN:
             self._refused()
         return self
+
+    def _not_image_by_image(self) -> str:
+        """What of the model does not treat an image by itself, or by halves, as privacy needs it; '' for nothing."""
+        model = self.model
+        if model.normalization == "batch" or (model.encoder != "plain" and not model.frozen_statistics):
+            frozen = " and --frozen-statistics" if model.encoder != "plain" else ""
+            return (
+                "takes a normalization that looks at one image alone: --normalization group (or none)"
+                f"{frozen}; batch mixes images, and its statistics would tell of them"
+            )
+        if model.encoder != "plain" and model.encoder_rate not in (0.0, 1.0):
+            return (
+                f"takes --encoder-rate 0 or 1: the server's optimizer takes any other out; got {model.encoder_rate:g}"
+            )
+        return ""
 
     def _refused(self) -> None:
         """
         Raises:
             ValueError: the algorithm, which is imported, cannot be used in this config.
         """
-        if reason := find(self.algorithm.name).refuse(self, self.algorithm.settings):
+        kind = find(self.algorithm.name)
+        if self.privacy.on and not kind.takes_gradients:
+            known = ", ".join(name for name in BUILT_IN if find(name).takes_gradients)
+            raise ValueError(
+                f"privacy {self.privacy.mode} is for an algorithm whose server takes the steps, as {known}; got "
+                f"{self.algorithm.name}"
+            )
+        if reason := kind.refuse(self, self.algorithm.settings):
             raise ValueError(reason)
 
     def ready(self) -> "Config":

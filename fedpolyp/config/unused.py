@@ -12,6 +12,8 @@ _OF_A_FEDERATION = (
     *("fraction", "min_replies", "max_update_norm", "weights", "max_weight", "per_step"),
     *("drop_rate", "slow", "deadline", "liars", "lie"),
 )
+# A private round has one gradient of each image as it is.
+_OF_A_TRAINING = ("local_epochs", "local_steps", "optimizer", "optimizer_state", "weight_decay", "augment")
 _OPTIONS = {"count": "hospitals", "val": "val-fraction", "test": "test-fraction"}
 _OF_A_MEAN = ("weights", "max_weight", "per_step")
 
@@ -31,11 +33,16 @@ def unused(config: Config, partition: Partition) -> str:
     else:
         of_it = [*_given(federation, _OF_A_FEDERATION), *_given(training, ("wire", "optimizer_state"))]
         found.append((of_it, f"{name} is no federation"))
-    if training.local_steps is not None:
+    if config.privacy.on:
+        of_it = [*_given(training, _OF_A_TRAINING), *_given(config.model, ("dropout",))]
+        found.append(([*of_it, *_given(federation, ("patience",))], "with --privacy there is none"))
+    else:
+        found.append((_given(config.privacy, ("epsilon", "delta", "clip", "unit")), "there is no --privacy"))
+    if training.local_steps is not None and not config.privacy.on:
         found.append((_given(training, ("local_epochs",)), "--local-steps takes its place"))
-    if training.optimizer != "adamw":
+    if training.optimizer != "adamw" and not config.privacy.on:
         found.append((_given(training, ("weight_decay",)), f"{training.optimizer} has none"))
-    if not any(own.val for own in partition.hospitals.values()):
+    if not config.privacy.on and not any(own.val for own in partition.hospitals.values()):
         found.append((_given(federation, ("patience",)), "no hospital has validation images"))
     said = [f"{', '.join(options)} ({why})" for options, why in found if options]
     return f"{config.label}: without effect are {'; '.join(said)}" if said else ""

@@ -398,7 +398,10 @@ def _score(values: NDArray[np.float64], groups: NDArray[np.intp]) -> Estimate:
 
 
 def _seen(record: Mapping[str, Any], config: Config) -> int:
-    return sum(config.training.images_seen(own["images"]) for own in record["hospitals"].values() if own.get("images"))
+    everyone = record["hospitals"].values()
+    if config.privacy.on:  # each unit once a round
+        return sum(own.get("units", 0) for own in everyone)
+    return sum(config.training.images_seen(own["images"]) for own in everyone if own.get("images"))
 
 
 def _cost(configs: Sequence[Config], runs: Sequence[list[dict[str, Any]]], hospitals: int) -> Cost:

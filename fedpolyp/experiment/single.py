@@ -129,6 +129,11 @@ def refuse_fewer_rounds(config: Config, rounds: int) -> None:
     before = config.federation.rounds
     if rounds < before:
         raise UsageError(f"--resume takes a run further, not back: it has {before} rounds; got --rounds {rounds}")
+    if rounds > before and config.privacy.on:
+        raise UsageError(
+            f"the noise of this run keeps its promise for {before} rounds, so there cannot be more of them: begin a "
+            f"new run with --rounds {rounds}"
+        )
     if rounds > before and config.training.schedule != "constant":
         raise UsageError(
             f"the learning rate of this run falls over its {before} rounds ({config.training.schedule}), so more of "
@@ -152,6 +157,7 @@ def _dealt(config: Config, audience: Audience) -> _Dealt:
     # Imported only now: a mistake in the settings is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.config.unused import unused
     from fedpolyp.data.partition.deal import counted, deal, said_of_deal
+    from fedpolyp.privacy.words import beginning
     from fedpolyp.rounds.absence import refuse_impossible
 
     store = _opened(config, plan, audience)
@@ -160,8 +166,8 @@ def _dealt(config: Config, audience: Audience) -> _Dealt:
         audience.say(sentence)
     said, config = unused(config, partition), counted(config, partition)
     refuse_impossible(config, partition)
-    if said:
-        audience.say(said)
+    for sentence in filter(None, (said, beginning(config, simulated=True))):
+        audience.say(sentence)
     return _Dealt(config, store, partition)
 
 

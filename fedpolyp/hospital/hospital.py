@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.store import Store
+from fedpolyp.privacy.keeper import Keeper
 
 if TYPE_CHECKING:
     from fedpolyp.training import Images
@@ -22,6 +23,7 @@ class Hospital:
     ids: HospitalImages
     state: Path
     parts: tuple[HospitalImages, ...] = ()  # of the pooled hospital: those that its images are from
+    keeper: Keeper | None = None  # at a site that keeps a promise of privacy
 
     def images(self, set: str) -> "tuple[Images, Images]":
         """Images (N, S, S, 3) and masks (N, S, S) of its 'train', 'val' or 'test' set, as the hospital has them."""
@@ -36,3 +38,12 @@ class Hospital:
             named = [ids[row] for row in rows]
             images[rows], masks[rows] = own.seen(images[rows], masks[rows], named, training=set == "train")
         return images, masks
+
+    def units(self, unit: str) -> list[list[int]]:
+        """The rows of the training images that a promise of privacy is for together: each 'image', or each 'group'."""
+        if unit == "image":
+            return [[row] for row in range(len(self.ids.train))]
+        found: dict[int, list[int]] = {}
+        for row, position in enumerate(self.store.positions(self.ids.train)):
+            found.setdefault(self.store.records[position].group, []).append(row)
+        return list(found.values())

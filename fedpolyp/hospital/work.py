@@ -9,25 +9,31 @@ import numpy as np
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Outcome, Start, Trained, minus
 from fedpolyp.algorithms.finding import make
-from fedpolyp.errors import FedpolypError
+from fedpolyp.errors import FedpolypError, Refusal
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.exchange.transforms import chain, inverts_masks
 from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.hospital.private_training import train_privately
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.training import Trainer, shared_trainer
 
 # Gives a group of arrays that came with the request, which must have these names, shapes and types.
 Received = Callable[[str, Arrays], Arrays]
+SCORES_STAY = "with privacy on, scores of a hospital's images do not leave it"
 
 
 def train(request: Train, received: Received, hospital: Hospital) -> Answer:
     """Train on the hospital's training images; answer with an update, and keep what is the hospital's own.
 
     Raises:
+        Refusal: something is promised, and this would go beyond what the hospital gives away.
         FedpolypError: the hospital's private state is gone or damaged.
     """
+    if hospital.config.privacy.on:
+        trainer = shared_trainer(hospital.config)
+        return train_privately(request, received(MODEL, trainer.start.model), hospital, trainer)
     visit = _Visit(request, received, hospital, make(hospital.config), shared_trainer(hospital.config))
     outcome = visit.algorithm.train(visit)
     kept = {**outcome.kept, **visit.optimizer_to_keep(outcome.trained)}
@@ -43,8 +49,11 @@ def evaluate(request: Evaluate, received: Received, hospital: Hospital) -> Answe
     """Score the model that was sent on one of the hospital's own sets: each image's counts, losses and distances.
 
     Raises:
+        Refusal: something is promised of these images, and scores would tell of them.
         FedpolypError: the hospital's private state is gone or damaged.
     """
+    if hospital.config.privacy.on:
+        raise Refusal(SCORES_STAY)
     algorithm, trainer = make(hospital.config), shared_trainer(hospital.config)
     images, masks = hospital.images(request.score_set)
     kept = private_state.read(hospital.state, request.counted) if algorithm.keeps_state else {}

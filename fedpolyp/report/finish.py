@@ -51,10 +51,13 @@ def save_models(run: RunFolder, store: Store | None = None) -> None:
 
 
 def _validation(run: RunFolder, store: Store | None, hospital: str) -> tuple[Images, Images] | None:
-    """The validation images and masks of all hospitals, or of one, as they have them; None where there are none."""
-    if store is None:
-        return None
+    """The validation images and masks of all hospitals, or of one, as they have them; None where there are none.
+
+    With privacy on there are none: what was chosen on them would tell of them.
+    """
     config, partition = run.config(), run.partition()
+    if store is None or config.privacy.on:
+        return None
     names = [hospital] if hospital else sorted(partition.hospitals)
     sets = [
         Hospital(name, config, store, partition.hospitals[name], run.state / name).images("val")

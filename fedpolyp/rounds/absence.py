@@ -53,6 +53,8 @@ def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> No
     algorithm = make(config, everyone)
     if not algorithm.federated:
         return
+    if config.privacy.on:
+        _refuse_delta(config, partition)
     if (most := len(sample(everyone, config, 1))) < algorithm.least:
         raise UsageError(
             f"the algorithm {config.algorithm.name} with these settings needs {algorithm.least} hospitals in a round; "
@@ -69,4 +71,14 @@ def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> No
             raise UsageError(
                 f"round {number} would stop the run: {there} of its {len(hospitals)} hospitals are there, {wanted} are "
                 f"needed ({who}); give a lower --min-replies or --drop-rate, a later --deadline, or another --seed"
+            )
+
+
+def _refuse_delta(config: Config, partition: Partition) -> None:
+    delta = config.privacy.delta
+    for name, own in partition.hospitals.items():
+        if (images := len(own.train)) and delta * images >= 1:
+            raise UsageError(
+                f"--delta must be below one over the {images} training images of {name}: more would allow to publish "
+                f"one of them as it is; got {delta:g}"
             )

@@ -94,6 +94,7 @@ class Asking:
                 model=of.config.model.architecture,
                 training=of.config.training,
                 algorithm=of.config.algorithm,
+                privacy=of.config.privacy,
                 federation=of.config.federation,
             )
             return {"config": for_sites.model_dump_json(), "run": of.name_at_sites}

@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def trained(own: Mapping[str, Any]) -> bool:
+    """Whether a training of a hospital counted in the round of whose record `own` is its entry."""
+    return "train_loss" in own or "units" in own  # the loss stays at home where privacy is on
+
+
 @dataclass
 class Counted:
     """By hospital, the rounds in which its update counted, in order.
@@ -22,7 +27,7 @@ class Counted:
         counted = cls()
         for record in records:
             for hospital, own in record["hospitals"].items():
-                if "train_loss" in own:
+                if trained(own):
                     counted.add(hospital, record["round"])
         return counted
 

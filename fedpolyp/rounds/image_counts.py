@@ -16,7 +16,8 @@ SETS = ("train", "val", "test")
 # Where a site's number was not registered: the most that is taken from it, and how many times the median of its round.
 MOST, MOST_TIMES_MEDIAN = 100_000, 100
 _ENOUGH = 3  # replies whose median says something
-_FIELDS = {"train": "images", "val": "val_images", "test": "test_images"}  # in a hospital's entry in rounds.jsonl
+# In a hospital's entry in rounds.jsonl; units are what it declares where it promises privacy.
+_FIELDS = {"train": "images", "val": "val_images", "test": "test_images", "units": "units"}
 
 
 @dataclass
@@ -62,13 +63,13 @@ class ImageCounts:
         if known is not None:
             if images == known:
                 return None
-            return f"it reports {images} {part} images, and has {known}"
+            return f"it reports {images} {_called(part)}, and has {known}"
         others = sum(self.known.get((hospital, other), 0) for other in SETS)
         most = self.registered.get(hospital)
         if most is None and images > MOST:
-            return f"it reports {images} {part} images, more than {MOST}; {_REGISTER}"
+            return f"it reports {images} {_called(part)}, more than {MOST}; {_REGISTER}"
         if most is not None and images + others > most:
-            return f"it reports {images} {part} images, {images + others} with its other sets, of {most} registered"
+            return f"it reports {images} {_called(part)}, {images + others} with its other sets, of {most} registered"
         return None
 
     def outsized(self, part: str, images: Mapping[str, int]) -> dict[str, str]:
@@ -80,7 +81,7 @@ class ImageCounts:
             return {}
         median = float(np.median(list(images.values())))
         return {
-            name: f"it reports {count} {part} images, over {MOST_TIMES_MEDIAN} times the median; {_REGISTER}"
+            name: f"it reports {count} {_called(part)}, over {MOST_TIMES_MEDIAN} times the median; {_REGISTER}"
             for name, count in images.items()
             if name not in self.registered and count > MOST_TIMES_MEDIAN * median > 0
         }
@@ -88,6 +89,10 @@ class ImageCounts:
     def learn(self, hospital: str, part: str, images: int) -> None:
         """Keep what `hospital` said: it has to say so again."""
         self.known.setdefault((hospital, part), images)
+
+
+def _called(part: str) -> str:
+    return part if part == "units" else f"{part} images"
 
 
 _REGISTER = "a site that has so many is registered with them in coordinator.toml, under [images]"

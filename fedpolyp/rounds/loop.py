@@ -10,7 +10,7 @@ from fedpolyp.aggregation.aggregate import Update
 from fedpolyp.algorithms.base import Groups, Start, models
 from fedpolyp.checkpoints import Best, Checkpoint
 from fedpolyp.divergence import diverged
-from fedpolyp.errors import FedpolypError, Interrupted
+from fedpolyp.errors import FedpolypError, Interrupted, UsageError
 from fedpolyp.exchange.packing import carried, carried_bytes
 from fedpolyp.exchange.replies import Exchange, Reply
 from fedpolyp.model.arrays import Arrays
@@ -39,6 +39,11 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
     """
     run, rounds = experiment.run, experiment.config.federation.rounds
     checkpoint = _newest_checkpoint(experiment)
+    if experiment.config.privacy.on and experiment.store is None:
+        raise UsageError(
+            "with privacy on, sites send no scores of their images: the coordinator needs a held-out set of its own "
+            "(held_out in coordinator.toml)"
+        )
     refuse_impossible(experiment.config, experiment.partition, 0 if checkpoint is None else checkpoint.round)
     experiment.watcher.started(experiment.config, experiment.partition, -1 if checkpoint is None else checkpoint.round)
     exchange.connect(experiment.hospitals, experiment.needed(len(experiment.hospitals)))
@@ -162,7 +167,8 @@ class _Loop:
         for reply in replies:
             try:
                 update = read_update(reply, sent[reply.hospital], expected, of.config)
-                if fault := self.counts.fault(reply.hospital, "train", update.images):
+                part = "units" if of.config.privacy.on else "train"
+                if fault := self.counts.fault(reply.hospital, part, update.images):
                     raise BadReply(fault)
             except BadReply as error:
                 if not of.algorithm.federated:  # nobody could lie: it is what the training itself came to
@@ -176,12 +182,16 @@ class _Loop:
             yield replace(update, weight=weight)
 
     def _count(self, update: Update, record: RoundRecord) -> None:
-        self.counts.learn(update.hospital, "train", update.images)
+        private = self.experiment.config.privacy.on
+        self.counts.learn(update.hospital, "units" if private else "train", update.images)
         halves = self.experiment.rounds_values
         if self.experiment.algorithm.federated:
             record.bytes_up += sum(carried_bytes(arrays, halves) for arrays in update.changes.values())
         record.steps += update.steps
-        record.hospital(update.hospital).update(images=update.images, train_loss=update.loss)
+        if private:
+            record.hospital(update.hospital).update(units=update.images, epsilon=update.epsilon)
+        else:
+            record.hospital(update.hospital).update(images=update.images, train_loss=update.loss)
 
     def _refuse_too_few(self, tally: "_Tally") -> None:
         record = tally.record

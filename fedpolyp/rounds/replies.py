@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from fedpolyp.aggregation.aggregate import Update
-from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Groups
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Groups, trainable
 from fedpolyp.algorithms.finding import find
 from fedpolyp.config import Config
 from fedpolyp.exchange.replies import Content, Malformed, Reply
@@ -49,6 +49,8 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
     """
     with _nothing_but_bad_replies():
         content = _content(reply)
+        if config.privacy.on:
+            return _private_update(reply.hospital, content, sent[MODEL], trainable(like[MODEL]))
         images, loss, steps = (content.said.get(name) for name in ("images", "train_loss", "steps"))
         if type(images) is not int or images < 1 or type(loss) is not float:
             raise BadReply(f"it reports {_short(images)} images and a training loss of {_short(loss)}")
@@ -74,6 +76,17 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
         if impossible:
             raise BadReply(impossible)
         return Update(reply.hospital, changes, float(images), images, loss, steps)
+
+
+def _private_update(hospital: str, content: Content, sent: Arrays, like: Arrays) -> Update:
+    """A noisy gradient. What it may be, nobody can tell: the noise could be any."""
+    units, epsilon = content.said.get("units"), content.said.get("epsilon")
+    if type(units) is not int or units < 1 or type(epsilon) is not float or not 0 <= epsilon < math.inf:
+        raise BadReply(f"it reports {_short(units)} units and an epsilon of {_short(epsilon)}")
+    if unknown := sorted(set(content.groups) - {MODEL}):
+        raise BadReply(f"it sends {_short(', '.join(unknown))}, which nobody has asked for")
+    change = _change(content, MODEL, {name: sent[name] for name in like}, like)
+    return Update(hospital, {MODEL: change}, float(units), units, None, 1, epsilon)
 
 
 def _change(content: Content, group: str, sent: Arrays, like: Arrays) -> Arrays:

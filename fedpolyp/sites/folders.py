@@ -123,6 +123,7 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
         f'masks = "{CHECKED}"  # {_about("masks")}\n'
         f"# lesion_values =  # {_about('lesion_values')}\n"
         f"# group_by =  # {_about('group_by')}\n"
+        f"# declared_units =  # {_about('declared_units')}\n"
         f"\n# What the coordinator may ask for at most.\n[limits]\n{_explained(Limits())}"
         f"\n# How the images are dealt; the same in every run.\n[split]\n{_explained(Split())}",
         encoding="utf-8",
@@ -148,5 +149,6 @@ def _explained(table: Table) -> str:
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)
         shown = json.dumps(value) if isinstance(value, str | tuple) else value
-        lines.append(f"{f'{name} = {shown}':<24}# {field.description}\n")
+        line = f"# {name} =" if value is None else f"{name} = {shown}"
+        lines.append(f"{line:<24}# {field.description}\n")
     return "".join(lines)

@@ -5,15 +5,18 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedpolyp.algorithms.finding import FEDERATED
 from fedpolyp.config import CHECKED, ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, Encoder, GroupBy, LesionValues, Masks
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import Refusal, UsageError
 from fedpolyp.files import read_toml
 from fedpolyp.planning import trainer_bytes
+from fedpolyp.privacy.keeper import LEDGER, SECRET, Keeper
+from fedpolyp.privacy.ledger import Ledger, Limit
+from fedpolyp.privacy.noise import site_secret
 from fedpolyp.text import printable
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -21,10 +24,6 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LONGEST_PATH = 4096
 _SAID = 100  # characters of what was received instead
 _TAKEN = ("authority", "coordinator", "refused")  # the other folders of a federation, and nginx's own door
-
-
-class Refusal(ValueError):
-    """A request that this site does not carry out; the reason names nothing of the site and may be sent."""
 
 
 class Table(BaseModel):
@@ -72,6 +71,16 @@ class Limits(Table):
     base_filters: int = Field(64, ge=1, description="filters of the U-Net's first block")
     threads: int = Field(16, ge=1, description="threads of a training")
     memory: float = Field(32.0, gt=0, description="GB that a training is reckoned to take")
+    epsilon: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="privacy that all runs together may spend; training and scores without privacy are then refused",
+    )
+    delta: float = Field(1e-3, gt=0, lt=1, description="with which that epsilon is reckoned")
+    unit: Literal["group", "image"] = Field(
+        "group", description="for what it is: a group of near-duplicates (and of group_by), or an image alone"
+    )
     encoders: tuple[Encoder, ...] = Field(ENCODERS, description="encoders of the U-Net")
     algorithms: tuple[str, ...] = Field(
         FEDERATED, description="algorithms; one that is not built in is imported, by the name that stands here"
@@ -94,6 +103,10 @@ class Limits(Table):
             raise Refusal("a request must not name a file: the initial weights come with the request")
         if simulated := config.federation.simulated_only:
             raise Refusal(f"{', '.join(simulated)} is for simulations: no site pretends to be away, slow or lying")
+        if self.epsilon is not None and not config.privacy.on:
+            raise Refusal("this site trains with privacy alone ([privacy] mode local); the request asks for none")
+        if self.epsilon is not None and (self.unit, config.privacy.unit) == ("group", "image"):
+            raise Refusal("this site promises privacy for groups of images; the request does so for single images")
         if config.model.encoder not in self.encoders:
             allowed = ", ".join(self.encoders)
             raise Refusal(f"this site allows the encoders {allowed}; the request asks for {config.model.encoder}")
@@ -156,6 +169,12 @@ class SiteSettings(Table):
     masks: Masks = CHECKED
     lesion_values: LesionValues = None
     group_by: GroupBy = None
+    declared_units: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="with privacy: how many training images, or groups of them, this site says it has; about so many",
+    )
     limits: Limits = Limits()
     split: Split = Split()
 
@@ -209,6 +228,21 @@ class SiteSettings(Table):
     def state(self) -> Path:
         """Where what a hospital keeps between rounds lies, a folder a run."""
         return self.private / "state"
+
+    @property
+    def keeper(self) -> Keeper:
+        """What keeps its promise of privacy; makes the site's secret when there is none.
+
+        Raises:
+            Refusal: the site declares no number of units.
+            UsageError: its secret is damaged.
+        """
+        if self.declared_units is None:
+            raise Refusal("this site has no declared_units in its site.toml, so it takes part in no run with privacy")
+        self.private.mkdir(mode=0o700, exist_ok=True)
+        limits = self.limits
+        limit = None if limits.epsilon is None else Limit(limits.epsilon, limits.delta)
+        return Keeper(site_secret(self.private / SECRET), Ledger(self.private / LEDGER), self.declared_units, limit)
 
     @property
     def audit(self) -> Path:

@@ -66,6 +66,11 @@ def another(dotted: str) -> Any:
     return next((option for option in get_args(field.annotation) if option != value), "elsewhere")
 
 
+def with_it(dotted: str) -> dict[str, Any]:
+    """Other settings that `another` value of this one needs."""
+    return {"privacy.mode": {"algorithm.name": "fedadam", "model.normalization": "group"}}.get(dotted, {})
+
+
 def read_back(config: Config, folder: Path, explain: bool = False) -> Config:
     file = folder / "config.toml"
     file.write_text(to_toml(config, explain), encoding="utf-8")

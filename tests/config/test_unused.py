@@ -35,6 +35,15 @@ def test_an_algorithm_that_weighs_nobody_says_so(algorithm: str) -> None:
     assert expected in said(algorithm__name=algorithm, **given)
 
 
+def test_with_privacy_there_is_no_local_training_and_without_there_is_no_promise() -> None:
+    given = {"training__local_epochs": 3, "training__augment": False, "federation__patience": 3}
+    assert said(privacy__epsilon=2.0, privacy__clip=0.5).endswith("--epsilon, --clip (there is no --privacy)")
+    private = said(
+        privacy__mode="local", privacy__epsilon=2.0, algorithm__name="fedadam", model__normalization="group", **given
+    )
+    assert private.endswith("effect are --local-epochs, --augment, --patience (with --privacy there is none)")
+
+
 @pytest.mark.parametrize("algorithm", ["pooled", "local"])
 def test_without_a_federation_its_settings_are_named(algorithm: str) -> None:
     given = {"training__wire": "bfloat16", "training__optimizer_state": "keep", "federation__liars": "hospital-1"}

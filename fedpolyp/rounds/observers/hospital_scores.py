@@ -43,6 +43,8 @@ class _Scores(Observer):
     def _ask(
         self, round: Round, score_set: str, hospitals: Sequence[str], distances: bool = False, own: bool = False
     ) -> Iterator[Reply]:
+        if self.experiment.config.privacy.on:  # scores would tell of the images
+            return iter(())
         if self.experiment.algorithm.federated:  # else nothing travels
             model = next(iter(round.checkpoint.models.values()))
             round.record.bytes_down += carried_bytes(model, self.experiment.rounds_values) * len(hospitals)
@@ -154,8 +156,10 @@ class Tests(_Scores):
     def scores(self, model: Checkpoint, mark: str) -> Iterator[tuple[str, Arrays | BadReply]]:
         """Every hospital's test scores of one of the checkpoint's models, or why there are none.
 
-        Those that `see` has taken of this very model are not asked for again.
+        Those that `see` has taken of this very model are not asked for again. There are none where privacy is on.
         """
+        if self.experiment.config.privacy.on:
+            return
         hospitals, model_of = self.experiment.hospitals, self.experiment.algorithm.model_of
         known = {name: own for name, own in self.newest.items() if model.round == self.round and model_of(name) == mark}
         others = [name for name in hospitals if name not in known]

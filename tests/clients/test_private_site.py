@@ -1,0 +1,104 @@
+"""A site that promises privacy: what it lets out, what it refuses, and what it writes down."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedpolyp.algorithms.base import Start, trainable
+from fedpolyp.config import Config
+from fedpolyp.errors import Refusal
+from fedpolyp.simulation.records import from_record
+from fedpolyp.sites import audit
+from fedpolyp.training import shared_trainer
+from tests.real_sites import make_sites, scoring, send, tiny, training
+
+
+def private(**settings: Any) -> Config:
+    given = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
+    return tiny(**given | {"training__optimizer_state": "reset"} | settings)
+
+
+@pytest.fixture
+def oslo(tmp_path: Path) -> Path:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    settings = (site / "site.toml").read_text()
+    settings = settings.replace("# declared_units =", "declared_units = 9").replace("# epsilon =", "epsilon = 8.0")
+    (site / "site.toml").write_text(settings)
+    return site
+
+
+def order(site: Path, round: int = 1, config: Config | None = None, **details: Any) -> Any:
+    config = config or private()
+    return send(site, training(round=round, config=config, **details), start=shared_trainer(config).start)
+
+
+def ledger(site: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (site / "private" / "privacy.jsonl").read_text().splitlines()]
+
+
+def test_a_reply_holds_the_declared_number_and_no_loss_count_score_moment_or_statistic(oslo: Path) -> None:
+    reply = order(oslo).content
+    said = dict(reply.metric_records["metrics"])
+    assert said.keys() == {"units", "epsilon", "process"} and said["units"] == 9
+    assert list(reply.array_records) == ["model"]
+    assert from_record(reply.array_records["model"]).keys() == trainable(shared_trainer(private()).start.model).keys()
+
+
+def test_a_repeated_order_has_the_same_bytes_and_one_line_even_when_the_kept_reply_is_lost(oslo: Path) -> None:
+    one = order(oslo).content.array_records["model"]
+    for kept in oslo.rglob("reply-*.npz"):
+        kept.unlink()
+    again = order(oslo).content.array_records["model"]
+    assert [array.data for array in one.values()] == [array.data for array in again.values()]
+    assert len(ledger(oslo)) == 1
+
+
+def test_noise_is_none_that_the_coordinator_could_draw(oslo: Path, tmp_path: Path) -> None:
+    """Two sites with the same images, name and order: each has a secret of its own."""
+    other = make_sites(tmp_path / "other", sites=["oslo"]) / "oslo"
+    (other / "site.toml").write_text((oslo / "site.toml").read_text())
+    one, two = (from_record(order(site).content.array_records["model"]) for site in (oslo, other))
+    assert all((one[name] != two[name]).mean() > 0.99 for name in one)
+
+
+def test_an_order_beyond_the_limit_is_refused_and_audited_also_in_a_second_run(oslo: Path) -> None:
+    for round in (1, 2, 3):
+        order(oslo, round)
+    for run in ("1" * 32, "2" * 32):
+        with pytest.raises(Refusal, match=r"^this site gives away epsilon 8 at delta 0\.001 in all runs together"):
+            order(oslo, 1, run=run)
+    assert len(ledger(oslo)) == 3
+    log = [entry.content for entry in audit.read(oslo / "private" / "audit.jsonl")]
+    assert [entry["event"] for entry in log] == ["asked", "sent"] * 3 + ["asked", "refused"] * 2
+    assert "gives away epsilon 8" in log[-1]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (tiny(), "trains with privacy alone"),
+        (private(privacy__unit="image"), "promises privacy for groups of images"),
+        (private(privacy__delta=0.2), "delta must be below one over the 9 units"),
+        (private(privacy__epsilon=60.0), "it would be"),
+    ],
+)
+def test_an_order_that_promises_too_little_is_refused(config: Config, reason: str, oslo: Path) -> None:
+    with pytest.raises(Refusal, match=reason):
+        send(oslo, training(config=config), start=shared_trainer(config).start)
+    assert not (oslo / "private" / "privacy.jsonl").exists() or ledger(oslo) == []
+
+
+def test_scores_of_its_images_do_not_leave_a_site_that_promises(oslo: Path) -> None:
+    start: Start = shared_trainer(private()).start
+    with pytest.raises(Refusal, match="scores of a hospital's images do not leave it"):
+        send(oslo, scoring(config=private()), start=start)
+    with pytest.raises(Refusal, match="trains with privacy alone"):  # asked without, it does not tell, either
+        send(oslo, scoring())
+
+
+def test_a_site_that_declares_no_number_takes_no_part(tmp_path: Path) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    with pytest.raises(Refusal, match=r"no declared_units in its site\.toml"):
+        order(site)

@@ -1,0 +1,104 @@
+"""A hospital that promises privacy sends one noisy gradient, and nothing else."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedpolyp.algorithms.base import trainable
+from fedpolyp.errors import Refusal
+from fedpolyp.exchange.requests import Evaluate
+from fedpolyp.hospital import work
+from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.privacy.accounting import sigma_for
+from fedpolyp.privacy.gradients import as_units
+from fedpolyp.privacy.keeper import Keeper
+from fedpolyp.training import shared_trainer
+from tests.hospital.test_work import NAME, hospital, received, request
+
+PRIVATE = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Hospital:
+    return hospital(tmp_path, **PRIVATE)
+
+
+def model(at: Hospital) -> Arrays:
+    return shared_trainer(at.config).start.model
+
+
+def answer(at: Hospital, round: int = 1, weights: Arrays | None = None, **details: Any) -> Any:
+    return work.train(request(round, **details), received({"model": weights or model(at)}), at)
+
+
+def lines(at: Hospital) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (at.state / "privacy.jsonl").read_text().splitlines()]
+
+
+def test_nothing_leaves_but_the_change_of_trainable_weights_a_declared_number_and_epsilon(private: Hospital) -> None:
+    """No loss, exact count, score, moment or moving statistic."""
+    declared = replace(private, keeper=replace(Keeper.simulated(0, NAME, private.state), units=20))
+    said = answer(declared)
+    assert said.said.keys() == {"units", "epsilon"} and said.said["units"] == 20 != len(private.ids.train)
+    assert said.sent.keys() == {"model"}
+    assert said.sent["model"].keys() == trainable(model(private)).keys()
+    assert not [path for path in private.state.iterdir() if path.suffix == ".npz"]  # nor is anything kept
+
+
+@pytest.mark.slow
+def test_frozen_statistics_and_an_encoder_that_does_not_learn_do_not_travel(tmp_path: Path) -> None:
+    frozen = {"model__encoder": "mobilenet-v2", "model__frozen_statistics": True, "model__encoder_rate": 0.0}
+    at = hospital(tmp_path, **PRIVATE, **frozen, model__encoder_weights="random")
+    sent = answer(at).sent["model"]
+    assert sent.keys() == trainable(model(at)).keys() < model(at).keys()
+    assert {name.startswith("encoder_") for name, array in sent.items() if array.any()} == {False}
+
+
+def test_the_update_is_the_clipped_sum_with_the_planned_noise_over_the_units(private: Hospital) -> None:
+    rate, privacy = private.config.training.learning_rate, private.config.privacy
+    sent = answer(private, learning_rate=rate).sent["model"]
+    rows, pairs = private.units("group"), private.images("train")
+    total = shared_trainer(private.config).clipped_sum(model(private), as_units(*pairs, rows), privacy.clip)
+    noise = np.concatenate([(-sent[name] * len(rows) - total[name]).ravel() for name in total])
+    assert noise.std() == pytest.approx(sigma_for(8.0, 1e-3, 3), rel=0.01) and abs(noise.mean()) < 0.02
+    half = answer(private, learning_rate=rate / 2).sent["model"]  # another order, with noise of its own
+    assert np.concatenate([a.ravel() for a in half.values()]).std() == pytest.approx(
+        np.concatenate([a.ravel() for a in sent.values()]).std() / 2, rel=0.02
+    )
+
+
+def test_the_same_order_twice_gives_the_same_bytes_and_one_line_and_other_weights_other_noise(
+    private: Hospital,
+) -> None:
+    one, again = answer(private), answer(private, keep_from=1, store="elsewhere")
+    assert equal(one.sent["model"], again.sent["model"]) and one.said == again.said and len(lines(private)) == 1
+    moved = {name: array + np.float32(1e-3) for name, array in model(private).items()}
+    other = answer(private, weights=moved)
+    change = [one.sent["model"][name] - array for name, array in other.sent["model"].items()]
+    assert np.concatenate([array.ravel() for array in change]).std() > 0.05  # two noises, not one
+    assert len(lines(private)) == 2 and other.said["epsilon"] > one.said["epsilon"]
+
+
+def test_near_duplicates_are_one_unit(private: Hospital) -> None:
+    first, second = private.store.positions(private.ids.train)[:2].tolist()
+    records = list(private.store.records)
+    records[second] = replace(records[second], group=records[first].group)
+    alike = replace(private, store=replace(private.store, records=records))
+    assert alike.units("group") == [[0, 1], *([row] for row in range(2, len(private.ids.train)))]
+    assert alike.units("image") == [[row] for row in range(len(private.ids.train))]
+
+
+def test_its_images_are_not_scored(private: Hospital) -> None:
+    for score_set in ("val", "test"):
+        with pytest.raises(Refusal, match="scores of a hospital's images do not leave it"):
+            work.evaluate(Evaluate(NAME, 1, "", score_set=score_set), received({"model": model(private)}), private)
+
+
+def test_a_delta_of_one_over_the_units_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"delta must be below one over the \d+ units of this hospital; got 0\.5"):
+        answer(hospital(tmp_path, **PRIVATE, privacy__delta=0.5))

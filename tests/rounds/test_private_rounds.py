@@ -1,0 +1,103 @@
+"""A run that promises privacy: what is asked, what is written down, and that it goes on to the same bits."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedpolyp.config import Config, load
+from fedpolyp.errors import Interrupted, UsageError
+from fedpolyp.exchange.replies import Answer, Reply
+from fedpolyp.exchange.requests import Request, Train
+from fedpolyp.privacy.words import paragraph
+from tests.tiny import StopAfter, carry_here, carry_listening, final, same_state, tiny_config, tiny_run
+
+
+def private(**settings: Any) -> Config:
+    given = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
+    return tiny_config(**given | {"federation__rounds": 2} | settings)
+
+
+def test_hospitals_are_asked_for_gradients_alone_and_epsilon_is_written_down(tmp_path: Path) -> None:
+    config = private()
+    run = tiny_run(tmp_path / "run", config)
+    asked = carry_listening(run, config)
+    assert {type(request) for request in asked} == {Train} and len(asked) == 6
+    first, last = run.rounds()[1:]
+    for own in last["hospitals"].values():
+        assert own.keys() == {"units", "epsilon"}
+        assert own["epsilon"] == pytest.approx(8.0) and own["units"] > 10
+    assert all(4 < own["epsilon"] < 8 for own in first["hospitals"].values())
+    assert last["val_dice"] is None
+    assert {row.split(",")[4] for row in run.images_file.read_text().splitlines()[1:]} == {"heldout"}
+    assert "epsilon 8.00 at delta 0.001 for each group of near-duplicates" in paragraph(config, run.rounds(), True)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits_and_spends_nothing_twice(tmp_path: Path) -> None:
+    config = private()
+    whole, broken = tiny_run(tmp_path / "whole", config), tiny_run(tmp_path / "broken", config)
+    carry_here(whole, config)
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        carry_here(broken, config, StopAfter(1, stop), stop)
+    for file in broken.checkpoints.glob("round-000001*"):  # so that round 1 is done again
+        file.unlink()
+    carry_here(broken, config)
+    assert same_state(final(whole, config), final(broken, config))
+    ledgers = [run.state / "hospital-1" / "privacy.jsonl" for run in (whole, broken)]
+    assert [len(ledger.read_text().splitlines()) for ledger in ledgers] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"units": 14}, "it reports 14 units and an epsilon of None"),
+        ({"units": True, "epsilon": 1.0}, "it reports True units"),
+        ({"units": 14, "epsilon": float("nan")}, "an epsilon of nan"),
+        ({"units": 200_000, "epsilon": 1.0}, "it reports 200000 units, more than 100000"),
+    ],
+)
+def test_a_reply_that_cannot_be_is_refused(said: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    def spoil(request: Request, reply: Reply) -> Reply:
+        assert isinstance(reply.content, Answer)
+        return Reply(reply.hospital, Answer(said, reply.content.sent)) if request.hospital == "hospital-1" else reply
+
+    config = private(federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+    carry_listening(run, config, spoil)
+    (refused,) = run.rounds()[1]["refused"]
+    assert refused["hospital"] == "hospital-1" and reason in refused["reason"]
+
+
+def test_without_held_out_images_nothing_is_begun(tmp_path: Path) -> None:
+    config = private()
+    with pytest.raises(UsageError, match="the coordinator needs a held-out set of its own"):
+        carry_listening(tiny_run(tmp_path / "run", config), config, heldout=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"algorithm.name": "fedavg"},
+            "whose server takes the steps, as fedavgm, fedadagrad, fedadam, fedyogi; got",
+        ),
+        ({"algorithm.name": "scaffold"}, "whose server takes the steps"),
+        ({"model.normalization": "batch"}, "--normalization group \\(or none\\); batch mixes images"),
+        ({"model.encoder": "mobilenet-v2", "model.normalization": "batch"}, "and --frozen-statistics"),
+        ({"model.encoder": "mobilenet-v2", "model.frozen_statistics": True, "model.encoder_rate": 0.5}, "rate 0 or 1"),
+        ({"privacy.epsilon": 0.0}, "privacy.epsilon must be greater than 0"),
+        ({"privacy.delta": 1.0}, "privacy.delta must be less than 1"),
+    ],
+)
+def test_what_cannot_keep_a_promise_is_refused(settings: dict[str, Any], said: str) -> None:
+    given = {"privacy.mode": "local", "algorithm.name": "fedadam", "model.normalization": "group"}
+    with pytest.raises(UsageError, match=said):
+        load(overrides=given | settings)
+
+
+def test_a_delta_that_would_allow_to_publish_an_image_is_refused_before_the_first_round(tmp_path: Path) -> None:
+    config = private(privacy__delta=0.1)
+    with pytest.raises(UsageError, match="--delta must be below one over the 14 training images of hospital-1"):
+        carry_here(tiny_run(tmp_path / "run", config), config)
