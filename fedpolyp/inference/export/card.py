@@ -55,7 +55,7 @@ def setting(subject: Subject, section: str, name: str) -> str:
 
 def images_called(subject: Subject) -> str:
     """What the images it learnt from were called."""
-    return setting(subject, "data", "source")
+    return NOT_KNOWN if subject.at_sites else setting(subject, "data", "source")
 
 
 def scores(subject: Subject) -> Mapping[str, Estimate]:
@@ -81,13 +81,15 @@ def _head(subject: Subject) -> str:
     if not values and about is not None and about.dice is not None:
         values = {"dice": about.dice}
     if values:
-        called = json.dumps(f"{images_called(subject)}, held-out images")
+        # At sites the settings name the images that are held out, if any are.
+        source = setting(subject, "data", "source") if about is not None and about.heldout else "sites"
+        called = json.dumps(f"{source}, held-out images" if source != "sites" else "the sites' own test images")
         lines += [
             "model-index:",
             f"- name: {json.dumps(TITLE)}",
             "  results:",
             "  - task: {type: image-segmentation}",
-            f"    dataset: {{type: {json.dumps(images_called(subject))}, name: {called}}}",
+            f"    dataset: {{type: {json.dumps(source)}, name: {called}}}",
             "    metrics:",
             *(f"    - {{type: {name}, value: {value:.4f}, name: mean over images}}" for name, value in values.items()),
         ]
@@ -180,6 +182,8 @@ def _training(subject: Subject) -> str:
         "precision of this file": "float32",
         "seed": printable(subject.settings.get("seed", NOT_KNOWN), 200),
     }
+    if subject.at_sites:
+        del rows["how images were dealt"]
     if setting(subject, "training", "local_steps") != NOT_KNOWN:
         del rows["local epochs"]
         rows["local steps"] = setting(subject, "training", "local_steps")
@@ -219,7 +223,8 @@ def _evaluation(subject: Subject) -> str:
             ((_METRICS[name], f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}") for name, one in found.items()),
         )
         body = (
-            f"On the {len(analysis.partition.heldout)} held-out images, which no hospital had, at the model's size; "
+            f"On the {len(analysis.partition.heldout)} held-out images, which "
+            f"{'the coordinator had' if subject.at_sites else 'no hospital had'}, at the model's size; "
             "where some show no polyp, over those that do. Intervals are over images alone: they say nothing about "
             f"another training.\n\n{table}"
         )
@@ -273,6 +278,8 @@ Output: float32, `(N, {subject.predictor.image_size}, {subject.predictor.image_s
 
 def _images(subject: Subject) -> str:
     called = images_called(subject)
+    if subject.at_sites:
+        return f"Images of real sites, which keep them to themselves: which they are is {NOT_KNOWN}."
     if subject.run is not None:
         if subject.run.config().data.source == PHANTOM:
             return "Phantom frames, drawn by fedpolyp: no patient's images. **It has never seen a real polyp.**"
@@ -288,11 +295,9 @@ def _images(subject: Subject) -> str:
 
 def _images_licence(subject: Subject) -> list[str]:
     called = images_called(subject)
-    if subject.run is not None and subject.run.config().data.source == PHANTOM:
+    if subject.run is not None and not subject.at_sites and subject.run.config().data.source == PHANTOM:
         return ["Images: drawn by fedpolyp; they are of no patient and of no data set."]
-    table = subject.settings.get("data")
-    names = str(table.get("source")).lower().split("+") if isinstance(table, dict) else []
-    known = [DATA_SETS[name] for name in dict.fromkeys(names) if name in DATA_SETS]
+    known = [DATA_SETS[name] for name in dict.fromkeys(called.lower().split("+")) if name in DATA_SETS]
     return [
         f"Images called {_plain(called)}: {NOT_KNOWN} for certain." if called != NOT_KNOWN else f"Images: {NOT_KNOWN}.",
         *(f"If they are those of {one.title.split(':')[0]}: {one.licence} {one.citation}" for one in known),
@@ -327,7 +332,7 @@ def _from_nothing(subject: Subject) -> str:
 
 def _split(subject: Subject) -> str:
     analysis, about = subject.analysis, subject.about
-    if analysis is None:
+    if analysis is None or subject.at_sites:
         held = f"{about.heldout} images were held out. " if about is not None and about.heldout else ""
         return f"{held}How many images each hospital had is {NOT_KNOWN}."
     partition = analysis.partition

@@ -52,13 +52,23 @@ class Subject:
         """The run's images, where they are here and the same."""
         return None if self.analysis is None else self.analysis.store
 
+    @property
+    def at_sites(self) -> bool:
+        """Whether it learnt from images of real sites, of which nobody else knows; the settings' are held out then."""
+        return self.about is not None and not self.about.learnt_from
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The run's settings by section, as the model has them: nothing in them is checked."""
+        if self.about is None:
+            return {}
         try:
-            return {} if self.about is None else tomllib.loads(self.about.config)
+            settings = tomllib.loads(self.about.config)
         except (ValueError, RecursionError):
             return {}
+        if self.at_sites and not self.about.heldout and isinstance(settings.get("data"), dict):
+            settings["data"].pop("source", None)  # a default that means nothing there
+        return settings
 
     @cached_property
     def sha256(self) -> str:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from fedpolyp import __version__
+from fedpolyp.data.source import open_source
 from fedpolyp.experiment.analysis import analyse
 from fedpolyp.inference.about import MEMBER, About, about
 from fedpolyp.inference.export.card import card
@@ -26,10 +27,11 @@ from tests.fake_comparison import write_comparison
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of phantom frames whose model nobody has trained."""
     (made,) = write_comparison(tmp_path_factory.mktemp("runs"), ("fedavg",))
+    store = open_source(made.config().data, made.config().data_seed)
     for kind, round in (("last", 12), ("best", 10)):
         file = red_model(made.model_file(kind), side=64)
         with zipfile.ZipFile(file, "a") as archive:
-            archive.writestr(MEMBER, about(made, kind, round).model_dump_json())
+            archive.writestr(MEMBER, about(made, kind, round, store=store).model_dump_json())
     return made
 
 
@@ -41,9 +43,10 @@ def out(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(model: Path, settings: str) -> str:
+def told(model: Path, settings: str, heldout: int = 9, learnt_from: tuple[str, ...] = ("ab",)) -> str:
     """The card of a model that says these settings of its run."""
-    says = About(kind="last", round=3, rounds=4, image_size=32, dice=0.625, heldout=9, config=settings)
+    own = {"heldout": heldout, "learnt_from": learnt_from}
+    says = About(kind="last", round=3, rounds=4, image_size=32, dice=0.625, config=settings, **own)
     return card(Subject(Predictor(Predictor.load(model).model, says, model), "last"))
 
 
@@ -140,6 +143,18 @@ def test_where_images_and_weights_come_from_is_told_with_their_licences(tmp_path
     assert "Mean Dice 0.625 on 9 held-out images, as the model says of itself. Its interval is not known." in text
     # A folder can be called so, too: only a run knows.
     assert "if they were, it has never seen a real polyp" in told(model, '[data]\nsource = "phantom"\n')
+
+
+def test_of_images_at_real_sites_nothing_is_made_up(tmp_path: Path) -> None:
+    model = red_model(tmp_path / "red.keras")
+    # What a run at sites has in the place of a source that nobody gave; with one, it is what the coordinator held out.
+    unknown = told(model, '[data]\nsource = "phantom"\n[hospitals]\nscheme = "iid"\n', heldout=0, learnt_from=())
+    assert "Images of real sites, which keep them to themselves: which they are is not known." in unknown
+    assert "phantom" not in unknown and "Mean Dice 0.625 on the sites' own test images" in unknown
+    assert "iid" not in unknown and "- Images: not known." in unknown and "had is not known." in unknown
+    held_out = told(model, '[data]\nsource = "kvasir-seg"\n', learnt_from=())
+    assert 'name: "kvasir-seg, held-out images"' in held_out and "For research and education" not in held_out
+    assert "which they are is not known." in held_out
 
 
 def test_what_somebody_else_wrote_stays_text(tmp_path: Path) -> None:
