@@ -31,9 +31,13 @@ KINDS = {
     | RANDOM,
     **{
         encoder: {"model__encoder": encoder} | RANDOM
-        for encoder in ("efficientnet-lite0", "mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2")
+        for encoder in ("mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2")
     },
 }
+# MONAI's network is ONNX's with its channels first: one of each normalization and encoder shows that.
+TRIED = [
+    (kind, to) for kind in KINDS for to in CONVERTED if to != "monai" or kind in ("batch", "group", "none", "frozen")
+]
 
 
 def lively(config: Config) -> Subject:
@@ -52,8 +56,7 @@ def lively(config: Config) -> Subject:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", CONVERTED)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "to"), TRIED)
 def test_each_kind_of_model_sees_the_same_in_each_format(kind: str, to: str, tmp_path: Path) -> None:
     subject = lively(tiny_config(training__precision="mixed_bfloat16", **KINDS[kind]))
     check = export(subject, to, make(to), tmp_path / "out")
