@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
+
+PATIENCE = 1200  # tenths of a second: only a test that fails waits so long
 
 
 class Browser:
@@ -24,6 +27,7 @@ class Browser:
         self._numbers = count(1)
         self._session: str | None = None
         self.events: list[dict[str, Any]] = []
+        self._home: tuple[str, ...] = ()  # how the addresses begin that a page may ask for
         tab = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -43,13 +47,15 @@ class Browser:
                 return dict(reply["result"])
             self.events.append(reply)
 
-    def open(self, page: Path, width: int, height: int = 900) -> None:
-        """Load `page` in a window of this size and wait until all of it is there."""
+    def open(self, page: Path | str, width: int, height: int = 900) -> None:
+        """Load `page`, a file or an address, in a window of this size and wait until all of it is there."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         self.events.clear()
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        address = page.resolve().as_uri() if isinstance(page, Path) else page
+        self._home = ("file:", "data:") if isinstance(page, Path) else ("/".join(address.split("/")[:3]) + "/",)
+        self.call("Page.navigate", url=address)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(json.loads(self._socket.recv(timeout=120)))
 
@@ -57,7 +63,7 @@ class Browser:
         """What the page wrote to the console, threw, or asked the network for since it was opened."""
         bad = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Network.loadingFailed")
         asked = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
-        outside = [one for one in asked if not one["params"]["request"]["url"].startswith(("file:", "data:"))]
+        outside = [one for one in asked if not one["params"]["request"]["url"].startswith(self._home)]
         return [event for event in self.events if event.get("method") in bad] + outside
 
     def evaluate(self, expression: str) -> Any:
@@ -80,6 +86,21 @@ class Browser:
         """Press a key and let it go."""
         for kind in ("rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def wait_for(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true; one that fails is not yet."""
+        for _ in range(PATIENCE):
+            found = self.call("Runtime.evaluate", expression=f"Boolean({expression})", returnByValue=True)
+            if found["result"].get("value") is True:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"never true: {expression}; {self.evaluate('document.body.innerText')}")
+
+    def choose(self, selector: str, files: list[Path]) -> None:
+        """Choose files, as a user does in the dialog of an <input type=file>."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     def screenshot(self, path: Path) -> None:
         """Write the whole page, not only what the window shows, as PNG."""

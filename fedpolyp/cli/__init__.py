@@ -15,6 +15,7 @@ from fedpolyp.cli.hospitals import hospitals
 from fedpolyp.cli.predict import predict
 from fedpolyp.cli.report import report
 from fedpolyp.cli.simulate import simulate
+from fedpolyp.cli.view import view
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.text import printable_lines
 
@@ -34,6 +35,7 @@ app.command()(report)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(export)
+app.command()(view)
 app.command()(config)
 app.add_typer(data.app, name="data")
 app.add_typer(privacy.app, name="privacy")

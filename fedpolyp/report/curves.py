@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedpolyp.files import replacing
-from fedpolyp.report.rounds import best_on_validation
+from fedpolyp.report.rounds import Points, best_on_validation, mean_train_loss
 from fedpolyp.report.style import BLUE, GREEN, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _HOSPITALS_DRAWN = 20
-
-Points = list[tuple[int, float]]
 
 
 def draw_curves(path: Path, rounds: list[dict[str, Any]]) -> None:
@@ -41,7 +39,7 @@ def draw_curves(path: Path, rounds: list[dict[str, Any]]) -> None:
         left.plot(best["round"], best["dice"], "o", color=BLUE, fillstyle="none", label=label, zorder=4, **ring)
 
     _draw_hospitals(right, rounds, "train_loss", "training, each hospital")
-    _draw(right, _mean_train_loss(rounds), GREEN, "training, mean of hospitals", 2.2)
+    _draw(right, mean_train_loss(rounds), GREEN, "training, mean of hospitals", 2.2)
     _draw(right, [(r["round"], r["loss"]) for r in rounds if r["loss"] is not None], BLUE, "held-out set", 2.2)
 
     left.set(title="Dice, mean per image", ylim=(0, 1))
@@ -70,12 +68,3 @@ def _draw(axes: "Axes", points: Points, colour: str, label: str, width: float = 
         marker = "." if len(points) == 1 else ""  # a line through a single point is invisible
         numbers, values = zip(*points, strict=True)
         axes.plot(numbers, values, color=colour, label=label, linewidth=width, marker=marker, clip_on=False)
-
-
-def _mean_train_loss(rounds: list[dict[str, Any]]) -> Points:
-    points = []
-    for record in rounds:
-        losses = [hospital["train_loss"] for hospital in record["hospitals"].values() if "train_loss" in hospital]
-        if losses:
-            points.append((record["round"], sum(losses) / len(losses)))
-    return points

@@ -96,9 +96,7 @@ def _event(plain: Any) -> dict[str, Any]:
     for name, kind in fields.items():
         if not isinstance(event.get(name), kind):
             raise ValueError(f"an event's {name} is {kind.__name__}")
-    if event.get("task", "train") not in _DOING or not all(
-        isinstance(name, str) for name in event.get("hospitals", ())
-    ):
+    if event.get("task", "train") not in DOING or not all(isinstance(name, str) for name in event.get("hospitals", ())):
         raise ValueError("an event's task and hospitals are names")
     if event["event"] == "finished_round":
         checked(event["record"], "an event")
@@ -128,7 +126,7 @@ def last_doings(run: RunFolder, sites: Sequence[str]) -> Iterator[tuple[str, str
     for event in new_lines(progress_file(run), 0)[0]:
         if event["event"] == "asked":
             for site in event["hospitals"]:
-                told[site] = f"round {event['round']}: {_DOING[event['task']]}"
+                told[site] = f"round {event['round']}: {DOING[event['task']]}"
         elif event["event"] == "replied":
             done = event["reason"] or _DONE[event["task"]]
             told[event["hospital"]] = f"round {event['round']}: {done}"
@@ -143,7 +141,7 @@ _FIELDS_OF: dict[str, dict[str, type]] = {
     "finished_round": {"record": dict},
     "note": {"text": str},
 }
-_DOING = {
+DOING = {
     "train": "training",
     "val": "scoring its validation images",
     "test": "scoring its test images",

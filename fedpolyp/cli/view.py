@@ -1,0 +1,55 @@
+"""`fedpolyp view`: a page on this machine, to watch runs and to try their models."""
+
+import os
+import sys
+import threading
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from fedpolyp.cli.console import PlainConsole
+from fedpolyp.cli.supervise import stop_signal
+
+PORT = 8642
+
+
+def view(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN|COMPARISON]", help="or a folder of them  [dim]\\[runs][/dim]", show_default=False),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="where it listens; 0 takes one that is free")] = PORT,
+    no_open: Annotated[bool, typer.Option("--no-open", help="print the address, and open no browser")] = False,
+) -> None:
+    """Open a page, for this machine alone, that shows how runs go and what their models see in your images.
+
+    Ctrl-C ends it.
+    """
+    from fedpolyp.view.shelf import shelf
+
+    shown = shelf(what)
+    # A run beside this may need all of a GPU's memory, and one image at a time needs none.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    from fedpolyp.view.guard import Secrets
+    from fedpolyp.view.seeing import Seer, load_predictor
+    from fedpolyp.view.server import application, listening, serve
+
+    with stop_signal() as stop, listening(port) as listener:
+        place = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        seer, secrets = Seer(load_predictor), Secrets()
+        app = application(shown, seer, listener.getsockname()[1], secrets)
+        PlainConsole().print(f"{place}#token={secrets.token}\nfor this machine alone; Ctrl-C ends it", soft_wrap=True)
+        sys.stdout.flush()
+        if not no_open and _has_screen():
+            threading.Thread(target=webbrowser.open, args=(f"{place}#once={secrets.once}",), daemon=True).start()
+        serve(app, listener, stop)
+    seer.close()
+    if seer.busy:  # a model that is being loaded or asked is not waited for
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would come up in a window: one in this terminal would be in the way."""
+    return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
