@@ -16,6 +16,7 @@ from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.cli.tables import ending, plain_table, round_table
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
+from fedpolyp.privacy.words import NO_HELD_OUT, paragraph
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
 from fedpolyp.text import printable
 
@@ -338,7 +339,7 @@ def status(folder: CoordinatorFolder = Path("."), print_command: PrintCommand = 
 
 
 @app.command("run")
-@with_settings(("", "model", "training", "algorithm", "federation", "runtime"))
+@with_settings(("", "model", "training", "algorithm", "privacy", "federation", "runtime"))
 def run_(
     given: Given,
     folder: CoordinatorFolder = Path("."),
@@ -445,6 +446,8 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
         raise UsageError(f"{', '.join(simulated)} is for simulations: real sites are what they are")
     if not config.federated:
         raise UsageError(f"real sites are federated: --algorithm {config.algorithm.name} needs all images in one place")
+    if config.privacy.on and not (held_out or settings.held_out):
+        raise UsageError(NO_HELD_OUT)
     path = out or settings.runs_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-sites"
     runs.refuse_taken(path)
     images = held_out or (settings.folder / settings.held_out if settings.held_out else None)
@@ -501,6 +504,8 @@ def _finish(run: "RunFolder", quiet: bool) -> None:
         draw_curves(run.curves, rounds)
     if not quiet:
         console.print(round_table(rounds, heldout))
+        if words := paragraph(config, rounds, simulated=False):
+            console.print(words, soft_wrap=True)
     console.print(ending(rounds, scored_on))
     console.print(f"run folder: {run.path}", soft_wrap=True)
 

@@ -5,6 +5,10 @@ from typing import Any
 
 from fedpolyp.config import Config
 
+NO_HELD_OUT = (
+    "with privacy on, sites send no scores of their images: the coordinator needs a held-out set of its own "
+    "(held_out in coordinator.toml, or --held-out)"
+)
 _SIMULATED = "In this simulation the noise comes from the seed: privacy is reckoned, and not kept."
 
 

@@ -14,6 +14,7 @@ from fedpolyp.errors import FedpolypError, Interrupted, UsageError
 from fedpolyp.exchange.packing import carried, carried_bytes
 from fedpolyp.exchange.replies import Exchange, Reply
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.privacy.words import NO_HELD_OUT
 from fedpolyp.rounds.absence import absent, refuse_impossible
 from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.counted import Counted
@@ -40,10 +41,7 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
     run, rounds = experiment.run, experiment.config.federation.rounds
     checkpoint = _newest_checkpoint(experiment)
     if experiment.config.privacy.on and experiment.store is None:
-        raise UsageError(
-            "with privacy on, sites send no scores of their images: the coordinator needs a held-out set of its own "
-            "(held_out in coordinator.toml)"
-        )
+        raise UsageError(NO_HELD_OUT)
     refuse_impossible(experiment.config, experiment.partition, 0 if checkpoint is None else checkpoint.round)
     experiment.watcher.started(experiment.config, experiment.partition, -1 if checkpoint is None else checkpoint.round)
     exchange.connect(experiment.hospitals, experiment.needed(len(experiment.hospitals)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fedpolyp.config import AlgorithmConfig, Config, DataConfig
 from fedpolyp.errors import FedpolypError, Refusal, UsageError
 from fedpolyp.planning import this_machine, trainer_bytes
+from fedpolyp.privacy.accounting import epsilon_of, mu_of
 from fedpolyp.sites.connection import connect, warnings_of
 from fedpolyp.sites.settings import SiteSettings
 
@@ -93,6 +94,8 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
     yield Finding("images", len(ids.train) > 0, "; ".join(said))
     if config is not None:
         yield _limits(settings, config, len(ids.train))
+        if config.privacy.on:
+            yield _privacy(settings, config)
     if expected.algorithm.name not in settings.limits.algorithms:  # its code is not for this site
         expected = expected.model_copy(update={"algorithm": AlgorithmConfig()})
     if try_it and ids.train:
@@ -108,6 +111,20 @@ def _limits(settings: SiteSettings, config: Config, images: int) -> Finding:
     except Refusal as refusal:
         return Finding("limits", False, f"{refusal}; [limits] in site.toml says what is allowed")
     return Finding("limits", True, "the experiment asks for no more than [limits] in site.toml allows")
+
+
+def _privacy(settings: SiteSettings, config: Config) -> Finding:
+    """What the experiment would spend, with what has been spent."""
+    privacy, rounds = config.privacy, config.federation.rounds
+    try:
+        keeper = settings.keeper
+        spent, coming = keeper.ledger.sigmas(), [privacy.sigma(rounds)] * rounds
+        if keeper.limit is not None:
+            keeper.limit.refuse([*spent, *coming])
+    except (Refusal, FedpolypError) as error:
+        return Finding("privacy", False, str(error))
+    before, after = (epsilon_of(mu_of(sigmas), privacy.delta) for sigmas in (spent, [*spent, *coming]))
+    return Finding("privacy", True, f"epsilon {before:.2f} spent, {after:.2f} after it, at delta {privacy.delta:g}")
 
 
 def _training(settings: SiteSettings, config: Config, store: "Store", train: tuple[str, ...]) -> Finding:

@@ -117,6 +117,10 @@ def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Pat
         (["join", "--folder", "{}/nowhere"], "cannot read"),
         (["register", "--folder", "{}/coordinator", "tromso"], "is not among the sites"),
         (["run", "--folder", "{}/coordinator", "--algorithm", "pooled"], "real sites are federated"),
+        (
+            "run --folder {}/coordinator --privacy local --algorithm fedadam --normalization group".split(),
+            "the coordinator needs a held-out set of its own",
+        ),
         (["run", "--folder", "{}/coordinator", "--resume", "x", "--rounds", "3"], "goes on with the run as it is"),
         (["run", "--folder", "{}/coordinator", "--app", "{}"], "is not a checkout"),
         (["renew", "--authority", "{}/authority"], "name the folder that 'site init' made with --out, or"),

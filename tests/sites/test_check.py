@@ -194,3 +194,22 @@ def test_the_algorithm_of_the_coordinators_file_is_not_imported_and_its_limit_is
     good, bad = found(site, read(tmp_path / "theirs.toml"))
     assert bad.keys() == {"limits"} and "the request asks for algorithm_of_a_coordinator:Own" in bad["limits"]
     assert "training" in good and "algorithm_of_a_coordinator" not in sys.modules
+
+
+def test_a_site_is_told_what_privacy_an_experiment_would_spend(site: Path) -> None:
+    private = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
+    _, bad = found(site, tiny(**private))
+    assert bad == {
+        "privacy": "this site has no declared_units in its site.toml, so it takes part in no run with privacy"
+    }
+    rewrite(site, "# declared_units =", "declared_units = 9")
+    rewrite(site, "# epsilon =", "epsilon = 10.0")
+    good, bad = found(site, tiny(**private))
+    assert good["privacy"] == "epsilon 0.00 spent, 8.00 after it, at delta 0.001" and not bad
+    keeper = SiteSettings.load(site / "site.toml").keeper
+    for round in (1, 2, 3):
+        keeper.ledger.spend(str(round), tiny(**private).privacy.sigma(3), "run", round)
+    _, bad = found(site, tiny(**private))
+    assert (
+        "gives away epsilon 10 at delta 0.001 in all runs together; with this order it would be 12.77" in bad["privacy"]
+    )
