@@ -1,6 +1,6 @@
 """A training that diverged: what to change, and that going on with it cannot help."""
 
-from fedpolyp.config import Config
+from fedpolyp.config import Config, rate_of
 from fedpolyp.errors import FinalError
 
 
@@ -10,7 +10,7 @@ class Diverged(FinalError):
 
 def diverged(what: str, config: Config) -> Diverged:
     """The failure of which `what` says what was seen, with the likely causes in `config`."""
-    causes = [f"a learning rate that is too high (it was {config.training.learning_rate:g})"]
+    causes = [f"a learning rate that is too high (it was {rate_of(config):g})"]
     if config.model.normalization == "none":
         causes.append("training without normalization (--normalization batch or group)")
     return Diverged(

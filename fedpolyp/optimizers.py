@@ -122,7 +122,7 @@ def optimizer_of(training: TrainingConfig, model: keras.Model) -> keras.optimize
 
 
 def _unbuilt(training: TrainingConfig, model: keras.Model) -> keras.optimizers.Optimizer:
-    rate = training.learning_rate
+    rate = training.learning_rate or 0.0  # each training assigns its own
     if training.optimizer == "muon":
         transposed = [layer.kernel.path for layer in model.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
         return Muon(rate, transposed)

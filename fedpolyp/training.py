@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import Start, Trained
 from fedpolyp.algorithms.finding import find, make
-from fedpolyp.config import AlgorithmConfig, Config, DataConfig
+from fedpolyp.config import AlgorithmConfig, Config, DataConfig, rate_of
 from fedpolyp.data import augmentation
 from fedpolyp.files import replacing
 from fedpolyp.model import arrays as named
@@ -322,10 +322,10 @@ def prepare_tensorflow(threads: int) -> None:
 
 def learning_rate(config: Config, round: int) -> float:
     """The learning rate of `round` (from 1): a linear warm-up, then constant or half a cosine towards zero."""
-    training, rounds = config.training, config.federation.rounds
+    training, rounds, first = config.training, config.federation.rounds, rate_of(config)
     if round <= training.warmup_rounds:
-        return training.learning_rate * round / (training.warmup_rounds + 1)
+        return first * round / (training.warmup_rounds + 1)
     if training.schedule == "constant":
-        return training.learning_rate
+        return first
     progress = (round - 1 - training.warmup_rounds) / max(1, rounds - training.warmup_rounds)
-    return float(training.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)))
+    return float(first * 0.5 * (1 + np.cos(np.pi * progress)))

@@ -11,7 +11,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedpolyp import runs
-from fedpolyp.config import Config, load, value_of
+from fedpolyp.config import Config, load, rated, value_of
 from fedpolyp.data.partition.deal import counted, deal, said_of_deal
 from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.data.partition.partition import Partition
@@ -42,7 +42,7 @@ def main(grid: Grid, context: Context) -> None:
     if real := str(context.run_config.get("sites", "")):
         at_sites(grid, handed_over(real), str(context.run_id))
         return
-    config, out = noted_partition(noted(experiment(context.run_config))), str(context.run_config.get("out", ""))
+    config, out = noted_partition(rated(noted(experiment(context.run_config)))), str(context.run_config.get("out", ""))
     store = open_source(config.data, config.data_seed)
     partition = deal(store.records, config, store)
     for sentence in said_of_deal(store.records, config, partition):

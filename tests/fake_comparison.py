@@ -36,6 +36,7 @@ def fake_config(arm: str, seed: int, rounds: int = 12, hospitals: int = 3, **own
         "data.held_out": 0.2,
         "hospitals.test": 0.15,
         "training.local_epochs": 2,
+        "training.learning_rate": 0.003,
     }
     return load(overrides=chosen | small)
 

@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "data.image_size": 32,
     "model.base_filters": 4,
     "training.batch_size": 4,
+    "training.optimizer": "adam",
     "federation.rounds": 3,
 }
 

@@ -54,7 +54,7 @@ def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["simulate", "--rounds", "0"], 2, "federation.rounds must be greater than or equal to 1; got 0"),
+        (["simulate", "--rounds", "-1"], 2, "federation.rounds must be greater than or equal to 0; got -1"),
         (["simulate", "--image-size", "100"], 2, "data.image_size must be a multiple of 16; got 100"),
         (["simulate", "--preset", "huge"], 2, "preset must be one of paper, seed, pretrained; got 'huge'"),
         (["simulate", "--config", "missing.toml"], 2, "cannot read the config file missing.toml"),

@@ -20,7 +20,7 @@ from fedpolyp.training import Images, Trainer, _one_ahead, learning_rate, shared
 
 
 def tiny(**overrides: Any) -> Config:
-    settings = {"data.image_size": 32, "model.base_filters": 2, "training.batch_size": 4}
+    settings = {"training.optimizer": "adam", "data.image_size": 32, "model.base_filters": 2, "training.batch_size": 4}
     return load(overrides=settings | {name.replace("__", "."): value for name, value in overrides.items()})
 
 

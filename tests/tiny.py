@@ -39,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "hospitals.count": 3,
     "model.base_filters": 4,
     "training.batch_size": 4,
+    "training.optimizer": "adam",
     "training.learning_rate": 0.01,
     "training.local_epochs": 2,
     "federation.rounds": 3,

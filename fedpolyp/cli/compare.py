@@ -10,7 +10,7 @@ import typer
 
 from fedpolyp.algorithms.finding import BUILT_IN
 from fedpolyp.cli.options import Given, with_settings
-from fedpolyp.config import FederationConfig, TrainingConfig
+from fedpolyp.config import FederationConfig
 from fedpolyp.experiment.comparison import (
     ARMS,
     Arm,
@@ -23,7 +23,6 @@ from fedpolyp.experiment.comparison import (
 from fedpolyp.experiment.prepared import prepared
 
 _ROUNDS = FederationConfig.model_fields["rounds"].default
-_RATE = TrainingConfig.model_fields["learning_rate"].default
 
 
 def _shown(default: object) -> str:
@@ -42,7 +41,10 @@ def compare(
     ] = None,
     learning_rate: Annotated[
         str | None,
-        typer.Option(help=f"of the first round, of every arm or by arm: pooled=0.001,fedavg=0.003  {_shown(_RATE)}"),
+        typer.Option(
+            help="of the first round, of every arm or by arm: pooled=0.01,fedavg=0.03  "
+            + _shown("what suits the optimizer and the arm")
+        ),
     ] = None,
     seeds: Annotated[
         int,

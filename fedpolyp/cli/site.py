@@ -437,11 +437,11 @@ def _to_evaluate(given: Given, model: Path) -> Given:
 
 def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None, out: Path | None, dry: bool) -> Any:
     from fedpolyp import runs
-    from fedpolyp.config import DataConfig
+    from fedpolyp.config import DataConfig, rated
     from fedpolyp.data.partition.partition import HospitalImages, Partition
     from fedpolyp.model.weights import noted
 
-    config = noted(given.config())
+    config = rated(noted(given.config()))
     if simulated := config.federation.simulated_only:
         raise UsageError(f"{', '.join(simulated)} is for simulations: real sites are what they are")
     if not config.federated:

@@ -5,6 +5,7 @@
 """
 
 from fedpolyp.config.presets import PRESETS
+from fedpolyp.config.rates import rate_of, rated
 from fedpolyp.config.settings import (
     AS_THEY_ARE,
     CHECKED,
@@ -54,6 +55,8 @@ __all__ = [
     "fingerprint",
     "label_of",
     "load",
+    "rate_of",
+    "rated",
     "read",
     "to_toml",
     "value_of",

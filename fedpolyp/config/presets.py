@@ -15,8 +15,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "pretrained": {
         "model.encoder": "efficientnet-lite0",
-        "training.optimizer": "adam",
-        "training.learning_rate": 3e-3,
         "federation.rounds": 20,
     },
 }

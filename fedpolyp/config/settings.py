@@ -267,11 +267,16 @@ class TrainingConfig(Section):
     )
     batch_size: int = Field(8, ge=1, le=1024, description="images a step; a last partial batch is kept")
     optimizer: Literal["adam", "adamw", "muon", "sgd"] = Field(
-        "adam",
+        "muon",
         description="of each hospital: adam, adamw, muon (orthogonalized momentum for kernels, adam for the rest), "
         "sgd (Nesterov momentum 0.9)",
     )
-    learning_rate: float = Field(3e-3, gt=0, le=1, description="the optimizer's learning rate in the first round")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the optimizer's learning rate in the first round; unset: what suits the optimizer and the arm",
+    )
     weight_decay: float = Field(
         0.01, ge=0, lt=1, description="adamw: what a step takes off each kernel, as a fraction of the learning rate"
     )
@@ -399,7 +404,7 @@ class FederationConfig(Section):
     """Who trains in a round, and how their weights become one model."""
 
     rounds: int = Field(
-        120,
+        40,
         ge=0,
         le=100_000,
         description="rounds of federation; with 0 the initial weights are scored, and nothing more",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fedpolyp.config import AlgorithmConfig, label_of
+from fedpolyp.config import AlgorithmConfig, label_of, rate_of
 from fedpolyp.experiment.analysis import LOCAL, POOLED, Analysis, Arm, Difference
 from fedpolyp.experiment.statistics import SEEDS_NEEDED
 
@@ -146,7 +146,7 @@ def remarks(analysis: Analysis) -> Iterable[str]:
     one_rate = not any(difference.startswith("training.learning_rate ") for difference in analysis.unequal)
     if one_rate and len({arm.federated for arm in analysis.arms}) > 1:
         yield (
-            f"All arms trained at learning rate {analysis.config.training.learning_rate:g}, which may suit an average "
+            f"All arms trained at learning rate {rate_of(analysis.config):g}, which may suit an average "
             "of models and be too high for a single one."
         )
     if analysis.store is None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedpolyp.config import Config, TrainingConfig
+from fedpolyp.config import Config, rated
 from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.comparison import Arm, Job, begun_in, jobs, prepare, refuse_other
@@ -14,8 +14,6 @@ from fedpolyp.files import write_text
 from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
 from fedpolyp.runs import refuse_in_run
-
-_RATE = TrainingConfig.model_fields["learning_rate"].default
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def prepared(
     refuse_left_out(base, arms)
     wanted = jobs(out, base, arms=arms, seeds=seeds, rounds=rounds, learning_rates=learning_rates)
     # An arm may begin with weights of its own.
-    wanted = [replace(job, config=noted(settled(job.config))) for job in wanted]
+    wanted = [replace(job, config=rated(noted(settled(job.config)))) for job in wanted]
     if base.runtime.ray_address is not None and not any(job.config.federated for job in wanted):
         raise UsageError("--ray-address is for federations, and no arm is one")
 
@@ -78,11 +76,6 @@ def prepared(
     wanted = prepare(wanted, store)
     write_text(out / "command.txt", command + "\n")
     notes = [*said_of_deal(store.records, base, wanted[0].run.partition()), *filter(None, [plan]), *_unused(wanted)]
-    if learning_rates is None and base.training.learning_rate == _RATE:
-        notes.append(
-            f"every arm trains at learning rate {_RATE}, chosen for FedAvg; pooled training may do better "
-            "at a lower one: --learning-rate pooled=0.001"
-        )
     if done := sum(job.finished for job in wanted):
         notes.append(f"{done} of {len(wanted)} runs are finished already")
     return Prepared(wanted, base, notes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedpolyp import checkpoints, interrupts, runs
-from fedpolyp.config import Config
+from fedpolyp.config import Config, rated
 from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.going_back import go_back, refuse_unusable
@@ -152,6 +152,10 @@ def _place(config: Config, out: Path | None) -> Path:
 def _dealt(config: Config, audience: Audience) -> _Dealt:
     """The images dealt by `config`; what there is to say of them is said."""
     config, plan = planned(noted_partition(noted(config)), this_machine())
+    if config.training.learning_rate is None:
+        config = rated(config)
+        rate = f"learning rate {config.training.learning_rate:g} for {config.training.optimizer}"
+        plan = ", ".join(filter(None, (plan, rate)))
     _refuse_ray(config)
 
     # Imported only now: a mistake in the settings is answered before TensorFlow and Ray have been loaded.

@@ -9,6 +9,7 @@ import numpy as np
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Outcome, Start, Trained, minus
 from fedpolyp.algorithms.finding import make
+from fedpolyp.config import rate_of
 from fedpolyp.errors import FedpolypError, Refusal
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate, Train
@@ -78,7 +79,7 @@ def _fine_tuned(model: Arrays, request: Evaluate, hospital: Hospital, algorithm:
         *hospital.images("train"),
         hospital=hospital.name,
         round=request.round + 1,
-        learning_rate=hospital.config.training.learning_rate * algorithm.settings.own_rate,
+        learning_rate=rate_of(hospital.config) * algorithm.settings.own_rate,
         epochs=algorithm.settings.own_epochs,
     )
     finite = np.isfinite(trained.loss) and all(np.isfinite(array).all() for array in trained.arrays.values())

@@ -42,7 +42,7 @@ def main(job: Path, precision: str, threads: int, settings: dict[str, Any]) -> N
         filters = arrays["weight_0"].shape[-1]
         weights = [arrays[f"weight_{number}"] for number in range(sum(name[0] == "w" for name in arrays))]
     chosen: dict[str, Any] = {"data.image_size": batches[0][1].shape[1], "model.base_filters": filters}
-    chosen |= {"training.threads": threads, "training.precision": precision}
+    chosen |= {"training.threads": threads, "training.precision": precision, "training.optimizer": "adam"}
     trainer = Trainer(noted(load(overrides=chosen | {"training.learning_rate": LEARNING_RATE} | settings)))
     variables = trainer.model.trainable_variables
     if [variable.shape for variable in variables] == [weight.shape for weight in weights]:

@@ -24,7 +24,7 @@ def rows(row: Callable[..., dict[str, Any]], size: int, say: Callable[[str], Non
     from fedpolyp.training import prepare_tensorflow
 
     prepare_tensorflow(1)  # before this process computes anything
-    config = load(overrides={"data.image_size": size})
+    config = load(overrides={"data.image_size": size, "training.optimizer": "adam"})
     with tempfile.TemporaryDirectory() as folder:
         write_job(job := Path(folder) / "job.npz", config, _BATCHES)
 
@@ -58,7 +58,7 @@ def travels(config: Config, settings: dict[str, Any]) -> int:
     from fedpolyp.exchange.packing import carried_bytes
     from fedpolyp.training import Trainer
 
-    chosen = load(overrides={"data.image_size": config.data.image_size, **settings})
+    chosen = load(overrides={"data.image_size": config.data.image_size, "training.optimizer": "adam", **settings})
     update = make(chosen).update(Trainer(chosen).start)
     return sum(carried_bytes(arrays, chosen.training.wire == "bfloat16") for arrays in update.values())
 

@@ -38,7 +38,7 @@ def main() -> int:
     console = Console(highlight=False)
     console.print(f"{machine()}, {date.today()}")
     size = "64" if given.quick else "128"
-    options = ("--image-size", size, "--hospitals", "5", "--actors", "2")
+    options = ("--image-size", size, "--hospitals", "5", "--actors", "2", "--optimizer", "adam")
     options += ("--data", given.data) if given.data else ("--phantom-images", "998")
     rounds = given.rounds or (8 if given.quick else 20)
     found: list[dict[str, Any]] = []
@@ -135,6 +135,7 @@ def many(hospitals: int, folder: Path) -> list[dict[str, Any]]:
     both: list[Simulated] = []
     for count, fraction in ((20, 1.0), (hospitals, 20 / hospitals)):
         options = ("--image-size", "64", "--base-filters", "8", "--hospitals", str(count), "--fraction", str(fraction))
+        options += ("--optimizer", "adam")
         options += ("--phantom-images", str(round(count * each + 120)), "--held-out", str(120 / (count * each + 120)))
         both.append(simulate(Job((*options, "--actors", "2"), 8), folder / f"many-{count}"))
     few, lots = both

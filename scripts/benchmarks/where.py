@@ -31,7 +31,7 @@ _KINDS = {
 
 def main(precision: str) -> None:
     """Train a hospital of 144 phantom images of 128 pixels and print what took how long."""
-    config = load(overrides={"training.precision": precision})
+    config = load(overrides={"training.precision": precision, "training.optimizer": "adam"})
     images, masks, _ = phantom.draw(_IMAGES, config.data.image_size, 5, 0)
     trainer = Trainer(config)
 

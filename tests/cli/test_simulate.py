@@ -1,6 +1,7 @@
 """What `fedpolyp simulate --resume` takes and refuses, before anything is trained."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -255,7 +256,7 @@ def damage(run: RunFolder) -> None:
 
 def give_another_rate(run: RunFolder) -> None:
     text = run.config_file.read_text()
-    changed = text.replace("learning_rate = 0.003", "learning_rate = 0.004")
+    changed = re.sub("learning_rate = [0-9.]+", "learning_rate = 0.004", text)
     assert changed != text
     run.config_file.write_text(changed)
 

@@ -1,0 +1,28 @@
+"""The learning rate where the config leaves it open.
+
+What suits one model that steps on and on is too small for models that are averaged, unless their encoder was trained
+before. The rates of Adam and Muon were chosen on validation: docs/results.md. That of SGD was not measured.
+"""
+
+from fedpolyp.config.settings import Config
+
+_ONE_MODEL = ("pooled", "local", "cyclic")
+# By optimizer: of models that are averaged each round, and of one model.
+_RATES = {"muon": (0.03, 0.01), "adam": (3e-3, 1e-3), "adamw": (3e-3, 1e-3), "sgd": (0.03, 0.03)}
+_WITH_ENCODER = {"muon": 0.01, "adam": 3e-3, "adamw": 3e-3, "sgd": 0.03}
+
+
+def rate_of(config: Config) -> float:
+    """The learning rate of the first round, in (0, 1]: what is set, or what suits optimizer, encoder and arm."""
+    given, optimizer = config.training.learning_rate, config.training.optimizer
+    if given is not None:
+        return given
+    if config.model.encoder != "plain":
+        return _WITH_ENCODER[optimizer]
+    return _RATES[optimizer][config.algorithm.name in _ONE_MODEL]
+
+
+def rated(config: Config) -> Config:
+    """`config` with its learning rate written out: a run is to be known by what it trained with."""
+    training = config.training.model_copy(update={"learning_rate": rate_of(config)})
+    return config.model_copy(update={"training": training})
