@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from fedpolyp.algorithms.base import MODEL, trainable
+from fedpolyp.config import rate_of
 from fedpolyp.errors import Refusal
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Train
@@ -40,7 +41,7 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
     sigma = privacy.sigma(rounds)
     order = order_of(_said(request, hospital, units), weights)
     noisy = keeper.noisy(total, privacy.clip, sigma, order, request.run, request.round)
-    part = request.learning_rate / config.training.learning_rate
+    part = request.learning_rate / rate_of(config)
     change = {
         name: (noisy[name] * (-part / (privacy.clip * units))).astype(array.dtype) if name in noisy else 0 * array
         for name, array in trainable(weights).items()
