@@ -8,8 +8,8 @@ from fedpolyp.data import phantom
 from fedpolyp.inference.export.subject import Subject
 from fedpolyp.inference.predictor import Field, Pixels
 
-# The largest difference between two probabilities that may be rounding. Those of the kinds of models that were tried
-# were near 1e-6; an epsilon, a padding or a statistic that is wrong moves some pixel by far more.
+# The largest difference between two probabilities that may be rounding. Of nine kinds of models it was 5e-6 or less,
+# and 5e-5 of ResNet50V2 with statistics drawn at random. Normalizations with another epsilon make it 1.5e-3 or more.
 BOUND = 1e-4
 # Highest less lowest probability. Where it is less, the model sees the same everywhere, and another might, too.
 _TELLING = 0.05

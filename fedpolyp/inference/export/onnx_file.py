@@ -2,9 +2,11 @@
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fedpolyp.errors import FedpolypError
 from fedpolyp.inference.export.format import INPUT, OUTPUT, Written
 from fedpolyp.inference.export.network import converting, network, signature
 from fedpolyp.inference.export.subject import Subject
@@ -21,10 +23,14 @@ def write(subject: Subject, path: Path, channels_first: bool = False) -> None:
     with converting(subject, "ONNX"):
         import onnx
 
+        _fix_constants(subject.predictor.model)
         model = network(subject, channels_first)
         wanted = signature(side, channels_first=channels_first)
         model.export(path, format="onnx", verbose=False, input_signature=wanted)
         file = onnx.load(path)
+        if len(file.graph.input) != 1 or len(file.graph.output) != 1:
+            strange = ", ".join(value.name for value in (*file.graph.input, *file.graph.output))
+            raise FedpolypError(f"{subject.predictor.path} cannot be converted to ONNX: its graph asks for {strange}")
         _rename(file.graph)
         onnx.checker.check_model(file, full_check=True)
         path.write_bytes(file.SerializeToString())
@@ -44,6 +50,15 @@ def probabilities(path: Path, written: Written, squares: Pixels) -> Field:
 def reader() -> str:
     """The program that reads it."""
     return f"{READER} {version(READER)}"
+
+
+def _fix_constants(model: Any) -> None:
+    """Have the mean and variance of Keras's `Normalization` be NumPy's: tf2onnx takes tensors for further inputs."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
 
 
 def _rename(graph: "object") -> None:
