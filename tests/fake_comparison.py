@@ -18,7 +18,7 @@ from fedpolyp.runs import RoundRecord, RunFolder, model_name, scored_images
 Masks = NDArray[np.uint8]
 
 # By how many percent of the image's side the masks of each algorithm are off.
-ERRORS = {"pooled": 2.0, "local": 8.0, "fedavg": 4.0, "fedprox": 4.1}
+ERRORS = {"pooled": 2.0, "local": 8.0, "fedavg": 4.0, "fedprox": 4.1, "fedadam": 5.0}
 
 
 def fake_config(arm: str, seed: int, rounds: int = 12, hospitals: int = 3, **own: object) -> Config:

@@ -228,17 +228,19 @@ def _composition(partition: Partition, store: Store | None) -> Composition | Non
 def _refuse_another_algorithm(label: str, runs: Sequence[tuple[RunFolder, Config]]) -> None:
     """Refuse runs that are called alike and are not: their mean would be of no algorithm."""
     for (one, before), (other, after) in pairwise(runs):
-        if before.algorithm != after.algorithm:
+        if (before.algorithm, before.privacy) != (after.algorithm, after.privacy):
             raise UsageError(
-                f"{one.path} and {other.path} are both called '{label}', but are {_described(before.algorithm)} and "
-                f"{_described(after.algorithm)}; give them labels of their own (--arm-label)"
+                f"{one.path} and {other.path} are both called '{label}', but are {_described(before)} and "
+                f"{_described(after)}; give them labels of their own (--arm-label)"
             )
 
 
-def _described(algorithm: AlgorithmConfig) -> str:
+def _described(config: Config) -> str:
     """'fedprox with mu 0.1'."""
+    algorithm, privacy = config.algorithm, config.privacy
     own = ", ".join(f"{name} {value}" for name, value in algorithm.own.items())
-    return f"{algorithm.name} with {own}" if own else algorithm.name
+    promised = f", privacy {privacy.mode} with epsilon {privacy.epsilon:g}" if privacy.on else ""
+    return (f"{algorithm.name} with {own}" if own else algorithm.name) + promised
 
 
 def _common_deal(runs: Sequence[RunFolder]) -> Partition:
@@ -367,7 +369,8 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     dice, chosen = evidence.values(label, seeds, LAST), [evidence.sizes == size for size in range(len(SIZES))]
     own = {}
     for name in sorted(hospitals):
-        if ids := hospitals[name].test:
+        ids = hospitals[name].test
+        if ids and not runs[0][1].privacy.on:  # whose hospitals send no scores
             trainer = {"trainer": name} if algorithm.name == LOCAL else {}
             own[name] = evidence.mean(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
     return Arm(

@@ -78,7 +78,7 @@ def _charts(analysis: Analysis) -> Iterator[Chart]:
                 title = f"Validation Dice by round at {printable(hospital, _NAME)}"
                 yield _panel(hospital, f"validation-{file}", title, _at(hospital), arms, look)
     if any(arm.own_tests for arm in arms):
-        yield _own_tests(arms, look)
+        yield _own_tests([arm for arm in arms if arm.own_tests], look)
     sources = sorted(analysis.partition.unseen)
     for source, file in zip(sources, _file_names(sources), strict=True):
         title = f"Dice by round on {printable(source, _NAME)}, which no hospital has"

@@ -1,7 +1,7 @@
 """report.html: a comparison on one page that needs no other file; its figures as PNG and tables as CSV beside it."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -16,6 +16,7 @@ from fedpolyp.experiment.analysis import LOCAL, SIZE_BOUNDS, SIZES, Analysis, Si
 from fedpolyp.experiment.scores import HELD_OUT
 from fedpolyp.experiment.statistics import DRAWS, SEEDS_NEEDED
 from fedpolyp.files import replacing, write_text
+from fedpolyp.privacy.words import paragraph
 from fedpolyp.report.charts import HOSPITALS_DRAWN, Chart, draw_charts
 from fedpolyp.report.flow import flow
 from fedpolyp.report.gallery import make_gallery, thumbnails
@@ -104,12 +105,20 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         draws=DRAWS,
         seeds_needed=SEEDS_NEEDED,
         source=analysis.config.data.called,
+        promises=list(_promises(analysis)),
         command=command or next((one["command"] for one in made if "command" in one), None),
         started=min((one["started"] for one in made if "started" in one), default=None),
         machine=made[0],
         configs=[(arm.label, arm.seeds, to_toml(arm.runs[0].config())) for arm in analysis.arms],
         version=__version__,
     )
+
+
+def _promises(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    """What is promised in each arm that promises something, by its label."""
+    for arm in analysis.arms:
+        if words := paragraph(arm.runs[0].config(), [one for run in arm.runs for one in run.rounds()], simulated=True):
+            yield arm.label, words
 
 
 def _plain(value: Any) -> Any:

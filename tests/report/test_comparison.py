@@ -14,7 +14,7 @@ from fedpolyp.experiment.comparison import runs_in
 from fedpolyp.report.comparison import write_report
 from fedpolyp.report.gallery import outline
 from tests.browser import browser, chromium
-from tests.fake_comparison import fake_config, write_comparison, write_run
+from tests.fake_comparison import fake_config, rewrite_rounds, write_comparison, write_run
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,24 @@ def test_an_unseen_source_has_a_section_a_column_and_a_panel(tmp_path: Path) -> 
     assert page.count(" of a &lt;b&gt;, unseen</h3>") == 3 and page.count("<figcaption><span") == 2 * 9
     assert (tmp_path / "figures" / "unseen-a__b__1.png").exists()
     assert (tmp_path / "tables" / "unseen.csv").read_text().count("a <b>") == 2
+
+
+def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(tmp_path: Path) -> None:
+    runs = write_comparison(tmp_path, arms=["fedavg", "private:fedadam"])
+    config = runs[1].config_file
+    config.write_text(
+        re.sub('^mode = "off"', 'mode = "local"', config.read_text(), flags=re.MULTILINE).replace('"batch"', '"group"')
+    )
+    promised = {"units": 20, "epsilon": 7.5}
+    hospitals = dict.fromkeys(runs[1].partition().hospitals, promised)
+    rewrite_rounds(runs[1], val_dice=None, hospitals=hospitals)
+    runs[1].rounds_file.write_text(runs[1].rounds_file.read_text().replace('"dice"', '"val_dice": null, "dice"'))
+    rows = [line for line in runs[1].images_file.read_text().splitlines() if ",test:" not in line]
+    runs[1].images_file.write_text("\n".join(rows) + "\n")
+    page = write_report(tmp_path, runs).read_text(encoding="utf-8")
+    own_tests = (tmp_path / "tables" / "own-tests.csv").read_text().splitlines()
+    assert {row.split(",")[0] for row in own_tests[1:]} == {"fedavg"}
+    assert page.count("Privacy: epsilon 7.50 at delta 0.001 for each group of near-duplicates") == 1
 
 
 def test_pictures_of_a_source_that_are_gone_leave_the_others(tmp_path: Path) -> None:
