@@ -34,6 +34,7 @@ _HEADINGS = {
     "training": "Training at a hospital",
     "algorithm": "The algorithm",
     "federation": "The federation",
+    "privacy": "Differential privacy",
     "runtime": "This machine",
 }
 
