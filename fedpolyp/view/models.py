@@ -20,6 +20,7 @@ class Model:
     arm: str  # '' where the place is one run
     label: str
     path: Path
+    saved: int  # when, nanoseconds since 1970: a run that goes on saves it anew
 
 
 def models_of(place: Place) -> list[Model]:
@@ -31,9 +32,9 @@ def models_of(place: Place) -> list[Model]:
         named = sorted((_order(match), file) for file in files if (match := _FILE.fullmatch(file.name)))
         for (_, hospital, kind), file in named:
             said = [f"seed {seed}" if seed else "", hospital, _SAID[kind]]
-            label = ", ".join(filter(None, said))
+            label, saved = ", ".join(filter(None, said)), file.stat().st_mtime_ns
             found.append(
-                Model(file.relative_to(place.path).as_posix(), printable(arm, 80), printable(label, 120), file)
+                Model(file.relative_to(place.path).as_posix(), printable(arm, 80), printable(label, 120), file, saved)
             )
     return found
 

@@ -84,7 +84,8 @@ def application(shelf: Shelf, seer: Seer, port: int, secrets: Secrets) -> ASGIAp
     @api.get("/api/models")
     def models(of: str) -> JSONResponse:
         found = models_of(place(of))
-        return JSONResponse({"models": [{"id": one.id, "arm": one.arm, "label": one.label} for one in found]})
+        listed = [{"id": one.id, "arm": one.arm, "label": one.label, "saved": str(one.saved)} for one in found]
+        return JSONResponse({"models": listed})
 
     @api.post("/api/picture")
     async def picture(request: Request) -> JSONResponse:

@@ -163,6 +163,11 @@ def saved_mask(tab: Browser) -> NDArray[np.uint8]:
     return np.array(list(bits), np.uint8).reshape(height, width)
 
 
+DROPPED = """(() => {{
+  const dropped = new DataTransfer(), bytes = Uint8Array.from(atob({}), (char) => char.charCodeAt(0));
+  dropped.items.add(new File([bytes], "dropped.png"));
+  document.body.dispatchEvent(new DragEvent("drop", {{ dataTransfer: dropped, bubbles: true, cancelable: true }}));
+}})()"""
 NOTES = "[...document.querySelectorAll('.note')].map(e => e.textContent)"
 
 
@@ -215,6 +220,15 @@ def test_arms_answer_side_by_side_and_the_slider_cuts_to_the_pixel(tmp_path: Pat
         assert set(np.unique(mask)) == {0, 255}
         tab.evaluate("document.querySelector('.slider button').click()")
         assert tab.evaluate(NOTES) == [noted(pixels, 0.5), noted(pixels, 0.7)]
+        end(run)  # the run has saved its models anew
+        os.utime(run.model_file("last"), (1000, 1000))
+        answers = "performance.getEntriesByType('resource').filter(e => e.name.includes('/api/see')).length"
+        tab.wait_for(f"{answers} === 3 && {NOTES}.every(text => text.endsWith('of the image'))")  # asked again, alone
+        tab.evaluate(DROPPED.format(json.dumps(base64.b64encode((tmp_path / "blobs.png").read_bytes()).decode())))
+        tab.wait_for("document.querySelectorAll('.chosen button').length === 3")
+        tab.wait_for("document.querySelector('.chosen [aria-pressed=true]').textContent === 'dropped.png'")
+        tab.wait_for(f"{answers} === 5 && {NOTES}.every(text => text.endsWith('of the image'))")
+        assert tab.evaluate(NOTES) == [noted(pixels, 0.5), noted(pixels, 0.7)]
         assert nameless(tab) == []
         tab.call("Emulation.setDeviceMetricsOverride", width=375, height=800, deviceScaleFactor=1, mobile=True)
         assert tab.evaluate("document.documentElement.scrollWidth") <= 375
@@ -236,6 +250,10 @@ def test_before_there_is_a_model_the_page_says_when_there_will_be_one(tmp_path: 
         carry(run, 4)
         end(run)
         tab.wait_for("document.querySelector('.drop').checkVisibility()")  # by itself
+        with served(tmp_path / "empty") as (other, more):
+            tab.open(f"{other}#token={more.token}", width=1280)
+            tab.wait_for("document.querySelector('main').innerText.includes('There is no run in')")
+        tab.open(address, width=1280)
         go(tab, "token=wrong")
         tab.wait_for("document.querySelector('[role=alert]').textContent.includes('it holds a token')")
 

@@ -13,7 +13,7 @@ const ACCEPT = "image/png,image/jpeg,image/bmp,image/tiff,.png,.jpg,.jpeg,.bmp,.
 const WAYS = [["outline", "outline"], ["mask", "mask"], ["probability", "probability"], ["image", "image alone"]];
 
 export function imagesView(place, mostBytes) {
-  const images = []; // {file, button, thumbnail, picture, width, height, fault, answers: Map of model to answer}
+  const images = []; // {file, button, thumbnail, picture, fault, answers: Map of a model's id, and when it was saved, to answer}
   let chosen = null, columns = [], way = "outline", threshold = null, leaving = new AbortController();
 
   const input = el("input", { type: "file", id: "files", multiple: true, accept: ACCEPT, onclick: () => { input.value = ""; },
@@ -85,8 +85,8 @@ export function imagesView(place, mostBytes) {
     const picture = (image) => () => look(image);
     if (chosen && !chosen.picture && !chosen.fault) return picture(chosen);
     if (chosen?.picture) {
-      const column = columns.find((one) => one.model && !chosen.answers.has(one.model));
-      if (column) return () => see(chosen, column.model);
+      const image = chosen, column = columns.find((one) => !chosen.answers.has(one.key()));
+      if (column) return () => see(image, column.model, column.key());
     }
     const other = images.find((image) => !image.picture && !image.fault);
     return other && picture(other);
@@ -97,7 +97,6 @@ export function imagesView(place, mostBytes) {
       if (image.file.size > mostBytes) throw new Failure(`an image may have ${Math.round(mostBytes / 1e6)} MB`, 413);
       const said = await patiently(() => send("/api/picture", image.file, leaving.signal));
       image.picture = await createImageBitmap(new Blob([bytes(said.jpeg)], { type: "image/jpeg" }));
-      [image.width, image.height] = [said.width, said.height];
       const scale = 160 / Math.max(image.picture.width, image.picture.height);
       image.thumbnail.width = Math.max(1, image.picture.width * scale);
       image.thumbnail.height = Math.max(1, image.picture.height * scale);
@@ -110,14 +109,14 @@ export function imagesView(place, mostBytes) {
     }
   }
 
-  async function see(image, model) {
+  async function see(image, model, key) {
     try {
       const said = await patiently(() =>
         send(`/api/see?of=${encodeURIComponent(place)}&model=${encodeURIComponent(model)}`, image.file, leaving.signal));
-      image.answers.set(model, await answered(said));
+      image.answers.set(key, await answered(said));
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      image.answers.set(model, { fault: error.message });
+      image.answers.set(key, { fault: error.message });
     }
     const full = images.filter((one) => one.answers.size);
     for (const one of full.slice(0, Math.max(0, full.length - KEPT))) if (one !== image) one.answers.clear();
@@ -150,7 +149,7 @@ export function imagesView(place, mostBytes) {
     tools.hidden = !(chosen?.picture && columns.length);
     ramp.hidden = way !== "probability";
     for (const column of columns) drawColumn(column, thorough);
-    const owns = columns.map((column) => chosen?.answers.get(column.model)).filter((answer) => answer?.levels).map((answer) => answer.levels[answer.own - 1]);
+    const owns = columns.map((column) => chosen?.answers.get(column.key())).filter((answer) => answer?.levels).map((answer) => answer.levels[answer.own - 1]);
     const alike = owns.length && owns.every((one) => one === owns[0]);
     if (threshold === null && alike) slider.value = owns[0];
     const said = threshold === null && !alike ? "own" : (threshold ?? owns[0]).toFixed(3).replace(/0$/, "");
@@ -160,11 +159,11 @@ export function imagesView(place, mostBytes) {
   }
 
   function drawColumn(column, thorough) {
-    const image = chosen, answer = image?.answers.get(column.model);
+    const image = chosen, answer = image?.answers.get(column.key());
     column.canvas.hidden = !image?.picture;
     column.save.disabled = !answer?.counts;
     if (!image?.picture) {
-      column.note.textContent = image?.fault ? "It cannot be read." : image ? "The image is being read …" : "";
+      column.note.textContent = image ? image.fault || "The image is being read …" : "";
       return;
     }
     const [width, height] = sized(image.picture);
@@ -172,7 +171,7 @@ export function imagesView(place, mostBytes) {
     const context = column.canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(image.picture, 0, 0, width, height);
     if (!answer) {
-      column.note.textContent = column.model ? "The model is being asked; the first time it takes some seconds to load …" : "";
+      column.note.textContent = "The model is being asked; the first time it takes some seconds to load …";
     } else if (answer.fault) {
       column.note.textContent = answer.fault;
     } else {
@@ -190,16 +189,18 @@ export function imagesView(place, mostBytes) {
   }
 
   function makeColumns(models) {
-    const arms = [...new Set(models.map((model) => model.arm))];
+    const arms = [...new Set(models.map((model) => model.arm))], before = columns.map((column) => column.model);
     columns = arms.map((arm, at) => {
       const ofArm = models.filter((model) => model.arm === arm);
       const options = ofArm.map((model) => el("option", { value: model.id }, arm ? `${arm}: ${model.label}` : model.label));
-      const column = { model: ofArm[0].id, saying: 0 };
+      const column = { model: (ofArm.find((model) => before.includes(model.id)) ?? ofArm[0]).id, saying: 0 };
+      column.key = () => `${column.model} ${ofArm.find((model) => model.id === column.model).saved}`;
       column.select = el("select", { id: `model-${at}`, "aria-label": arm ? `Model of ${arm}` : "Model", onchange: () => {
         column.model = column.select.value;
         prepare();
         draw();
       } }, options);
+      column.select.value = column.model;
       column.title = () => column.select.selectedOptions[0].textContent;
       column.canvas = el("canvas", { role: "img", hidden: true });
       column.note = el("p", { class: "note" });
@@ -330,7 +331,7 @@ function lesionsOf(answer, level) {
 
 // As `fedpolyp predict` writes it: 255 where the model sees a polyp, at the image's own size.
 async function save(image, column, threshold) {
-  const answer = image.answers.get(column.model), level = levelOf(answer, threshold);
+  const answer = image.answers.get(column.key()), level = levelOf(answer, threshold);
   const canvas = new OffscreenCanvas(answer.width, answer.height), context = canvas.getContext("2d");
   const pixels = context.createImageData(answer.width, answer.height);
   for (let at = 0; at < answer.counts.length; at++) pixels.data.set(answer.counts[at] >= level ? [255, 255, 255, 255] : [0, 0, 0, 255], 4 * at);
