@@ -51,7 +51,8 @@ class Reference:
 def lengths(update: Update) -> dict[str, float]:
     """How far an update went from what was sent, by kind of array: L2 norms, of second moments their root.
 
-    Second moments are squares of gradients: their root is what grows with a gradient as the others do.
+    Second moments are squares of gradients: their root is what grows with a gradient as the others do. Of noisy mean
+    gradients the sum counts: its noise is the same at every hospital, that of a mean is large where units are few.
     """
     squares = {"weights": 0.0, "statistics": 0.0, "first moments": 0.0, "second moments": 0.0}
     for group, arrays in update.changes.items():
@@ -59,7 +60,8 @@ def lengths(update: Update) -> dict[str, float]:
             kind = _kind(group, name)
             if kind is not None:
                 squares[kind] = squares.get(kind, 0.0) + _square(change)
-    norms = {kind: float(np.sqrt(square)) for kind, square in squares.items()}
+    units = update.images if update.epsilon is not None else 1
+    norms = {kind: units * float(np.sqrt(square)) for kind, square in squares.items()}
     return norms | {"second moments": float(np.sqrt(norms["second moments"]))}
 
 

@@ -108,3 +108,14 @@ def test_replies_stream_once_the_first_have_been_compared() -> None:
     taken = comparable(arriving(), 10.0, ImageCounts(), lambda *why: None)
     assert [next(taken).hospital, len(seen)] == ["h00", HELD]
     assert [[one.hospital for one in taken][-1], len(seen)] == ["h19", 20]
+
+
+def test_noise_of_a_hospital_with_few_units_is_no_reason_to_refuse_it_and_more_noise_is() -> None:
+    def noisy(units: int, times: float = 1.0) -> Update:
+        noise = times * 3.0 * np.random.default_rng(units).standard_normal(500) / units
+        return Update("", {"model": {"kernel": noise.astype(np.float32)}}, float(units), units, None, 1, 5.0)
+
+    federation = {"few": noisy(10), "many": noisy(400), "more": noisy(500), "most": noisy(600)}
+    assert judged(federation) == (["few", "many", "more", "most"], {})
+    _, refused = judged(federation | {"most": noisy(600, 20.0)})
+    assert refused.keys() == {"most"} and refused["most"].startswith("its weights changed ")
