@@ -6,7 +6,7 @@ import { el, fill, plural, say } from "./dom.js";
 
 const SIDE = [720, 1200]; // least and most pixels of the longer side at which an image is drawn
 const KEPT = 12; // images whose answers are kept
-const COUNTED = 4_000_000; // pixels up to which lesions are counted while the slider moves
+const COUNTED = 2_500_000; // pixels up to which lesions are counted while the slider moves
 const OUTLINE = [240, 228, 66];
 const RAMP = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]];
 const ACCEPT = "image/png,image/jpeg,image/bmp,image/tiff,.png,.jpg,.jpeg,.bmp,.tif,.tiff";
@@ -266,11 +266,7 @@ function levelOf(answer, threshold) {
 
 function paint(context, answer, level, way) {
   const { width, height } = context.canvas, image = context.getImageData(0, 0, width, height), data = image.data;
-  const counts = new Uint8Array(width * height);
-  for (let y = 0, at = 0; y < height; y++) {
-    const row = Math.min(answer.height - 1, Math.floor(((y + 0.5) * answer.height) / height)) * answer.width;
-    for (let x = 0; x < width; x++, at++) counts[at] = answer.counts[row + Math.min(answer.width - 1, Math.floor(((x + 0.5) * answer.width) / width))];
-  }
+  const counts = shownCounts(answer, width, height);
   if (way === "outline") outline(data, counts, width, height, level);
   else {
     for (let at = 0; at < counts.length; at++) {
@@ -281,13 +277,28 @@ function paint(context, answer, level, way) {
   context.putImageData(image, 0, 0);
 }
 
+// An answer's counts as they are drawn, at width x height.
+function shownCounts(answer, width, height) {
+  if (answer.shown?.width === width && answer.shown.height === height) return answer.shown.counts;
+  const counts = new Uint8Array(width * height);
+  for (let y = 0, at = 0; y < height; y++) {
+    const row = Math.min(answer.height - 1, Math.floor(((y + 0.5) * answer.height) / height)) * answer.width;
+    for (let x = 0; x < width; x++, at++) {
+      counts[at] = answer.counts[row + Math.min(answer.width - 1, Math.floor(((x + 0.5) * answer.width) / width))];
+    }
+  }
+  answer.shown = { width, height, counts };
+  return counts;
+}
+
 function outline(data, counts, width, height, level) {
-  const inside = (x, y) => x < 0 || y < 0 || x >= width || y >= height || counts[y * width + x] >= level;
   const edge = [];
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      if (counts[y * width + x] < level) continue;
-      if (!(inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1))) edge.push([x, y]);
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, at++) {
+      if (counts[at] < level) continue;
+      const out = (x > 0 && counts[at - 1] < level) || (x < width - 1 && counts[at + 1] < level)
+        || (y > 0 && counts[at - width] < level) || (y < height - 1 && counts[at + width] < level);
+      if (out) edge.push([x, y]);
     }
   }
   const thick = Math.max(1, Math.round(Math.min(width, height) / 400));
@@ -305,21 +316,21 @@ function outline(data, counts, width, height, level) {
 // How many connected parts the mask has; corners count as touching.
 function lesionsOf(answer, level) {
   if (answer.lesions.has(level)) return answer.lesions.get(level);
-  const { width, height, counts } = answer, open = Uint8Array.from(counts, (count) => Number(count >= level)), stack = [];
+  const { width, height, counts } = answer, open = new Uint8Array(counts.length), waiting = new Int32Array(counts.length);
+  for (let at = 0; at < counts.length; at++) open[at] = Number(counts[at] >= level);
   let found = 0;
-  for (let start = 0; start < open.length; start++) {
-    if (!open[start]) continue;
+  for (let start = open.indexOf(1); start >= 0; start = open.indexOf(1, start + 1)) {
     found++;
     open[start] = 0;
-    stack.push(start);
-    while (stack.length) {
-      const at = stack.pop(), x = at % width, y = (at - x) / width;
-      for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
-        for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) {
-          const next = v * width + u;
+    waiting[0] = start;
+    for (let count = 1; count > 0; ) {
+      const at = waiting[--count], x = at % width, y = (at - x) / width;
+      const right = Math.min(width - 1, x + 1), below = Math.min(height - 1, y + 1);
+      for (let v = Math.max(0, y - 1); v <= below; v++) {
+        for (let next = v * width + Math.max(0, x - 1), last = v * width + right; next <= last; next++) {
           if (open[next]) {
             open[next] = 0;
-            stack.push(next);
+            waiting[count++] = next;
           }
         }
       }
