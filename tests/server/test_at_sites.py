@@ -254,3 +254,22 @@ def test_a_failure_before_the_first_message_is_told_to_who_follows(
     locked, damaged = new_lines(progress_file(run), 0)[0]
     assert locked == {"event": "failed", "flower_run": "7", "reason": f"another process is at work on {run.path}"}
     assert damaged["event"] == "failed" and damaged["flower_run"] == "8" and damaged["reason"]
+
+
+def test_three_sites_train_with_privacy_until_their_limit_and_no_further_run(tmp_path: Path) -> None:
+    private = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
+    source = str(draw_images(tmp_path / "all", 40))
+    config = tiny_config(data__source=source, federation__rounds=2, **private)
+    partition = deal(open_source(config.data, config.data_seed).records, config)
+    folder = deploy(tmp_path, config, partition)
+    for file in folder.glob("*/site.toml"):
+        text = file.read_text().replace("# declared_units =", "declared_units = 12")
+        file.write_text(text.replace("# epsilon =", "epsilon = 8.0"))
+    sites = sorted(partition.hospitals)
+    run = run_at_sites(tmp_path / "real", config, partition, SitesGrid(folder, sites))
+    for own in run.rounds()[2]["hospitals"].values():
+        assert own["units"] == 12 and own["epsilon"] == pytest.approx(8.0)
+    ledgers = [(folder / name / "private" / "privacy.jsonl").read_text().splitlines() for name in sites]
+    assert [len(ledger) for ledger in ledgers] == [2, 2, 2]
+    with pytest.raises(FedpolypError, match="0 of 3 hospitals replied usably.*gives away epsilon 8 at delta 0.001"):
+        run_at_sites(tmp_path / "again", config.model_copy(update={"seed": 1}), partition, SitesGrid(folder, sites))
