@@ -8,7 +8,7 @@ from fedpolyp.data import phantom
 from fedpolyp.inference.export.subject import Subject
 from fedpolyp.inference.predictor import Field, Pixels
 
-# The largest difference between two probabilities that may be rounding. Of nine kinds of models it was 5e-6 or less,
+# The largest difference between two probabilities that may be rounding. Of all kinds but one it was 5e-6 or less,
 # and 5e-5 of ResNet50V2 with statistics drawn at random. Normalizations with another epsilon make it 1.5e-3 or more.
 BOUND = 1e-4
 # Highest less lowest probability. Where it is less, the model sees the same everywhere, and another might, too.
