@@ -24,7 +24,7 @@ def view(
 ) -> None:
     """Open a page, for this machine alone, that shows how runs go and what their models see in your images.
 
-    Ctrl-C ends it.
+    Without RUN or COMPARISON it lists what is in runs/; a folder of runs may be named, too. Ctrl-C ends it.
     """
     from fedpolyp.view.shelf import shelf
 

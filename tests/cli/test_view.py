@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedpolyp import cli
 from fedpolyp.view.server import listening
 from tests.test_command_line import FEDPOLYP, ROOT
-from tests.view.places import begin
+from tests.view.places import begin, carry, end
+from tests.view.test_seeing import encoded
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -45,6 +47,44 @@ def test_it_says_where_it_is_answers_there_and_ends_at_once_with_exit_code_0(tmp
         finally:
             process.kill()
     assert (process.returncode, rest, errors) == (0, "", "")
+
+
+ENDLESS = """
+import sys, time
+from fedpolyp.view import seeing
+def load(path):
+    print("loading", flush=True)
+    time.sleep(1_000_000)
+seeing.load_predictor = load
+sys.argv = ["fedpolyp", "view", "one", "--port", "0", "--no-open"]
+from fedpolyp.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_model(tmp_path: Path) -> None:
+    run = begin(tmp_path / "runs" / "one")
+    carry(run, 4)
+    end(run)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-c", ENDLESS]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as process:
+        try:
+            assert process.stdout is not None
+            port, token = re.findall(r":(\d+)/#token=(\S+)", process.stdout.readline())[0]
+            process.stdout.readline()
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=120)
+            headers = {"authorization": f"Bearer {token}", "origin": f"http://127.0.0.1:{port}"}
+            image = encoded(".png", np.zeros((4, 4, 3), np.uint8))
+            path = "/api/see?of=one&model=model-last.keras"
+            connection.request("POST", path, image, headers | {"content-type": "image/png"})
+            assert process.stdout.readline() == "loading\n"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (0, "")
 
 
 def test_a_port_in_use_is_one_sentence_with_exit_code_1(

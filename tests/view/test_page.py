@@ -258,7 +258,7 @@ def test_before_there_is_a_model_the_page_says_when_there_will_be_one(tmp_path: 
         tab.wait_for("document.querySelector('[role=alert]').textContent.includes('it holds a token')")
 
 
-def test_a_real_model_sees_in_the_page_what_predict_sees_and_ctrl_c_does_not_wait_for_it(tmp_path: Path) -> None:
+def test_a_real_model_sees_in_the_page_what_predict_sees(tmp_path: Path) -> None:
     import keras
 
     from fedpolyp.inference.predictor import Predictor
