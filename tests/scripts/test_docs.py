@@ -66,6 +66,7 @@ def test_the_reference_has_every_setting_and_every_command() -> None:
     commands = commands_page()
     found = list(_names(typer.main.get_command(app), "fedpolyp"))
     assert len(found) > 20 and all(f"## {name}\n" in commands for name in found)
+    assert "a finished run: its folder, or its name under runs/" in commands  # the help of an argument
     assert "[dim]" not in commands + page and "\\[" not in commands + page
 
 
