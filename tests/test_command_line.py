@@ -104,7 +104,7 @@ def test_help_and_mistakes_import_neither_tensorflow_nor_ray_nor_matplotlib(tmp_
         "try: main()\nexcept SystemExit: pass\n"
         "print(sorted({'tensorflow', 'keras', 'ray', 'matplotlib', 'scipy'} & set(sys.modules)))"
     )
-    for arguments in (["--help"], ["simulate", "--help"], ["simulate", "--rounds", "0"], ["config"]):
+    for arguments in (["--help"], ["simulate", "--help"], ["simulate", "--rounds", "-1"], ["config"]):
         done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == "[]", arguments
 

@@ -23,7 +23,7 @@ from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.watcher import Watcher
 
-SMALL = {"data.image_size": 32, "hospitals.count": 2, "algorithm.name": "pooled"}
+SMALL = {"data.image_size": 32, "hospitals.count": 2, "algorithm.name": "pooled", "training.learning_rate": 0.003}
 
 
 def folder_of_images(path: Path) -> Path:
