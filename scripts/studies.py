@@ -6,15 +6,13 @@ from typing import Any
 
 from fedpolyp.algorithms.finding import BUILT_IN
 
-# A precision is part of a study, so that all of its runs are alike. One run of one core takes 5 minutes (_SMALL) or,
-# on a processor with AMX, 17 (_LARGE); bfloat16 is slow on a processor that lacks it.
+# A precision is part of a study, so that all of its runs are alike. On one core of a processor with AMX a run takes 5
+# minutes (_SMALL), 4 (_QUICK) or 17 (_LARGE); bfloat16 is slow on a processor that lacks it.
 _SMALL: dict[str, Any] = {"data.image_size": 64, "federation.rounds": 20, "training.precision": "float32"}
+_QUICK = _SMALL | {"training.precision": "mixed_bfloat16"}
 _LARGE: dict[str, Any] = {"data.image_size": 128, "federation.rounds": 40, "training.precision": "mixed_bfloat16"}
 _SKEWED: dict[str, Any] = {"hospitals.scheme": "lesion-size", "hospitals.skew": 1.0}
 _HALF_SKEWED: dict[str, Any] = {"hospitals.scheme": "lesion-size", "hospitals.skew": 0.5}
-
-# Chosen on validation in the study `rates`, the same way for every arm.
-MUON = {"training.optimizer": "muon", "training.learning_rate": 0.01}
 
 _ARMS = ("fedavg", "pooled", "local")
 _FIRST = [("muon", 1e-2), ("adam", 3e-3)]
@@ -35,24 +33,27 @@ def _rates(pairs: list[tuple[str, float]], **more: Any) -> dict[str, dict[str, A
 
 
 _RATES = _rates([*_FIRST, ("muon", 3e-3), ("adam", 1e-3), ("muon", 3e-2), ("adam", 1e-2)])
+_EDGE = {name: arm for name, arm in _rates([("muon", 1e-1)]).items() if name.startswith("fedavg")}
 _FINALISTS = tuple(_rates([("muon", 1e-2), ("muon", 3e-2)]))  # the two best of each arm on validation
-_RATES_PRETRAINED = _rates([*_FIRST, ("muon", 3e-3), ("adam", 1e-3)], preset="pretrained")
-_ALGORITHMS = {name: MUON | {"algorithm.name": name} for name in BUILT_IN}
-_TRAFFIC = {
-    "average-float32": MUON,
-    "reset-float32": MUON | {"training.optimizer_state": "reset"},
-    "reset-bfloat16": MUON | {"training.optimizer_state": "reset", "training.wire": "bfloat16"},
+_RATES_PRETRAINED = _rates([*_FIRST, ("muon", 3e-3), ("muon", 3e-2), ("adam", 1e-3)], preset="pretrained")
+
+# From here on every arm has the optimizer and the rate of its kind that were chosen on validation: the defaults.
+_ALGORITHMS: dict[str, dict[str, Any]] = {name: {"algorithm.name": name} for name in BUILT_IN}
+_TRAFFIC: dict[str, dict[str, Any]] = {
+    "average-float32": {},
+    "reset-float32": {"training.optimizer_state": "reset"},
+    "reset-bfloat16": {"training.optimizer_state": "reset", "training.wire": "bfloat16"},
 }
-_TRIED = {
-    "fedavg": MUON,
-    "averaged-model": MUON | {"algorithm.name": "ema:EMA"},
-    "fedexp": MUON | {"algorithm.name": "fedexp:FedExP"},
-    "outer-nesterov": MUON | {"algorithm.name": "nesterov:Nesterov", "algorithm.server_momentum": 0.5},
-    "warm-up": MUON | {"training.warmup_rounds": 2},
-    "cyclic": MUON | {"algorithm.name": "cyclic"},
-    **{f"{steps}-steps": MUON | {"training.local_steps": steps} for steps in (5, 10, 20)},
+_TRIED: dict[str, dict[str, Any]] = {
+    "fedavg": {},
+    "averaged-model": {"algorithm.name": "ema:EMA"},
+    "fedexp": {"algorithm.name": "fedexp:FedExP"},
+    "outer-nesterov": {"algorithm.name": "nesterov:Nesterov", "algorithm.server_momentum": 0.5},
+    "warm-up": {"training.warmup_rounds": 2},
+    "cyclic": {"algorithm.name": "cyclic"},
+    **{f"{steps}-steps": {"training.local_steps": steps} for steps in (5, 10, 20)},
 }
-_PROOF = {name: MUON | {"algorithm.name": name} for name in _ARMS}
+_PROOF = {name: {"algorithm.name": name} for name in _ARMS}
 _PRETRAINED = {name: {"preset": "pretrained", "algorithm.name": name, "federation.rounds": 20} for name in _ARMS}
 
 
@@ -79,12 +80,12 @@ class Study:
 
 
 STUDIES = {
-    "rates": Study(_SMALL, _RATES, finalists=_FINALISTS),
+    "rates": Study(_SMALL, _RATES | _EDGE, finalists=_FINALISTS),
     "rates-pretrained": Study(_SMALL, _RATES_PRETRAINED, finalists=()),
-    "traffic": Study(_SMALL, _TRAFFIC),
-    "algorithms-skewed": Study(_SMALL | _SKEWED, _ALGORITHMS),
-    "algorithms-iid": Study(_SMALL, _ALGORITHMS),
-    "tried": Study(_SMALL, _TRIED),
+    "traffic": Study(_QUICK, _TRAFFIC),
+    "algorithms-skewed": Study(_QUICK | _SKEWED, _ALGORITHMS),
+    "algorithms-iid": Study(_QUICK, _ALGORITHMS),
+    "tried": Study(_QUICK, _TRIED),
     "pretrained-iid": Study(_LARGE, _PRETRAINED),
     "pretrained-skew-0.5": Study(_LARGE | _HALF_SKEWED, _PRETRAINED),
     "pretrained-skew-1": Study(_LARGE | _SKEWED, _PRETRAINED),
