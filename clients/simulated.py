@@ -24,8 +24,8 @@ def hospital_in_simulation(request: Request, node_config: Mapping[str, Any]) -> 
     """The hospital that `request` names: a node of a simulation is a seat, and plays whichever it is asked to.
 
     Raises:
-        ValueError: this node is no seat of a simulation, there is no such hospital in the deal, or this machine lacks
-            the run's images or the hospital's private state.
+        ValueError: this node is no seat of a simulation, the partition has no such hospital, or this machine lacks the
+            run's images or the hospital's private state.
     """
     if "partition-id" not in node_config:
         raise ValueError("this node is neither a seat of a simulation nor a site: its config names no site.toml")

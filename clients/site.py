@@ -59,7 +59,7 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
     settings.limits.check_steps(len(ids.train), config)
     state = settings.state / request.run
     files = files_digest(store, Partition((), {settings.name: ids}))
-    _refuse_changed(state / "images.sha256", files, "this site's images, or how they are dealt,")
+    _refuse_changed(state / "images.sha256", files, "this site's images, or how they are split,")
     lesions = json.dumps({"masks": settings.masks, "lesion_values": settings.lesion_values})
     _refuse_changed(state / "masks.json", lesions, "this site's masks and lesion_values in site.toml")
     private_state.prune(settings.state, request.run)

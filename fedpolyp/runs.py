@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def partition_file(self) -> Path:
-        """The deal, as ids."""
+        """The partition, as ids."""
         return self.path / "partition.json"
 
     @property
@@ -261,7 +261,7 @@ class RunFolder:
         return aside
 
     def partition(self) -> Partition:
-        """The deal the run was started with."""
+        """The partition that the run was started with."""
         return Partition.load(self.partition_file)
 
     def environment(self) -> dict[str, Any]:

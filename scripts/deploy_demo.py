@@ -143,7 +143,7 @@ def draw(folder: Path, chosen: argparse.Namespace) -> None:
 
 
 def share_out(folder: Path, chosen: argparse.Namespace) -> None:
-    """Deal a folder's images to the parties in turn, by links."""
+    """Assign a folder's images to the parties in turn, by links."""
     parties = [*chosen.sites.split(","), HELD_OUT]
     for part in ("images", "masks"):
         files = sorted(file for file in (chosen.data / part).iterdir() if file.suffix.lower() in SUFFIXES)

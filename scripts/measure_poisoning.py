@@ -13,7 +13,7 @@ from typing import Any
 
 from fedpolyp import runs
 from fedpolyp.config import load
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import to_json, write_text
@@ -87,7 +87,7 @@ def dice(settings: dict[str, Any]) -> float:
     """The held-out Dice after the last round of a run with `settings`."""
     config = load(overrides=settings)
     store = open_source(config.data, config.data_seed)
-    partition = deal(store.records, config, store)
+    partition = partition_images(store.records, config, store)
     with tempfile.TemporaryDirectory() as folder:
         run = runs.create(Path(folder) / "run", config, partition, store.path)
         try:

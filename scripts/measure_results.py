@@ -81,7 +81,7 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
     """One run, from where it was broken off, to its end; its scores go to its file."""
     from fedpolyp import runs
     from fedpolyp.config import load
-    from fedpolyp.data.partition.deal import deal
+    from fedpolyp.data.partition.assign import partition_images
     from fedpolyp.data.source import open_source
     from fedpolyp.model.weights import noted
     from fedpolyp.rounds import here
@@ -95,7 +95,7 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with sole(folder.parent / f".{folder.name}.lock", f"another process is at work on {folder}"):
         store = open_source(config.data, config.data_seed)
-        partition = deal(store.records, config, store)
+        partition = partition_images(store.records, config, store)
         run = runs.RunFolder(folder)
         if not run.config_file.exists():
             run = runs.create(folder, config, partition, store.path)

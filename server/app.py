@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpolyp import runs
 from fedpolyp.config import Config, load, rated, value_of
-from fedpolyp.data.partition.deal import counted, deal, said_of_deal
+from fedpolyp.data.partition.assign import counted, partition_images, partition_notes
 from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
@@ -44,8 +44,8 @@ def main(grid: Grid, context: Context) -> None:
         return
     config, out = noted_partition(rated(noted(experiment(context.run_config)))), str(context.run_config.get("out", ""))
     store = open_source(config.data, config.data_seed)
-    partition = deal(store.records, config, store)
-    for sentence in said_of_deal(store.records, config, partition):
+    partition = partition_images(store.records, config, store)
+    for sentence in partition_notes(store.records, config, partition):
         _log.warning("%s", sentence)
     config = counted(config, partition)
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)

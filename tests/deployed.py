@@ -236,18 +236,18 @@ def edit(file: Path, old: str, new: str) -> None:
 
 
 def simulation_of(real: RunFolder, deploy: Path, images: Mapping[str, Path], heldout: Path, out: Path) -> RunFolder:
-    """The run `real` of the federation in `deploy`, simulated from its first round on, on the same deal."""
+    """The run `real` of the federation in `deploy`, simulated from its first round on, on the same partition."""
     everything = out / "all"
     for folder in (*images.values(), heldout):
         shutil.copytree(folder, everything, dirs_exist_ok=True)
     config = real.config()
     config = config.model_copy(update={"data": config.data.model_copy(update={"source": str(everything)})})
-    deals = {}
+    hospitals = {}
     for site, folder in images.items():
         settings = SiteSettings.load(deploy / site / "site.toml", str(folder))
-        deals[site] = images_of(settings, config.data.image_size)[1]
+        hospitals[site] = images_of(settings, config.data.image_size)[1]
     store = open_source(config.data, config.data_seed)
-    simulated = runs.create(out / "simulated", config, Partition(real.partition().heldout, deals), store.path)
+    simulated = runs.create(out / "simulated", config, Partition(real.partition().heldout, hospitals), store.path)
     federate(simulated, config)
     return simulated
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedpolyp import metrics, runs
 from fedpolyp.config import Config, load
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
@@ -22,7 +22,7 @@ ERRORS = {"pooled": 2.0, "local": 8.0, "fedavg": 4.0, "fedprox": 4.1, "fedadam":
 
 
 def fake_config(arm: str, seed: int, rounds: int = 12, hospitals: int = 3, **own: object) -> Config:
-    """The config of one run; all of them share the deal.
+    """The config of one run; all of them share the partition.
 
     An arm is an algorithm, or one with another label: 'near:fedprox'. `own` are the algorithm's own settings.
     """
@@ -51,7 +51,7 @@ def write_comparison(
     """The run folders of a comparison, as the arms themselves leave them; half of the held-out set may be unseen."""
     base = fake_config(arms[0], 0, hospitals=hospitals)
     store = open_source(base.data, base.data_seed)
-    partition = deal(store.records, base)
+    partition = partition_images(store.records, base)
     if unseen:
         held, away = partition.heldout[::2], partition.heldout[1::2]
         partition = Partition(held, partition.hospitals, {unseen: away})

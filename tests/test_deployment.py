@@ -1,4 +1,4 @@
-"""The whole deployment with real processes: the demo script, held against a simulation of the same deal."""
+"""The whole deployment with real processes: the demo script, held against a simulation on the same partition."""
 
 import os
 import signal

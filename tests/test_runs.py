@@ -34,7 +34,7 @@ def record(round: int) -> dict[str, Any]:
     return RoundRecord(round, {"dice": round / 10, "iou": 0.1, "loss": 1.0}, began=0.0).to_plain() | {"seconds": 1.5}
 
 
-def test_a_created_run_gives_back_its_config_and_deal(tmp_path: Path) -> None:
+def test_a_created_run_gives_back_its_config_and_partition(tmp_path: Path) -> None:
     run = runs.create(tmp_path / "made on the way" / "run", config(), PARTITION)
     assert (run.config(), run.partition(), run.rounds()) == (config(), PARTITION, [])
     assert run.name == "run"

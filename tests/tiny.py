@@ -13,7 +13,7 @@ from clients.app import app as client_app
 from fedpolyp import checkpoints, runs, training
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, load
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.source import open_source
 from fedpolyp.exchange.in_process import InProcess
 from fedpolyp.exchange.replies import Reply, Sent
@@ -54,7 +54,7 @@ def tiny_config(**overrides: Any) -> Config:
 def tiny_run(folder: Path, config: Config) -> RunFolder:
     """A new run folder for `config`."""
     store = open_source(config.data, config.seed)
-    return runs.create(folder, config, deal(store.records, config), store.path)
+    return runs.create(folder, config, partition_images(store.records, config), store.path)
 
 
 def federate(

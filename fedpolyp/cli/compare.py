@@ -1,4 +1,4 @@
-"""`fedpolyp compare`: pooled, local-only and federated training on the same deal, and the report about them."""
+"""`fedpolyp compare`: pooled, local-only and federated training on the same partition, and the report about them."""
 
 import shlex
 import sys
@@ -53,7 +53,7 @@ def compare(
             show_default=False,
         ),
     ] = 1,
-    seed: Annotated[int | None, typer.Option(help=f"the first seed; also fixes the deal  {_shown(0)}")] = None,
+    seed: Annotated[int | None, typer.Option(help=f"the first seed; also fixes the partition  {_shown(0)}")] = None,
     arms: Annotated[
         str | None,
         typer.Option(help=f"an arm for each algorithm: {', '.join(BUILT_IN)}  {_shown(','.join(ARMS))}"),

@@ -72,7 +72,7 @@ def show(
     folders: Annotated[list[str] | None, typer.Argument(metavar="FOLDER", help="folder of images, as --data")] = None,
     out: Annotated[Path, typer.Option(help="PNG to write")] = Path("samples.png"),
 ) -> None:
-    """Describe the images and how they would be dealt to hospitals, and draw some of them."""
+    """Describe the images and how they would be partitioned among hospitals, and draw some of them."""
     named = given.overrides.get("data.source")
     if folders:
         given = replace(given, overrides={**given.overrides, "data.source": places.parse(folders)})
@@ -92,7 +92,7 @@ def show(
     _print_notes(console, store)
     _print_lesions(console, store)
     _print_duplicates(console, store)
-    _print_deal(console, store, config)
+    _print_partition(console, store, config)
     try:
         draw_samples(out, store)
     except OSError as error:
@@ -177,11 +177,11 @@ def audit(
     from fedpolyp.data.partition.partition import Partition
     from fedpolyp.report.audit import counts, verdict, write_audit
 
-    deal = runs.find(run).partition() if run is not None else None
+    known = runs.find(run).partition() if run is not None else None
     if partition is not None:
-        deal = Partition.load(partition)
+        known = Partition.load(partition)
     settings, console = MaskSettings.of_config(config), PlainConsole()
-    found = audit(place, deal, settings, group_by=config.group_by, name=name)
+    found = audit(place, known, settings, group_by=config.group_by, name=name)
     page = write_audit(out, found)
     console.print(verdict(found), soft_wrap=True)
     if found.refusal:
@@ -276,17 +276,19 @@ def _print_duplicates(console: PlainConsole, store: "Store") -> None:
     console.print(f"kept together: {text if alike else 'none'} ({why})", soft_wrap=True)
 
 
-def _print_deal(console: PlainConsole, store: "Store", config: Config) -> None:
+def _print_partition(console: PlainConsole, store: "Store", config: Config) -> None:
     import numpy as np
 
-    from fedpolyp.data.partition.deal import deal, said_of_deal
+    from fedpolyp.data.partition.assign import partition_images, partition_notes
 
-    partition = deal(store.records, config, store)
-    for sentence in said_of_deal(store.records, config, partition):
+    partition = partition_images(store.records, config, store)
+    for sentence in partition_notes(store.records, config, partition):
         console.print(sentence, soft_wrap=True)
     areas = np.array([record.lesion_fraction for record in store.records])
     heldout = areas[store.positions(partition.heldout)]
-    title = f"dealt by {config.hospitals.scheme}; {len(heldout)} held out, of mean lesion area {heldout.mean():.1%}"
+    title = (
+        f"partitioned by {config.hospitals.scheme}; {len(heldout)} held out, of mean lesion area {heldout.mean():.1%}"
+    )
     table = plain_table(title, "hospital", "training", "validation", "test", "mean lesion area")
     for name, images in partition.hospitals.items():
         sets = images.train, images.val, images.test

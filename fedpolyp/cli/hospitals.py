@@ -25,16 +25,16 @@ def hospitals(
     given: Given,
     out: Annotated[Path, typer.Option(help=f"folder for {PARTITION}, {FIGURE} and {TABLE}")] = Path("hospitals"),
 ) -> None:
-    """Deal images to hospitals, show what each one holds and how much they differ, and save the deal."""
+    """Partition images among hospitals, show what each one holds and how much they differ, and save the partition."""
     config = noted_partition(given.config())
     refuse_in_run(out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder; {out} is a file")
 
-    from fedpolyp.config.unused import unused_in_deal
+    from fedpolyp.config.unused import unused_in_partition
     from fedpolyp.data.digest import files_digest
+    from fedpolyp.data.partition.assign import partition_images, partition_notes
     from fedpolyp.data.partition.composition import compose
-    from fedpolyp.data.partition.deal import deal, said_of_deal
     from fedpolyp.data.source import open_source
     from fedpolyp.files import write_text
     from fedpolyp.report.holdings import COLUMNS, rows
@@ -42,8 +42,8 @@ def hospitals(
     from fedpolyp.report.tables import csv_text
 
     store, console = open_source(config.data, config.data_seed), PlainConsole()
-    partition = deal(store.records, config, store)
-    for sentence in (*said_of_deal(store.records, config, partition), *unused_in_deal(config, partition)):
+    partition = partition_images(store.records, config, store)
+    for sentence in (*partition_notes(store.records, config, partition), *unused_in_partition(config, partition)):
         console.print(sentence, soft_wrap=True)
     composition = compose(partition, store)
     _show(console, composition)
@@ -55,7 +55,7 @@ def hospitals(
     except OSError as error:
         raise UsageError(f"cannot write into {out}: {error.strerror}") from None
     console.print(f"pictures: {out / FIGURE}; table: {out / TABLE}", soft_wrap=True)
-    console.print(f"train on this deal with: --partition {out / PARTITION}", soft_wrap=True)
+    console.print(f"train on this partition with: --partition {out / PARTITION}", soft_wrap=True)
 
 
 def _show(console: PlainConsole, composition: "Composition") -> None:

@@ -82,7 +82,7 @@ class DataConfig(Section):
     image_size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side of the square images, pixels")
     held_out: float = Field(0.12, gt=0, lt=0.9, description="fraction of the images in the held-out set")
     seed: int | None = Field(
-        None, ge=0, lt=2**31, description="fixes the drawn images and the deal; unset: the experiment's seed"
+        None, ge=0, lt=2**31, description="fixes the drawn images and the partition; unset: the experiment's seed"
     )
     lists: str | None = Field(
         None, description="folder with train.txt and val.txt: val.txt becomes the held-out set instead of a random one"
@@ -127,23 +127,25 @@ class DataConfig(Section):
 
 
 class HospitalsConfig(Section):
-    """How the images that are not held out are dealt to hospitals: a scheme, with its own settings."""
+    """How the images that are not held out are assigned to hospitals: a scheme, with its own settings."""
 
     model_config = ConfigDict(extra="allow")
 
     count: int = Field(5, ge=1, le=10_000, description="number of hospitals (source and file have their own)")
-    scheme: str = Field("iid", description=f"how images are dealt: {', '.join(SCHEMES)}")
+    scheme: str = Field("iid", description=f"how images are assigned to hospitals: {', '.join(SCHEMES)}")
     skew: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="strength of lesion-size, appearance and acquisition: 0 deals like iid, 1 is as skewed as can be",
+        description="strength of lesion-size, appearance and acquisition: 0 is like iid, 1 as skewed as can be",
     )
-    min_images: int = Field(3, ge=3, le=1_000_000, description="fewest images of a hospital; with fewer, no deal")
+    min_images: int = Field(
+        3, ge=3, le=1_000_000, description="fewest images of a hospital; with fewer, the partition is refused"
+    )
     val: float = Field(0.1, ge=0, lt=0.5, description="fraction of each hospital's images kept for validation")
     test: float = Field(0.1, ge=0, lt=0.5, description="fraction of each hospital's images kept for its own test")
     partition: str | None = Field(
-        None, description="a partition.json, as 'fedpolyp hospitals' saves one: the deal, in the place of all the above"
+        None, description="a partition.json, as 'fedpolyp hospitals' saves one; it replaces all of the above"
     )
     partition_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; unset: noted when the run begins"
@@ -509,7 +511,7 @@ class RuntimeConfig(Section):
 class Config(Section):
     """A whole experiment."""
 
-    seed: int = Field(0, ge=0, lt=2**31, description="fixes the deal, the initial weights and every random draw")
+    seed: int = Field(0, ge=0, lt=2**31, description="fixes the partition, the initial weights and every random draw")
     arm_label: str | None = Field(
         None,
         pattern=f"^{LABEL.pattern}$",
@@ -591,7 +593,7 @@ class Config(Section):
 
     @property
     def data_seed(self) -> int:
-        """What fixes the drawn images and the deal."""
+        """What fixes the drawn images and the partition."""
         return self.seed if self.data.seed is None else self.data.seed
 
     @property

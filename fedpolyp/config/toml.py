@@ -61,12 +61,12 @@ def to_toml(config: Config, explain: bool = False) -> str:
 
 
 def fingerprint(file: Path) -> str:
-    """SHA-256 of what the config.toml at `file` says of a run's bits.
+    """SHA-256 of the settings in the config.toml at `file` that decide a run's bits.
 
-    It is of what is written there, not of what a version makes of it: neither another default nor a new setting makes a
-    run of old another. What does not decide the bits is left out: the machine's settings, what the arm is called, where
-    the images and the deal lie (which have digests of their own), and how many rounds there shall be where the learning
-    rate does not depend on that.
+    Only what is written there counts: a new setting or a new default of a later version leaves the fingerprint of an
+    old run as it was. Settings that do not decide the bits are left out: those of the machine, the arm's label, the
+    paths of the images and of the partition (which have digests of their own), and the number of rounds where the
+    learning rate does not depend on it.
 
     Raises:
         UsageError: the file cannot be read.

@@ -25,7 +25,7 @@ def unused(config: Config, partition: Partition) -> str:
     """
     name, kind = config.algorithm.name, find(config.algorithm.name)
     federation, training = config.federation, config.training
-    found = [*_in_the_deal(config, partition)]
+    found = [*_in_the_partition(config, partition)]
     if kind.federated:
         found += _in_a_federation(config, partition)
         if not kind.weighs:
@@ -48,17 +48,17 @@ def unused(config: Config, partition: Partition) -> str:
     return f"{config.label}: without effect are {'; '.join(said)}" if said else ""
 
 
-def unused_in_deal(config: Config, partition: Partition) -> list[str]:
-    """A sentence for what is set of a deal, where nothing else is asked for, and has no effect."""
-    found = _in_the_deal(config, partition)
+def unused_in_partition(config: Config, partition: Partition) -> list[str]:
+    """A sentence for each setting of the partition that is given and has no effect, where nothing is trained."""
+    found = _in_the_partition(config, partition)
     return [f"without effect are {', '.join(options)} ({why})" for options, why in found if options]
 
 
-def _in_the_deal(config: Config, partition: Partition) -> list[tuple[Sequence[str], str]]:
+def _in_the_partition(config: Config, partition: Partition) -> list[tuple[Sequence[str], str]]:
     wanted = config.hospitals
     if wanted.partition is not None:
         of_a_scheme = _given(wanted, ("scheme", "skew", "min_images", "val", "test"))
-        return [([*of_a_scheme, *_given(config.data, ("held_out", "lists"))], "--partition is the deal")]
+        return [([*of_a_scheme, *_given(config.data, ("held_out", "lists"))], "--partition fixes them")]
     scheme, found = find_scheme(wanted.scheme), list[tuple[Sequence[str], str]]()
     if scheme.sets_count and wanted.count != len(partition.hospitals):
         found.append((_given(wanted, ("count",)), f"{wanted.scheme} makes {len(partition.hospitals)} hospitals"))

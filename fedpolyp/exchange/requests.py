@@ -26,7 +26,7 @@ class Request:
     config: str  # the experiment's config as JSON
     counted: int = 0  # the last round in which a training of this hospital counted; 0 before the first
     run: str = ""  # at a site only: names the run, under which the site keeps its private state
-    run_folder: str = ""  # simulation only: where the deal and the hospitals' private state lie
+    run_folder: str = ""  # simulation only: where the partition and the hospitals' private state lie
     store: str = ""  # simulation only: the store of all images
 
     def to_plain(self) -> dict[str, Any]:

@@ -158,17 +158,17 @@ class Analysis:
 
 
 def analyse(runs: Sequence[RunFolder]) -> Analysis:
-    """Read and compare `runs`: any arms, any seeds, one deal of the images. Runs without images.csv are left out.
+    """Read and compare `runs`: any arms, any seeds, one partition of the images. Runs without images.csv are left out.
 
     Raises:
-        UsageError: no runs, runs of different deals or without a held-out set, two of one arm and seed, or two of one
-            label that are no arm.
+        UsageError: no runs, runs on different partitions or without a held-out set, two of one arm and seed, or two of
+            one label that are no arm.
         FedpolypError: no run is finished, or a file is damaged.
     """
     if not runs:
         raise UsageError("a report needs at least one run")
     configs = [run.config() for run in runs]
-    partition = _common_deal(runs)
+    partition = _common_partition(runs)
     if not partition.heldout:
         raise UsageError(f"{runs[0].path} has no held-out set, by which a report compares: it is a run at real sites")
     finished = [pair for pair in zip(runs, configs, strict=True) if pair[0].images_file.exists()]
@@ -243,11 +243,11 @@ def _described(config: Config) -> str:
     return (f"{algorithm.name} with {own}" if own else algorithm.name) + promised
 
 
-def _common_deal(runs: Sequence[RunFolder]) -> Partition:
+def _common_partition(runs: Sequence[RunFolder]) -> Partition:
     partition = runs[0].partition()
     for run in runs[1:]:
         if run.partition() != partition:
-            raise UsageError(f"{run.path} was made with another deal of the images than {runs[0].path}")
+            raise UsageError(f"{run.path} was made with another partition of the images than {runs[0].path}")
     return partition
 
 

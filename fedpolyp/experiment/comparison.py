@@ -1,4 +1,4 @@
-"""A comparison of arms: which runs it is made of, all of one deal, and which of them are still to be carried out."""
+"""A comparison of arms: its runs, all on one partition, and which of them are still to be carried out."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from fedpolyp.algorithms.finding import BUILT_IN, known
 from fedpolyp.config import Config, label_of, load, value_of
 from fedpolyp.config.settings import LABEL, LABEL_LIKE
 from fedpolyp.data.digest import Digest
-from fedpolyp.data.partition.deal import counted, deal
+from fedpolyp.data.partition.assign import counted, partition_images
 from fedpolyp.data.store import Store
 from fedpolyp.errors import UsageError
 from fedpolyp.runs import RunFolder
@@ -67,7 +67,7 @@ def jobs(
     """The runs of a comparison in `folder`, seed by seed.
 
     Every arm has the settings of `base` but for its own, its rounds and its learning rate. Seeds count up from the
-    base's; they change the initial weights and the random draws, never the images' deal, which all runs share.
+    base's; they change the initial weights and the random draws, never the partition, which all runs share.
 
     Args:
         folder: `<arm>/<seed>` lies below it.
@@ -152,15 +152,15 @@ def parse_arm(text: str) -> Arm:
 
 
 def prepare(wanted: Sequence[Job], store: Store) -> list[Job]:
-    """Deal the images, once for all, and make the run folders that are not there yet.
+    """Partition the images, once for all runs, and make the run folders that are not there yet.
 
-    The jobs are returned with the number of hospitals that the deal has made.
+    The jobs are returned with the number of hospitals in the partition.
 
     Raises:
-        UsageError: a run folder is there and was made with other settings, or any in the comparison with another deal
-            or other images.
+        UsageError: a run folder exists that was made with other settings, or one in the comparison was made with
+            another partition or other images.
     """
-    partition = deal(store.records, wanted[0].config, store)
+    partition = partition_images(store.records, wanted[0].config, store)
     wanted = [replace(job, config=counted(job.config, partition)) for job in wanted]
     digest = Digest.of(partition, store)
     there = {path.parent for path in wanted[0].run.path.parents[1].glob("*/*/config.toml")}
@@ -172,8 +172,9 @@ def prepare(wanted: Sequence[Job], store: Store) -> list[Job]:
     for path in sorted(there):
         if (run := RunFolder(path)).partition() != partition:
             raise UsageError(
-                f"{path} was made with another deal of the images, and one report is about one deal; choose another "
-                f"--out, or give what made that deal (--data-seed {run.config().data_seed}, if nothing else differs)"
+                f"{path} was made with another partition of the images, and a report is about one partition; choose "
+                f"another --out, or give what made that partition (--data-seed {run.config().data_seed}, if nothing "
+                "else differs)"
             )
         run.refuse_changed(store)
     for job in wanted:

@@ -69,13 +69,13 @@ def prepared(
         raise UsageError("--ray-address is for federations, and no arm is one")
 
     # Imported only now: a mistake in the settings is answered before the images are read.
-    from fedpolyp.data.partition.deal import said_of_deal
+    from fedpolyp.data.partition.assign import partition_notes
     from fedpolyp.data.source import open_source
 
     store = open_source(base.data, base.data_seed)
     wanted = prepare(wanted, store)
     write_text(out / "command.txt", command + "\n")
-    notes = [*said_of_deal(store.records, base, wanted[0].run.partition()), *filter(None, [plan]), *_unused(wanted)]
+    notes = [*partition_notes(store.records, base, wanted[0].run.partition()), *filter(None, [plan]), *_unused(wanted)]
     if done := sum(job.finished for job in wanted):
         notes.append(f"{done} of {len(wanted)} runs are finished already")
     return Prepared(wanted, base, notes)

@@ -27,11 +27,13 @@ def settled(config: Config) -> Config:
         named = DEFAULT_ROOT / given  # a run of this name, as everywhere
         place = str(named) if not Path(given).expanduser().exists() and named.is_dir() else given
         model = model.model_copy(update={"initial_weights": _absolute(place)})
-    return config.model_copy(update={"data": absolute, "model": model, "hospitals": _settled_deal(config.hospitals)})
+    return config.model_copy(
+        update={"data": absolute, "model": model, "hospitals": _settled_hospitals(config.hospitals)}
+    )
 
 
-def _settled_deal(hospitals: HospitalsConfig) -> HospitalsConfig:
-    """`hospitals` with absolute paths of files that deal images."""
+def _settled_hospitals(hospitals: HospitalsConfig) -> HospitalsConfig:
+    """`hospitals` with absolute paths of files that assign images."""
     paths = {
         "partition": hospitals.partition,
         **{name: hospitals.own[name] for name in find(hospitals.scheme).paths},

@@ -36,7 +36,7 @@ class Audience:
 
 
 @dataclass(frozen=True)
-class _Dealt:
+class _Prepared:
     """What a run begins with."""
 
     config: Config
@@ -52,10 +52,10 @@ def begin(config: Config, out: Path | None, audience: Audience, verbose: bool = 
         FedpolypError: the run could not be carried to its end; a note says how it goes on.
     """
     path = _place(config, out)
-    dealt = _dealt(config, audience)
-    with _started(dealt.config, verbose) as starting:
-        run = runs.create(path, dealt.config, dealt.partition, dealt.store.path)
-        _carry(dealt.config, run, dealt.store, dealt.partition, starting, audience, verbose)
+    ready = _prepared(config, audience)
+    with _started(ready.config, verbose) as starting:
+        run = runs.create(path, ready.config, ready.partition, ready.store.path)
+        _carry(ready.config, run, ready.store, ready.partition, starting, audience, verbose)
     return run
 
 
@@ -66,8 +66,8 @@ def create(config: Config, out: Path | None, audience: Audience) -> RunFolder:
         UsageError: the settings, the images or the folder cannot be.
     """
     path = _place(config, out)
-    dealt = _dealt(config, audience)
-    return runs.create(path, dealt.config, dealt.partition, dealt.store.path)
+    ready = _prepared(config, audience)
+    return runs.create(path, ready.config, ready.partition, ready.store.path)
 
 
 def go_on(
@@ -149,8 +149,8 @@ def _place(config: Config, out: Path | None) -> Path:
     return path
 
 
-def _dealt(config: Config, audience: Audience) -> _Dealt:
-    """The images dealt by `config`; what there is to say of them is said."""
+def _prepared(config: Config, audience: Audience) -> _Prepared:
+    """The images, partitioned as `config` says; the audience is told what it should know about them."""
     config, plan = planned(noted_partition(noted(config)), this_machine())
     if config.training.learning_rate is None:
         config = rated(config)
@@ -160,19 +160,19 @@ def _dealt(config: Config, audience: Audience) -> _Dealt:
 
     # Imported only now: a mistake in the settings is answered before TensorFlow and Ray have been loaded.
     from fedpolyp.config.unused import unused
-    from fedpolyp.data.partition.deal import counted, deal, said_of_deal
+    from fedpolyp.data.partition.assign import counted, partition_images, partition_notes
     from fedpolyp.privacy.words import beginning
     from fedpolyp.rounds.absence import refuse_impossible
 
     store = _opened(config, plan, audience)
-    partition = deal(store.records, config, store)
-    for sentence in said_of_deal(store.records, config, partition):
+    partition = partition_images(store.records, config, store)
+    for sentence in partition_notes(store.records, config, partition):
         audience.say(sentence)
     said, config = unused(config, partition), counted(config, partition)
     refuse_impossible(config, partition)
     for sentence in filter(None, (said, beginning(config, simulated=True))):
         audience.say(sentence)
-    return _Dealt(config, store, partition)
+    return _Prepared(config, store, partition)
 
 
 def _refuse_ray(config: Config) -> None:

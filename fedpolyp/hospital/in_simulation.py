@@ -8,12 +8,12 @@ def images_of(partition: Partition, name: str) -> HospitalImages:
     """The images of the hospital `name`; for 'pooled', the training images of all.
 
     Raises:
-        ValueError: there is no such hospital in the deal.
+        ValueError: there is no such hospital in the partition.
     """
     if name in partition.hospitals:
         return partition.hospitals[name]
     if name != POOLED:
-        raise ValueError(f"the request names {name}, which is not in the deal")
+        raise ValueError(f"the request names {name}, which is not in the partition")
     return HospitalImages(tuple(sorted(id for own in partition.hospitals.values() for id in own.train)), (), ())
 
 

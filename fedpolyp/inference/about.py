@@ -138,12 +138,12 @@ def _portable(config: Config) -> Config:
         return None if path is None else Path(path).name
 
     data, hospitals, model = config.data, config.hospitals, config.model
-    dealt_by = {name: last(hospitals.own[name]) for name in find_scheme(hospitals.scheme).paths}
+    scheme_files = {name: last(hospitals.own[name]) for name in find_scheme(hospitals.scheme).paths}
     weights = model.encoder_weights if model.encoder_weights in NAMED_WEIGHTS else last(model.encoder_weights)
     return config.model_copy(
         update={
             "data": data.model_copy(update={"source": data.called, "lists": last(data.lists)}),
-            "hospitals": hospitals.model_copy(update={"partition": last(hospitals.partition), **dealt_by}),
+            "hospitals": hospitals.model_copy(update={"partition": last(hospitals.partition), **scheme_files}),
             "model": model.model_copy(
                 update={"encoder_weights": weights, "initial_weights": last(model.initial_weights)}
             ),

@@ -27,7 +27,7 @@ class Keeper:
 
     @classmethod
     def simulated(cls, seed: int, hospital: str, folder: Path) -> "Keeper":
-        """That of a hospital in a simulation, whose images were dealt to it: their number is known, its secret none."""
+        """For a hospital in a simulation: the number of its images is known, and its secret follows from the seed."""
         return cls(simulated_secret(seed, hospital), Ledger(folder / LEDGER), None)
 
     def noisy(self, total: Arrays, scale: float, sigma: float, order: Iterable[bytes], run: str, round: int) -> Arrays:

@@ -98,7 +98,7 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         own_models=" and ".join(conclusions.name(arm.label) for arm in analysis.arms if arm.own_models),
         sites=_Sites.of(analysis),
         hospitals=_hospitals(analysis),
-        dealt=_dealt(analysis.config),
+        assigned=_assigned(analysis.config),
         mixed=any(mix[0] for mix in analysis.test_mix.values()),
         size_bounds=SIZE_BOUNDS,
         sizes=SIZES,
@@ -194,11 +194,11 @@ def _hospitals(analysis: Analysis) -> list[dict[str, Any]]:
     return listed
 
 
-def _dealt(config: Config) -> str:
-    """How the images were dealt, as the end of 'The others are dealt to … hospitals'."""
+def _assigned(config: Config) -> str:
+    """How the images were assigned, as the end of 'The others are assigned to … hospitals'."""
     wanted = config.hospitals
     if wanted.partition is not None:
-        return f"as {Path(wanted.partition).name} says, a deal that was made before"
+        return f"as {Path(wanted.partition).name} says, a partition that was made before"
     own = {"skew": wanted.skew} if find_scheme(wanted.scheme).uses_skew else {}
     own |= {name: value for name, value in wanted.own.items() if value is not None}
     said = ", ".join(f"{name} {value}" for name, value in own.items())

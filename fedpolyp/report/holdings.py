@@ -1,4 +1,4 @@
-"""What each hospital of a deal holds, as rows of tables."""
+"""What each hospital of a partition holds, as rows of tables."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""A picture of a deal: a row for each hospital, some of its images as it has them, and how large its lesions are."""
+"""A picture of a partition: for each hospital a row with some of its images and the sizes of its lesions."""
 
 import textwrap
 from pathlib import Path

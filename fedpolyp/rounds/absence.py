@@ -38,7 +38,7 @@ def absent(config: Config, partition: Partition, hospitals: Sequence[str], numbe
 
 
 def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> None:
-    """Refuse hospitals that are not in the deal, and rounds after `done` in which fewer are there than are needed.
+    """Refuse hospitals that are not in the partition, and rounds after `done` in which fewer are there than are needed.
 
     Who is away is drawn from the seed, so such a round fails again whenever the run is resumed.
 

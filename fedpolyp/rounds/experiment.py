@@ -17,7 +17,7 @@ from fedpolyp.watcher import Watcher
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run of one config on one deal; the rounds change nothing of it but its folder."""
+    """A run of one config on one partition; the rounds change nothing of it but its folder."""
 
     config: Config
     run: RunFolder

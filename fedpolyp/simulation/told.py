@@ -15,7 +15,7 @@ _NAMESPACE = "fedpolyp"
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """A run's deal, and by what its images are known."""
+    """A run's partition, and by what its images are known."""
 
     partition: Partition
     images: str  # see `files_digest`

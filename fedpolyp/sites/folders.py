@@ -125,7 +125,7 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
         f"# group_by =  # {_about('group_by')}\n"
         f"# declared_units =  # {_about('declared_units')}\n"
         f"\n# What the coordinator may ask for at most.\n[limits]\n{_explained(Limits())}"
-        f"\n# How the images are dealt; the same in every run.\n[split]\n{_explained(Split())}",
+        f"\n# How the images are split; the same in every run.\n[split]\n{_explained(Split())}",
         encoding="utf-8",
     )
     private = SiteSettings.load(folder / "site.toml").private

@@ -1,4 +1,4 @@
-"""A site's own images: ingested into its own folder, and dealt to its three sets."""
+"""A site's own images: ingested into its own folder, and split into its three sets."""
 
 from contextlib import suppress
 
@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.masks import MaskSettings
-from fedpolyp.data.partition.deal import split
+from fedpolyp.data.partition.assign import split
 from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.pruning import keep_newest
 from fedpolyp.data.store import Store
@@ -20,10 +20,10 @@ _LISTS_BYTES = 64 * 1024**2
 
 
 def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalImages]:
-    """The site's images at `image_size` pixels a side, and how they are dealt to its three sets.
+    """The site's images at `image_size` pixels a side, and how they are split into its three sets.
 
     Raises:
-        UsageError: there are no usable images, or the file that deals them does not fit.
+        UsageError: there are no usable images, or the file that splits them does not fit.
         FedpolypError: the store cannot be written.
     """
     if not settings.data:

@@ -96,7 +96,7 @@ class Limits(Table):
         if config.data.source != PHANTOM or config.data.lists is not None:
             raise Refusal("a request must not name a folder: a site's images are where the site says")
         if config.hospitals.partition is not None or config.hospitals.own.get("csv") is not None:
-            raise Refusal("a request must not name a file: a site deals its own images")
+            raise Refusal("a request must not name a file: a site splits its own images")
         if config.model.encoder_weights not in NAMED_WEIGHTS:
             raise Refusal("a request must not name a file: the weights of an encoder come with the request")
         if config.model.initial_weights is not None:
@@ -151,12 +151,14 @@ def _own_epochs(config: Config) -> int:
 
 
 class Split(Table):
-    """How the site's images are dealt to training, validation and test; it stays the same from run to run."""
+    """How the site's images are split into training, validation and test; it stays the same from run to run."""
 
     val: float = Field(0.1, ge=0, lt=0.5, description="fraction of the images kept for validation")
     test: float = Field(0.1, ge=0, lt=0.5, description="fraction of the images kept for the test")
     seed: int = Field(0, ge=0, lt=2**31, description="fixes which")
-    file: str = Field("", description="a JSON file with the lists train, val and test of image names, to deal instead")
+    file: str = Field(
+        "", description="a JSON file with the lists train, val and test of image names, to be used instead"
+    )
 
 
 class SiteSettings(Table):

@@ -77,7 +77,7 @@ def test_a_mistake_is_answered_in_one_line(
     assert said.format(tmp_path) in error
 
 
-def test_show_describes_a_folder_and_the_deal(
+def test_show_describes_a_folder_and_the_partition(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "made on the way" / "s.png"
@@ -87,7 +87,7 @@ def test_show_describes_a_folder_and_the_deal(
     assert "30 images, 23 pairs left out" in told
     assert "48x40 to 80x60 pixels, 2 different ones; most common 48x40 (20 images)" in told
     assert "kept together: 2 images in 1 group (near-duplicates;" in told
-    heldout = int(told.split("dealt by lesion-size; ")[1].split()[0])
+    heldout = int(told.split("partitioned by lesion-size; ")[1].split()[0])
     rows = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
     counts = [sum(map(int, rows[name][:3])) for name in ("hospital-1", "hospital-2")]
     assert sum(counts) + heldout == 30

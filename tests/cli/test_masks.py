@@ -9,7 +9,7 @@ import pytest
 
 from fedpolyp import cli
 from fedpolyp.config import load, to_toml
-from fedpolyp.data.partition import deal
+from fedpolyp.data.partition import assign
 from fedpolyp.errors import UsageError
 from fedpolyp.sites import check
 from fedpolyp.sites.images import images_of
@@ -80,7 +80,7 @@ def test_ingest_show_and_simulate_print_what_is_odd(
     def stop(*_: object) -> None:
         raise UsageError("enough")
 
-    monkeypatch.setattr(deal, "deal", stop)  # before Ray starts
+    monkeypatch.setattr(assign, "partition_images", stop)  # before Ray starts
     monkeypatch.chdir(tmp_path)
     show = ["data", "show", "--data", str(folder), "--hospitals", "2", "--out", "s.png"]
     for command in (["data", "ingest", str(folder)], show, ["simulate", "--data", str(folder)]):

@@ -16,7 +16,7 @@ from fedpolyp import checkpoints, cli, runs
 from fedpolyp.algorithms.finding import make
 from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint
 from fedpolyp.config import load
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RoundRecord, RunFolder
@@ -41,7 +41,7 @@ def folder_of_images(path: Path) -> Path:
 def begun(path: Path, **settings: Any) -> RunFolder:
     config = load(overrides=SMALL | {name.replace("__", "."): value for name, value in settings.items()})
     store = open_source(config.data, config.data_seed)
-    return runs.create(path, config, deal(store.records, config), store.path)
+    return runs.create(path, config, partition_images(store.records, config), store.path)
 
 
 @pytest.fixture(autouse=True)

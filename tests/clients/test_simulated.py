@@ -12,7 +12,7 @@ from clients.simulated import hospital_in_simulation
 from fedpolyp import runs
 from fedpolyp.config import AlgorithmConfig, Config, load
 from fedpolyp.data.digest import files_digest
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import ImageRecord, IngestReport, write_store
@@ -71,8 +71,8 @@ def test_a_node_that_is_no_seat_of_a_simulation_plays_none(site: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["hospital-3", "", "../hospital-1", "heldout"])
-def test_a_hospital_that_is_not_in_the_deal_is_refused(site: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=f"^the request names {name}, which is not in the deal$"):
+def test_a_hospital_that_is_not_in_the_partition_is_refused(site: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^the request names {name}, which is not in the partition$"):
         hospital_in_simulation(asked(site, name), SEAT)
 
 
@@ -81,7 +81,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, 
     """A run's request on a machine with neither the run folder nor the store, which was told of the run."""
     config = load(overrides={"data.image_size": 32, "data.phantom_images": 20, "hospitals.count": 2, "seed": 5})
     store = open_source(config.data, config.data_seed)
-    partition = deal(store.records, config)
+    partition = partition_images(store.records, config)
     known = Told(partition, files_digest(store, partition))
     monkeypatch.setattr(simulated, "told", lambda run_folder: known)
     monkeypatch.setenv("FEDPOLYP_STORES", str(tmp_path / "stores-here"))

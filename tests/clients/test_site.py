@@ -96,8 +96,8 @@ def test_a_request_whose_config_names_a_folder_is_refused(oslo: Path, setting: d
     "setting",
     [{"hospitals__partition": "/etc/passwd"}, {"hospitals__scheme": "file", "hospitals__csv": "/etc/passwd"}],
 )
-def test_a_request_whose_config_names_a_deal_is_refused(oslo: Path, setting: dict[str, str]) -> None:
-    with pytest.raises(Refusal, match="must not name a file: a site deals its own images"):
+def test_a_request_whose_config_names_a_partition_is_refused(oslo: Path, setting: dict[str, str]) -> None:
+    with pytest.raises(Refusal, match="must not name a file: a site splits its own images"):
         send(oslo, training(config=tiny(**setting)))
 
 
@@ -134,7 +134,7 @@ def test_a_site_whose_images_changed_in_the_middle_of_a_run_refuses_it_and_takes
     send(site, scoring())
     one, other = sorted((tmp_path / "deploy" / "images-of" / "oslo" / "images").iterdir())[:2]
     one.write_bytes(other.read_bytes())
-    with pytest.raises(Refusal, match="^this site's images, or how they are dealt, have changed since the run began"):
+    with pytest.raises(Refusal, match="^this site's images, or how they are split, have changed since the run began"):
         send(site, scoring())
     send(site, scoring(run="1" * 32))
 
@@ -290,7 +290,7 @@ def test_a_failure_is_put_down_to_the_disk_only_when_it_is_the_disks(error: Exce
     assert ("its disk" in _sayable(caused)) == ("its disk" in said)
 
 
-def test_a_site_deals_its_images_by_the_file_it_is_given(tmp_path: Path) -> None:
+def test_a_site_splits_its_images_by_the_file_it_is_given(tmp_path: Path) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
     names = [f"patient-{number:03d}" for number in range(12)]
     (site / "split.json").write_text(json.dumps({"train": names[:5], "val": names[5:8], "test": names[8:]}))

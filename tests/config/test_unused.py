@@ -10,7 +10,7 @@ from fedpolyp.config.unused import unused
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 
 
-def dealt(*sizes: int, val: bool = True) -> Partition:
+def partition_of(*sizes: int, val: bool = True) -> Partition:
     def own(hospital: int, size: int) -> HospitalImages:
         train = tuple(f"{hospital}-{image}" for image in range(size))
         return HospitalImages(train, (f"{hospital}-val",) if val else (), ())
@@ -20,7 +20,7 @@ def dealt(*sizes: int, val: bool = True) -> Partition:
 
 def said(partition: Partition | None = None, **settings: Any) -> str:
     overrides = {name.replace("__", "."): value for name, value in settings.items()}
-    return unused(load(overrides=overrides), partition or dealt(*[80] * 5))
+    return unused(load(overrides=overrides), partition or partition_of(*[80] * 5))
 
 
 @pytest.mark.parametrize("algorithm", BUILT_IN)
@@ -85,8 +85,10 @@ def test_a_setting_that_has_an_effect_is_not(settings: dict[str, Any]) -> None:
 
 
 def test_a_deadline_that_a_large_hospital_misses_has_an_effect() -> None:
-    assert said(dealt(80, 80, 800), federation__deadline=2.0) == ""
+    assert said(partition_of(80, 80, 800), federation__deadline=2.0) == ""
 
 
 def test_patience_needs_validation_images() -> None:
-    assert "--patience (no hospital has validation images)" in said(dealt(80, 80, val=False), federation__patience=3)
+    assert "--patience (no hospital has validation images)" in said(
+        partition_of(80, 80, val=False), federation__patience=3
+    )

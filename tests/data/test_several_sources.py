@@ -8,7 +8,7 @@ import pytest
 from fedpolyp.config import load, read, to_toml
 from fedpolyp.config.toml import changed_toml, fingerprint
 from fedpolyp.data.ingest import ingest, ingest_all
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
 from fedpolyp.errors import UsageError
@@ -82,7 +82,9 @@ def test_group_by_takes_the_first_group_of_the_expression_or_all_it_finds(tmp_pa
     assert "group_by finds something in 3 of 4 names" in noted
 
 
-def test_a_config_of_several_sources_is_written_read_opened_and_dealt(places: dict[str, Path], tmp_path: Path) -> None:
+def test_a_config_of_several_sources_is_written_read_opened_and_partitioned(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
     for name, folder in places.items():
         for number in range(3, 12):
             seed = number + (100 if name == "a" else 200)
@@ -93,7 +95,7 @@ def test_a_config_of_several_sources_is_written_read_opened_and_dealt(places: di
     file.write_text(to_toml(config, explain=True))
     assert read(file) == config and config.data.called == "b+a"
     store = open_source(config.data, 0)
-    partition = deal(store.records, config)
+    partition = partition_images(store.records, config)
     sets = [partition.heldout, *(s for own in partition.hospitals.values() for s in (own.train, own.val, own.test))]
     assert sorted(id for ids in sets for id in ids) == [record.id for record in store.records]
     assert sum({"a/2", "b/1"} <= set(ids) for ids in sets) == 1, "near-duplicates of two sources stay together"

@@ -259,14 +259,14 @@ def test_without_the_store_every_image_is_its_own_group(tmp_path: Path) -> None:
     assert any("images are gone" in remark for remark in conclusions.remarks(analysis))
 
 
-def test_another_deal_and_the_same_arm_twice_are_refused_by_name(tmp_path: Path) -> None:
+def test_another_partition_and_the_same_arm_twice_are_refused_by_name(tmp_path: Path) -> None:
     first, second = write_comparison(tmp_path, ("pooled", "fedavg"))
     with pytest.raises(UsageError, match=f"{first.path} and {first.path} are the same arm with the same seed"):
         analyse([first, first])
     partition = json.loads(second.partition_file.read_text())
     partition["heldout"] = partition["heldout"][1:]
     second.partition_file.write_text(json.dumps(partition))
-    with pytest.raises(UsageError, match=f"^{second.path} was made with another deal .* than {first.path}$"):
+    with pytest.raises(UsageError, match=f"^{second.path} was made with another partition .* than {first.path}$"):
         analyse([first, second])
 
 

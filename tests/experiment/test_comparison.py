@@ -155,7 +155,7 @@ def test_an_arm_that_no_run_can_have_is_refused_by_its_label(text: str, said: st
     assert str(refusal.value) == said
 
 
-def test_seeds_change_the_training_and_not_the_deal(tmp_path: Path) -> None:
+def test_seeds_change_the_training_and_not_the_partition(tmp_path: Path) -> None:
     found = jobs(tmp_path, tiny_config(seed=5), arms=POOLED, seeds=3)
     assert [job.config.seed for job in found] == [5, 6, 7]
     assert [job.config.data_seed for job in found] == [5, 5, 5]
@@ -183,7 +183,9 @@ def test_given_again_the_runs_are_those_of_before(tmp_path: Path) -> None:
     assert [run.path.parent.name for run in runs_in(tmp_path)] == ["pooled", "local", "fedavg"]
 
 
-def test_runs_are_of_as_many_hospitals_as_the_deal_has_and_go_on_from_a_deal_that_was_moved(tmp_path: Path) -> None:
+def test_runs_are_of_as_many_hospitals_as_the_partition_has_and_go_on_from_a_partition_that_was_moved(
+    tmp_path: Path,
+) -> None:
     config = tiny_config(hospitals__scheme="source")
     store = open_source(config.data, config.seed)
     for _ in range(2):
@@ -210,12 +212,12 @@ def test_other_settings_are_refused_with_what_differs(tmp_path: Path) -> None:
     prepare(jobs(tmp_path, tiny_config(runtime__actors=7), arms=POOLED), store)
 
 
-def test_another_deal_of_the_images_is_refused(tmp_path: Path) -> None:
+def test_another_partition_of_the_images_is_refused(tmp_path: Path) -> None:
     config = tiny_config()
     found = jobs(tmp_path, config, arms=POOLED)
     prepare(found, open_source(config.data, config.seed))
     other = open_source(load(overrides={"data.image_size": 32, "data.phantom_images": 61}).data, 0)
-    with pytest.raises(UsageError, match="another deal"):
+    with pytest.raises(UsageError, match="another partition"):
         prepare(found, other)
 
 
@@ -299,14 +301,14 @@ def test_a_comparison_that_has_runs_tells_what_it_was_begun_with(tmp_path: Path)
     assert begun is not None and begun.training == config.training
 
 
-def test_another_deal_beside_the_runs_of_a_comparison_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_another_partition_beside_the_runs_of_a_comparison_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     first, other = tiny_config(), tiny_config(seed=1)
     prepare(jobs(tmp_path, first, arms=POOLED), open_source(first.data, 0))
-    with pytest.raises(UsageError, match=r"pooled/0 was made with another deal .*--data-seed 0"):
+    with pytest.raises(UsageError, match=r"pooled/0 was made with another partition .*--data-seed 0"):
         prepare(jobs(tmp_path, other, arms=USUAL), open_source(other.data, 1))
     assert len(runs_in(tmp_path)) == 1
-    same_deal = tiny_config(seed=1, data__seed=0)
-    prepare(jobs(tmp_path, same_deal, arms=USUAL), open_source(same_deal.data, 0))
+    same_partition = tiny_config(seed=1, data__seed=0)
+    prepare(jobs(tmp_path, same_partition, arms=USUAL), open_source(same_partition.data, 0))
     assert len(runs_in(tmp_path)) == 4
 
 

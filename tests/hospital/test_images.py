@@ -13,7 +13,7 @@ from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import FedpolypError
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.in_simulation import images_of, parts_of
-from tests.dealt import make_config, make_store, record
+from tests.image_tables import make_config, make_store, record
 
 RECORDS = [record(i, i, 0.1) for i in range(12)]
 IDS = [r.id for r in RECORDS]
@@ -79,7 +79,7 @@ def test_the_held_out_set_is_as_it_is_unless_it_has_a_camera() -> None:
     assert (taken.heldout_of(STORE)[1] == STORE.masks[rows]).all()
 
 
-def test_a_run_knows_its_deal_by_cameras_and_annotators_too() -> None:
+def test_a_run_knows_its_partition_by_cameras_and_annotators_too() -> None:
     plain = {name: HospitalImages(own.train, own.val, own.test) for name, own in PARTITION.hospitals.items()}
     others = [
         PARTITION,

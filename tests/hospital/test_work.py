@@ -9,7 +9,7 @@ import pytest
 
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import Groups, plus
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.source import open_source
 from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.hospital import private_state, work
@@ -24,7 +24,7 @@ NAME = "hospital-2"
 def hospital(folder: Path, **settings: Any) -> Hospital:
     config = tiny_config(**settings)
     store = open_source(config.data, config.data_seed)
-    return Hospital(NAME, config, store, deal(store.records, config).hospitals[NAME], folder / "state")
+    return Hospital(NAME, config, store, partition_images(store.records, config).hospitals[NAME], folder / "state")
 
 
 def sent(at: Hospital) -> dict[str, Arrays]:

@@ -82,17 +82,17 @@ def test_a_model_names_no_path_of_the_machine_it_was_made_on(tmp_path: Path) -> 
     assert str(tmp_path) not in told and "patients" in told
 
 
-def test_a_model_names_no_path_of_a_deal_that_came_from_a_file(tmp_path: Path) -> None:
+def test_a_model_names_no_path_of_a_partition_that_came_from_a_file(tmp_path: Path) -> None:
     config = tiny_config(federation__rounds=1)
     first = tiny_run(tmp_path / "first", config)
-    deals = {"partition": str(first.partition_file)}, {"scheme": "file", "csv": str(tmp_path / "deal.csv")}
-    for number, deal in enumerate(deals):
+    partitions = {"partition": str(first.partition_file)}, {"scheme": "file", "csv": str(tmp_path / "mine.csv")}
+    for number, partition in enumerate(partitions):
         run = tiny_run(tmp_path / f"run{number}", config)
-        given = config.model_copy(update={"hospitals": type(config.hospitals).model_validate(deal)})
+        given = config.model_copy(update={"hospitals": type(config.hospitals).model_validate(partition)})
         run.config_file.write_text(to_toml(given))
         run.append_round(RoundRecord(0, {"dice": 0.5, "iou": 0.4, "loss": 1.0}).to_plain())
         told = about(run, "last", 0).model_dump_json()
-        assert str(tmp_path) not in told and ("partition.json" in told or "deal.csv" in told)
+        assert str(tmp_path) not in told and ("partition.json" in told or "mine.csv" in told)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (50, 80), (33, 17), (1, 1)])

@@ -121,7 +121,7 @@ def test_the_page_asks_for_nothing_outside_itself_and_is_small(folder: Path, pag
     assert (folder / "report.html").stat().st_size < 5e6
 
 
-def test_the_page_tells_the_command_the_deal_and_every_section(folder: Path, page: str) -> None:
+def test_the_page_tells_the_command_the_partition_and_every_section(folder: Path, page: str) -> None:
     assert "--out &lt;somewhere&gt;" in page
     sections = Text("h2", page).found
     assert len(sections) == 9 and sections[-1] == "How it was made"
@@ -291,4 +291,4 @@ def test_the_split_tells_what_each_hospital_holds_and_how_far_it_is_from_all(fol
         wanted = [f"{100 * float(held[name][key]):.1f}" for key in ("lesion_q1", "lesion_median", "lesion_q3")]
         sets = f"{len(own.train)} {len(own.val)} {len(own.test)} {100 * float(held[name]['share']):.1f} %"
         assert any(row.startswith(f"{name} {sets} {', '.join(wanted)} %") for row in rows)
-    assert "if images were dealt by chance" in page
+    assert "if images were assigned at random" in page

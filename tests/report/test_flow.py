@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import IngestReport, Rejection, Store
@@ -22,7 +22,7 @@ def store() -> Store:
 def test_every_pair_that_was_found_is_in_a_set_or_excluded_for_a_reason(store: Store) -> None:
     out = [Rejection(f"masks/{n}.png", reason) for n, reason in enumerate(["empty", "no image", "empty"])]
     given = dataclasses.replace(store, report=IngestReport(150, tuple(out)))
-    partition = deal(store.records, CONFIG, store)
+    partition = partition_images(store.records, CONFIG, store)
     found = flow(partition, given)
     assert (found.found, found.excluded, found.unused) == (153, (("empty", 2), ("no image", 1)), 0)
     assert [one.name for one in found.sets] == ["training", "validation", "test", "held out"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedpolyp.cells import unguarded
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store, write_store
@@ -74,8 +74,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     known = open_source(config.data, config.data_seed)
     records = [replace(record, id=f"=cmd <img src=x onerror=alert(2)> {record.id}") for record in known.records]
     store: Store = write_store(top / "store", known.images, known.masks, records, known.report)
-    dealt = deal(store.records, config)
-    partition = Partition(dealt.heldout, dict(zip(HOSPITALS, dealt.hospitals.values(), strict=True)))
+    made = partition_images(store.records, config)
+    partition = Partition(made.heldout, dict(zip(HOSPITALS, made.hospitals.values(), strict=True)))
     with pytest.MonkeyPatch.context() as patch:
         # Names are refused when they are read; here they get through.
         patch.setattr(RunFolder, "partition", unchecked)

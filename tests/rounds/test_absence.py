@@ -15,7 +15,7 @@ from fedpolyp.runs import RunFolder
 from tests.tiny import Notes, tiny_config, tiny_run
 
 
-def dealt(*sizes: int) -> Partition:
+def partition_of(*sizes: int) -> Partition:
     names = [f"hospital-{number}" for number in range(1, len(sizes) + 1)]
     return Partition(
         (),
@@ -32,11 +32,11 @@ def away(partition: Partition, number: int = 1, **settings: Any) -> dict[str, st
 
 
 def test_nobody_is_away_unless_asked_for() -> None:
-    assert away(dealt(10, 10, 10)) == {}
+    assert away(partition_of(10, 10, 10)) == {}
 
 
 def test_who_drops_out_is_drawn_from_the_seed_and_the_round() -> None:
-    partition = dealt(*[10] * 200)
+    partition = partition_of(*[10] * 200)
     first, second = away(partition, 1, drop_rate=0.3), away(partition, 2, drop_rate=0.3)
     assert first == away(partition, 1, drop_rate=0.3)
     assert first.keys() != second.keys()
@@ -45,12 +45,12 @@ def test_who_drops_out_is_drawn_from_the_seed_and_the_round() -> None:
 
 
 def test_a_slow_hospital_is_too_late_for_the_deadline_and_another_is_not() -> None:
-    late = away(dealt(80, 80, 80), slow="hospital-2=3,hospital-3=1.5", deadline=2.0)
+    late = away(partition_of(80, 80, 80), slow="hospital-2=3,hospital-3=1.5", deadline=2.0)
     assert late == {"hospital-2": "it takes 3 times the median, over the deadline of 2 (simulated)"}
 
 
 def test_a_large_hospital_takes_its_time_unless_steps_are_equal() -> None:
-    partition = dealt(80, 80, 800)
+    partition = partition_of(80, 80, 800)
     assert away(partition, deadline=2.0).keys() == {"hospital-3"}
     config = load(overrides={"federation.deadline": 2.0, "training.local_steps": 10})
     assert absent(config, partition, sorted(partition.hospitals), 1) == {}
@@ -83,7 +83,7 @@ def test_a_run_of_which_a_round_would_have_too_few_hospitals_is_refused_before_i
 
 
 def test_the_first_round_with_too_few_is_named_and_rounds_that_are_done_are_not_judged() -> None:
-    partition, names = dealt(*[10] * 5), [f"hospital-{number}" for number in range(1, 6)]
+    partition, names = partition_of(*[10] * 5), [f"hospital-{number}" for number in range(1, 6)]
     config = load(overrides={"federation.drop_rate": 0.3, "federation.rounds": 50})
     few = [number for number in range(1, 51) if 5 - len(absent(config, partition, names, number)) < 3]
     assert len(few) > 1
@@ -100,7 +100,7 @@ def test_fewer_hospitals_than_an_algorithm_needs_are_refused_before_the_first_ro
     hospitals: int, fraction: float
 ) -> None:
     settings = {"algorithm.name": "krum", "algorithm.byzantine": 2, "federation.fraction": fraction}
-    partition = dealt(*[10] * hospitals)
+    partition = partition_of(*[10] * hospitals)
     with pytest.raises(UsageError, match=r"krum with these settings needs 7 hospitals in a round; there are 6 \("):
         refuse_impossible(load(overrides=settings), partition)
     refuse_impossible(load(overrides={**settings, "algorithm.byzantine": 1}), partition)
@@ -108,7 +108,7 @@ def test_fewer_hospitals_than_an_algorithm_needs_are_refused_before_the_first_ro
 
 def test_nobody_is_away_from_training_without_a_federation() -> None:
     settings = {"federation.drop_rate": 0.9, "algorithm.name": "local"}
-    refuse_impossible(load(overrides=settings), dealt(10, 10))
+    refuse_impossible(load(overrides=settings), partition_of(10, 10))
 
 
 @pytest.mark.parametrize("option", ["slow", "liars"])

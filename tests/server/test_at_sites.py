@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from clients.app import app as client_app
 from fedpolyp import runs
 from fedpolyp.config import Config
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
@@ -68,7 +68,7 @@ def images_of_everybody(tmp_path: Path) -> Config:
 
 
 def deploy(tmp_path: Path, config: Config, partition: Partition) -> Path:
-    """Site folders that hold just what `partition` deals to each hospital."""
+    """Site folders that hold just what `partition` assigns to each hospital."""
     out = tmp_path / "deploy"
     make_federation(out, "localhost", 9443, sorted(partition.hospitals))
     for name, own in partition.hospitals.items():
@@ -100,10 +100,10 @@ def run_at_sites(
 @pytest.mark.parametrize(
     "moments", ["average", pytest.param("keep", marks=pytest.mark.slow), pytest.param("reset", marks=pytest.mark.slow)]
 )
-def test_sites_and_simulation_of_the_same_deal_give_the_same_bits(tmp_path: Path, moments: str) -> None:
+def test_sites_and_simulation_on_the_same_partition_give_the_same_bits(tmp_path: Path, moments: str) -> None:
     config = images_of_everybody(tmp_path)
     config = config.model_copy(update={"training": config.training.model_copy(update={"optimizer_state": moments})})
-    partition = deal(open_source(config.data, config.data_seed).records, config)
+    partition = partition_images(open_source(config.data, config.data_seed).records, config)
     simulated = runs.create(tmp_path / "simulated", config, partition)
     federate(simulated, config)
     grid = SitesGrid(deploy(tmp_path, config, partition), sorted(partition.hospitals))
@@ -117,7 +117,7 @@ def test_sites_and_simulation_of_the_same_deal_give_the_same_bits(tmp_path: Path
 @pytest.fixture
 def small(tmp_path: Path) -> tuple[Config, Partition, SitesGrid]:
     config = images_of_everybody(tmp_path)
-    partition = deal(open_source(config.data, config.data_seed).records, config)
+    partition = partition_images(open_source(config.data, config.data_seed).records, config)
     return config, partition, SitesGrid(deploy(tmp_path, config, partition), sorted(partition.hospitals))
 
 
@@ -260,7 +260,7 @@ def test_three_sites_train_with_privacy_until_their_limit_and_no_further_run(tmp
     private = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
     source = str(draw_images(tmp_path / "all", 40))
     config = tiny_config(data__source=source, federation__rounds=2, **private)
-    partition = deal(open_source(config.data, config.data_seed).records, config)
+    partition = partition_images(open_source(config.data, config.data_seed).records, config)
     folder = deploy(tmp_path, config, partition)
     for file in folder.glob("*/site.toml"):
         text = file.read_text().replace("# declared_units =", "declared_units = 12")

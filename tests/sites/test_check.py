@@ -49,7 +49,7 @@ def rewrite(site: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
-def dealt(site: Path, **lists: list[str]) -> None:
+def split_by(site: Path, **lists: list[str]) -> None:
     (site / "split.json").write_text(json.dumps({"train": [], "val": [], "test": []} | lists))
     rewrite(site, 'file = "" ', 'file = "split.json" ')
 
@@ -113,12 +113,12 @@ def lose_images(site: Path, _: pytest.MonkeyPatch) -> None:
     rewrite(site, "images-of", "nowhere")
 
 
-def deal_none(site: Path, _: pytest.MonkeyPatch) -> None:
-    dealt(site, val=["patient-000"])
+def splits_none(site: Path, _: pytest.MonkeyPatch) -> None:
+    split_by(site, val=["patient-000"])
 
 
-def deal_missing(site: Path, _: pytest.MonkeyPatch) -> None:
-    dealt(site, train=["patient-999"])
+def splits_missing(site: Path, _: pytest.MonkeyPatch) -> None:
+    split_by(site, train=["patient-999"])
 
 
 def allow_little(site: Path, _: pytest.MonkeyPatch) -> None:
@@ -142,8 +142,8 @@ def allow_few_steps(site: Path, _: pytest.MonkeyPatch) -> None:
         (let_certificate_end, "coordinator", "ends in 3 days"),
         (put_clock_forward, "coordinator", "9 s ahead of the coordinator's"),
         (lose_images, "images", "nowhere"),
-        (deal_none, "images", "0 for training, 1 for validation"),
-        (deal_missing, "images", "patient-999"),
+        (splits_none, "images", "0 for training, 1 for validation"),
+        (splits_missing, "images", "patient-999"),
         (allow_little, "limits", "allows batch_size up to 3; the request asks for 4"),
         (allow_few_steps, "limits", "allows 1 steps in a round"),
     ],

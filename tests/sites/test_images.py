@@ -29,7 +29,7 @@ def test_of_the_sizes_that_a_coordinator_asks_for_only_the_last_are_kept(tmp_pat
 
 
 @pytest.mark.parametrize("part", [{"camera": {"gamma": 2.0}}, {"annotation": {"missing": 0.5}}])
-def test_a_sites_own_deal_has_no_camera_and_no_errors_of_annotation(tmp_path: Path, part: dict[str, object]) -> None:
+def test_a_sites_own_split_has_no_camera_and_no_errors_of_annotation(tmp_path: Path, part: dict[str, object]) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
     (site / "split.json").write_text(json.dumps({"train": ["patient-000"], "val": [], "test": [], **part}))
     (site / "site.toml").write_text((site / "site.toml").read_text().replace('file = "" ', 'file = "split.json" '))

@@ -1,1 +1,1 @@
-"""Deals images to the held-out set and to hospitals, and keeps who got which."""
+"""Assigns images to the held-out set and to hospitals, and records who has which."""

@@ -1,4 +1,4 @@
-"""What each hospital of a deal holds, and how far that is from what all hold together."""
+"""What each hospital of a partition holds, and how far that is from what all hold together."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.store import Store, colour_tone
 
-_DRAWS = 20  # deals by chance, to compare with
-_MOST_DEALT = 400  # hospitals in all of those together, so that a thousand hospitals take seconds
+_DRAWS = 20  # random partitions, to compare with
+_MOST_HOSPITALS = 400  # hospitals in all of those together, so that a thousand hospitals take seconds
 
 Values = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class Composition:
-    """A deal, hospital by hospital, and how skewed it is."""
+    """A partition, hospital by hospital, and how skewed it is."""
 
     hospitals: tuple[Holding, ...]
     heldout: Holding
@@ -49,7 +49,7 @@ class Composition:
 
 
 def compose(partition: Partition, store: Store) -> Composition:
-    """Look at a deal of the images in `store`.
+    """Describe a partition of the images in `store`.
 
     Raises:
         FedpolypError: an image is not in the store.
@@ -118,10 +118,10 @@ def _distances(areas: Values, tones: Values, all_areas: Values, all_tones: Value
 
 
 def _by_chance(areas: Values, tones: Values, sizes: Sequence[int]) -> tuple[float, float]:
-    """The mean distances where these images are shuffled and dealt in such sizes; the same at every call."""
+    """The mean distances where these images are shuffled and divided in such sizes; the same at every call."""
     rng = np.random.default_rng(0)
     found = []
-    for _ in range(max(1, min(_DRAWS, _MOST_DEALT // len(sizes)))):
+    for _ in range(max(1, min(_DRAWS, _MOST_HOSPITALS // len(sizes)))):
         parts = np.split(rng.permutation(len(areas)), np.cumsum(sizes)[:-1])
         found.append(np.mean([_distances(areas[rows], tones[rows], areas, tones) for rows in parts], axis=0))
     lesion, tone = np.mean(found, axis=0).tolist()

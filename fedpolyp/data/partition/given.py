@@ -1,4 +1,4 @@
-"""A deal that was saved before, for a run to begin with: checked against the images that there are."""
+"""A partition that was saved before, for a run to begin with: checked against the images that there are."""
 
 import hashlib
 from collections import defaultdict
@@ -20,10 +20,10 @@ _SHOWN = 5
 
 
 def noted_partition(config: "Config") -> "Config":
-    """`config` with the SHA-256 of the deal that it names, and how many hospitals that has; else as it is.
+    """`config` with the SHA-256 of the partition that it names, and the number of its hospitals; else unchanged.
 
     Raises:
-        UsageError: there is no such deal, or it is another than the config says.
+        UsageError: there is no such partition, or it is not the one that the config expects.
     """
     wanted = config.hospitals
     if wanted.partition is None:
@@ -34,7 +34,7 @@ def noted_partition(config: "Config") -> "Config":
 
 
 def given(records: Sequence["ImageRecord"], config: "Config") -> Partition:
-    """The deal in the file `hospitals.partition`, which must fit the images: all it names are there.
+    """The partition in the file `hospitals.partition`, which must fit the images: all it names are there.
 
     Raises:
         UsageError: there is none, it is another than `config` says, or it does not fit.
@@ -44,20 +44,20 @@ def given(records: Sequence["ImageRecord"], config: "Config") -> Partition:
     if config.data.unseen is not None and not partition.unseen:
         raise UsageError(
             f"{wanted.partition} leaves no source unseen, and data.unseen is '{config.data.unseen}': give it when the "
-            "deal is made"
+            "partition is made"
         )
     everyones = [own.everything for own in partition.hospitals.values()]
-    dealt = {id for ids in (partition.heldout, *partition.unseen.values(), *everyones) for id in ids}
-    if missing := dealt - present:
+    named = {id for ids in (partition.heldout, *partition.unseen.values(), *everyones) for id in ids}
+    if missing := named - present:
         raise UsageError(
-            f"{wanted.partition} does not fit these {len(present)} images: {len(missing)} of the {len(dealt)} that it "
-            f"deals are not among them: {_some(missing)}"
+            f"{wanted.partition} does not fit these {len(present)} images: {len(missing)} of the {len(named)} that it "
+            f"names are not among them: {_some(missing)}"
         )
     return partition
 
 
-def said_of_partition(records: Sequence["ImageRecord"], partition: Partition) -> list[str]:
-    """A sentence for what a deal that was made elsewhere does, and one of ours does not.
+def imported_partition_notes(records: Sequence["ImageRecord"], partition: Partition) -> list[str]:
+    """A sentence for each fault that a partition made elsewhere may have, and one of ours does not.
 
     Other images of the same ids, images that nobody has, and near-duplicates on both sides of what should not know of
     each other.
@@ -74,8 +74,8 @@ def said_of_partition(records: Sequence["ImageRecord"], partition: Partition) ->
     said = []
     if partition.files not in (None, files_of(records, partition)):
         said.append(
-            "the deal was made of other images than these, though they have the same ids: other files, or drawn with "
-            "another seed or at another size"
+            "the partition was made of other images than these, though they have the same ids: other files, or drawn "
+            "with another seed or at another size"
         )
     if apart:
         one = ", ".join(f"{shown(id)} in {places[id]}" for id in apart[0][:3])
@@ -96,12 +96,12 @@ def _read(wanted: "HospitalsConfig") -> Partition:
     found = _sha256(wanted)
     if wanted.partition_sha256 not in (None, found):
         raise UsageError(
-            f"the deal {file} is not the one expected: SHA-256 {found}, expected {wanted.partition_sha256}"
+            f"the partition {file} is not the one expected: SHA-256 {found}, expected {wanted.partition_sha256}"
         )
     refuse_taken(partition.hospitals)
     if not partition.heldout or not partition.hospitals:
         there, held = len(partition.hospitals), len(partition.heldout)
-        raise UsageError(f"{file} deals to {there} hospitals, with {held} images held out: both must be there")
+        raise UsageError(f"{file} has {there} hospitals and {held} held-out images; a run needs both")
     for set in ("train", "val", "test"):
         empty = [name for name, own in partition.hospitals.items() if not getattr(own, set)]
         if empty and (set == "train" or len(empty) < len(partition.hospitals)):

@@ -1,4 +1,4 @@
-"""What is dealt: groups of near-duplicate images, of which none is ever divided."""
+"""The unit of a partition: a group of near-duplicate images, which is never divided."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -65,7 +65,7 @@ class Groups:
             ValueError: nobody said where the pixels are.
         """
         if self.store is None:
-            raise ValueError("this scheme looks at pixels: deal(…) needs the store")
+            raise ValueError("this scheme looks at pixels: partition_images(…) needs the store")
         images, positions = self.store.images, self.store.positions
         return np.array([np.mean([feature(images[row]) for row in positions(ids)], axis=0) for ids in self.images])
 

@@ -29,8 +29,8 @@ def draw_held_out(
     return heldout, [record for record in records if record.id not in held]
 
 
-def said_of_lists(records: Sequence["ImageRecord"], config: Config) -> list[str]:
-    """A sentence for each thing in the lists of `data.lists` that `deal` does not do as it is listed.
+def list_notes(records: Sequence["ImageRecord"], config: Config) -> list[str]:
+    """A sentence for each thing in the lists of `data.lists` that `partition_images` does not do as it is listed.
 
     Raises:
         UsageError: a list cannot be read.

@@ -28,7 +28,7 @@ class NoSettings(Section):
 
 
 class Scheme:
-    """A way to deal groups of images to hospitals: a subclass overrides `deal`, and seldom anything else.
+    """A way to assign groups of images to hospitals: a subclass overrides `assign`, and seldom anything else.
 
     All chance comes from the generator that a method is given.
     """
@@ -49,7 +49,7 @@ class Scheme:
         self.skew = skew
         self.min_images = min_images
 
-    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+    def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
         """The hospital of each group, intp (G,) in 0..hospitals-1.
 
         Raises:
@@ -74,14 +74,14 @@ class Scheme:
         """What goes wrong with the masks that each hospital trains on."""
         return [None] * hospitals
 
-    # Only for a deal that was made elsewhere.
+    # Only for a partition that was made elsewhere.
 
     def key(self, record: "ImageRecord") -> Hashable:
-        """Images with equal keys are dealt together."""
+        """Images with equal keys stay together."""
         return record.group
 
     def held_out(self, records: Sequence["ImageRecord"]) -> "tuple[tuple[str, ...], list[ImageRecord]] | None":
-        """The ids of the held-out set, sorted, and the records of what is dealt; None where it is drawn, as usual."""
+        """The sorted ids of the held-out set, and the records of the other images; None where it is drawn, as usual."""
         return None
 
     def sets(self, groups: Groups) -> Rows | None:
@@ -89,12 +89,12 @@ class Scheme:
         return None
 
 
-def deal_in_order(order: Rows, groups: Groups, hospitals: int) -> Rows:
+def assign_in_order(order: Rows, groups: Groups, hospitals: int) -> Rows:
     """The hospital of each group when equal shares of `order` go to hospital 0, 1, 2 and so on."""
-    return dealt_by_shares(order, groups, [1 / hospitals] * hospitals, GROUPS_PER_HOSPITAL)[1]
+    return assign_by_shares(order, groups, [1 / hospitals] * hospitals, GROUPS_PER_HOSPITAL)[1]
 
 
-def dealt_by_shares(order: Rows, groups: Groups, shares: Sequence[float], least: int = 0) -> tuple[Rows, Rows]:
+def assign_by_shares(order: Rows, groups: Groups, shares: Sequence[float], least: int = 0) -> tuple[Rows, Rows]:
     """The rows in `order`, ascending, and the hospital of each, when such shares of the images go to hospital 0, 1 …
 
     No hospital gets fewer than `least` groups, as long as there are enough.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def set_apart(
     records: Sequence["ImageRecord"], names: Sequence[str]
 ) -> tuple[dict[str, tuple[str, ...]], list["ImageRecord"]]:
-    """The sorted ids of the images of each unseen source, and the records of what may be dealt.
+    """The sorted ids of the images of each unseen source, and the records of the images that may be assigned.
 
     A source is meant by its name, and one with several hospitals with all of them: `polypgen` are `polypgen-C1`,
     `polypgen-C2` and so on. An image with a near-duplicate in an unseen source is in neither.
@@ -38,7 +38,7 @@ def set_apart(
     return unseen, [record for record in records if record.source not in apart and record.group not in seen]
 
 
-def said_of_unseen(
+def unseen_notes(
     records: Sequence["ImageRecord"], unseen: Mapping[str, Sequence[str]], rest: Sequence["ImageRecord"]
 ) -> list[str]:
     """A sentence for what `set_apart` has made of `records`, and one for what it left out."""

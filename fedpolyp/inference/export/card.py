@@ -170,7 +170,7 @@ def _training(subject: Subject) -> str:
     rows = {
         "algorithm": setting(subject, "algorithm", "name"),
         "hospitals": setting(subject, "hospitals", "count"),
-        "how images were dealt": setting(subject, "hospitals", "scheme"),
+        "how images were partitioned": setting(subject, "hospitals", "scheme"),
         "rounds": setting(subject, "federation", "rounds"),
         "local epochs": setting(subject, "training", "local_epochs"),
         "batch size": setting(subject, "training", "batch_size"),
@@ -183,7 +183,7 @@ def _training(subject: Subject) -> str:
         "seed": printable(subject.settings.get("seed", NOT_KNOWN), 200),
     }
     if subject.at_sites:
-        del rows["how images were dealt"]
+        del rows["how images were partitioned"]
     if setting(subject, "training", "local_steps") != NOT_KNOWN:
         del rows["local epochs"]
         rows["local steps"] = setting(subject, "training", "local_steps")

@@ -39,7 +39,7 @@ class Unseen(Observer):
     def _evaluation(self, source: str, arrays: Arrays) -> tuple[Evaluation, Images]:
         """The scores of the model with weights `arrays`, and the true masks."""
         store = self.experiment.store
-        assert store is not None  # the coordinator has what it has dealt
+        assert store is not None  # the coordinator has the images that it partitioned
         positions = store.positions(self.experiment.partition.unseen[source])
         images, masks = store.images[positions], store.masks[positions]
         return shared_trainer(self.experiment.config).evaluate(arrays, images, masks), masks

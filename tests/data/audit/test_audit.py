@@ -117,15 +117,15 @@ def test_what_is_the_same_in_two_sets_is_a_leak_and_in_one_it_is_none(made: Made
     made.images[2][128, 128] ^= 1
     ids = [f"f{row:02d}" for row in range(FEW)]
 
-    def dealt(heldout: list[str]) -> Partition:
+    def held_out(heldout: list[str]) -> Partition:
         rest = [id for id in ids if id not in heldout]
         return Partition(tuple(heldout), {"oslo": HospitalImages(tuple(rest[:-2]), (rest[-2],), (rest[-1],))})
 
-    leaks = [finding for finding in made.audit(dealt(["f03", "f02"])).findings if finding.kind is Kind.LEAK]
+    leaks = [finding for finding in made.audit(held_out(["f03", "f02"])).findings if finding.kind is Kind.LEAK]
     assert [finding.ids for finding in leaks] == [("f01", "f03"), ("f02", "f05")]
     assert leaks[0].said.startswith("training at oslo, and the held-out set")
     assert "their masks" in leaks[0].said
-    together = made.audit(dealt(["f01", "f02", "f03", "f05"]))
+    together = made.audit(held_out(["f01", "f02", "f03", "f05"]))
     assert together.sets == 4 and not [one for one in together.findings if one.kind is Kind.LEAK]
 
 
@@ -136,8 +136,8 @@ def test_a_patient_in_two_sets_is_a_leak(made: Made, tmp_path: Path) -> None:
         for row in range(FEW)
     ]
     (tmp_path / "list.csv").write_text("\n".join(["image,mask,patient,id", *rows]))
-    deal = Partition(("f00",), {"oslo": HospitalImages(("f01", "f03"), ("f02",), ("f04", "f05"))})
-    leaks = audit(tmp_path / "list.csv", deal, stores=tmp_path / "stores").findings
+    partition = Partition(("f00",), {"oslo": HospitalImages(("f01", "f03"), ("f02",), ("f04", "f05"))})
+    leaks = audit(tmp_path / "list.csv", partition, stores=tmp_path / "stores").findings
     assert [(finding.kind, finding.ids) for finding in leaks] == [
         (Kind.LEAK, pair) for pair in (("f00", "f01"), ("f00", "f02"), ("f01", "f02"))
     ]
@@ -162,8 +162,8 @@ def test_of_a_run_of_several_sources_only_the_named_ones_images_count(made: Made
     ingest_all({"kvasir": made.write()}, 32, stores)
     made.images[5][128, 128] ^= 1
     for first, second, leaks in ((mine, other, 0), ((mine[0], other[1]), (mine[1], other[0]), 1)):
-        deal = Partition(tuple(sorted(first)), {"oslo": HospitalImages(tuple(sorted(second)), (), ())})
-        result = audit(made.write(), deal, stores=stores, name="kvasir")
+        partition = Partition(tuple(sorted(first)), {"oslo": HospitalImages(tuple(sorted(second)), (), ())})
+        result = audit(made.write(), partition, stores=stores, name="kvasir")
         assert [finding.kind for finding in result.findings].count(Kind.LEAK) == leaks
         assert ("changed", ("f05",)) in found(result)
 

@@ -1,13 +1,13 @@
-"""What is told of a deal is what its hospitals have."""
+"""What is reported about a partition is what its hospitals have."""
 
 import numpy as np
 import pytest
 
 from fedpolyp.data.camera import Camera
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.composition import compose
-from fedpolyp.data.partition.deal import deal
 from fedpolyp.data.partition.partition import HospitalImages, Partition
-from tests.dealt import make_config, make_records, make_store, record
+from tests.image_tables import make_config, make_records, make_store, record
 
 AREAS = [0.1, 0.1, 0.2, 0.3, 0.0, 0.5, 0.5, 0.6, 0.1]
 RECORDS = [record(i, 3 if i == 2 else i, area) for i, area in enumerate(AREAS)]
@@ -55,11 +55,11 @@ def test_without_any_lesion_there_are_no_quartiles():
     assert found.hospitals[0].lesions is None and found.hospitals[0].polyp_free == 3
 
 
-def test_iid_is_about_as_far_from_the_pool_as_chance_and_a_sorted_deal_far_more():
+def test_iid_is_about_as_far_from_the_pool_as_chance_and_a_sorted_partition_far_more():
     records = make_records([1] * 200)
     store = make_store(records)
     found = {
-        scheme: compose(deal(records, make_config(hospitals__scheme=scheme, hospitals__skew=1.0)), store)
+        scheme: compose(partition_images(records, make_config(hospitals__scheme=scheme, hospitals__skew=1.0)), store)
         for scheme in ("iid", "lesion-size")
     }
     assert found["iid"].lesion_distance < 2 * found["iid"].lesion_distance_by_chance

@@ -7,18 +7,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedpolyp.config import load, to_toml
-from fedpolyp.data.partition.deal import counted, deal
+from fedpolyp.data.partition.assign import counted, partition_images
 from fedpolyp.data.partition.finding import SCHEMES, find
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import UsageError
-from tests.dealt import all_sets, images_at, make_config, make_records, make_store, with_hospitals
+from tests.image_tables import all_sets, images_at, make_config, make_records, make_store, with_hospitals
 
 DRAWN = [name for name in SCHEMES if name != "file"]
 
 
 @st.composite
-def deals(draw):
-    """Records, their store and the config of a deal that can be."""
+def cases(draw):
+    """Records, their store, a config that fits them, and the partition it makes."""
     sizes = draw(st.lists(st.integers(1, 3), min_size=24, max_size=60))
     records = make_records(sizes, draw(st.integers(0, 99)), sources=draw(st.integers(1, 3)))
     config = make_config(
@@ -30,15 +30,15 @@ def deals(draw):
     )
     store = make_store(records)
     try:
-        return records, store, config, deal(records, config, store)
+        return records, store, config, partition_images(records, config, store)
     except UsageError:  # too few for the minimum
         assume(False)
 
 
 @settings(max_examples=40)
-@given(deals())
-def test_every_image_is_dealt_once_and_no_group_is_divided(dealt):
-    records, _, _, partition = dealt
+@given(cases())
+def test_every_image_is_assigned_once_and_no_group_is_divided(case):
+    records, _, _, partition = case
     sets = all_sets(partition)
     assert sorted(id for ids in sets.values() for id in ids) == [r.id for r in records]
     group = {r.id: r.group for r in records}
@@ -47,31 +47,31 @@ def test_every_image_is_dealt_once_and_no_group_is_divided(dealt):
 
 
 @settings(max_examples=40)
-@given(deals())
-def test_every_hospital_has_the_minimum_and_something_in_each_set(dealt):
-    _, _, config, partition = dealt
+@given(cases())
+def test_every_hospital_has_the_minimum_and_something_in_each_set(case):
+    _, _, config, partition = case
     for images in partition.hospitals.values():
         assert len(images_at(images)) >= config.hospitals.min_images
         assert images.train and images.val and images.test
 
 
 @settings(max_examples=40)
-@given(deals(), st.randoms())
-def test_the_same_seed_gives_the_same_deal_in_whatever_order_the_images_come(dealt, random):
-    records, store, config, partition = dealt
-    assert deal(random.sample(records, len(records)), config, store) == partition
+@given(cases(), st.randoms())
+def test_the_same_seed_gives_the_same_partition_in_whatever_order_the_images_come(case, random):
+    records, store, config, partition = case
+    assert partition_images(random.sample(records, len(records)), config, store) == partition
 
 
 @settings(max_examples=40)
-@given(deals())
-def test_a_saved_deal_is_read_back_equal_cameras_and_annotators_too(tmp_path_factory, dealt):
-    path = tmp_path_factory.mktemp("deal") / "partition.json"
-    dealt[3].save(path)
-    assert Partition.load(path) == dealt[3]
+@given(cases())
+def test_a_saved_partition_is_read_back_equal_cameras_and_annotators_too(tmp_path_factory, case):
+    path = tmp_path_factory.mktemp("saved") / "partition.json"
+    case[3].save(path)
+    assert Partition.load(path) == case[3]
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_thousand_hospitals_are_dealt_or_refused_in_one_sentence(name):
+def test_a_thousand_hospitals_are_partitioned_or_refused_in_one_sentence(name):
     records = make_records([1] * (12_000 if name == "quantity" else 4000), sources=1000)
     own = {"quantity": {"alpha": 50.0}, "lesion-size": {"alpha": None}}.get(name, {})
     config = with_hospitals(make_config(hospitals__count=1000), scheme=name, **own)
@@ -79,9 +79,9 @@ def test_a_thousand_hospitals_are_dealt_or_refused_in_one_sentence(name):
         pytest.skip("a cluster for each of a thousand hospitals is seldom large enough")
     if name == "source":
         with pytest.raises(UsageError, match="the scheme source gives source-[0-9]+ 2 images in 2 groups"):
-            deal(records, config)
+            partition_images(records, config)
         return
-    partition = deal(records, config)
+    partition = partition_images(records, config)
     names = list(partition.hospitals)
     assert len(names) == 1000 and names == sorted(names) and names[0] == "hospital-0001"
 
@@ -109,4 +109,4 @@ def test_an_unknown_scheme_and_another_schemes_setting_are_refused():
 def test_the_config_counts_the_hospitals_that_there_are():
     records = make_records([1] * 60, sources=3)
     config = make_config(hospitals__scheme="source")
-    assert counted(config, deal(records, config)).hospitals.count == 3
+    assert counted(config, partition_images(records, config)).hospitals.count == 3

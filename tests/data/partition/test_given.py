@@ -1,4 +1,4 @@
-"""A run on a deal that was saved before: the same deal, or one sentence why not."""
+"""A run on a partition that was saved before: the same partition, or one sentence why not."""
 
 from dataclasses import replace
 
@@ -7,26 +7,26 @@ import pytest
 from fedpolyp.config import fingerprint, to_toml
 from fedpolyp.config.unused import unused
 from fedpolyp.data.digest import files_of
-from fedpolyp.data.partition.deal import deal
-from fedpolyp.data.partition.given import noted_partition, said_of_partition
+from fedpolyp.data.partition.assign import partition_images
+from fedpolyp.data.partition.given import imported_partition_notes, noted_partition
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import UsageError
-from tests.dealt import make_config, make_records, with_hospitals
+from tests.image_tables import make_config, make_records, with_hospitals
 
 RECORDS = make_records([1] * 60)
-PARTITION = deal(RECORDS, make_config(hospitals__count=3, hospitals__scheme="acquisition"))
+PARTITION = partition_images(RECORDS, make_config(hospitals__count=3, hospitals__scheme="acquisition"))
 
 
 @pytest.fixture
 def saved(tmp_path):
-    """The deal, and a config that begins with it."""
+    """The partition, and a config that begins with it."""
     PARTITION.save(tmp_path / "partition.json")
     return tmp_path / "partition.json", make_config(hospitals__partition=str(tmp_path / "partition.json"))
 
 
-def test_it_is_dealt_as_saved_whatever_the_scheme_and_the_seed_say(saved):
+def test_the_saved_partition_is_used_whatever_the_scheme_and_the_seed_say(saved):
     for config in (saved[1], with_hospitals(saved[1], scheme="lesion-size"), saved[1].model_copy(update={"seed": 9})):
-        assert deal(RECORDS, config) == PARTITION
+        assert partition_images(RECORDS, config) == PARTITION
 
 
 def test_the_config_notes_its_hash_and_how_many_hospitals_there_are(saved):
@@ -35,7 +35,7 @@ def test_the_config_notes_its_hash_and_how_many_hospitals_there_are(saved):
     assert noted_partition(config) == config
     assert noted_partition(make_config()) == make_config()
     replace(PARTITION, heldout=PARTITION.heldout[1:]).save(saved[0])
-    for on in (noted_partition, lambda config: deal(RECORDS, config)):
+    for on in (noted_partition, lambda config: partition_images(RECORDS, config)):
         with pytest.raises(UsageError, match="is not the one expected: SHA-256 .*, expected "):
             on(config)
 
@@ -51,45 +51,45 @@ def test_a_runs_bits_are_known_by_the_hash_and_not_by_where_the_file_lies(saved,
     assert known(config) != known(with_hospitals(config, partition_sha256="0" * 64))
 
 
-def test_a_deal_of_other_images_is_refused(saved):
+def test_a_partition_of_other_images_is_refused(saved):
     with pytest.raises(UsageError, match=r"does not fit these 58 images: 2 of the 60 .*: 'image0007', 'image0011'"):
-        deal([r for r in RECORDS if r.id not in ("image0007", "image0011")], saved[1])
+        partition_images([r for r in RECORDS if r.id not in ("image0007", "image0011")], saved[1])
 
 
 def test_other_images_of_the_same_ids_are_said():
     known = replace(PARTITION, files=files_of(RECORDS, PARTITION))
-    assert said_of_partition(RECORDS, known) == []
+    assert imported_partition_notes(RECORDS, known) == []
     others = [replace(record, sha256="1" * 64) for record in RECORDS]
-    assert said_of_partition(others, known) == [
-        "the deal was made of other images than these, though they have the same ids: other files, or drawn with "
-        "another seed or at another size"
+    assert imported_partition_notes(others, known) == [
+        "the partition was made of other images than these, though they have the same ids: other files, or drawn "
+        "with another seed or at another size"
     ]
 
 
 def test_sources_that_it_leaves_unseen_stay_so_and_others_are_not_made_so(saved):
     config = saved[1].model_copy(update={"data": saved[1].data.model_copy(update={"unseen": "elsewhere"})})
     with pytest.raises(UsageError, match="leaves no source unseen, and data.unseen is 'elsewhere'"):
-        deal(RECORDS, config)
+        partition_images(RECORDS, config)
     apart = replace(PARTITION, heldout=PARTITION.heldout[2:], unseen={"elsewhere": PARTITION.heldout[:2]})
     apart.save(saved[0])
-    assert deal(RECORDS, saved[1]) == deal(RECORDS, config) == apart
-    assert said_of_partition(RECORDS, apart) == []
+    assert partition_images(RECORDS, saved[1]) == partition_images(RECORDS, config) == apart
+    assert imported_partition_notes(RECORDS, apart) == []
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (lambda p: replace(p, heldout=()), "deals to 3 hospitals, with 0 images held out"),
-        (lambda p: replace(p, hospitals={}), "deals to 0 hospitals"),
+        (lambda p: replace(p, heldout=()), "has 3 hospitals and 0 held-out images"),
+        (lambda p: replace(p, hospitals={}), "has 0 hospitals"),
         (lambda p: without(p, "train"), "gives 'hospital-1' no image of the set train"),
         (lambda p: without(p, "val"), "gives 'hospital-1' no image of the set val"),
         (lambda p: replace(p, hospitals={"pooled": p.hospitals["hospital-1"]}), "no hospital can be called 'pooled'"),
     ],
 )
-def test_a_deal_that_no_run_could_be_about_is_refused(saved, changed, said):
+def test_a_partition_that_no_run_could_use_is_refused(saved, changed, said):
     changed(PARTITION).save(saved[0])
     with pytest.raises(UsageError, match=said):
-        deal(RECORDS, saved[1])
+        partition_images(RECORDS, saved[1])
 
 
 def without(partition, kind):
@@ -108,7 +108,9 @@ def test_a_file_that_is_none_is_refused_by_name(saved):
 
 def test_images_left_out_and_settings_without_effect_are_said(saved):
     fewer = Partition(PARTITION.heldout[1:], PARTITION.hospitals)
-    assert said_of_partition(RECORDS, fewer) == [f"1 images are in no set, and left out: '{PARTITION.heldout[0]}'"]
-    assert said_of_partition(RECORDS, PARTITION) == []
+    assert imported_partition_notes(RECORDS, fewer) == [
+        f"1 images are in no set, and left out: '{PARTITION.heldout[0]}'"
+    ]
+    assert imported_partition_notes(RECORDS, PARTITION) == []
     config = with_hospitals(saved[1], scheme="lesion-size", skew=1.0)
-    assert "without effect are --scheme, --skew (--partition is the deal)" in unused(config, PARTITION)
+    assert "without effect are --scheme, --skew (--partition fixes them)" in unused(config, PARTITION)

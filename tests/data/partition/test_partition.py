@@ -1,15 +1,15 @@
-"""The saved deal: whole or not there, and never believed without a look."""
+"""The saved partition: written whole or not at all, and checked when it is read."""
 
 import pytest
 
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import FedpolypError
-from tests.dealt import make_config, make_records
+from tests.image_tables import make_config, make_records
 
 
 def test_a_saved_partition_is_read_back_equal_and_leaves_no_other_file(tmp_path):
-    partition = deal(make_records([1] * 40), make_config())
+    partition = partition_images(make_records([1] * 40), make_config())
     for _ in range(2):
         partition.save(tmp_path / "partition.json")
     assert Partition.load(tmp_path / "partition.json") == partition

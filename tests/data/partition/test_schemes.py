@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.groups import Groups
 from fedpolyp.data.partition.schemes.appearance import appearance, k_means
 from fedpolyp.data.partition.schemes.quantity import Quantity
 from fedpolyp.errors import UsageError
-from tests.dealt import images_at, make_config, make_records, make_store, record, with_hospitals
+from tests.image_tables import images_at, make_config, make_records, make_store, record, with_hospitals
 
 RECORDS = make_records([1] * 300)
 
@@ -19,7 +19,7 @@ def sizes_of(partition):
 
 def by_scheme(name, records=RECORDS, store=None, seed=0, **settings):
     config = with_hospitals(make_config(seed=seed), scheme=name, **settings)
-    return deal(records, config, store)
+    return partition_images(records, config, store)
 
 
 def test_quantity_grows_more_equal_with_alpha_and_leaves_lesions_alike():
@@ -43,7 +43,7 @@ def test_draws_that_never_are_enough_end_in_a_sentence_that_says_what_to_change(
 def test_the_most_extreme_concentrations_give_finite_shares(alpha):
     settings = Quantity.Settings(alpha=alpha)
     try:
-        hospital = Quantity(settings).deal(Groups.of(RECORDS), 2, np.random.default_rng(0))
+        hospital = Quantity(settings).assign(Groups.of(RECORDS), 2, np.random.default_rng(0))
     except UsageError:
         return
     assert set(hospital.tolist()) == {0, 1}
@@ -126,7 +126,7 @@ def test_sources_that_would_be_hospitals_of_one_name_or_called_pooled_are_refuse
         by_scheme("source", [record(i, i, 0.1, "pooled") for i in range(40)])
 
 
-def test_acquisition_and_labels_deal_as_iid_does_and_add_to_it():
+def test_acquisition_and_labels_assign_as_iid_does_and_add_to_it():
     plain, taken, labelled = (by_scheme(name) for name in ("iid", "acquisition", "labels"))
     for name, own in plain.hospitals.items():
         for other in (taken, labelled):

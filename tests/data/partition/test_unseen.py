@@ -1,12 +1,12 @@
-"""Nothing of an unseen source, nor what is nearly the same, is dealt to anybody."""
+"""No image of an unseen source, and no near-duplicate of one, is assigned to anybody."""
 
 from dataclasses import replace
 
 import pytest
 
-from fedpolyp.data.partition.deal import deal, said_of_deal
+from fedpolyp.data.partition.assign import partition_images, partition_notes
 from fedpolyp.errors import UsageError
-from tests.dealt import all_sets, make_config, make_records
+from tests.image_tables import all_sets, make_config, make_records
 
 
 def records(sources):
@@ -24,14 +24,14 @@ def test_unseen_images_are_apart_and_near_duplicates_of_them_are_in_no_set():
     away = {id for group, id in first.items() if group < 30}  # each has a near-duplicate at home
     given = [replace(record, source="elsewhere") if record.id in away else record for record in given]
     config = make_config(hospitals__count=3, data__unseen="elsewhere")
-    partition = deal(given, config)
+    partition = partition_images(given, config)
     assert partition.unseen == {"elsewhere": tuple(sorted(r.id for r in given if r.source == "elsewhere"))}
     groups = {record.id: record.group for record in given}
     apart = {groups[id] for id in partition.unseen["elsewhere"]}
-    dealt = [id for ids in all_sets(partition).values() for id in ids]
-    assert dealt and not apart & {groups[id] for id in dealt}
-    assert len(dealt) == 60  # of 120: 30 are unseen, 30 like them
-    assert said_of_deal(given, config, partition) == [
+    assigned = [id for ids in all_sets(partition).values() for id in ids]
+    assert assigned and not apart & {groups[id] for id in assigned}
+    assert len(assigned) == 60  # of 120: 30 are unseen, 30 like them
+    assert partition_notes(given, config, partition) == [
         "unseen by all hospitals: 30 images of elsewhere",
         "30 images are near-duplicates of unseen ones, and left out",
     ]
@@ -39,9 +39,9 @@ def test_unseen_images_are_apart_and_near_duplicates_of_them_are_in_no_set():
 
 def test_a_source_of_several_hospitals_is_meant_with_all_of_them():
     given = [replace(record, source=["home", "far-C1", "far-C2"][record.group % 3]) for record in records(["home"])]
-    partition = deal(given, make_config(hospitals__count=3, data__unseen="far"))
+    partition = partition_images(given, make_config(hospitals__count=3, data__unseen="far"))
     assert list(partition.unseen) == ["far-C1", "far-C2"]
-    assert list(deal(given, make_config(hospitals__count=3, data__unseen="far-C2")).unseen) == ["far-C2"]
+    assert list(partition_images(given, make_config(hospitals__count=3, data__unseen="far-C2")).unseen) == ["far-C2"]
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_a_source_of_several_hospitals_is_meant_with_all_of_them():
 )
 def test_a_name_that_is_no_source_and_all_of_them_are_refused(names, sentence):
     with pytest.raises(UsageError, match=sentence):
-        deal(records(["home", "far"]), make_config(hospitals__count=3, data__unseen=names))
+        partition_images(records(["home", "far"]), make_config(hospitals__count=3, data__unseen=names))
 
 
-def test_without_unseen_sources_the_deal_is_what_it_was():
+def test_without_unseen_sources_the_partition_is_what_it_was():
     given = records(["home", "far"])
-    assert deal(given, make_config(hospitals__count=3)).unseen == {}
+    assert partition_images(given, make_config(hospitals__count=3)).unseen == {}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedpolyp import metrics, runs
-from fedpolyp.data.partition.deal import deal
+from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
 from tests.tiny import carry_here, tiny_config
@@ -16,16 +16,16 @@ from tests.tiny import carry_here, tiny_config
 def test_every_so_many_rounds_and_at_the_end_and_each_image_once_a_model(tmp_path: Path, algorithm: str) -> None:
     config = tiny_config(algorithm__name=algorithm, data__unseen_every=2, data__held_out=0.2)
     store = open_source(config.data, config.seed)
-    dealt = deal(store.records, config)
-    held, away = dealt.heldout[::2], dealt.heldout[1::2]
-    run = runs.create(tmp_path / "run", config, Partition(held, dealt.hospitals, {"else where": away}), store.path)
+    made = partition_images(store.records, config)
+    held, away = made.heldout[::2], made.heldout[1::2]
+    run = runs.create(tmp_path / "run", config, Partition(held, made.hospitals, {"else where": away}), store.path)
     carry_here(run, config)
     assert run.partition().unseen == {"else where": away}
     told = {record["round"]: record.get("unseen") for record in run.rounds()}
     assert told[1] is None and all(set(told[number]) == {"else where"} for number in (0, 2, 3))
     with run.images_file.open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["set"] == "unseen:else where"]
-    models = ("",) if algorithm == "fedavg" else tuple(f":{name}" for name in dealt.hospitals)
+    models = ("",) if algorithm == "fedavg" else tuple(f":{name}" for name in made.hospitals)
     wanted = [(f"{kind}{of}", id) for kind in ("last", "best") for of in models for id in away]
     assert sorted((row["model"], row["id"]) for row in rows) == sorted(wanted)
     dice = []

@@ -1,1 +1,1 @@
-"""How images are dealt to hospitals, one file a scheme."""
+"""How images are assigned to hospitals, one file a scheme."""

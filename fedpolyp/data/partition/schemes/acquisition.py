@@ -1,4 +1,4 @@
-"""`acquisition`: images dealt as by `iid`, but each hospital takes them with a camera of its own."""
+"""`acquisition`: images assigned as by `iid`, but each hospital takes them with a camera of its own."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from pydantic import Field
 
 from fedpolyp.data.camera import Camera, draw_cameras
 from fedpolyp.data.partition.groups import Groups
-from fedpolyp.data.partition.scheme import Rows, Scheme, deal_in_order
+from fedpolyp.data.partition.scheme import Rows, Scheme, assign_in_order
 from fedpolyp.section import Section
 
 
@@ -26,9 +26,9 @@ class Acquisition(Scheme):
             False, description="acquisition: take the held-out images with one more camera, which no hospital has"
         )
 
-    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+    def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
         """See `Scheme`."""
-        return deal_in_order(rng.permutation(len(groups)), groups, hospitals)
+        return assign_in_order(rng.permutation(len(groups)), groups, hospitals)
 
     def cameras(self, hospitals: int, rng: np.random.Generator) -> Sequence[Camera | None]:
         """See `Scheme`."""

@@ -16,7 +16,7 @@ class Appearance(Scheme):
 
     uses_skew = True
 
-    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+    def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
         """See `Scheme`."""
         found = groups.means_of(appearance)
         points: NDArray[np.float64] = (found - found.mean(axis=0)) / np.maximum(found.std(axis=0), 1e-9)

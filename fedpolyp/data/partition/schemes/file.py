@@ -1,4 +1,4 @@
-"""`file`: a deal that was made elsewhere, as a CSV of id, hospital and, if there is such a column, set."""
+"""`file`: a partition that was made elsewhere, as a CSV of id, hospital and, if there is such a column, set."""
 
 import csv
 import io
@@ -49,7 +49,9 @@ class File(Scheme):
         """See `Scheme`; every image must be in the file, and nothing else."""
         present = {record.id for record in records}
         if unknown := self._rows.keys() - present:
-            raise UsageError(f"{self._path} names {len(unknown)} ids of no image that can be dealt: {_some(unknown)}")
+            raise UsageError(
+                f"{self._path} names {len(unknown)} ids that are not among the images to assign: {_some(unknown)}"
+            )
         if missing := present - self._rows.keys():
             raise UsageError(
                 f"{self._path} does not name {len(missing)} of the {len(present)} images: {_some(missing)}; give each "
@@ -66,7 +68,7 @@ class File(Scheme):
         """See `Scheme`."""
         return tuple(sorted({self._rows[ids[0]][0] for ids in groups.images}))
 
-    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+    def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
         """See `Scheme`."""
         place = {name: number for number, name in enumerate(self.names(groups, hospitals))}
         return np.array([place[self._rows[ids[0]][0]] for ids in groups.images], dtype=np.intp)
@@ -97,7 +99,7 @@ class File(Scheme):
             heads, lines = table.fieldnames or [], list(table)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no CSV in UTF-8"
-            raise UsageError(f"cannot read the deal {self._path}: {why}") from None
+            raise UsageError(f"cannot read the partition {self._path}: {why}") from None
         if not {"id", "hospital"} <= set(heads):
             raise UsageError(f"{self._path} must have the columns id and hospital; it has {', '.join(heads) or 'none'}")
         rows: dict[str, tuple[str, str]] = {}

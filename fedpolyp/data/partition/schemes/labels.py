@@ -1,4 +1,4 @@
-"""`labels`: images dealt as by `iid`, but some hospitals annotate theirs badly."""
+"""`labels`: images assigned as by `iid`, but some hospitals annotate theirs badly."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from pydantic import Field
 
 from fedpolyp.data.annotation import Annotation
 from fedpolyp.data.partition.groups import Groups
-from fedpolyp.data.partition.scheme import Rows, Scheme, deal_in_order
+from fedpolyp.data.partition.scheme import Rows, Scheme, assign_in_order
 from fedpolyp.section import Section
 
 
@@ -26,9 +26,9 @@ class Labels(Scheme):
         )
         missing: float = Field(0.1, ge=0, le=1, description="labels: fraction of the lesions that they overlook")
 
-    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+    def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
         """See `Scheme`."""
-        return deal_in_order(rng.permutation(len(groups)), groups, hospitals)
+        return assign_in_order(rng.permutation(len(groups)), groups, hospitals)
 
     def annotations(self, hospitals: int, rng: np.random.Generator) -> Sequence[Annotation | None]:
         """See `Scheme`."""

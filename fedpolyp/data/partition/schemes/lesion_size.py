@@ -4,7 +4,7 @@ import numpy as np
 from pydantic import Field
 
 from fedpolyp.data.partition.groups import Groups
-from fedpolyp.data.partition.scheme import Rows, Scheme, deal_in_order, dealt_by_shares, redrawn
+from fedpolyp.data.partition.scheme import Rows, Scheme, assign_by_shares, assign_in_order, redrawn
 from fedpolyp.section import Section
 
 
@@ -28,7 +28,7 @@ class LesionSize(Scheme):
         )
         bins: int = Field(4, ge=2, le=100, description="lesion-size: how many bins of sizes, for --alpha")
 
-    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+    def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
         """See `Scheme`."""
         if self.settings.alpha is None:
             return self._sorted(groups, hospitals, rng)
@@ -42,18 +42,18 @@ class LesionSize(Scheme):
         n = len(groups)
         rank = np.argsort(np.argsort(groups.lesion_fraction, kind="stable"))
         order = np.argsort(self.skew * rank / n + (1 - self.skew) * rng.random(n), kind="stable")
-        return deal_in_order(order, groups, hospitals)
+        return assign_in_order(order, groups, hospitals)
 
     def _binned(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
-        """Each bin of about equally many groups is dealt in shares of its own, as labels are in the literature."""
+        """Each bin of about equally many groups is assigned in shares of its own, as labels are in the literature."""
         by_size = np.array_split(np.argsort(groups.lesion_fraction, kind="stable"), self.settings.bins)
 
         def draw() -> Rows:
             hospital = np.empty(len(groups), dtype=np.intp)
             for rows in by_size:
                 shares = rng.dirichlet(np.full(hospitals, self.settings.alpha))
-                dealt, to = dealt_by_shares(rng.permutation(rows), groups, shares.tolist())
-                hospital[dealt] = to
+                assigned, to = assign_by_shares(rng.permutation(rows), groups, shares.tolist())
+                hospital[assigned] = to
             return hospital
 
         advice = "give a larger --alpha, more --bins, fewer --hospitals or a smaller --min-images"

@@ -4,7 +4,7 @@ import numpy as np
 from pydantic import Field
 
 from fedpolyp.data.partition.groups import Groups
-from fedpolyp.data.partition.scheme import Rows, Scheme, dealt_by_shares, redrawn
+from fedpolyp.data.partition.scheme import Rows, Scheme, assign_by_shares, redrawn
 from fedpolyp.section import Section
 
 
@@ -18,12 +18,12 @@ class Quantity(Scheme):
             1.0, ge=0.01, le=1e6, description="quantity: the Dirichlet's concentration; less makes sizes more unequal"
         )
 
-    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+    def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
         """See `Scheme`."""
 
         def draw() -> Rows:
             shares = rng.dirichlet(np.full(hospitals, self.settings.alpha))
-            return dealt_by_shares(rng.permutation(len(groups)), groups, shares.tolist())[1]
+            return assign_by_shares(rng.permutation(len(groups)), groups, shares.tolist())[1]
 
         advice = "give a larger --alpha, fewer --hospitals or a smaller --min-images"
         return redrawn(draw, groups, hospitals, self.min_images, advice)

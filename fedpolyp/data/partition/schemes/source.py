@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from fedpolyp.data.partition.groups import Groups
-from fedpolyp.data.partition.scheme import Rows, Scheme, deal_in_order
+from fedpolyp.data.partition.scheme import Rows, Scheme, assign_in_order
 from fedpolyp.errors import UsageError
 from fedpolyp.section import Section
 
@@ -23,7 +23,7 @@ class Source(Scheme):
     class Settings(Section):
         """Of `[hospitals]`."""
 
-        per_source: int = Field(1, ge=1, le=1000, description="source: how many hospitals each source is dealt to")
+        per_source: int = Field(1, ge=1, le=1000, description="source: how many hospitals each source is divided among")
 
     def names(self, groups: Groups, count: int) -> tuple[str, ...]:
         """See `Scheme`."""
@@ -36,14 +36,14 @@ class Source(Scheme):
             return tuple(sources)
         return tuple(f"{source}-{number:0{digits}d}" for source in sources for number in range(1, each + 1))
 
-    def deal(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
+    def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
         """See `Scheme`."""
         each, of = self.settings.per_source, np.array(groups.source)
         hospital = np.empty(len(groups), dtype=np.intp)
         for place, source in enumerate(_all(groups)):
             rows = rng.permutation(np.flatnonzero(of == source))
             own = groups.some(rows)
-            hospital[rows] = place * each + deal_in_order(np.arange(len(rows)), own, each)
+            hospital[rows] = place * each + assign_in_order(np.arange(len(rows)), own, each)
         return hospital
 
 

@@ -1,6 +1,6 @@
-"""Deals images to the held-out set and to hospitals, and a hospital's to its three sets.
+"""Assigns images to the held-out set and to hospitals, and a hospital's images to its three sets.
 
-A group of near-duplicate images is the smallest thing dealt: it is never divided.
+A group of near-duplicate images is the smallest unit: it is never divided.
 """
 
 from collections.abc import Sequence
@@ -13,33 +13,34 @@ from numpy.typing import NDArray
 
 from fedpolyp.config import Config, HospitalsConfig
 from fedpolyp.data.partition.finding import find, make
-from fedpolyp.data.partition.given import given, said_of_partition
+from fedpolyp.data.partition.given import given, imported_partition_notes
 from fedpolyp.data.partition.groups import Groups, cut
-from fedpolyp.data.partition.held_out import draw_held_out, read_held_out, said_of_lists
+from fedpolyp.data.partition.held_out import draw_held_out, list_notes, read_held_out
 from fedpolyp.data.partition.partition import HospitalImages, Partition, refuse_taken
 from fedpolyp.data.partition.scheme import GROUPS_PER_HOSPITAL, SETS
-from fedpolyp.data.partition.unseen import said_of_unseen, set_apart
+from fedpolyp.data.partition.unseen import set_apart, unseen_notes
 from fedpolyp.errors import UsageError
 
 if TYPE_CHECKING:
     from fedpolyp.data.store import ImageRecord, Store
 
 # A stream of random numbers for each decision, so that changing one of them leaves the others as they were.
-_HELD_OUT, _DEAL, _SPLIT, _CAMERAS, _HELDOUT_CAMERA, _ANNOTATIONS = 1, 2, 3, 4, 5, 6
+_HELD_OUT, _ASSIGN, _SPLIT, _CAMERAS, _HELDOUT_CAMERA, _ANNOTATIONS = 1, 2, 3, 4, 5, 6
 
 
-def deal(records: Sequence["ImageRecord"], config: Config, store: "Store | None" = None) -> Partition:
-    """Deals all images: first the held-out set, then the rest to hospitals, then each hospital's own into three sets.
+def partition_images(records: Sequence["ImageRecord"], config: Config, store: "Store | None" = None) -> Partition:
+    """Partition all images: first the held-out set, then the hospitals, then three sets within each hospital.
 
-    Before that, the images of the sources in `data.unseen` are set apart, and what is nearly the same.
+    Before that, the images of the sources in `data.unseen` are set apart, together with their near-duplicates.
 
     The held-out set is drawn at random, `data.held_out` of the images; it depends on the seed and the images alone.
-    With `data.lists` it is what val.txt lists instead, and only what train.txt lists is dealt: the authors' lists are
-    kept as they are, save that a training image with a near-duplicate in val.txt is left out of everything. Listed ids
-    that are not among the records are ignored; `said_of_deal` names them.
+    With `data.lists` it is what val.txt lists instead, and only what train.txt lists is assigned to hospitals. These
+    lists are kept as they are, except that a training image with a near-duplicate in val.txt is left out of everything.
+    Listed ids that are not among the records are ignored; `partition_notes` names them.
 
-    Where shares are to be equal, image counts are within the largest group's size of that, unless a hospital had then
-    fewer than three groups or one of its sets none. With `hospitals.partition` the deal is what that file says.
+    Where a scheme assigns equal shares, the image counts differ from them by no more than the size of the largest
+    group, unless a hospital would then have fewer than three groups or an empty set. With `hospitals.partition` the
+    partition is what that file says.
 
     Args:
         records: of all images.
@@ -47,10 +48,10 @@ def deal(records: Sequence["ImageRecord"], config: Config, store: "Store | None"
         store: where the pixels are; only schemes that look at them need it.
 
     Raises:
-        UsageError: too few images for that many hospitals, lists or a deal that cannot be read or do not fit, an
+        UsageError: too few images for that many hospitals, lists or a partition that cannot be read or do not fit, an
             unseen source that is not there, or a held-out set in which no image shows a polyp.
     """
-    partition = _dealt(records, config, store)
+    partition = _partition(records, config, store)
     with_polyp = {record.id for record in records if record.lesion_fraction > 0}
     if partition.heldout and with_polyp.isdisjoint(partition.heldout):
         raise UsageError(
@@ -60,7 +61,7 @@ def deal(records: Sequence["ImageRecord"], config: Config, store: "Store | None"
     return partition
 
 
-def _dealt(records: Sequence["ImageRecord"], config: Config, store: "Store | None") -> Partition:
+def _partition(records: Sequence["ImageRecord"], config: Config, store: "Store | None") -> Partition:
     wanted = config.hospitals
     if wanted.partition is not None:
         return given(records, config)
@@ -68,13 +69,13 @@ def _dealt(records: Sequence["ImageRecord"], config: Config, store: "Store | Non
     scheme = make(wanted)
     own_held_out = scheme.held_out(records)
     if own_held_out is not None and config.data.lists is not None:
-        raise UsageError("the deal's file and data.lists both say which images are held out; give one of them")
+        raise UsageError("the partition's file and data.lists both say which images are held out; give one of them")
     heldout, rest = own_held_out or _held_out(records, config)
     groups = Groups.of(rest, store, scheme.key)
     if not scheme.sets_count:
         _refuse_too_many(groups, len(rest), wanted)
     names = scheme.names(groups, wanted.count)
-    hospital = scheme.deal(groups, len(names), _rng(config, _DEAL))
+    hospital = scheme.assign(groups, len(names), _rng(config, _ASSIGN))
     sets = scheme.sets(groups)
     _refuse_too_few(groups, hospital, names, wanted, sets)
     shuffled = _rng(config, _SPLIT).permutation(len(groups))
@@ -89,8 +90,8 @@ def _dealt(records: Sequence["ImageRecord"], config: Config, store: "Store | Non
     return Partition(heldout, hospitals, unseen, scheme.heldout_camera(_rng(config, _HELDOUT_CAMERA)))
 
 
-def said_of_deal(records: Sequence["ImageRecord"], config: Config, partition: Partition) -> list[str]:
-    """A sentence for each thing that a user should know of what `deal` has made of these images.
+def partition_notes(records: Sequence["ImageRecord"], config: Config, partition: Partition) -> list[str]:
+    """A sentence for each thing that a user should know about the partition that `partition_images` made.
 
     Raises:
         UsageError: an unseen source is not there, or a list cannot be read.
@@ -98,14 +99,14 @@ def said_of_deal(records: Sequence["ImageRecord"], config: Config, partition: Pa
     said, rest = list[str](), records
     if config.data.unseen and config.hospitals.partition is None:
         unseen, rest = set_apart(records, config.data.unseen_sources)
-        said = said_of_unseen(records, unseen, rest)
+        said = unseen_notes(records, unseen, rest)
     if config.hospitals.partition is None and not find(config.hospitals.scheme).paths:
-        return [*said, *said_of_lists(rest, config)]
-    return [*said, *said_of_partition(rest, partition)]
+        return [*said, *list_notes(rest, config)]
+    return [*said, *imported_partition_notes(rest, partition)]
 
 
 def split(records: Sequence["ImageRecord"], val: float, test: float, seed: int) -> HospitalImages:
-    """One hospital's own images in its three sets, where nobody deals them: at a real site.
+    """One hospital's own images in its three sets, as a real site splits them.
 
     Raises:
         UsageError: there are not enough images for each set that should have some.
@@ -153,7 +154,7 @@ def _refuse_too_few(
     wanted: HospitalsConfig,
     sets: NDArray[np.intp] | None,
 ) -> None:
-    """Refuse a deal in which a hospital has fewer images than it must have, or none in a set that others have."""
+    """Refuse a partition in which a hospital has fewer images than it must have, or none in a set that others have."""
     refuse_taken(names)
     for place, name in enumerate(names):
         own = np.flatnonzero(hospital == place)

@@ -1,18 +1,18 @@
-"""A deal made elsewhere: a CSV, whose every row is either done or refused."""
+"""A partition made elsewhere, as a CSV: every row is followed or refused."""
 
 import pytest
 
-from fedpolyp.data.partition.deal import deal, said_of_deal
+from fedpolyp.data.partition.assign import partition_images, partition_notes
 from fedpolyp.errors import UsageError
-from tests.dealt import all_sets, images_at, make_config, make_records, record
+from tests.image_tables import all_sets, images_at, make_config, make_records, record
 
 RECORDS = make_records([1] * 40)
 IDS = [r.id for r in RECORDS]
 
 
 def write(folder, rows, head="id,hospital,set"):
-    (folder / "deal.csv").write_text("\n".join([head, *(",".join(row) for row in rows)]) + "\n")
-    return make_config(hospitals__scheme="file", hospitals__csv=str(folder / "deal.csv"))
+    (folder / "partition.csv").write_text("\n".join([head, *(",".join(row) for row in rows)]) + "\n")
+    return make_config(hospitals__scheme="file", hospitals__csv=str(folder / "partition.csv"))
 
 
 def sets(ids=IDS):
@@ -23,7 +23,7 @@ def sets(ids=IDS):
 
 
 def test_the_sets_are_as_the_file_says(tmp_path):
-    partition = deal(RECORDS, write(tmp_path, rows := sets()))
+    partition = partition_images(RECORDS, write(tmp_path, rows := sets()))
     wanted = {}
     for id, hospital, kind in rows:
         if kind != "left-out":
@@ -33,8 +33,8 @@ def test_the_sets_are_as_the_file_says(tmp_path):
 
 def test_without_sets_hospitals_are_as_the_file_says_and_the_rest_is_as_usual(tmp_path):
     home = {id: f"h {i % 3}" for i, id in enumerate(IDS)}
-    partition = deal(RECORDS, write(tmp_path, home.items(), "id,hospital"))
-    assert partition.heldout == deal(RECORDS, make_config()).heldout
+    partition = partition_images(RECORDS, write(tmp_path, home.items(), "id,hospital"))
+    assert partition.heldout == partition_images(RECORDS, make_config()).heldout
     for name, own in partition.hospitals.items():
         assert own.train and own.val and own.test
         assert {home[id] for id in images_at(own)} == {name}
@@ -44,7 +44,10 @@ def test_without_sets_hospitals_are_as_the_file_says_and_the_rest_is_as_usual(tm
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (lambda: [*sets(), ["nobody", "north", "train"]], "names 1 ids of no image that can be dealt: 'nobody'"),
+        (
+            lambda: [*sets(), ["nobody", "north", "train"]],
+            "names 1 ids that are not among the images to assign: 'nobody'",
+        ),
         (lambda: sets()[:-2], r"does not name 2 of the 40 images: 'image0038', 'image0039'; .* left-out"),
         (lambda: [*sets(), sets()[-1]], "names 1 images more than once: 'image0039'"),
         (lambda: [*sets()[:-1], [IDS[-1], "north", "training"]], "line 41 .* must be one of train, val, .* 'training'"),
@@ -61,22 +64,22 @@ def test_without_sets_hospitals_are_as_the_file_says_and_the_rest_is_as_usual(tm
 )
 def test_what_does_not_fit_is_refused_by_name(tmp_path, rows, said):
     with pytest.raises(UsageError, match=said):
-        deal(RECORDS, write(tmp_path, rows()))
+        partition_images(RECORDS, write(tmp_path, rows()))
 
 
 def test_no_file_none_that_can_be_read_and_none_with_the_columns_are_refused(tmp_path):
     with pytest.raises(UsageError, match="needs a file: --csv FILE"):
-        deal(RECORDS, make_config(hospitals__scheme="file"))
-    with pytest.raises(UsageError, match="cannot read the deal .*nothing.csv: No such file"):
-        deal(RECORDS, make_config(hospitals__scheme="file", hospitals__csv=str(tmp_path / "nothing.csv")))
+        partition_images(RECORDS, make_config(hospitals__scheme="file"))
+    with pytest.raises(UsageError, match="cannot read the partition .*nothing.csv: No such file"):
+        partition_images(RECORDS, make_config(hospitals__scheme="file", hospitals__csv=str(tmp_path / "nothing.csv")))
     with pytest.raises(UsageError, match="must have the columns id and hospital; it has name, site"):
-        deal(RECORDS, write(tmp_path, [], "name,site"))
+        partition_images(RECORDS, write(tmp_path, [], "name,site"))
 
 
 def test_near_duplicates_that_the_file_divides_are_said(tmp_path):
     records = [record(i, 30 if i in (30, 31) else i, 0.1) for i in range(40)]
     config = write(tmp_path, sets())
-    said = said_of_deal(records, config, deal(records, config))
+    said = partition_notes(records, config, partition_images(records, config))
     assert said[0].startswith(
         "1 groups of near-duplicates or of one patient are divided between sets or hospitals: 'image0030' in south's"
     )

@@ -1,4 +1,4 @@
-"""Tables of images that were never drawn, to be dealt."""
+"""Tables of images that were never drawn, to be partitioned."""
 
 from pathlib import Path
 
