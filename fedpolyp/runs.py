@@ -34,7 +34,7 @@ from fedpolyp.records import checked
 DEFAULT_ROOT = Path("runs")
 _IMAGE_COLUMNS = ("arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95")
 _ENVIRONMENT_BYTES, _ROUNDS_BYTES, _PREDICTIONS_BYTES = 1024**2, 1024**3, 4 * 1024**3  # the most that is read
-_AFTER_THE_ROUNDS = ("images.csv", "predictions*", "curves.png", "model-*.keras")
+_AFTER_THE_ROUNDS = ("images.csv", "predictions*", "curves.png", "model-*.keras", "calibration.csv", "robustness.csv")
 _PACKAGES = ("tensorflow", "keras", "flwr", "ray", "numpy", "opencv-python")
 
 
@@ -97,6 +97,16 @@ class RunFolder:
         """The masks that the last models see in the held-out images, or in those of an unseen source."""
         # A partition that somebody else wrote may call a source anything.
         return self.path / f"predictions{'-' if source else ''}{re.sub('[^A-Za-z0-9_-]', '_', source)}.npz"
+
+    @property
+    def calibration_file(self) -> Path:
+        """How true the last models' probabilities are on the held-out images."""
+        return self.path / "calibration.csv"
+
+    @property
+    def robustness_file(self) -> Path:
+        """What the last models score on held-out images made worse, where it was measured."""
+        return self.path / "robustness.csv"
 
     def model_file(self, kind: str, hospital: str = "") -> Path:
         """A model as Keras saves it: 'last' (after the last round) or 'best' (on validation).

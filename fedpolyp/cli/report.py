@@ -24,14 +24,21 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="folder for report.html, figures/ and tables/  [dim]\\[the only RUN][/dim]")
     ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness", help="first show the last models the held-out images made worse, where a run has not yet"
+        ),
+    ] = False,
 ) -> None:
     """Write report.html about finished runs: scores with intervals, differences, sites, cost, cases."""
     if out is None and len(runs) > 1:
         raise UsageError("--out must be given when the report is about more than one folder")
     found = [_runs(run) for run in runs]
-    show_report(
-        out or found[0][0], [folder for _, folders in found for folder in folders], _command(runs), PlainConsole()
-    )
+    folders, console = [folder for _, several in found for folder in several], PlainConsole()
+    if robustness:
+        _measure_robustness(folders, console)
+    show_report(out or found[0][0], folders, _command(runs), console)
 
 
 def show_report(folder: Path, runs: "list[RunFolder]", command: str | None, console: PlainConsole) -> None:
@@ -47,6 +54,22 @@ def show_report(folder: Path, runs: "list[RunFolder]", command: str | None, cons
     for sentence in (*analysis.missing, *remarks(analysis)):
         console.print(sentence)
     console.print(f"report: {page}", soft_wrap=True)
+
+
+def _measure_robustness(runs: "list[RunFolder]", console: PlainConsole) -> None:
+    """Write robustness.csv into the finished runs that have none."""
+    from fedpolyp.data.source import open_source
+    from fedpolyp.report.robustness import measure
+
+    for run in runs:
+        if run.images_file.exists() and not run.robustness_file.exists():
+            console.print(f"images made worse: {run.path}", soft_wrap=True)
+            store = open_source(run.config().data, run.config().data_seed)
+            run.refuse_changed(store)
+            try:
+                measure(run, store)
+            except OSError as error:
+                raise UsageError(f"cannot write {run.robustness_file}: {error.strerror or error}") from None
 
 
 def _runs(run: str) -> "tuple[Path, list[RunFolder]]":

@@ -27,12 +27,19 @@ class Reliability:
     polyp: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))  # of the pixels
 
     def add(self, probability: NDArray[np.float32], truth: NDArray[Any]) -> None:
-        """Count the pixels of an image, both (H, W)."""
+        """Count the pixels of an image, both (H, W), or of images, both (N, H, W)."""
         flat, there = probability.ravel().astype(np.float64), truth.ravel() != 0
         place = np.minimum((flat * BINS).astype(np.intp), BINS - 1)
         self.pixels += np.bincount(place, minlength=BINS)
         self.given += np.bincount(place, flat, minlength=BINS)
         self.polyp += np.bincount(place[there], minlength=BINS)
+
+    def put(self, given: float, polyp: float, pixels: int) -> None:
+        """Count `pixels` at once, of mean probability `given`, of which the share `polyp` is polyp; see `curve`."""
+        place = min(int(given * BINS), BINS - 1)
+        self.pixels[place] += pixels
+        self.given[place] += given * pixels
+        self.polyp[place] += round(polyp * pixels)
 
     def curve(self) -> list[tuple[float, float, int]]:
         """(mean probability, share that is polyp, pixels) of each bin that has any."""

@@ -90,10 +90,9 @@ def evaluate(
         part = slice(first, first + _BATCH)
         given = predictor.probabilities(np.asarray(store.images[rows[part]]), flips)
         cut[part] = given >= threshold
-        for probability, truth in zip(given, masks[part], strict=True):
-            reliability.add(probability, truth)
-            if warmed is not None and temperature is not None:
-                warmed.add(calibrated(probability, temperature), truth)
+        reliability.add(given, masks[part])
+        if warmed is not None and temperature is not None:
+            warmed.add(calibrated(given, temperature), masks[part])
     found: dict[str, tuple[metrics.Counts, float, float, float, Detection]] = {}
     for original in originals:
         (probability,) = predictor.at_own_size([original.image], flips)

@@ -11,6 +11,7 @@ import numpy as np
 from fedpolyp.experiment.analysis import SIZES, Analysis, Arm, Curve
 from fedpolyp.experiment.conclusions import name
 from fedpolyp.experiment.statistics import Estimate
+from fedpolyp.report.calibration import Calibration
 from fedpolyp.report.style import Look, looks
 from fedpolyp.text import printable
 
@@ -54,15 +55,15 @@ class Chart:
     png: bytes
 
 
-def draw_charts(analysis: Analysis) -> dict[str, Chart]:
+def draw_charts(analysis: Analysis, calibrations: Sequence[Calibration] = ()) -> dict[str, Chart]:
     """Every figure of the report by its file's name, without suffix."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE):
-        return {chart.file: chart for chart in _charts(analysis)}
+        return {chart.file: chart for chart in _charts(analysis, calibrations)}
 
 
-def _charts(analysis: Analysis) -> Iterator[Chart]:
+def _charts(analysis: Analysis, calibrations: Sequence[Calibration]) -> Iterator[Chart]:
     arms = analysis.arms
     look = looks(arm.label for arm in arms)
     yield _dice_by_arm(arms, look)
@@ -84,6 +85,8 @@ def _charts(analysis: Analysis) -> Iterator[Chart]:
         title = f"Dice by round on {printable(source, _NAME)}, which no hospital has"
         yield _panel(source, f"unseen-{file}", title, _on(source), arms, look)
     yield _by_size(analysis, look)
+    if calibrations:
+        yield _reliability(calibrations, look)
 
 
 def budgets_differ(analysis: Analysis) -> bool:
@@ -241,6 +244,19 @@ def _by_size(analysis: Analysis, look: Mapping[str, Look]) -> Chart:
         for arm in arms
     )
     return _chart(figure, "lesion-size", "Held-out Dice by lesion size with 95 % intervals", told)
+
+
+def _reliability(calibrations: Sequence[Calibration], look: Mapping[str, Look]) -> Chart:
+    figure, axes = _figure(3.4)
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", label="as true as can be")
+    for one in calibrations:
+        style: dict[str, Any] = {"color": look[one.arm].colour, "marker": look[one.arm].marker, "markersize": 4}
+        given, polyp, _ = zip(*one.curve, strict=True)
+        axes.plot(given, polyp, label=name(one.arm), linewidth=1.6, **style)
+    axes.set(xlabel="probability that is given to a pixel", ylabel="share that is polyp", xlim=(0, 1), ylim=(0, 1))
+    _finish(axes, "")
+    told = "; ".join(f"{name(one.arm)}: expected calibration error {one.error:.4f}" for one in calibrations)
+    return _chart(figure, "calibration", "How true the probabilities are, pixel by pixel of the held-out images", told)
 
 
 def _figure(height: float, width: float = _WIDTH) -> tuple["Figure", "Axes"]:

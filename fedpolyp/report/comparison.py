@@ -16,11 +16,14 @@ from fedpolyp.experiment.analysis import LOCAL, SIZE_BOUNDS, SIZES, Analysis, Si
 from fedpolyp.experiment.scores import HELD_OUT
 from fedpolyp.experiment.statistics import DRAWS, SEEDS_NEEDED
 from fedpolyp.files import replacing, write_text
+from fedpolyp.inference.corruption import KINDS
 from fedpolyp.privacy.words import paragraph
+from fedpolyp.report.calibration import Calibration, calibration
 from fedpolyp.report.charts import HOSPITALS_DRAWN, Chart, draw_charts
 from fedpolyp.report.flow import flow
 from fedpolyp.report.gallery import make_gallery, thumbnails
 from fedpolyp.report.missed import missed
+from fedpolyp.report.robustness import Robustness, robustness
 from fedpolyp.report.style import looks
 from fedpolyp.report.tables import tables
 from fedpolyp.runs import RunFolder
@@ -51,20 +54,27 @@ def write_page(folder: Path, analysis: Analysis, command: str | None = None) -> 
     for part in (folder / "figures", folder / "tables"):
         if part.is_symlink():
             raise UsageError(f"{part} is a link: a report is written into its own folder only; remove it")
-    charts = draw_charts(analysis)
+    trust = calibration(analysis), robustness(analysis)
+    charts = draw_charts(analysis, trust[0])
     try:
         for file, chart in charts.items():
             with replacing(folder / "figures" / f"{file}.png") as stream:
                 stream.write(chart.png)
-        for file, text in tables(analysis).items():
+        for file, text in tables(analysis, *trust).items():
             write_text(folder / "tables" / f"{file}.csv", text)
-        write_text(folder / PAGE, _page(analysis, charts, command))
+        write_text(folder / PAGE, _page(analysis, charts, command, *trust))
     except OSError as error:
         raise UsageError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     return folder / PAGE
 
 
-def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) -> str:
+def _page(
+    analysis: Analysis,
+    charts: Mapping[str, Chart],
+    command: str | None,
+    calibrations: Sequence[Calibration],
+    robust: Sequence[Robustness],
+) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -87,6 +97,10 @@ def _page(analysis: Analysis, charts: Mapping[str, Chart], command: str | None) 
         sentences=list(conclusions.findings(analysis)),
         flow=flow(analysis.partition, analysis.store),
         missed=missed(analysis),
+        calibrations=calibrations,
+        robust=robust,
+        clean={arm.label: arm.last["dice"].value for arm in analysis.arms},
+        kinds=KINDS,
         digest=analysis.arms[0].runs[0].digest(),
         best_round=conclusions.best_round,
         charts=charts,

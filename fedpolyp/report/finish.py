@@ -9,6 +9,7 @@ from fedpolyp.data.store import Store
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.inference.about import MEMBER, about
 from fedpolyp.inference.calibration import fitted
+from fedpolyp.report.calibration import CalibrationFile
 from fedpolyp.report.curves import draw_curves
 from fedpolyp.report.predictions import draw_predictions
 from fedpolyp.runs import RunFolder
@@ -33,10 +34,13 @@ def finish(run: RunFolder, store: Store) -> None:
 def save_models(run: RunFolder, store: Store | None = None) -> None:
     """Save as Keras the model after the last round and the one best on validation; of each hospital in the local arm.
 
-    Without validation images both are the last.
+    Without validation images both are the last. Where there are held-out images, calibration.csv is about the last.
     """
     config, done = run.config(), run.rounds()[-1]["round"]
     last = checkpoints.load(run.checkpoints, done, run.fingerprint())
+    calibration = None
+    if store is not None and run.partition().heldout:
+        calibration = CalibrationFile(*run.partition().heldout_of(store))
     for mark, one in last.best.items():
         best = checkpoints.load(run.checkpoints, one.round, run.fingerprint())
         kinds: tuple[tuple[Literal["last", "best"], checkpoints.Checkpoint], ...] = (("last", last), ("best", best))
@@ -48,6 +52,11 @@ def save_models(run: RunFolder, store: Store | None = None) -> None:
                 found = fitted(shared_trainer(config).probabilities(weights, validation[0]), validation[1])
             told = {MEMBER: about(run, kind, model.round, mark, store, found).model_dump_json(indent=1)}
             shared_trainer(config).save(weights, run.model_file(kind, mark), told)
+            if kind == "last" and calibration is not None:
+                given = shared_trainer(config).probabilities(weights, calibration.images)
+                calibration.add(mark, given, None if found is None else found.temperature)
+    if calibration is not None:
+        calibration.write(run)
 
 
 def _validation(run: RunFolder, store: Store | None, hospital: str) -> tuple[Images, Images] | None:

@@ -1,20 +1,21 @@
 """The numbers of a comparison as CSV tables."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
-from fedpolyp.cells import guarded
+from fedpolyp import cells
 from fedpolyp.experiment.analysis import SIZES, Analysis
 from fedpolyp.experiment.scores import BEST, LAST, METRICS
 from fedpolyp.experiment.statistics import Estimate
+from fedpolyp.inference.corruption import SEVERITIES
+from fedpolyp.report.calibration import Calibration
 from fedpolyp.report.holdings import COLUMNS, rows
+from fedpolyp.report.robustness import Robustness
 
 _MIX = ("images", "without_lesion", *SIZES)  # of a hospital's test images
 Row = Sequence[str | float | None]
 
 
-def tables(analysis: Analysis) -> dict[str, str]:
+def tables(analysis: Analysis, calibrations: Sequence[Calibration], robust: Sequence[Robustness]) -> dict[str, str]:
     """Every table as CSV text, by its file's name without suffix."""
     return {
         "arms": csv_text(("arm", "seeds", "model", "score", "value", "low", "high"), _arms(analysis)),
@@ -31,22 +32,20 @@ def tables(analysis: Analysis) -> dict[str, str]:
             ("arm", "rounds", "images_seen", "steps", "bytes_up_a_hospital", "bytes_down_a_hospital"),
             _cost(analysis),
         ),
+        "calibration": csv_text(("arm", "error", "error_with_temperature"), _calibration(calibrations)),
+        "robustness": csv_text(("arm", "kind", "severity", "dice"), _robustness(robust)),
     }
 
 
 def csv_text(headings: Sequence[str], rows: Iterable[Row]) -> str:
     """A table as CSV; texts that a spreadsheet would take for formulas are guarded."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
+    return cells.csv_text(headings, ([_cell(value) for value in row] for row in rows))
 
 
 def _cell(value: str | float | None) -> str | float | None:
     if isinstance(value, float):
         return round(value, 6)
-    return guarded(value) if isinstance(value, str) else value
+    return cells.guarded(value) if isinstance(value, str) else value
 
 
 def _of(found: Estimate) -> tuple[float, float, float]:
@@ -116,3 +115,15 @@ def _cost(analysis: Analysis) -> Iterable[Row]:
     for arm in analysis.arms:
         cost = arm.cost
         yield arm.label, cost.rounds, cost.images, cost.steps, cost.bytes_up, cost.bytes_down
+
+
+def _calibration(calibrations: Sequence[Calibration]) -> Iterable[Row]:
+    for one in calibrations:
+        yield one.arm, one.error, one.with_temperature
+
+
+def _robustness(robust: Sequence[Robustness]) -> Iterable[Row]:
+    for one in robust:
+        for kind, dices in one.dice.items():
+            for severity, dice in zip(SEVERITIES, dices, strict=True):
+                yield one.arm, kind, severity, dice

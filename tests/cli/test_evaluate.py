@@ -132,3 +132,25 @@ def test_nothing_is_written_into_a_run(
     assert called(monkeypatch, "--model", run.path, "--out", run.path / "scores") == 2
     assert "is the folder of one run, where nothing else is written" in capsys.readouterr().err
     assert not (run.path / "scores").exists()
+
+
+def test_a_report_shows_the_models_images_made_worse_once_and_tells_what_evaluate_does(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(monkeypatch, "--model", run.path, "--out", tmp_path / "out", "--corrupt") == 0
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    for measured in (True, False):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["fedpolyp", "report", str(run.path), "--robustness"])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert ("images made worse" in capsys.readouterr().out) == measured
+    with (run.path / "tables" / "robustness.csv").open(newline="") as stream:
+        told = {(row["kind"], int(row["severity"])): float(row["dice"]) for row in csv.DictReader(stream)}
+    assert told == {
+        (kind, at): pytest.approx(dice, abs=1e-5)
+        for kind, dices in scores["corrupted_dice"].items()
+        for at, dice in enumerate(dices, 1)
+    }
+    error = float((run.path / "tables" / "calibration.csv").read_text().splitlines()[1].split(",")[1])
+    assert error == pytest.approx(scores["calibration_error"], abs=1e-5)

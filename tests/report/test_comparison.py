@@ -11,6 +11,7 @@ from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
 from fedpolyp.experiment.comparison import runs_in
+from fedpolyp.inference.corruption import KINDS
 from fedpolyp.report.comparison import write_report
 from fedpolyp.report.gallery import outline
 from tests.browser import browser, chromium
@@ -163,6 +164,32 @@ def test_the_page_tells_the_way_of_the_images_what_is_missed_and_by_which_hashes
     assert digest is not None and digest.partition[:16] in page and str(digest.files)[:16] in page
     rows = [row for row in Text("tr", page).found if row.startswith(("Pooled 3", "Local 3", "FedAvg 3"))]
     assert len(rows) == 3 and all("%)" in row for row in rows)
+
+
+def test_probabilities_and_worse_images_are_on_the_page_where_they_were_measured(tmp_path: Path) -> None:
+    runs = write_comparison(tmp_path, ("pooled", "fedavg"))
+    page = write_report(tmp_path, runs).read_text()
+    assert "Are the probabilities true?" not in page and "Images made worse" not in page
+    header = "model,probabilities,mean_probability,share_polyp,pixels\n"
+    for run, share in zip(runs, (0.5, 0.8), strict=True):
+        rows = f"last,as given,0.9,{share},100\nlast,with temperature,0.8,{share},100\n"
+        run.calibration_file.write_text(header + rows)
+    scores = "".join(f"last,{kind},{at},0.{at}{place}\n" for place, kind in enumerate(KINDS) for at in (1, 2, 3))
+    runs[1].robustness_file.write_text("model,kind,severity,dice\n" + scores)
+    page = write_report(tmp_path, runs).read_text()
+    rows = Text("tr", page).found
+    assert "Pooled 0.4000 0.3000" in rows and "FedAvg 0.1000 0.0000" in rows
+    (worse,) = [
+        row
+        for row in rows
+        if row.endswith(
+            " 0.10 · 0.20 · 0.30 0.11 · 0.21 · 0.31 0.12 · 0.22 · 0.32 0.13 · 0.23 · 0.33 0.14 · 0.24 · 0.34"
+        )
+    ]
+    assert worse.startswith("FedAvg ")
+    assert "Pooled: expected calibration error 0.4000" in page and (tmp_path / "figures" / "calibration.png").exists()
+    assert (tmp_path / "tables" / "calibration.csv").read_text().splitlines()[1] == "pooled,0.4,0.3"
+    assert "fedavg,jpeg,2,0.22" in (tmp_path / "tables" / "robustness.csv").read_text()
 
 
 def test_seconds_of_runs_that_shared_the_cores_are_not_compared(folder: Path, page: str) -> None:

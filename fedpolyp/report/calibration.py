@@ -1,0 +1,105 @@
+"""How true a run's last models' probabilities are on the held-out images: calibration.csv, and what a report says."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedpolyp.cells import csv_text, guarded, read_rows
+from fedpolyp.errors import FedpolypError
+from fedpolyp.experiment.analysis import Analysis
+from fedpolyp.files import write_text
+from fedpolyp.inference.calibration import Reliability, calibrated
+from fedpolyp.runs import RunFolder, model_name
+from fedpolyp.training import Images
+
+_GIVEN, _DIVIDED = "as given", "with temperature"
+
+
+class _Bin(BaseModel):
+    """A row of calibration.csv: the pixels of one bin of probabilities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str  # see `model_name`
+    probabilities: Literal["as given", "with temperature"]  # see `fedpolyp.inference.calibration`
+    mean_probability: float = Field(ge=0, le=1)
+    share_polyp: float = Field(ge=0, le=1)
+    pixels: int = Field(gt=0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of one arm, after the last round."""
+
+    arm: str
+    error: float  # expected calibration error, the mean over the arm's models
+    with_temperature: float | None  # likewise, each with its own temperature; None where some have none
+    curve: Sequence[tuple[float, float, int]]  # see `Reliability.curve`; all models together
+
+
+class CalibrationFile:
+    """calibration.csv of a run as it comes together."""
+
+    def __init__(self, images: Images, truths: Images) -> None:
+        """`images` (N, S, S, 3) and `truths` (N, S, S) are the held-out ones."""
+        self.images, self.truths = images, truths
+        self._rows: list[tuple[str, str, float, float, int]] = []
+
+    def add(self, mark: str, probabilities: NDArray[np.float32], temperature: float | None) -> None:
+        """Of the last model of `mark`, '' for all hospitals': its `probabilities` (N, S, S) of polyp."""
+        kinds = {_GIVEN: probabilities}
+        if temperature is not None:
+            kinds[_DIVIDED] = calibrated(probabilities, temperature)
+        name = guarded(model_name("last", mark))
+        for kind, field in kinds.items():
+            found = Reliability()
+            found.add(field, self.truths)
+            self._rows += [(name, kind, round(p, 6), round(share, 6), count) for p, share, count in found.curve()]
+
+    def write(self, run: RunFolder) -> None:
+        """Write the file."""
+        write_text(run.calibration_file, csv_text(tuple(_Bin.model_fields), self._rows))
+
+
+def calibration(analysis: Analysis) -> tuple[Calibration, ...]:
+    """What the runs' files say, by arm; arms of which a run has no file are left out.
+
+    Raises:
+        FedpolypError: a file is damaged.
+    """
+    found = []
+    for arm in analysis.arms:
+        files = [read_rows(run.calibration_file, _Bin) for run in arm.runs]
+        if not all(files):
+            continue
+        by_model = [
+            [row for row in rows if row.model == model]
+            for rows in files
+            for model in sorted({row.model for row in rows})
+        ]
+        given, divided = (
+            [_reliability(row for row in rows if row.probabilities == kind) for rows in by_model]
+            for kind in (_GIVEN, _DIVIDED)
+        )
+        error, mended = _mean_error(given), _mean_error(divided)
+        if error is None:
+            raise FedpolypError(f"a {arm.runs[0].calibration_file.name} of {arm.label} is damaged: it lacks a model")
+        together = _reliability(row for rows in files for row in rows if row.probabilities == _GIVEN)
+        found.append(Calibration(arm.label, error, mended, together.curve()))
+    return tuple(found)
+
+
+def _mean_error(models: Sequence[Reliability]) -> float | None:
+    """None where some have no pixels."""
+    return float(np.mean([one.error for one in models])) if all(one.pixels.any() for one in models) else None
+
+
+def _reliability(rows: Iterable[_Bin]) -> Reliability:
+    found = Reliability()
+    for row in rows:
+        found.put(row.mean_probability, row.share_polyp, row.pixels)
+    return found

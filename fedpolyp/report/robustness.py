@@ -1,0 +1,90 @@
+"""What a run's last models score on held-out images made worse: robustness.csv, and what a report says of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedpolyp.cells import csv_text, guarded, read_rows
+from fedpolyp.data.store import Store
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.experiment.analysis import Analysis
+from fedpolyp.files import write_text
+from fedpolyp.inference.corruption import KINDS, SEVERITIES
+from fedpolyp.inference.evaluation import robustness as measured
+from fedpolyp.inference.predictor import Predictor
+from fedpolyp.runs import RunFolder, model_name
+
+
+class _Score(BaseModel):
+    """A row of robustness.csv."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str  # see `model_name`
+    kind: str = Field(pattern=f"^({'|'.join(KINDS)})$")
+    severity: int = Field(ge=SEVERITIES[0], le=SEVERITIES[-1])
+    dice: float = Field(ge=0, le=1)  # the mean over the images with a polyp
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Of one arm, after the last round."""
+
+    arm: str
+    dice: Mapping[str, Sequence[float]]  # by kind, for each severity; the mean over the arm's models
+
+
+def measure(run: RunFolder, store: Store) -> None:
+    """Write robustness.csv: each last model, as it was saved, on the held-out images made worse in every way.
+
+    Raises:
+        UsageError: the run has no held-out image with a polyp.
+        FedpolypError: a model or an image is missing.
+    """
+    images, truths = run.partition().heldout_of(store)
+    if not truths.any():
+        raise UsageError(f"{run.path} has no held-out image with a polyp, so there is no Dice to lose")
+    rows = []
+    for mark in _marks(run):
+        predictor = Predictor.load(run.model_file("last", mark))
+        for kind, means in measured(predictor, images, truths, predictor.threshold).items():
+            name = guarded(model_name("last", mark))
+            rows += [(name, kind, severity, round(dice, 6)) for severity, dice in zip(SEVERITIES, means, strict=True)]
+    write_text(run.robustness_file, csv_text(tuple(_Score.model_fields), rows))
+
+
+def robustness(analysis: Analysis) -> tuple[Robustness, ...]:
+    """What the runs' files say, by arm; arms of which a run has no file are left out.
+
+    Raises:
+        FedpolypError: a file is damaged.
+    """
+    found = []
+    for arm in analysis.arms:
+        files = [read_rows(run.robustness_file, _Score) for run in arm.runs]
+        if all(files):
+            means = np.mean([_models_mean(run, rows) for run, rows in zip(arm.runs, files, strict=True)], axis=0)
+            found.append(Robustness(arm.label, dict(zip(KINDS, means.tolist(), strict=True))))
+    return tuple(found)
+
+
+def _models_mean(run: RunFolder, rows: Sequence[_Score]) -> list[list[float]]:
+    """Of one run, by kind and severity."""
+    by_place: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        by_place.setdefault((row.kind, row.severity), []).append(row.dice)
+    if len(by_place) != len(KINDS) * len(SEVERITIES):
+        raise FedpolypError(f"{run.robustness_file} is damaged: it does not hold every kind at every severity")
+    return [[float(np.mean(by_place[kind, severity])) for severity in SEVERITIES] for kind in KINDS]
+
+
+def _marks(run: RunFolder) -> list[str]:
+    """Of whom the run has a last model: '' for all hospitals, or each that has its own."""
+    if run.model_file("last").exists():
+        return [""]
+    own = [name for name in sorted(run.partition().hospitals) if run.model_file("last", name).exists()]
+    if not own:
+        raise FedpolypError(f"{run.path} has no saved model, so none can be shown images made worse")
+    return own
