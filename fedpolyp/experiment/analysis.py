@@ -116,7 +116,7 @@ class Difference:
 
     @property
     def claimed(self) -> bool:
-        """Whether it is told from noise: the interval excludes 0 and the adjusted p is below 0.05."""
+        """Whether it is statistically significant: the interval excludes 0 and the adjusted p is below 0.05."""
         return self.last.excludes_zero and self.p_adjusted < 0.05
 
 

@@ -29,12 +29,12 @@ _TRAINING = {POOLED: "pooled training", LOCAL: "training at each hospital alone"
 
 
 def name(label: str) -> str:
-    """An arm's name as it is printed: of a built-in algorithm as its paper has it, else the arm's label."""
+    """An arm's name as it is printed: a built-in algorithm's as its paper writes it, otherwise the arm's label."""
     return _NAMES.get(label, label)
 
 
 def models(arm: Arm) -> str:
-    """What was trained in an arm, for pages that say nothing of methods: 'the FedAvg model', 'the 3 pooled models'."""
+    """An arm's models, for pages that claim nothing about methods: 'the FedAvg model', 'the 3 pooled models'."""
     if arm.own_models:
         return "the hospitals' own models" + _called(arm)
     kind = POOLED if arm.algorithm.name == POOLED else name(arm.label)
@@ -49,7 +49,7 @@ def training(arm: Arm) -> str:
 
 
 def meanings(arms: Iterable[Arm]) -> Iterable[str]:
-    """What each arm is whose name alone does not say it: 'near is FedProx with mu 0.1', 'FedProx has mu 0.5'."""
+    """For each arm whose name does not say what it is: 'near is FedProx with mu 0.1', 'FedProx has mu 0.5'."""
     for arm in arms:
         label = label_of(arm.algorithm.name)
         own = ", ".join(f"{setting} {value}" for setting, value in arm.algorithm.own.items())
@@ -65,7 +65,7 @@ def _called(arm: Arm) -> str:
 
 
 def answer(analysis: Analysis) -> str:
-    """The comparison in one sentence: of methods where there are enough seeds, else of the models trained here."""
+    """The comparison in one sentence: about methods if there are enough seeds, otherwise about these models."""
     federated = [arm for arm in analysis.arms if arm.federated] or list(analysis.arms[-1:])
     images = f"{len(analysis.partition.heldout)} images that no hospital has seen"
     parts = []
@@ -97,12 +97,12 @@ def _compared(analysis: Analysis, differences: list[Difference]) -> str:
         else:
             alike.append(against)
     if alike:
-        clauses.append("not to be told apart from " + " nor from ".join(alike))
+        clauses.append("not significantly different from " + " or ".join(alike))
     return ": " + ", and ".join(clauses) if clauses else ""
 
 
 def findings(analysis: Analysis) -> Iterable[str]:
-    """A sentence for each difference; of those among federated arms, for each that is claimed, and one for the rest."""
+    """A sentence for each difference; among federated arms one for each claimed difference, and one for the rest."""
     main = [one for one in analysis.differences if not one.among]
     among = [one for one in analysis.differences if one.among]
     alike = [one for one in among if not one.claimed]
@@ -111,11 +111,11 @@ def findings(analysis: Analysis) -> Iterable[str]:
     if len(alike) == 1:
         yield sentence(alike[0])
     elif alike:
-        yield f"{len(alike)} of {len(among)} differences between two federated arms may be noise."
+        yield f"{len(alike)} of {len(among)} differences between two federated arms are not statistically significant."
 
 
 def sentence(difference: Difference) -> str:
-    """What is, and what is not, distinguishable from noise in one difference."""
+    """Whether one difference is statistically significant, with its numbers."""
     one, other, found = name(difference.arm), name(difference.other), difference.last
     verb, how = ("is", ("better", "worse")) if difference.of_methods else ("scores", ("higher", "lower"))
     one = one if difference.of_methods else f"As trained here, {one}"
@@ -124,8 +124,8 @@ def sentence(difference: Difference) -> str:
     if difference.claimed:
         return f"{one} {verb} {how[found.value < 0]} than {other}: {numbers}."
     if found.excludes_zero:
-        return f"{one} against {other}: the interval leaves out 0 but p is not below 0.05, so no claim ({numbers})."
-    return f"{one} and {other} cannot be told apart: the difference may be noise ({numbers})."
+        return f"{one} against {other}: the interval excludes 0, but p is not below 0.05, so no claim ({numbers})."
+    return f"{one} and {other} do not differ significantly ({numbers})."
 
 
 def remarks(analysis: Analysis) -> Iterable[str]:
@@ -133,16 +133,16 @@ def remarks(analysis: Analysis) -> Iterable[str]:
     if not analysis.of_methods:
         told = "one seed" if analysis.seeds == 1 else f"{analysis.seeds} seeds"
         yield (
-            f"With {told} this page is about these models and claims nothing of methods: its intervals cover which "
-            "images were held out, not the chance in training. Trained again with another seed, every arm would score "
-            f"a little differently. Methods are compared from {SEEDS_NEEDED} seeds on."
+            f"With {told} this page is about these models and claims nothing about methods: its intervals cover the "
+            "choice of held-out images, not the randomness of training. With another seed every arm would score a "
+            f"little differently. Methods are compared from {SEEDS_NEEDED} seeds on."
         )
     if told := "; ".join(meanings(analysis.arms)):
         yield f"What the arms are: {told}."
     seen = sorted(arm.cost.images for arm in analysis.arms)
     if seen[-1] > 1.01 * seen[0]:
         told = ", ".join(f"{name(arm.label)} {arm.cost.images:,.0f}" for arm in analysis.arms)
-        yield f"The arms did not see equally many training images: {told}."
+        yield f"The arms did not see the same number of training images: {told}."
     one_rate = not any(difference.startswith("training.learning_rate ") for difference in analysis.unequal)
     if one_rate and len({arm.federated for arm in analysis.arms}) > 1:
         yield (
@@ -150,7 +150,7 @@ def remarks(analysis: Analysis) -> Iterable[str]:
             "of models and be too high for a single one."
         )
     if analysis.store is None:
-        yield "The images are gone, so near-duplicates count as images of their own, which narrows the intervals."
+        yield "The images are gone, so near-duplicates count as separate images, which narrows the intervals."
     elif analysis.groups == 1:
         yield "The held-out images are all near-duplicates of each other: nothing can be said about other images."
     for difference in analysis.unequal:

@@ -180,14 +180,14 @@ def test_the_answer_says_what_was_found_and_nothing_more(folder: Path, tmp_path:
     write_comparison(tmp_path, ("pooled", "fedavg"))
     shutil.copy(tmp_path / "pooled" / "0" / "images.csv", tmp_path / "fedavg" / "0" / "images.csv")
     same = analyse(runs_in(tmp_path))
-    assert ": not to be told apart from the pooled model (" in conclusions.answer(same)
-    assert "cannot be told apart" in conclusions.sentence(same.differences[0])
+    assert ": not significantly different from the pooled model (" in conclusions.answer(same)
+    assert "do not differ significantly" in conclusions.sentence(same.differences[0])
 
 
 def test_fewer_than_five_seeds_claim_nothing_of_methods_and_five_compare_them(
     folder: Path, whole: Analysis, tmp_path: Path
 ) -> None:
-    said = "this page is about these models and claims nothing of methods"
+    said = "this page is about these models and claims nothing about methods"
     assert any(remark.startswith(f"With 2 seeds {said}") for remark in conclusions.remarks(whole))
     one = analyse(runs_in(folder)[:1])
     assert any(remark.startswith(f"With one seed {said}") for remark in conclusions.remarks(one))
@@ -404,7 +404,7 @@ def test_of_differences_among_federated_arms_those_that_are_claimed_are_told_and
     told: Any = SimpleNamespace(differences=(main, clear, *noise))
     *first, last = conclusions.findings(told)
     assert first == [conclusions.sentence(main), conclusions.sentence(clear)]
-    assert last == "2 of 3 differences between two federated arms may be noise."
+    assert last == "2 of 3 differences between two federated arms are not statistically significant."
     alone: Any = SimpleNamespace(differences=(main, noise[0]))
     assert list(conclusions.findings(alone)) == [conclusions.sentence(main), conclusions.sentence(noise[0])]
 

@@ -228,7 +228,7 @@ def test_other_budgets_get_a_figure_by_images_seen(folder: Path, tmp_path: Path)
     store = open_source(fedavg.data, fedavg.data_seed)
     write_report(tmp_path, [pooled, write_run(tmp_path / "fedavg", fedavg, store, pooled.partition())])
     assert (tmp_path / "figures" / "images-seen.png").exists()
-    assert "The arms did not see equally many training images" in (tmp_path / "report.html").read_text()
+    assert "The arms did not see the same number of training images" in (tmp_path / "report.html").read_text()
 
 
 def test_a_run_at_real_sites_is_reported_without_what_they_do_not_tell(tmp_path: Path) -> None:
