@@ -1,4 +1,4 @@
-"""An algorithm from outside the package, as docs/extending.md has it: half of each update."""
+"""An algorithm from outside the package, as in docs/extending.md: half of each update."""
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from fedpolyp.section import Section
 
 
 class Damped(Algorithm):
-    """FedAvg of which the server takes a part of the mean update only."""
+    """FedAvg, but the server takes only a part of the mean update."""
 
     class Settings(Section):
         """Of `[algorithm]`."""
