@@ -1,12 +1,7 @@
 """What a hospital has given away, over all runs: one JSON line for each noisy sum that left it."""
 
-import errno
-import fcntl
 import json
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +9,7 @@ from typing import BinaryIO
 
 from fedpolyp.errors import FedpolypError, Refusal
 from fedpolyp.privacy.accounting import epsilon_of, mu_of
+from fedpolyp.privacy.lines import append, locked
 
 _SLACK = 1e-6  # of the limit: a plan that needs all of it is allowed
 
@@ -55,14 +51,14 @@ class Ledger:
             FedpolypError: the file is damaged.
             OSError: the disk refuses.
         """
-        with self._locked() as stream:
+        with locked(self.path) as stream:
             known = self._read(stream)
             if digest not in known:
                 if limit is not None:
                     limit.refuse([*known.values(), sigma])
                 time = datetime.now(UTC).isoformat(timespec="seconds")
                 entry = {"time": time, "run": run, "round": round, "sigma": sigma, "sum": digest}
-                self._append(stream, json.dumps(entry).encode() + b"\n")
+                append(stream, entry)
                 known[digest] = sigma
         return list(known.values())
 
@@ -74,16 +70,8 @@ class Ledger:
         """
         if not self.path.exists():
             return []
-        with self._locked() as stream:
+        with locked(self.path) as stream:
             return list(self._read(stream).values())
-
-    @contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        with os.fdopen(os.open(self.path, flags, 0o600), "a+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield stream
 
     def _read(self, stream: BinaryIO) -> dict[str, float]:
         stream.seek(0)
@@ -103,15 +91,3 @@ class Ledger:
                 ) from None
             known[digest] = sigma
         return known
-
-    def _append(self, stream: BinaryIO, line: bytes) -> None:
-        descriptor = stream.fileno()
-        size = os.fstat(descriptor).st_size
-        try:
-            written = os.write(descriptor, line)
-            os.fsync(descriptor)
-            if written < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
