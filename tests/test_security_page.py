@@ -1,4 +1,4 @@
-"""The page on security promises nothing without a test that holds it."""
+"""Every protection on the security page has a test, and every party a list of what is not protected."""
 
 import re
 from pathlib import Path
@@ -16,8 +16,8 @@ def test_every_test_that_the_security_page_names_is_there() -> None:
     assert files and all((ROOT / file).exists() for file in files), files
 
 
-def test_each_kind_of_party_is_told_what_does_not_hold() -> None:
+def test_for_each_kind_of_party_the_page_says_what_is_not_protected() -> None:
     page = (ROOT / "SECURITY.md").read_text()
-    parties = [part for part in page.split("\n## ") if "| what holds | test |" in part]
-    assert len(parties) == 6 and all("What does not" in part for part in parties)
+    parties = [part for part in page.split("\n## ") if "| protection | test |" in part]
+    assert len(parties) == 6 and all("Not protected" in part for part in parties)
     assert "private vulnerability reporting" in page and "@" not in page
