@@ -145,7 +145,7 @@ def test_killed_twice_and_resumed_it_ends_in_the_bits_of_a_run_never_killed(
         command = [*FEDPOLYP, "simulate", "--resume", "run"]
     resumed = fedpolyp("simulate", "--resume", "run", "--actors", "1", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on after round" in resumed.stdout
+    assert "resumed after round" in resumed.stdout
     config = run.config()
     whole = tiny_run(tmp_path / "whole", config)
     federate(whole, config)

@@ -35,7 +35,7 @@ class FedBN(Algorithm):
         """See `Algorithm`."""
         if config.model.encoder == "plain" and config.model.normalization != "batch":
             return (
-                "the algorithm fedbn keeps batch normalizations at home: model.normalization must be batch; got "
+                "the algorithm fedbn keeps batch normalization at the hospital: model.normalization must be batch; got "
                 f"'{config.model.normalization}'"
             )
         return ""

@@ -95,10 +95,8 @@ def _imported(place: str, name: str) -> type[Algorithm]:
     except (ImportError, AttributeError, ValueError) as error:
         advice = ""
         if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
-            advice = (
-                "; PYTHONPATH must name its folder, which is not the working folder: from there nothing is imported"
-            )
+            advice = "; put its folder on PYTHONPATH, and not the working folder: nothing is imported from there"
         raise ValueError(f"the algorithm {name} cannot be loaded: {error}{advice}") from None
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
-        raise ValueError(f"the algorithm {name} is no subclass of fedpolyp.algorithms.base.Algorithm")
+        raise ValueError(f"the algorithm {name} is not a subclass of fedpolyp.algorithms.base.Algorithm")
     return found

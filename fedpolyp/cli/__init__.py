@@ -77,7 +77,7 @@ def _run() -> int:
             _sentence(error), *getattr(error, "__notes__", []), code=2 if isinstance(error, UsageError) else 1
         )
     except UnicodeEncodeError as error:
-        return _failed(f"a path must be in UTF-8, to be named in a file; got {error.object!r}", code=2)
+        return _failed(f"a path must be valid UTF-8; got {error.object!r}", code=2)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             return _failed("interrupted")

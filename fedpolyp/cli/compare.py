@@ -35,7 +35,7 @@ def _shown(default: object) -> str:
 )
 def compare(
     given: Given,
-    out: Annotated[Path, typer.Option(help="folder of the comparison; the same command goes on in it")],
+    out: Annotated[Path, typer.Option(help="folder of the comparison; the same command resumes it")],
     rounds: Annotated[
         str | None, typer.Option(help=f"rounds of every arm, or by arm: pooled=40,fedavg=120  {_shown(_ROUNDS)}")
     ] = None,
@@ -49,7 +49,7 @@ def compare(
     seeds: Annotated[
         int,
         typer.Option(
-            help=f"how often everything is trained, with another seed each; 5 and more compare methods  {_shown(1)}",
+            help=f"number of seeds, with each of which every arm is trained; 5 or more compare methods  {_shown(1)}",
             show_default=False,
         ),
     ] = 1,
@@ -62,7 +62,7 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="'LABEL: NAME=VALUE …'",
-            help="one more arm, with settings of its own, as in 'near: algorithm=fedprox mu=0.1 "
+            help="one more arm with its own settings, such as 'near: algorithm=fedprox mu=0.1 "
             "training.learning_rate=0.01'; may be repeated",
         ),
     ] = None,

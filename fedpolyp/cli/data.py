@@ -62,7 +62,7 @@ def ingest(
             console.print(f"and {more} more, under 'rejected' in {store.path / 'table.json'}", soft_wrap=True)
     _print_notes(console, store)
     _print_duplicates(console, store)
-    console.print(f"store: {store.path} (a copy of these images: treat it as them)", soft_wrap=True)
+    console.print(f"store: {store.path} (a copy of these images: protect it like them)", soft_wrap=True)
 
 
 @app.command()
@@ -121,7 +121,7 @@ def download(
     for said in (wanted.title, f"authors: {wanted.page}", f"licence: {wanted.licence}", f"cite: {wanted.citation}"):
         console.print(said, soft_wrap=True)
     if not accept_licence:
-        raise UsageError("the licence above has to be accepted: read it, and say --accept-licence")
+        raise UsageError("read the licence above, and accept it with --accept-licence")
 
     from fedpolyp.data.download.download import download
     from fedpolyp.data.download.transfer import Transfer
@@ -137,13 +137,14 @@ def download(
 
     found = download(wanted, out or Path(name), url, lambda archive: Transfer(archive, tell))
     if found.first:
-        pinned = f"no checksum is published: this one is kept in {found.pin}, and later downloads must equal it"
+        pinned = f"no checksum is published: this one is saved in {found.pin}, and later downloads must equal it"
         console.print(f"SHA-256 {found.sha256}; {pinned}", soft_wrap=True)
     else:
-        console.print(f"SHA-256 {found.sha256}, as when it was first seen", soft_wrap=True)
+        console.print(f"SHA-256 {found.sha256}, the same as at the first download", soft_wrap=True)
     if found.files is None:
         console.print(
-            f"{found.archive} is no .zip or .tar.gz: unpack it by another program (bsdtar -xf, of libarchive-tools)",
+            f"{found.archive} is not a .zip or .tar.gz: unpack it with another program (bsdtar -xf, of "
+            "libarchive-tools)",
             soft_wrap=True,
         )
     else:
@@ -157,9 +158,9 @@ def audit(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder for audit.html and audit.csv")],
     partition: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="a partition.json, between whose sets leaks are looked for")
+        Path | None, typer.Option(metavar="FILE", help="a partition.json: look for leaks between its sets")
     ] = None,
-    run: Annotated[str | None, typer.Option(metavar="RUN", help="likewise, the partition of a run")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="the same for the partition of a run")] = None,
     masks: Annotated[str, typer.Option(help=_about("masks"))] = DataConfig().masks,
     lesion_values: Annotated[str | None, typer.Option(help=_about("lesion_values"), show_default=False)] = None,
     group_by: Annotated[str | None, typer.Option(help=_about("group_by"), show_default=False)] = None,
@@ -191,13 +192,14 @@ def audit(
         for kind, count in counts(found.findings).items():
             table.add_row(kind.heading, str(count), kind.weight.value)
         console.print(table)
-    console.print(f"page: {page} (it shows images and masks: treat it as them)", soft_wrap=True)
+    console.print(f"page: {page} (it shows images and masks: protect it like them)", soft_wrap=True)
 
 
 @app.command()
 def stores(
     prune: Annotated[
-        float | None, typer.Option(metavar="DAYS", min=0, help="remove what no command has used for so many days")
+        float | None,
+        typer.Option(metavar="DAYS", min=0, help="remove stores that were not used for this many days"),
     ] = None,
 ) -> None:
     """List the stores that were made of images, and remove old ones.

@@ -57,7 +57,7 @@ def evaluate(
     refuse_threshold(threshold)
     refuse_in_run(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
+        raise UsageError(f"--out must be a new or an empty folder; {out} is not empty")
     run = RunFolder(model) if (model / "config.toml").exists() and "data.source" not in given.overrides else None
     if run is None and "data.source" not in given.overrides and given.file is None:
         raise UsageError("--data must be given: a model saved as .keras has no images of its own")
@@ -65,15 +65,15 @@ def evaluate(
     size = {"data.image_size": predictor.image_size}
     if run is not None:
         if given.overrides or given.file is not None or given.preset is not None:
-            raise UsageError("without --data a run's own images are taken as they are: no option can change them")
+            raise UsageError("without --data a run's own images are used as they are: no option can change them")
         config = run.config()
         store = open_source(config.data, config.data_seed)
         run.refuse_changed(store)
         ids = list((partition := run.partition()).heldout)
         if partition.heldout_camera is not None:
             console.print(
-                "note: the run's held-out images were taken by a camera of their own; here they are scored as they "
-                "are, so the scores are not the run's",
+                "note: the run's held-out images were taken by a camera of their own; here they are scored "
+                "without it, so the scores differ from the run's",
                 style="yellow",
                 soft_wrap=True,
             )
@@ -85,11 +85,12 @@ def evaluate(
         raise UsageError(f"{model} has no held-out images; give --data")
     cut = threshold_of([predictor], threshold)
     told = predictor.about
-    what = "it says nothing of itself" if told is None else told.sentence()
+    what = "it has no description" if told is None else told.sentence()
     console.print(f"{predictor.path}: {what}", soft_wrap=True)
     if told is not None and (known := told.known(store.records[row] for row in store.positions(ids).tolist())):
         console.print(
-            f"note: the model was trained or chosen on {known} of these {len(ids)} images: scores on them are too good",
+            f"note: the model was trained or selected on {known} of these {len(ids)} images: scores on them are too "
+            "good",
             style="yellow",
             soft_wrap=True,
         )
@@ -97,7 +98,7 @@ def evaluate(
     if found.any_polyp:
         console.print(_table(found))
     else:
-        console.print("no image has a polyp: there is no overlap and no distance to score", soft_wrap=True)
+        console.print("no image has a polyp, so there is no overlap or distance to score", soft_wrap=True)
     _say_detection(console, found)
     plain: dict[str, Any] = {"model": str(predictor.path), "threshold": cut, "images": len(ids), **_plain(found)}
     if corrupt and found.any_polyp:
@@ -162,12 +163,12 @@ def _say_detection(console: PlainConsole, found: "Evaluation") -> None:
     if found.sensitivity is not None:
         console.print(
             f"{lesions} lesions, {found.sensitivity:.1%} found (IoU of a half or more); "
-            f"{found.false_per_image:.2f} false ones an image"
+            f"{found.false_per_image:.2f} false lesions for each image"
         )
     if without := metrics.without_polyp(found.own.counts):
         console.print(
-            f"{without['images']:.0f} images without a polyp: one is seen in {without['rate']:.1%} of them, on "
-            f"{without['area']:.2%} of their area"
+            f"{without['images']:.0f} images without a polyp: the model predicts one in {without['rate']:.1%} of "
+            f"them, on {without['area']:.2%} of their area"
         )
     said = f"expected calibration error {found.reliability.error:.4f}"
     if found.calibrated is not None:

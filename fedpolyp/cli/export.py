@@ -32,10 +32,10 @@ def export(
     format = make(to)
     refuse_in_run(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
+        raise UsageError(f"--out must be a new or an empty folder; {out} is not empty")
     subject, console = Subject.load(model, which), PlainConsole()
     told = subject.about
-    what = "it does not say where it comes from" if told is None else told.sentence()
+    what = "it has no description" if told is None else told.sentence()
     console.print(f"{subject.predictor.path}: {what}", soft_wrap=True)
     check = written(subject, to, format, out)
     console.print(

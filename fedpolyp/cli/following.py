@@ -62,7 +62,9 @@ def follow(settings: CoordinatorSettings, run: RunFolder, flower_run: str, quiet
                 if state and follower.finished():
                     return
                 if state:
-                    raise FedpolypError(f"the run's process has ended without a word; Flower calls its state {state}")
+                    raise FedpolypError(
+                        f"the run's process has ended without a message; its state in Flower is {state}"
+                    )
                 asked = time.monotonic()
             stop.wait(_POLL_SECONDS)
     flower.control(settings, "stop", flower_run, flower.CONNECTION, "--format", "json").answer()

@@ -73,7 +73,7 @@ class Given:
         other += [name for name, value in (("--config", self.file), ("--preset", self.preset)) if value is not None]
         if other:
             raise UsageError(
-                f"--resume goes on with the run's own settings, so {', '.join(other)} cannot be given; allowed are "
+                f"--resume uses the run's own settings, so {', '.join(other)} cannot be given; allowed are "
                 f"{', '.join('--' + option.replace('_', '-') for option in _RESUMED.values())}"
             )
         checked = settled(load(overrides=changes))
@@ -113,7 +113,7 @@ def with_settings(
                 overrides[_SEVERAL] = places.parse(overrides[_SEVERAL])
             named = _by_name(arguments.pop("by_name") or ())
             if twice := sorted(named.keys() & overrides.keys()):
-                raise UsageError(f"{twice[0]} is given twice: by --set, and by its option")
+                raise UsageError(f"{twice[0]} is given twice: with --set and with its option")
             overrides |= named
             given = Given(arguments.pop("config_file"), arguments.pop("preset"), overrides)
             return command(given=given, **arguments)
@@ -234,12 +234,12 @@ def _by_name(given: Iterable[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(f"--set takes NAME=VALUE, as in --set algorithm.mu=0.1; got '{text}'")
+            raise UsageError(f"--set takes NAME=VALUE, for example --set algorithm.mu=0.1; got '{text}'")
         if name.strip() in settings:
-            raise UsageError(f"{name.strip()} is given twice by --set")
+            raise UsageError(f"{name.strip()} is given twice with --set")
         settings[name.strip()] = value_of(value.strip())
         if isinstance(settings[name.strip()], dict):
-            raise UsageError(f"--set gives one setting, as in --set algorithm.mu=0.1; got '{text}'")
+            raise UsageError(f"--set takes one setting, for example --set algorithm.mu=0.1; got '{text}'")
     return settings
 
 
@@ -254,9 +254,7 @@ _FILE_PARAMETERS = [
         "config_file",
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[
-            Path | None, typer.Option("--config", help="TOML file of settings; any option given beside it wins")
-        ],
+        annotation=Annotated[Path | None, typer.Option("--config", help="TOML file of settings; options override it")],
     ),
     inspect.Parameter(
         "preset",

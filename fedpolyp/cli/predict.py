@@ -38,10 +38,10 @@ def predict(
     ] = "last",
     threshold: Threshold = None,
     calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="probabilities by the temperature that was fitted on validation")
+        bool, typer.Option("--calibrated", help="calibrate probabilities with the temperature fitted on validation")
     ] = False,
     tta: Annotated[bool, typer.Option("--tta", help="average over each image and its three mirror images")] = False,
-    every: Annotated[int, typer.Option(help="of a video: every so many frames", min=1)] = 1,
+    every: Annotated[int, typer.Option(help="of a video: use one of this many frames", min=1)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
 ) -> None:
     """Find polyps in images: a mask and an overlay of each at its own size, and tables of what was found.
@@ -58,15 +58,15 @@ def predict(
     refuse_threshold(threshold)
     refuse_in_run(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out must be a new or an empty folder; {out} holds something already")
+        raise UsageError(f"--out must be a new or an empty folder; {out} is not empty")
     left_out: list[str] = []
     named, console = files(images, left_out), PlainConsole()
     if left_out and not quiet:
         some = ", ".join(left_out[:_TOLD]) + (", …" if len(left_out) > _TOLD else "")
-        console.print(f"left out, being no pictures or folders in folders: {some}", soft_wrap=True)
+        console.print(f"left out (not pictures, or folders in folders): {some}", soft_wrap=True)
     predictors = [Predictor.load(place, which) for place in model]
     for predictor in () if quiet else predictors:
-        what = "it does not say where it comes from" if predictor.about is None else predictor.about.sentence()
+        what = "it has no description" if predictor.about is None else predictor.about.sentence()
         console.print(f"{predictor.path}: {what}", soft_wrap=True)
     cut = threshold_of(predictors, threshold)
     temperatures = _temperatures(predictors) if calibrated else None

@@ -10,22 +10,22 @@ from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.tables import plain_table
 from fedpolyp.errors import UsageError
 
-app = typer.Typer(help="What privacy takes, and what a run gives away.", no_args_is_help=True)
+app = typer.Typer(help="What privacy costs, and what a run reveals.", no_args_is_help=True)
 
 
 @app.callback()
 def privacy() -> None:
-    """What privacy takes, and what a run gives away."""
+    """What privacy costs, and what a run reveals."""
 
 
 @app.command()
 def attack(
     run: Annotated[str, typer.Argument(help="a finished run: its folder, or its name under runs/")],
-    out: Annotated[Path | None, typer.Option(help="file to write what was found to, as JSON")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the findings")] = None,
 ) -> None:
-    """Attack a run as its server could: tell its training images from others, by the losses of its models.
+    """Attack a run as its server could: distinguish its training images from others by the losses of its models.
 
-    An area of 0.5 is a guess, 1 is certainty. Others are the held-out images and the hospitals' test images.
+    An area of 0.5 is guessing, 1 is certainty. Others are the held-out images and the hospitals' test images.
     """
     from fedpolyp import runs
     from fedpolyp.data.source import open_source
@@ -33,7 +33,7 @@ def attack(
     from fedpolyp.privacy.attack import attack as attacked
 
     if out is not None and out.exists():
-        raise UsageError(f"--out must be a new file; {out} is there already")
+        raise UsageError(f"--out must be a new file; {out} exists already")
     folder = runs.find(run)
     if not folder.finished:
         raise UsageError(f"{folder.path} is not finished")
@@ -49,7 +49,7 @@ def attack(
         told = f"{one.auc:.2f} ({one.low:.2f} to {one.high:.2f})"
         table.add_row(row.target, row.signal, str(one.members), str(one.others), told, f"{one.found:.0%}")
     table.caption, table.caption_justify = (
-        "with 95 % intervals; found: of the members, where 5 % of the others are taken for some",
+        "with 95 % intervals; found: share of the members, where 5 % of the others are taken for members",
         "left",
     )
     console.print(table)
@@ -64,27 +64,29 @@ def attack(
 def plan(
     images: Annotated[int, typer.Option(min=1, max=10**9, help="training images of a hospital")],
     rounds: Annotated[int, typer.Option(min=1, max=100_000, help="rounds, with one noisy step in each")],
-    epsilon: Annotated[float, typer.Option(help="what is promised for all rounds together")],
+    epsilon: Annotated[float, typer.Option(help="the guarantee for all rounds together")],
     delta: Annotated[
         float | None,
-        typer.Option(help="with it  [dim]\\[the power of ten that is a fifth of 1/images at most][/dim]"),
+        typer.Option(help="of the guarantee  [dim]\\[the power of ten that is a fifth of 1/images at most][/dim]"),
     ] = None,
     unit: Annotated[
         Literal["group", "image"],
-        typer.Option(help="what it is promised for: a group of near-duplicates (count these as --images), or an image"),
+        typer.Option(help="what it protects: a group of near-duplicates (count these as --images), or an image"),
     ] = "group",
-    hospitals: Annotated[int, typer.Option(min=1, max=10_000, help="hospitals of so many images each")] = 1,
+    hospitals: Annotated[
+        int, typer.Option(min=1, max=10_000, help="number of hospitals with this many images each")
+    ] = 1,
     batches: Annotated[
-        Literal["all", "poisson"], typer.Option(help="images in a step: all, or each drawn by itself")
+        Literal["all", "poisson"], typer.Option(help="images in a step: all, or each drawn independently")
     ] = "all",
-    batch: Annotated[int | None, typer.Option(min=1, help="poisson: how many are expected in a step")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="poisson: expected number of images in a step")] = None,
 ) -> None:
-    """Print the noise that a promise takes, what it costs, and what others would take.
+    """Print the noise that a guarantee needs, its cost, and the same for other guarantees.
 
     Nothing is trained, and no images are read.
     """
     if (batches == "poisson") != (batch is not None):
-        raise UsageError("--batches poisson and --batch B go together: how many images are expected in a step")
+        raise UsageError("--batches poisson and --batch B go together: the expected number of images in a step")
 
     from fedpolyp.privacy.plan import Plan  # SciPy takes a moment
 
@@ -109,5 +111,5 @@ def plan(
         bold = "bold" if row[0].rounds == rounds else None
         table.add_row(str(row[0].rounds), *(f"{one.sigma:.2f} ({one.noise(hospitals):.2%})" for one in row), style=bold)
     whose = "a hospital's mean" if hospitals == 1 else f"the mean of {hospitals} hospitals"
-    console.print(f"others: sigma, and the noise on {whose} as a share of the clip", soft_wrap=True)
+    console.print(f"other guarantees: sigma, and the noise on {whose} as a share of the clip", soft_wrap=True)
     console.print(table)

@@ -27,7 +27,8 @@ def report(
     robustness: Annotated[
         bool,
         typer.Option(
-            "--robustness", help="first show the last models the held-out images made worse, where a run has not yet"
+            "--robustness",
+            help="first score the last models on held-out images made worse, if not done yet",
         ),
     ] = False,
 ) -> None:

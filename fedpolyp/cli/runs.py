@@ -51,7 +51,10 @@ def _listed(rows: list[tuple[str, ...]], left_out: tuple[str, ...]) -> PlainTabl
     """The table of runs without the columns `left_out`."""
     places = [place for place, heading in enumerate(_HEADINGS) if heading not in left_out]
     table = plain_table(None, *(_HEADINGS[place] for place in places), numbers_from=3 - len({"images"} & {*left_out}))
-    table.caption, table.caption_justify = "held-out Dice in the last round and in the one best on validation", "left"
+    table.caption, table.caption_justify = (
+        "held-out Dice after the last round, and after the best on validation",
+        "left",
+    )
     for column in table.columns:
         column.no_wrap = True  # a name that is broken in two cannot be copied
     for row in rows:
@@ -89,7 +92,7 @@ def show(
         console.print(f"Dice on each hospital's own test images, last round: {scores}")
     for record in records:
         for refusal in record["refused"]:
-            console.print(f"round {record['round']}: {refusal['hospital']} did not count: {refusal['reason']}")
+            console.print(f"round {record['round']}: {refusal['hospital']} was rejected: {refusal['reason']}")
     console.print(f"{_state(folder, records)} run in {folder.path}", soft_wrap=True)
 
 

@@ -26,7 +26,7 @@ class PlainScreen(Watcher):
         """Say what is trained on what."""
         self.rounds = config.federation.rounds
         images = sum(len(hospital.train) for hospital in partition.hospitals.values())
-        again = "" if round < 0 else f", going on after round {round}"
+        again = "" if round < 0 else f", resumed after round {round}"
         self.scored_on = "held-out" if partition.heldout else "test"
         parts = [f"{len(partition.hospitals)} hospitals"]
         if images:  # real sites do not tell

@@ -15,18 +15,18 @@ from fedpolyp.experiment.single import Audience, begin, go_on
 def simulate(
     given: Given,
     out: Annotated[Path | None, typer.Option(help="run folder to make  [dim]\\[runs/<time>-<images>][/dim]")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="go on with a run that was interrupted")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="resume an interrupted run")] = None,
     from_round: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="with --resume: go back to the checkpoint of round N")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last line")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show what Flower and Ray say, too")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show the output of Flower and Ray, too")] = False,
 ) -> None:
     """Train a federation of hospitals on this machine and score its model on a held-out set."""
     if resume is not None and out is not None:
-        raise UsageError("--resume goes on in the run's own folder, so --out cannot be given with it")
+        raise UsageError("--resume writes to the run's own folder, so --out cannot be given with it")
     if from_round is not None and resume is None:
-        raise UsageError("--from-round goes back in a run, which --resume names")
+        raise UsageError("--from-round needs --resume, which names the run to go back in")
     from fedpolyp.cli.console import console_of_its_own
     from fedpolyp.cli.screen import screen
 

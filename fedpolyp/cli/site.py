@@ -31,8 +31,8 @@ _OF_TRAINING = ("model", "training", "algorithm")  # sections that are idle wher
 
 Folder = Annotated[Path, typer.Option(help="the site's folder, with site.toml")]
 CoordinatorFolder = Annotated[Path, typer.Option(help="the coordinator's folder, with coordinator.toml")]
-PrintCommand = Annotated[bool, typer.Option("--print-command", help="print what would be run, and run nothing")]
-Out = Annotated[Path | None, typer.Option(help="the folder that 'site init' made, with both of the others")]
+PrintCommand = Annotated[bool, typer.Option("--print-command", help="print the command, and do not run it")]
+Out = Annotated[Path | None, typer.Option(help="the folder that 'site init' made, which contains both others")]
 AuthorityFolder = Annotated[Path | None, typer.Option(help="the authority's folder  [dim]\\[OUT/authority][/dim]")]
 AuthoritysCoordinator = Annotated[
     Path | None, typer.Option(help="the coordinator's folder  [dim]\\[OUT/coordinator][/dim]")
@@ -42,11 +42,11 @@ Data = Annotated[Path | None, typer.Option(help="folder of images, instead of th
 
 @app.command()
 def init(
-    coordinator: Annotated[str, typer.Option(help="host name or IP address by which sites reach the coordinator")],
+    coordinator: Annotated[str, typer.Option(help="host name or IP address at which sites reach the coordinator")],
     sites: Annotated[str, typer.Option(help="the sites' names, separated by commas")],
     out: Annotated[Path, typer.Option(help="folder to make")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="that sites reach")] = 9443,
-    keys: Annotated[bool, typer.Option(help="make the sites' keys here, too, instead of at the sites")] = True,
+    keys: Annotated[bool, typer.Option(help="make the sites' keys here, not at the sites")] = True,
 ) -> None:
     """Make certificates, keys and a folder for each party."""
     from fedpolyp.sites.folders import make_federation
@@ -57,7 +57,7 @@ def init(
     console.print(f"{out / 'authority'}: keep it offline; it is needed again only to renew the certificate")
     console.print(f"{out / 'coordinator'}: for the machine that {coordinator} names; fedpolyp site serve")
     for name in names:
-        key = "give it to that hospital on a safe way, it holds a secret key" if keys else "fedpolyp site keygen there"
+        key = "give it to that hospital in a safe way: it holds a secret key" if keys else "fedpolyp site keygen there"
         console.print(f"{out / name}: {key}")
 
 
@@ -82,14 +82,14 @@ def keygen(folder: Folder) -> None:
 
     settings = SiteSettings.load(folder / "site.toml")
     public, console = write_site_key(settings.key, settings.name), _console()
-    console.print(f"send {public} to the coordinator, who makes a certificate for it and lets it in:")
+    console.print(f"send {public} to the coordinator, who makes a certificate for it and registers it:")
     console.print(f"fedpolyp site certify {settings.name}; fedpolyp site register {settings.name}")
     console.print(f"the certificate comes back to you, as {settings.certificate}")
 
 
 @app.command()
 def certify(
-    sites: Annotated[list[str] | None, typer.Argument(help="sites whose sites/NAME.pub is there; default: all")] = None,
+    sites: Annotated[list[str] | None, typer.Argument(help="sites with a file sites/NAME.pub; default: all")] = None,
     out: Out = None,
     authority: AuthorityFolder = None,
     coordinator: AuthoritysCoordinator = None,
@@ -106,7 +106,7 @@ def certify(
 @app.command()
 def serve(
     folder: CoordinatorFolder = Path("."),
-    listen: Annotated[str, typer.Option(help="address to listen on; all of this machine's when empty")] = "",
+    listen: Annotated[str, typer.Option(help="address to listen on; if empty, all addresses of this machine")] = "",
     print_command: PrintCommand = False,
 ) -> None:
     """Serve the federation until stopped: Flower's SuperLink on loopback, and before it nginx, which sites reach."""
@@ -143,7 +143,7 @@ def serve(
             say(said)
 
     work.mkdir(exist_ok=True)
-    with sole(work / ".lock", f"'site serve' is at work in {settings.folder} already"):
+    with sole(work / ".lock", f"'site serve' is running in {settings.folder} already"):
         proxy.make_work_folder(settings)
         write_text(config, wanted)
         for fault in proxy.let_in(settings)[1]:
@@ -156,7 +156,7 @@ def serve(
 
 @app.command()
 def register(
-    sites: Annotated[list[str] | None, typer.Argument(help="sites whose sites/NAME.pub is there; default: all")] = None,
+    sites: Annotated[list[str] | None, typer.Argument(help="sites with a file sites/NAME.pub; default: all")] = None,
     folder: CoordinatorFolder = Path("."),
     print_command: PrintCommand = False,
 ) -> None:
@@ -197,7 +197,8 @@ def register(
         _console().print(f"{name} is registered")
     if refused:
         raise FedpolypError(
-            f"{'; '.join(refused)}; no key is let in twice: make a new one with 'fedpolyp site keygen', after removing "
+            f"{'; '.join(refused)}; a removed key is never registered again: make a new one with 'fedpolyp site "
+            "keygen', after removing "
             "the old files"
         )
 
@@ -223,7 +224,7 @@ def unregister(
     _take_out(settings, chosen)
     for name in sites:
         settings.site_certificate(name).unlink(missing_ok=True)  # nginx reads nothing of it any more, either
-        _console().print(f"{name} is not let in any more")
+        _console().print(f"{name} is not registered any more")
 
 
 @app.command()
@@ -249,7 +250,7 @@ def join(
     os.umask(0o077)  # what is made of the images is for this user alone, in whatever way the folder came here
     for made in (settings.private, settings.flower):
         made.mkdir(exist_ok=True)
-    with sole(settings.private / ".lock", f"'site join' is at work in {settings.folder} already"):
+    with sole(settings.private / ".lock", f"'site join' is running in {settings.folder} already"):
         say(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
         os.environ[worker.JOINED] = str(os.getpid())
         ours, programs = settings.flower / worker.FILE, SentPrograms(settings, say)
@@ -279,7 +280,7 @@ def check(
         bad += not finding.good
         console.print(f"{'ok  ' if finding.good else 'MEND'}  {finding.about}: {finding.text}")
     if bad:
-        raise FedpolypError(f"{bad} thing{'s' * (bad > 1)} to mend before joining")
+        raise FedpolypError(f"{bad} thing{'s' * (bad > 1)} to fix before joining")
 
 
 @app.command()
@@ -347,7 +348,7 @@ def run_(
     out: Annotated[
         Path | None, typer.Option(help="run folder to make  [dim]\\[<coordinator>/runs/<time>][/dim]")
     ] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="go on with a run that was interrupted")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="resume an interrupted run")] = None,
     from_round: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="with --resume: go back to the checkpoint of round N")
     ] = None,
@@ -375,7 +376,7 @@ def run_(
     settings = CoordinatorSettings.load(folder)
     app_folder = _checkout(source)
     if from_round is not None and resume is None:
-        raise UsageError("--from-round goes back in a run, which --resume names")
+        raise UsageError("--from-round needs --resume, which names the run to go back in")
     if not print_command:
         read_authority(settings.authority)
     if resume is None:
@@ -383,7 +384,7 @@ def run_(
             given = _to_evaluate(given, evaluate)
         run = _new_run(given, settings, held_out, out, dry=print_command)
     elif out or held_out or evaluate or given.overrides or given.file or given.preset:
-        raise UsageError("--resume goes on with the run as it is, so neither settings nor folders can be given with it")
+        raise UsageError("--resume uses the run as it is, so neither settings nor folders can be given with it")
     else:
         run = runs.find(resume, settings.runs_folder)
         _refuse_simulated(run)
@@ -395,7 +396,7 @@ def run_(
         from fedpolyp.going_back import go_back, refuse_unusable
 
         if at_work := under_way(settings, run):
-            raise UsageError(f"{run.path} is under way as Flower's run {at_work}: end it before going back in it")
+            raise UsageError(f"{run.path} is still running as Flower's run {at_work}: stop it before going back")
         flower.nodes(settings)  # nothing is changed where no coordinator answers
         with run.locked():
             refuse_unusable(run, run.config().ready(), from_round)
@@ -443,7 +444,7 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
 
     config = rated(noted(given.config()))
     if simulated := config.federation.simulated_only:
-        raise UsageError(f"{', '.join(simulated)} is for simulations: real sites are what they are")
+        raise UsageError(f"{', '.join(simulated)} is for simulations only, not for real sites")
     if not config.federated:
         raise UsageError(f"real sites are federated: --algorithm {config.algorithm.name} needs all images in one place")
     if config.privacy.on and not (held_out or settings.held_out):

@@ -100,7 +100,7 @@ class Gate:
             check_sender(request)
             order = state.get_valid_message_ins(request.messages_list[0].metadata.reply_to_message_id)
             if order is not None and order["dst_node_id"] % 2**64 != request.node.node_id:
-                raise Forged("it replies to an order that another hospital was sent")
+                raise Forged("it replies to a request that was sent to another hospital")
             check_reply(request, self.most_objects, time.time())
         except Forged as error:
             raise self._refused(state, request.node.node_id, str(error)) from None
@@ -192,11 +192,11 @@ def check_sender(request: PushMessagesRequest) -> None:
     if metadata.src_node_id != node:
         raise Forged(f"it speaks in the name of node {metadata.src_node_id}, and is node {node}")
     if metadata.dst_node_id != SUPERLINK_NODE_ID:
-        raise Forged(f"it speaks to node {metadata.dst_node_id}; a hospital replies to the coordinator alone")
+        raise Forged(f"it speaks to node {metadata.dst_node_id}; a hospital may reply only to the coordinator")
     if not metadata.reply_to_message_id:
-        raise Forged("it gives an order; a hospital replies")
+        raise Forged("it is a request; a hospital may only reply")
     if metadata.message_id != request.message_object_trees[0].object_id:
-        raise Forged("its message is not the one that it lists the objects of")
+        raise Forged("its list of objects belongs to another message")
 
 
 def check_reply(request: PushMessagesRequest, most_objects: int, now: float) -> None:
@@ -214,7 +214,7 @@ def check_reply(request: PushMessagesRequest, most_objects: int, now: float) -> 
     if not abs(metadata.created_at - now) <= _DAY:  # no number is neither
         raise Unfit(f"its reply says that it was made at the time {metadata.created_at:g}, which is not today")
     if not 0 < metadata.ttl < math.inf:
-        raise Unfit(f"its reply says that it is good for {metadata.ttl:g} s")
+        raise Unfit(f"its reply says that it is valid for {metadata.ttl:g} s")
     worked = list(request.clientapp_runtime_list)
     if len(worked) > 1 or not all(abs(seconds) <= _LONGEST_WORK for seconds in worked):
         raise Unfit(f"its reply says that it took {', '.join(f'{seconds:g}' for seconds in worked[:3])} s")

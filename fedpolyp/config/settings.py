@@ -46,7 +46,7 @@ def _lesion_values(given: Any) -> Any:
 
 Masks = Annotated[
     Literal["checked", "as-they-are"],
-    Field(description="checked: stop where the masks look wrong; as-they-are: take them all the same"),
+    Field(description="checked: stop if the masks look wrong; as-they-are: accept them"),
 ]
 LesionValues = Annotated[
     str | None,
@@ -66,7 +66,9 @@ def _expression(given: str | None) -> str | None:
 GroupBy = Annotated[
     str | None,
     AfterValidator(_expression),
-    Field(description="regular expression: images in whose names it finds the same stay together, as in '^(p[0-9]+)_'"),
+    Field(
+        description="regular expression, e.g. '^(p[0-9]+)_': images with the same match in their names stay together"
+    ),
 ]
 
 
@@ -75,8 +77,8 @@ class DataConfig(Section):
 
     source: str | dict[str, str] = Field(
         PHANTOM,
-        description="'phantom', or a folder of images and masks (or .zip, .tar.gz, IMAGES:MASKS, .csv); several have "
-        "names, as in kvasir=FOLDER, and are given one by one",
+        description="'phantom', or a folder of images and masks (or .zip, .tar.gz, IMAGES:MASKS, .csv); give "
+        "several by name, one option each: kvasir=FOLDER",
     )
     group_by: GroupBy = None
     image_size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side of the square images, pixels")
@@ -90,11 +92,11 @@ class DataConfig(Section):
     unseen: str | None = Field(
         None, description="sources that no hospital has, as in clinicdb,etis: every model is scored on their images"
     )
-    unseen_every: int = Field(5, ge=1, description="rounds from one scoring on unseen sources to the next")
+    unseen_every: int = Field(5, ge=1, description="score unseen sources every so many rounds")
     masks: Masks = CHECKED
     lesion_values: LesionValues = None
     phantom_images: int = Field(320, ge=20, le=100_000, description="how many frames the phantom draws")
-    phantom_looks: int = Field(5, ge=1, le=1000, description="how many scope-and-lamp looks the phantom's frames have")
+    phantom_looks: int = Field(5, ge=1, le=1000, description="number of looks (scope and lamp) of the phantom's frames")
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -131,7 +133,9 @@ class HospitalsConfig(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    count: int = Field(5, ge=1, le=10_000, description="number of hospitals (source and file have their own)")
+    count: int = Field(
+        5, ge=1, le=10_000, description="number of hospitals (the schemes source and file set their own)"
+    )
     scheme: str = Field("iid", description=f"how images are assigned to hospitals: {', '.join(SCHEMES)}")
     skew: float = Field(
         0.5,
@@ -185,7 +189,7 @@ class ModelConfig(Section):
     )
     encoder_weights: str = Field(
         "imagenet",
-        description="what that encoder begins with: imagenet, random, or a file in Keras's format (not for "
+        description="initial weights of that encoder: imagenet, random, or a file in Keras's format (not for "
         "efficientnet-lite0); plain is always random",
     )
     encoder_sha256: str | None = Field(
@@ -200,7 +204,7 @@ class ModelConfig(Section):
         False, description="keep the moving statistics of the encoder's weights (plain ignores it)"
     )
     initial_weights: str | None = Field(
-        None, description="what all of the model begins with: a run, or a model that was saved as .keras; unset: random"
+        None, description="initial weights of the whole model: a run, or a model saved as .keras; unset: random"
     )
     initial_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="SHA-256 of these weights; unset: noted when the run begins"
@@ -265,7 +269,7 @@ class TrainingConfig(Section):
         None,
         ge=1,
         le=1_000_000,
-        description="steps of a hospital in a round in the place of epochs, so that unequal hospitals do equal work",
+        description="steps of a hospital in a round instead of epochs, so that unequal hospitals do equal work",
     )
     batch_size: int = Field(8, ge=1, le=1024, description="images a step; a last partial batch is kept")
     optimizer: Literal["adam", "adamw", "muon", "sgd"] = Field(
@@ -280,7 +284,7 @@ class TrainingConfig(Section):
         description="the optimizer's learning rate in the first round; unset: what suits the optimizer and the arm",
     )
     weight_decay: float = Field(
-        0.01, ge=0, lt=1, description="adamw: what a step takes off each kernel, as a fraction of the learning rate"
+        0.01, ge=0, lt=1, description="adamw: how much a step shrinks each kernel, as a fraction of the learning rate"
     )
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate over the rounds")
     warmup_rounds: int = Field(0, ge=0, description="rounds over which the learning rate rises linearly at the start")
@@ -291,13 +295,14 @@ class TrainingConfig(Section):
     )
     augment: bool = Field(True, description="random flips, rotations, scaled crops and colour")
     wire: Literal["float32", "bfloat16"] = Field(
-        "float32", description="how weights and updates travel in a federation: bfloat16 takes half the bytes"
+        "float32",
+        description="type of the weights and updates that are sent in a federation: bfloat16 takes half the bytes",
     )
     precision: Literal["float32", "mixed_bfloat16"] | None = Field(
         None,
-        description="arithmetic of the U-Net's layers; unset: mixed_bfloat16 where the processor has it, else float32",
+        description="arithmetic of the U-Net's layers; unset: mixed_bfloat16 if the processor has it, else float32",
     )
-    threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; part of what fixes the bits")
+    threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; the bits depend on it")
 
     def steps(self, images: int) -> int:
         """How many steps a training on so many `images` takes: `local_steps`, or so many epochs of them."""
@@ -342,7 +347,7 @@ class AlgorithmConfig(Section):
     name: str = Field(
         "fedavg",
         description=f"how hospitals train and the server combines: {', '.join(BUILT_IN)}, or "
-        "module:Class; pooled and local are what to compare with",
+        "module:Class; pooled and local are the references",
     )
 
     @model_validator(mode="after")
@@ -380,14 +385,14 @@ class PrivacyConfig(Section):
 
     mode: Literal["off", "local"] = Field(
         "off",
-        description="local: each hospital sends one gradient a round, cut image by image, with noise of its own; off: "
-        "ordinary training, without a promise",
+        description="local: each hospital sends one gradient a round, clipped image by image, with its own noise; "
+        "off: ordinary training, without a guarantee",
     )
-    epsilon: float = Field(8.0, gt=0, le=1000, description="what is promised for all rounds together; less is stronger")
-    delta: float = Field(1e-3, gt=0, lt=1, description="with it; below one over the units of the smallest hospital")
-    clip: float = Field(1.0, gt=0, le=1e6, description="length that the gradient of a unit is cut to")
+    epsilon: float = Field(8.0, gt=0, le=1000, description="the guarantee for all rounds together; smaller is stronger")
+    delta: float = Field(1e-3, gt=0, lt=1, description="of the guarantee; below 1 / units of the smallest hospital")
+    clip: float = Field(1.0, gt=0, le=1e6, description="length to which the gradient of a unit is clipped")
     unit: Literal["group", "image"] = Field(
-        "group", description="what it is promised for: a group of near-duplicates (or of a patient), or an image"
+        "group", description="what the guarantee protects: a group of near-duplicates (or of a patient), or an image"
     )
 
     @property
@@ -409,53 +414,53 @@ class FederationConfig(Section):
         40,
         ge=0,
         le=100_000,
-        description="rounds of federation; with 0 the initial weights are scored, and nothing more",
+        description="rounds of federation; with 0 only the initial weights are scored",
     )
     fraction: float = Field(1.0, gt=0, le=1, description="fraction of the hospitals sampled in each round")
     min_replies: float = Field(
-        0.5, gt=0, le=1, description="fraction of the sampled hospitals whose replies a round needs to count"
+        0.5, gt=0, le=1, description="fraction of the sampled hospitals that must reply for a round to be valid"
     )
     max_update_norm: float = Field(
         10.0,
         gt=1,
-        description="an update that changes weights or statistics over so many times as much as the median of its "
-        "round does not count (the optimizer's moments: over its square; from three replies on)",
+        description="an update is rejected if it changes weights or statistics more than so many times the median of "
+        "its round (the optimizer's moments: more than its square; from three replies on)",
     )
     weights: Literal["images", "equal"] = Field(
-        "images", description="what a hospital weighs in a mean: as its number of training images, or all the same"
+        "images", description="weight of a hospital in a mean: its number of training images, or equal for all"
     )
     max_weight: float | None = Field(
         None, gt=0, le=1, description="the largest share of a mean that one hospital may have; unset: no limit"
     )
     per_step: bool = Field(
-        False, description="average what hospitals do in a step, not in a round (FedNova), where their steps differ"
+        False, description="average the hospitals' progress for each step, not for each round (FedNova)"
     )
     drop_rate: float = Field(
-        0.0, ge=0, lt=1, description="simulation: how likely a hospital is to drop out of a round, drawn from the seed"
+        0.0, ge=0, lt=1, description="simulation: probability that a hospital drops out of a round, drawn from the seed"
     )
     slow: str | None = Field(
         None,
         pattern=r"^[^=,]+=\d{1,6}(\.\d{1,6})?(,[^=,]+=\d{1,6}(\.\d{1,6})?)*$",
-        description="simulation: hospitals that take so many times as long for a step, as in hospital-2=3,hospital-4=9",
+        description="simulation: slow hospitals, and how many times as long they take, as in hospital-2=3,hospital-4=9",
     )
     deadline: float | None = Field(
         None,
         gt=0,
-        description="simulation: whose training takes over so many times the median of the round's is too late",
+        description="simulation: leave out hospitals that take more than so many times the round's median time",
     )
     liars: str | None = Field(
         None, description="simulation: hospitals that lie about their updates, as in hospital-1,hospital-2"
     )
     lie: Literal["sign-flip", "scale", "noise", "label-flip"] = Field(
         "sign-flip",
-        description="what liars send: the negative of their update, ten times it, noise of its size, or an update by "
-        "inverted masks",
+        description="what liars send: the negative of their update, ten times it, noise of its size, or an update "
+        "trained on inverted masks",
     )
     patience: int | None = Field(
-        None, ge=1, description="stop when so many rounds in a row were not the best on validation; unset: never"
+        None, ge=1, description="stop after so many rounds in a row without a new best validation score; unset: never"
     )
     round_timeout: float = Field(
-        3600.0, gt=0, description="seconds until a missing reply is given up; at real sites, without a sign of life"
+        3600.0, gt=0, description="seconds to wait for a missing reply; at real sites, since the last sign of life"
     )
 
     @model_validator(mode="after")
@@ -492,7 +497,7 @@ class RuntimeConfig(Section):
         None,
         ge=1,
         le=1024,
-        description="hospitals trained at the same time, one process each; unset: as cores, memory and GPUs allow",
+        description="hospitals trained at the same time, one process each; unset: what cores, memory and GPUs allow",
     )
     gpus_per_client: float | None = Field(
         None, ge=0, le=1, description="share of a GPU for each actor, 0 for none; unset: equal shares of all GPUs"
@@ -515,7 +520,7 @@ class Config(Section):
     arm_label: str | None = Field(
         None,
         pattern=f"^{LABEL.pattern}$",
-        description="what this arm is called in comparisons and reports; unset: as its algorithm",
+        description="name of this arm in comparisons and reports; unset: that of its algorithm",
     )
     data: DataConfig = DataConfig()
     hospitals: HospitalsConfig = HospitalsConfig()
@@ -548,13 +553,11 @@ class Config(Section):
         if model.normalization == "batch" or (model.encoder != "plain" and not model.frozen_statistics):
             frozen = " and --frozen-statistics" if model.encoder != "plain" else ""
             return (
-                "takes a normalization that looks at one image alone: --normalization group (or none)"
-                f"{frozen}; batch mixes images, and its statistics would tell of them"
+                "needs a normalization that treats each image separately: --normalization group (or none)"
+                f"{frozen}; batch mixes images, and its statistics would reveal them"
             )
         if model.encoder != "plain" and model.encoder_rate not in (0.0, 1.0):
-            return (
-                f"takes --encoder-rate 0 or 1: the server's optimizer takes any other out; got {model.encoder_rate:g}"
-            )
+            return f"needs --encoder-rate 0 or 1: the server's optimizer cancels any other; got {model.encoder_rate:g}"
         return ""
 
     def _refused(self) -> None:
@@ -566,7 +569,7 @@ class Config(Section):
         if self.privacy.on and not kind.takes_gradients:
             known = ", ".join(name for name in BUILT_IN if find(name).takes_gradients)
             raise ValueError(
-                f"privacy {self.privacy.mode} is for an algorithm whose server takes the steps, as {known}; got "
+                f"privacy {self.privacy.mode} needs an algorithm whose server takes the steps ({known}); got "
                 f"{self.algorithm.name}"
             )
         if reason := kind.refuse(self, self.algorithm.settings):

@@ -97,7 +97,9 @@ def changed_toml(text: str, changes: Mapping[str, Any]) -> str:
     before = _flatten(tomllib.loads(text))
     kept = {name: value for name, value in before.items() if not any(_within(name, other) for other in changes)}
     if left or _flatten(tomllib.loads(changed)) != kept | _flatten(changes):
-        raise UsageError(f"config.toml is not as it was written, so {', '.join(changes)} cannot be changed in it")
+        raise UsageError(
+            f"config.toml is not in the form that fedpolyp writes, so {', '.join(changes)} cannot be changed in it"
+        )
     return changed
 
 

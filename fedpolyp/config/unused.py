@@ -29,10 +29,10 @@ def unused(config: Config, partition: Partition) -> str:
     if kind.federated:
         found += _in_a_federation(config, partition)
         if not kind.weighs:
-            found.append((_given(federation, _OF_A_MEAN), f"{name} weighs no hospital"))
+            found.append((_given(federation, _OF_A_MEAN), f"{name} does not weight hospitals"))
     else:
         of_it = [*_given(federation, _OF_A_FEDERATION), *_given(training, ("wire", "optimizer_state"))]
-        found.append((of_it, f"{name} is no federation"))
+        found.append((of_it, f"{name} is not federated"))
     if config.privacy.on:
         of_it = [*_given(training, _OF_A_TRAINING), *_given(config.model, ("dropout",))]
         found.append(([*of_it, *_given(federation, ("patience",))], "with --privacy there is none"))
@@ -45,13 +45,13 @@ def unused(config: Config, partition: Partition) -> str:
     if not config.privacy.on and not any(own.val for own in partition.hospitals.values()):
         found.append((_given(federation, ("patience",)), "no hospital has validation images"))
     said = [f"{', '.join(options)} ({why})" for options, why in found if options]
-    return f"{config.label}: without effect are {'; '.join(said)}" if said else ""
+    return f"{config.label}: options without effect: {'; '.join(said)}" if said else ""
 
 
 def unused_in_partition(config: Config, partition: Partition) -> list[str]:
     """A sentence for each setting of the partition that is given and has no effect, where nothing is trained."""
     found = _in_the_partition(config, partition)
-    return [f"without effect are {', '.join(options)} ({why})" for options, why in found if options]
+    return [f"options without effect: {', '.join(options)} ({why})" for options, why in found if options]
 
 
 def _in_the_partition(config: Config, partition: Partition) -> list[tuple[Sequence[str], str]]:
@@ -77,11 +77,11 @@ def _in_a_federation(config: Config, partition: Partition) -> list[tuple[Sequenc
         steps = {name: config.training.steps(len(own.train)) for name, own in partition.hospitals.items()}
         longest = max(own * federation.slowness.get(name, 1.0) for name, own in steps.items())
         if longest <= federation.deadline * min(steps.values()):
-            found.append((_given(federation, ("deadline", "slow")), "nobody takes that long"))
+            found.append((_given(federation, ("deadline", "slow")), "no hospital takes that long"))
     if not federation.lying:
         found.append((_given(federation, ("lie",)), "there are no --liars"))
     if federation.weights == "equal":
-        found.append((_given(federation, ("max_weight",)), "all weigh the same"))
+        found.append((_given(federation, ("max_weight",)), "all have the same weight"))
     in_round = max(1, round(federation.fraction * len(partition.hospitals)))
     if config.algorithm.name == "trimmed-mean" and in_round * config.algorithm.own["trim"] < 1:
         found.append((["--trim"], f"it leaves out none of {in_round} hospitals, so this is the mean"))

@@ -68,7 +68,7 @@ def test_an_offered_one_goes_by_its_name_and_its_settings_are_listed(offered: No
     ("name", "why"),
     [
         ("nowhere:Class", "No module named 'nowhere'"),
-        ("fedpolyp.errors:UsageError", "no subclass of fedpolyp.algorithms.base.Algorithm"),
+        ("fedpolyp.errors:UsageError", "not a subclass of fedpolyp.algorithms.base.Algorithm"),
         ("fedpolyp.errors:Nothing", "has no attribute 'Nothing'"),
         ("damped", "algorithm must be one of pooled, local, fedavg"),
     ],

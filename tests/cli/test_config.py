@@ -135,7 +135,7 @@ def test_a_folder_of_an_unknown_user_is_a_folder_that_is_not_there(
         (["--set", "federation.rounds=5", "--set", "federation.rounds=7"], "federation.rounds is given twice by --set"),
         (
             ["--set", "federation={rounds = 7}"],
-            "--set gives one setting, as in --set algorithm.mu=0.1; got '",
+            "--set takes one setting, for example --set algorithm.mu=0.1; got '",
         ),
     ],
 )

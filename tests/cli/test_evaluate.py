@@ -84,15 +84,15 @@ def test_a_model_tells_of_images_that_it_was_trained_on(
     assert called(monkeypatch, "--model", file, "--data", moved, "--out", tmp_path / "out") == 0
     own = run.partition().hospitals.values()
     known = sum(len(one.train) + len(one.val) for one in own)
-    assert f"note: the model was trained or chosen on {known} of these 40 images" in capsys.readouterr().out
+    assert f"note: the model was trained or selected on {known} of these 40 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--model", "{file}"], "--data must be given: a model saved as .keras has no images of its own"),
-        (["--model", "{run}", "--masks", "as-they-are"], "without --data a run's own images are taken as they are"),
-        (["--model", "{run}", "--preset", "seed"], "without --data a run's own images are taken as they are"),
+        (["--model", "{run}", "--masks", "as-they-are"], "without --data a run's own images are used as they are"),
+        (["--model", "{run}", "--preset", "seed"], "without --data a run's own images are used as they are"),
         (["--model", "{run}", "--threshold", "0"], "--threshold must be above 0 and below 1, or 'validation'; got 0"),
     ],
 )
@@ -119,7 +119,7 @@ def test_frames_without_a_polyp_alone_have_no_overlap_to_score(
     arguments = ("--data", frames, "--masks", "as-they-are", "--corrupt", "--out", tmp_path / "out")
     assert called(monkeypatch, "--model", run.path, *arguments) == 0
     said = capsys.readouterr().out
-    assert "no image has a polyp: there is no overlap and no distance to score" in said and "HD95" not in said
+    assert "no image has a polyp, so there is no overlap or distance to score" in said and "HD95" not in said
     assert "3 images without a polyp" in said
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert set(scores["model_size"].values()) == set(scores["own_size"].values()) == {None}

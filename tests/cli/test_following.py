@@ -110,7 +110,7 @@ def test_a_run_that_ended_without_a_word_is_named_with_flowers_own_words(
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"), [(listing(_7="running"), "has ended without a word"), (NOBODY, "does not answer")]
+    ("answer", "why"), [(listing(_7="running"), "has ended without a message"), (NOBODY, "does not answer")]
 )
 def test_a_run_whose_process_was_killed_is_not_waited_for(
     settings: CoordinatorSettings, run: RunFolder, monkeypatch: pytest.MonkeyPatch, answer: Any, why: str

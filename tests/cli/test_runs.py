@@ -124,7 +124,7 @@ def test_a_shown_run_tells_its_scores_and_what_was_refused(
     assert "last round (3): held-out Dice 0.450, IoU 0.225" in shown
     assert "best on validation (1): held-out Dice 0.400, IoU 0.200 (model-best.keras)" in shown
     assert "own test images, last round: hospital-1 0.987" in shown
-    assert "round 1: hospital-9 did not count: array 'w' has [b]NaN" in shown
+    assert "round 1: hospital-9 was rejected: array 'w' has [b]NaN" in shown
     assert f"complete run in {run.path}" in shown
 
 

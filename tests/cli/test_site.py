@@ -89,7 +89,7 @@ def test_a_second_join_of_a_site_is_refused_and_harms_nothing(
     monkeypatch.setattr(commands, "keep_running", lambda *_: pytest.fail("it joined"))
     with (
         sole(deploy / "oslo" / "private" / ".lock", "another test"),
-        pytest.raises(FedpolypError, match="'site join' is at work in .*oslo already"),
+        pytest.raises(FedpolypError, match="'site join' is running in .*oslo already"),
     ):
         fedpolyp("join", "--folder", str(deploy / "oslo"), "--data", str(tmp_path))
     assert apps.is_dir()
@@ -121,7 +121,7 @@ def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Pat
             "run --folder {}/coordinator --privacy local --algorithm fedadam --normalization group".split(),
             "the coordinator needs a held-out set of its own",
         ),
-        (["run", "--folder", "{}/coordinator", "--resume", "x", "--rounds", "3"], "goes on with the run as it is"),
+        (["run", "--folder", "{}/coordinator", "--resume", "x", "--rounds", "3"], "uses the run as it is"),
         (["run", "--folder", "{}/coordinator", "--app", "{}"], "is not a checkout"),
         (["renew", "--authority", "{}/authority"], "name the folder that 'site init' made with --out, or"),
         (
@@ -205,7 +205,7 @@ def test_a_second_serve_of_a_coordinator_is_refused_and_harms_nothing(deploy: Pa
     (work / "oslo.sock").touch()  # that sites come in through
     with (
         sole(work / ".lock", "another test"),
-        pytest.raises(FedpolypError, match="'site serve' is at work in .*coordinator already"),
+        pytest.raises(FedpolypError, match="'site serve' is running in .*coordinator already"),
     ):
         fedpolyp("serve", "--folder", str(deploy / "coordinator"))
     assert (work / "oslo.sock").exists()

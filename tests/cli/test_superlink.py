@@ -159,12 +159,12 @@ def another_list_of_objects(link: SuperLink, request: PushMessagesRequest) -> No
     [
         (in_anothers_name, "it speaks in the name of node"),
         (an_order, "it speaks in the name of node 1"),
-        (an_order_in_its_own_name, "it gives an order"),
-        (to_another_hospital, "a hospital replies to the coordinator alone"),
-        (to_anothers_order, "it replies to an order that another hospital was sent"),
+        (an_order_in_its_own_name, "it is a request"),
+        (to_another_hospital, "a hospital may reply only to the coordinator"),
+        (to_anothers_order, "it replies to a request that was sent to another hospital"),
         (two_at_once, "it pushes 2 messages with 1 lists of objects"),
         (none, "it pushes 0 messages with 1 lists of objects"),
-        (another_list_of_objects, "its message is not the one that it lists the objects of"),
+        (another_list_of_objects, "its list of objects belongs to another message"),
     ],
 )
 def test_a_hospital_pushes_nothing_but_its_own_reply_to_its_own_order(

@@ -158,7 +158,7 @@ def test_one_setting_is_changed_in_a_file_and_nothing_else(tmp_path: Path) -> No
     assert (config.data.source, config.federation.rounds, config.seed) == ('/new "place"', 200, 3)
     same = [(a, b) for a, b in zip(text.splitlines(), changed.splitlines(), strict=True) if a != b]
     assert len(same) == 2
-    with pytest.raises(UsageError, match="not as it was written"):
+    with pytest.raises(UsageError, match="not in the form that fedpolyp writes"):
         changed_toml("federation = {rounds = 3}\n", {"federation.rounds": 4})
 
 

@@ -31,7 +31,7 @@ def test_nothing_is_said_of_defaults(algorithm: str) -> None:
 @pytest.mark.parametrize("algorithm", ["median", "trimmed-mean", "krum", "multi-krum", "cyclic"])
 def test_an_algorithm_that_weighs_nobody_says_so(algorithm: str) -> None:
     given = {"federation__weights": "equal", "federation__max_weight": 0.4, "federation__per_step": True}
-    expected = f"--weights, --max-weight, --per-step ({algorithm} weighs no hospital)"
+    expected = f"--weights, --max-weight, --per-step ({algorithm} does not weight hospitals)"
     assert expected in said(algorithm__name=algorithm, **given)
 
 
@@ -47,7 +47,7 @@ def test_with_privacy_there_is_no_local_training_and_without_there_is_no_promise
 @pytest.mark.parametrize("algorithm", ["pooled", "local"])
 def test_without_a_federation_its_settings_are_named(algorithm: str) -> None:
     given = {"training__wire": "bfloat16", "training__optimizer_state": "keep", "federation__liars": "hospital-1"}
-    expected = f"{algorithm}: without effect are --liars, --wire, --optimizer-state ({algorithm} is no federation)"
+    expected = f"{algorithm}: options without effect: --liars, --wire, --optimizer-state ({algorithm} is not federated)"
     assert said(algorithm__name=algorithm, **given) == expected
 
 

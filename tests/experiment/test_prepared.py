@@ -25,8 +25,8 @@ def test_what_has_no_effect_in_a_federated_arm_is_said_once_and_what_pooled_trai
     epochs = "--local-epochs (--local-steps takes its place)"
     assert list(_unused(jobs)) == [
         "pooled takes 5 steps a round (--local-steps), the hospitals together 15",
-        f"fedavg: without effect are {epochs}",
-        f"robust: without effect are --max-weight (median weighs no hospital); {epochs}",
+        f"fedavg: options without effect: {epochs}",
+        f"robust: options without effect: --max-weight (median does not weight hospitals); {epochs}",
     ]
 
 

@@ -50,7 +50,7 @@ def test_page_and_table_tell_what_was_found(
     assert called(monkeypatch, *given) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "3 faults found in 4 images, and 1 finding to judge by eye." in told
-    assert f"page: {out / 'audit.html'} (it shows images and masks: treat it as them)" in told
+    assert f"page: {out / 'audit.html'} (it shows images and masks: protect it like them)" in told
 
     rows = list(csv.DictReader((out / "audit.csv").open(newline="")))
     assert [(row["kind"], row["id"], row["other_id"], row["file"]) for row in rows] == [

@@ -328,7 +328,7 @@ def test_licence_and_citation_are_shown_and_have_to_be_accepted(
     assert called(monkeypatch, name, "--out", str(tmp_path / "x")) == 2
     told = capsys.readouterr()
     assert DATA_SETS[name].licence in told.out and DATA_SETS[name].citation in told.out
-    assert "say --accept-licence" in told.err
+    assert "accept it with --accept-licence" in told.err
     assert not (tmp_path / "x").exists()
 
 
@@ -336,7 +336,7 @@ def test_the_command_says_what_it_pinned_and_what_comes_next(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = ["--out", str(tmp_path / "x"), "--url", f"{server.url}/a.zip?signature=secret"]
-    for said in ("no checksum is published", "as when it was first seen"):
+    for said in ("no checksum is published", "the same as at the first download"):
         assert called(monkeypatch, "kvasir-seg", "--accept-licence", *place) == 0
         assert said in capsys.readouterr().out
     assert "secret" not in (tmp_path / "x" / "kvasir-seg.zip.pin.json").read_text()

@@ -113,4 +113,4 @@ def test_images_left_out_and_settings_without_effect_are_said(saved):
     ]
     assert imported_partition_notes(RECORDS, PARTITION) == []
     config = with_hospitals(saved[1], scheme="lesion-size", skew=1.0)
-    assert "without effect are --scheme, --skew (--partition fixes them)" in unused(config, PARTITION)
+    assert "options without effect: --scheme, --skew (--partition fixes them)" in unused(config, PARTITION)
