@@ -41,7 +41,7 @@ def test_with_privacy_there_is_no_local_training_and_without_there_is_no_promise
     private = said(
         privacy__mode="local", privacy__epsilon=2.0, algorithm__name="fedadam", model__normalization="group", **given
     )
-    assert private.endswith("effect are --local-epochs, --augment, --patience (with --privacy there is none)")
+    assert private.endswith("effect: --local-epochs, --augment, --patience (with --privacy there is none)")
 
 
 @pytest.mark.parametrize("algorithm", ["pooled", "local"])
