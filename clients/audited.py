@@ -58,7 +58,7 @@ class AuditedApp(ClientApp):
         audit.append(log, "asked", about | _weight(message.content))
         try:
             if message.metadata.message_type not in KINDS:
-                raise Refusal(f"a site takes the messages {' and '.join(KINDS)}; got {about['message']}")
+                raise Refusal(f"a site accepts the messages {' and '.join(KINDS)}; got {about['message']}")
             reply = super().__call__(message, context)
         except Exception as error:
             event = "refused" if isinstance(error, Refusal) else "failed"

@@ -57,7 +57,7 @@ class KeptReply:
                 whole = stream.read()
             content, said = whole[:-_DIGEST], whole[-_DIGEST:]
             if hashlib.sha256(content).digest() != said:
-                raise ValueError("it is not what was written")
+                raise ValueError("it was changed after it was written")
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 about = json.loads(archive[_HEADER].tobytes())
                 reply = RecordDict({name: ArrayRecord() for name in about["records"]})
@@ -68,7 +68,7 @@ class KeptReply:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            _log.warning("the kept reply %s cannot be read, so the request is carried out again: %s", self.path, error)
+            _log.warning("the saved reply %s cannot be read, so the request is carried out again: %s", self.path, error)
             return None
         return reply
 
@@ -90,7 +90,7 @@ class KeptReply:
                 stream.write(content.getbuffer())
                 stream.write(hashlib.sha256(content.getbuffer()).digest())
         except OSError as error:
-            _log.warning("the reply could not be kept, should it not be delivered: %s", error)
+            _log.warning("the reply could not be saved, in case it is not delivered: %s", error)
             return
         for known, _ in _kept(self.path.parent):
             if known != self.path:

@@ -35,7 +35,9 @@ def hospital_in_simulation(request: Request, node_config: Mapping[str, Any]) -> 
     ids, parts = images_of(partition, request.hospital), parts_of(partition, request.hospital)
     keeps = config.training.optimizer_state == "keep" or find(config.algorithm.name).keeps_state or config.privacy.on
     if keeps and not run.partition_file.exists():
-        raise ValueError(f"what hospitals keep lies in {run.path}, which is not on the machine {platform.node()}")
+        raise ValueError(
+            f"the hospitals' private state is in {run.path}, which is not on the machine {platform.node()}"
+        )
     store = _store(path) if known is None else _store_here(path, request.config, known)
     return Hospital(request.hospital, config, store, ids, run.state / request.hospital, parts)
 

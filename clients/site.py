@@ -81,7 +81,7 @@ def _config(settings: SiteSettings, text: str) -> Config:
     except Refusal:
         raise
     except (ValueError, AttributeError):  # Pydantic's errors are ValueErrors
-        raise Refusal("the request's config is not one") from None
+        raise Refusal("the request's config is not valid") from None
 
 
 def _refuse_changed(kept: Path, now: str, what: str) -> None:
@@ -97,4 +97,4 @@ def _refuse_changed(kept: Path, now: str, what: str) -> None:
         write_text(kept, now)
         return
     if before != now:
-        raise Refusal(f"{what} have changed since the run began: begin another run")
+        raise Refusal(f"{what} have changed since the run began: start another run")

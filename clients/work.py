@@ -36,7 +36,9 @@ def train(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
     kept = KeptReply.of(hospital.state, request, content)
     if (reply := kept.read()) is not None:
         about = {"run": request.run, "message": "train", "round": request.round}
-        audit.append(settings_of(node_config).audit, "found", about | {"reason": "trained before; that reply is sent"})
+        audit.append(
+            settings_of(node_config).audit, "found", about | {"reason": "trained before; the saved reply is sent"}
+        )
         return reply
     with _told_what_is_gone(request):
         reply = _reply(work.train(request, _received(content), hospital), hospital)
@@ -84,8 +86,8 @@ def _told_what_is_gone(request: Request) -> Iterator[None]:
         yield
     except private_state.Gone:
         raise Refusal(
-            f"what this site kept of round {request.counted} of this run is gone: it is removed after 30 days without "
-            "a request; go back to an earlier round, or begin another run"
+            f"this site's state of round {request.counted} of this run is gone: it is removed after 30 days without "
+            "a request; go back to an earlier round, or start another run"
         ) from None
 
 

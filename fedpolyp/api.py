@@ -345,7 +345,7 @@ def _carry_out(folder: RunFolder, rounds: int | None, quiet: bool) -> None:
     if rounds is not None:
         config = config.model_copy(update={"federation": config.federation.model_copy(update={"rounds": rounds})})
     screen: Screen = _Nothing() if quiet else _Printed()
-    again = f"go on with: fedpolyp.load_run({str(folder.path)!r}).resume()"
+    again = f"resume it with: fedpolyp.load_run({str(folder.path)!r}).resume()"
     if failures := carry_out([Job(config, folder)], config, screen, again):
         error = FedpolypError(failures[0].text)
         if failures[0].passing:
@@ -371,7 +371,7 @@ def _config(
     elif data is not None:
         overrides["data.source"] = os.fspath(data)
     if twice := sorted(overrides.keys() & (settings or {}).keys()):
-        raise UsageError(f"{twice[0]} is given twice: in settings, and by its own argument")
+        raise UsageError(f"{twice[0]} is given twice: in settings and as an argument")
     return settled(load(_path(file), preset, overrides | dict(settings or {})))
 
 

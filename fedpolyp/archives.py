@@ -34,7 +34,7 @@ def read_arrays(path: Path, only: Collection[str] = (), most_bytes: int | None =
             with archive:
                 _check_members(archive.zip, size if most_bytes is None else most_bytes)
                 if not only and (broken := archive.zip.testzip()):  # reading may stop before a checksum is due
-                    raise ValueError(f"{broken} is not what was written")
+                    raise ValueError(f"{broken} was changed after it was written")
                 arrays = {name: archive[name] for name in archive.files if not only or name in only}
     except FileNotFoundError:
         raise
@@ -50,6 +50,6 @@ def read_arrays(path: Path, only: Collection[str] = (), most_bytes: int | None =
 def _check_members(archive: zipfile.ZipFile, most_bytes: int) -> None:
     members = archive.infolist()
     if len(members) > _MOST_ARRAYS or len({member.filename for member in members}) < len(members):
-        raise ValueError(f"it holds {len(members)} arrays, more than {_MOST_ARRAYS} or two of one name")
+        raise ValueError(f"it holds {len(members)} arrays, more than {_MOST_ARRAYS} or two with the same name")
     if (total := sum(member.file_size for member in members)) > most_bytes:
         raise ValueError(f"its arrays have {total} bytes; {most_bytes} are allowed")

@@ -169,7 +169,7 @@ def load(
         state.setdefault(group, {})[name] = array
     if like is not None:
         if path == checkpoint_path(folder, round) and (differs := sorted(state.keys() ^ like.keys())):
-            raise DamagedCheckpoint(f"checkpoint {path} does not fit the run: it has others of {', '.join(differs)}")
+            raise DamagedCheckpoint(f"checkpoint {path} does not fit the run: it has different {', '.join(differs)}")
         for group, found in state.items():
             if fault := mismatch(found, {name: array.shape for name, array in like.get(group, {}).items()}):
                 raise DamagedCheckpoint(f"checkpoint {path} does not fit the run's model: {fault}")
@@ -180,14 +180,14 @@ def load(
 def _check_meta(meta: Any, round: int) -> None:
     whole = isinstance(meta, dict) and type(meta["round"]) is int and type(meta["members"]) is int
     if not whole or meta["round"] != round or not isinstance(meta["best"], dict):
-        raise ValueError(f"what it says about itself is not of round {round}")
+        raise ValueError(f"its description is not of round {round}")
     for best, dice in meta["best"].values():
         if type(best) is not int or not 0 <= best <= round:
-            raise ValueError(f"what it says about itself is not of round {round}")
+            raise ValueError(f"its description is not of round {round}")
         if type(dice) not in (int, float) or not math.isfinite(dice):
-            raise ValueError("what it says about itself is not what was written")
+            raise ValueError("its description was changed after it was written")
     if not isinstance(meta["fingerprint"], str):
-        raise ValueError("what it says about itself is not what was written")
+        raise ValueError("its description was changed after it was written")
 
 
 def latest(

@@ -14,6 +14,6 @@ def diverged(what: str, config: Config) -> Diverged:
     if config.model.normalization == "none":
         causes.append("training without normalization (--normalization batch or group)")
     return Diverged(
-        f"{what}; the likely cause is {', or '.join(causes)}. Going on with this run would compute the same again: "
-        "start a new one with other settings"
+        f"{what}; the likely cause is {', or '.join(causes)}. Resuming this run would compute the same again: start a "
+        "new run with other settings"
     )

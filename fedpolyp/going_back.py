@@ -24,7 +24,7 @@ def refuse_unusable(run: RunFolder, config: Config, round: int | None = None) ->
     if not checkpoints.rounds_in(folder):
         if done := len(run.rounds()[1:]):
             raise FinalError(
-                f"{run.checkpoints} holds no checkpoint to go on from, but {run.rounds_file} holds {done} rounds"
+                f"{run.checkpoints} holds no checkpoint to resume from, but {run.rounds_file} holds {done} rounds"
             )
         return
     from fedpolyp.algorithms.finding import make
@@ -77,5 +77,5 @@ def _refuse_unknown(run: RunFolder, round: int) -> list[int]:
 
 def _checkpoints_of(run: RunFolder) -> Path:
     if not run.checkpoints.is_dir():
-        raise DamagedCheckpoint(f"{run.path} has no folder of checkpoints to go on from")
+        raise DamagedCheckpoint(f"{run.path} has no folder of checkpoints to resume from")
     return run.checkpoints

@@ -37,7 +37,7 @@ def check_id(id: str) -> str:
     if _UNFIT.search(id):
         raise ValueError(f"an image's id has no control characters; got {shown(id)}")
     if any(part in ("", ".", "..") for part in _PARTS.split(id)):
-        raise ValueError(f"an image's id leads out of no folder; got {shown(id)}")
+        raise ValueError(f"an image's id must not lead out of its folder; got {shown(id)}")
     return id
 
 

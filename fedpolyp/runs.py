@@ -140,9 +140,9 @@ class RunFolder:
         """Keep every other process from writing to this run; the lock goes with the process that holds it.
 
         Raises:
-            FedpolypError: another process is at work on this run, or there is a link in its folder.
+            FedpolypError: another process is working on this run, or there is a link in its folder.
         """
-        with files.sole(self.path / ".lock", f"another process is at work on {self.path}"):
+        with files.sole(self.path / ".lock", f"another process is working on {self.path}"):
             self._clear()
             yield
 
@@ -152,7 +152,7 @@ class RunFolder:
             for path in (Path(folder, name) for name in (*folders, *names)):
                 if path.is_symlink():
                     raise FedpolypError(
-                        f"{path} is a link: a run writes into its own folder only; replace it by a copy"
+                        f"{path} is a link: a run writes into its own folder only; replace it with a copy"
                     )
                 if path.name.startswith(".") and path.suffix == ".part":
                     path.unlink(missing_ok=True)
@@ -202,7 +202,7 @@ class RunFolder:
         except ValueError as error:
             raise FedpolypError(f"{self.digest_file} is damaged: {error}") from None
         if digest.partition != Digest.of(self.partition(), None).partition:
-            raise FedpolypError(f"{self.partition_file} was changed: it is no longer the one that the run began with")
+            raise FedpolypError(f"{self.partition_file} was changed: it has changed since the run began")
         return digest
 
     def refuse_changed(self, store: Store | None) -> None:
@@ -215,19 +215,19 @@ class RunFolder:
         digest = self.digest()
         if digest is None:
             raise UsageError(
-                f"{self.path} has no {self.digest_file.name}, by which its images are known: it can be shown and "
-                "reported, but no run can go on from it"
+                f"{self.path} has no {self.digest_file.name}, which identifies its images: it can be shown and "
+                "reported, but not resumed"
             )
         partition = self.partition()
         try:
             now = Digest.of(partition, store)
         except FedpolypError as error:
             raise UsageError(
-                f"{self.path} cannot go on: the folder holds other images than the run's: {error}"
+                f"{self.path} cannot be resumed: the folder holds other images than the run's: {error}"
             ) from None
         if change := digest.change(now):
             place = "" if store is None else f"; they were looked for in the store {store.path}"
-            raise UsageError(f"{self.path} cannot go on: {change}{place}")
+            raise UsageError(f"{self.path} cannot be resumed: {change}{place}")
 
     def changes(self, config: Config) -> dict[str, Any]:
         """What `config` would have changed in config.toml, by dotted name: of the rounds, and where the images lie."""
@@ -286,11 +286,11 @@ class RunFolder:
         return said
 
     def other_kernels(self) -> str:
-        """A sentence when the run was begun with other kernels than this machine computes with, whose bits differ."""
+        """A sentence when the run began with other kernels than this machine computes with, whose bits differ."""
         begun, here = self.environment().get("kernels"), processor.kernels()
         if begun in (None, here):
             return ""
-        return f"the run was begun with {begun}, this machine computes with {here}: bits may differ from here on"
+        return f"the run began with {begun}, this machine computes with {here}: bits may differ from here on"
 
     def rounds(self) -> list[dict[str, Any]]:
         """The records of all complete rounds, from round 0; a half-written last line is left out.
@@ -333,8 +333,8 @@ class RunFolder:
         """
         if done := len(self.rounds()[1:]):
             raise FinalError(
-                f"{self.checkpoints} holds no checkpoint to go on from, but {self.rounds_file} holds {done} rounds; "
-                "put the checkpoints back, or choose another --out to start anew"
+                f"{self.checkpoints} holds no checkpoint to resume from, but {self.rounds_file} holds {done} rounds; "
+                "put the checkpoints back, or choose another --out to start again"
             )
         self.rounds_file.unlink(missing_ok=True)
 
@@ -482,15 +482,17 @@ def refuse_taken(path: Path) -> None:
         if not path.is_dir():
             raise UsageError(f"{path} is a file; --out must be a folder to make, or an empty one")
         if not RunFolder(path).config_file.exists():
-            raise UsageError(f"{path} exists already and holds something else than a run; choose another --out")
-        raise UsageError(f"{path} exists already; choose another --out, or go on with that run: --resume {path}")
+            raise UsageError(f"{path} exists already and holds something other than a run; choose another --out")
+        raise UsageError(f"{path} exists already; choose another --out, or resume that run: --resume {path}")
 
 
 def refuse_in_run(path: Path) -> None:
     """Raise a UsageError when `path` is the folder of a run, or lies in one."""
     for folder in (path, *path.absolute().parents):
         if RunFolder(folder).config_file.exists() and RunFolder(folder).partition_file.exists():
-            raise UsageError(f"{folder} is the folder of one run, where nothing else is written; choose another --out")
+            raise UsageError(
+                f"{folder} is the folder of a single run, where nothing else is written; choose another --out"
+            )
 
 
 def create(

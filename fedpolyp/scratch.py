@@ -63,7 +63,7 @@ def _make(above: list[Path]) -> tuple[int, Path]:
         ", ".join(map(str, above)) or f"{os.environ.get('RAY_TMPDIR') or os.environ.get('TMPDIR')}, which is too long"
     )
     raise UsageError(
-        f"Ray needs a folder that can be written, with a path of at most {_LONGEST_ABOVE} characters; tried {tried}; "
+        f"Ray needs a writable folder with a path of at most {_LONGEST_ABOVE} characters; tried {tried}; "
         "set RAY_TMPDIR to one"
     )
 

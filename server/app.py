@@ -66,7 +66,7 @@ def experiment(run_config: Mapping[str, Any]) -> Config:
         overrides={name: value_of(text) for name, _, text in (o.partition("=") for o in overrides.split())},
     )
     if not config.federated:
-        raise UsageError(f"Flower runs federations; '{config.algorithm.name}' is for 'fedpolyp simulate'")
+        raise UsageError(f"Flower runs only federations; '{config.algorithm.name}' is for 'fedpolyp simulate'")
     return config
 
 

@@ -348,7 +348,7 @@ def _reason(text: str) -> str:
 def _plain_reason(reason: str) -> str:
     """The one line that says what went wrong, out of what Flower and Ray wrap around it."""
     if "ActorDiedError" in reason or "ActorUnavailableError" in reason:
-        return "its process died each time it was given this round"
+        return "its process died each time that it tried this round"
     if "Node Unavailable" in reason:
         return f"it gave no sign of life for a minute: {_FAILED}"
     lines = [line.strip() for line in reason.replace("\\n", "\n").splitlines() if line.strip(" '>\"")]

@@ -69,7 +69,7 @@ def test_a_comparison_from_python_trains_its_arms_and_writes_the_report(tmp_path
 def test_a_run_that_cannot_be_is_refused_before_its_folder_is_made(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="hospitals.count"):
         fedpolyp.simulate("phantom", hospitals=0, out=tmp_path / "run")
-    with pytest.raises(UsageError, match="seed is given twice: in settings, and by its own argument"):
+    with pytest.raises(UsageError, match="seed is given twice: in settings and as an argument"):
         fedpolyp.simulate("phantom", seed=1, settings={"seed": 2}, out=tmp_path / "run")
     with pytest.raises(UsageError, match="there is no run"):
         fedpolyp.load_run(tmp_path / "run")

@@ -82,7 +82,7 @@ def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
     archive(tmp_path / "a.npz", {"x": content})
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as out:
         out.writestr("x.npy", content)
-    with pytest.raises(ValueError, match="two of one name"):
+    with pytest.raises(ValueError, match="two with the same name"):
         read_arrays(tmp_path / "a.npz")
 
 

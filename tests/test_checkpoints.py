@@ -165,8 +165,8 @@ def test_a_best_one_that_cannot_be_read_is_kept_as_it_is_for_whoever_asks_for_it
 @pytest.mark.parametrize(
     ("like", "said"),
     [
-        ({"model": {}}, "does not fit the run: it has others of optimizer"),
-        ({"model": {}, "optimizer": {}, "control": {}}, "does not fit the run: it has others of control"),
+        ({"model": {}}, "does not fit the run: it has different optimizer"),
+        ({"model": {}, "optimizer": {}, "control": {}}, "does not fit the run: it has different control"),
         (
             {"model": {"conv/kernel": np.zeros((30, 51)), "conv/bias": np.zeros(2)}, "optimizer": {}},
             r"does not fit the run's model: array conv/kernel has shape \(30, 50\), expected \(30, 51\)",
@@ -299,7 +299,7 @@ def test_one_that_says_what_cannot_be_is_refused_by_name(tmp_path: Path, changes
     meta = {"round": 3, "fingerprint": OURS, "best": {"": [3, 0.5]}, "members": 0} | changes
     with checkpoint_path(tmp_path, 3).open("wb") as stream:
         np.savez(stream, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8))
-    with pytest.raises(DamagedCheckpoint, match="is damaged: what it says about itself"):
+    with pytest.raises(DamagedCheckpoint, match="is damaged: its description"):
         checkpoints.load(tmp_path, 3, OURS)
 
 

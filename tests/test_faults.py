@@ -243,7 +243,7 @@ def test_a_bad_certificate_is_told_and_the_site_gets_in_with_a_renewed_one(tmp_p
     with Deployment(tmp_path, ["oslo"]) as deployment:
         ours = Authority.load(*(deployment.folder / "authority" / f"ca.{kind}" for kind in ("key", "crt")))
         bad = {
-            "another authority signed it than the one in ca.crt": (Authority.new("theirs"), timedelta(0)),
+            "it was not signed by the authority in ca.crt": (Authority.new("theirs"), timedelta(0)),
             "it is not valid yet; this machine's clock may be slow": (ours, timedelta(days=1)),
             "it has expired; the coordinator must renew it (or this machine's clock is wrong)": (ours, timedelta(-10)),
         }

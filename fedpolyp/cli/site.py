@@ -54,7 +54,7 @@ def init(
     names = [name.strip() for name in sites.split(",")]
     make_federation(out, coordinator, port, names, keys)
     console = _console()
-    console.print(f"{out / 'authority'}: keep it offline; it is needed again only to renew the certificate")
+    console.print(f"{out / 'authority'}: keep it offline; you need it again only to renew the certificate")
     console.print(f"{out / 'coordinator'}: for the machine that {coordinator} names; fedpolyp site serve")
     for name in names:
         key = "give it to that hospital in a safe way: it holds a secret key" if keys else "fedpolyp site keygen there"
@@ -139,7 +139,7 @@ def serve(
             return
         running[1].send_signal(signal.SIGHUP)
         known, faults = proxy.let_in(settings)
-        for said in (*faults, f"let in, by their certificates: {', '.join(known) or 'nobody'}"):
+        for said in (*faults, f"admitted by their certificates: {', '.join(known) or 'nobody'}"):
             say(said)
 
     work.mkdir(exist_ok=True)

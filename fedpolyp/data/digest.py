@@ -46,11 +46,11 @@ class Digest:
     def change(self, now: "Digest") -> str:
         """What has changed from this to `now`, as a clause; '' for nothing that decides a bit."""
         if self.partition != now.partition:
-            return "its partition.json is no longer the one that it began with"
+            return "its partition.json has changed since it began"
         other = [name for name in ("images", "masks") if getattr(self, name) != getattr(now, name)]
         if not other:
             return ""
-        what = f"its {' and '.join(other)} are no longer those that it began with"
+        what = f"its {' and '.join(other)} have changed since it began"
         same = " (their files are the same: the store was changed, or is made in another way)"
         return what + (same if self.files == now.files else "")
 

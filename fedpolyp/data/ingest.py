@@ -308,7 +308,7 @@ def _notes(source: _Source, rows: Sequence[_Row], settings: MaskSettings) -> tup
     notes = [f"masks {source.rule}"] if any(pair.mask for pair in source.pairs) else []
     if tagged := sum(row.tagged for row in rows):
         have = "1 pair has one" if tagged == 1 else f"{tagged} pairs have one"
-        notes.append(f"EXIF orientation: {have}; sizes and tags told how mask and image lie")
+        notes.append(f"EXIF orientation: {have}; sizes and tags show how mask and image are oriented")
     shown = [row.shown for row in rows]
     if without := [one for one in shown if one.lesion_fraction == 0]:
         notes.append(f"{len(without)} of {len(shown)} are frames without a polyp (first: {without[0].file})")

@@ -144,7 +144,7 @@ def decide(masks: Sequence[Histogram], depth: int, given: Sequence[int] = ()) ->
     by_index = bool(masks) and all(mask.indices for mask in masks)
     if by_index and levels[-1:] == [_IGNORED] and len(named := levels[levels > 0]) > 1:
         others = spans(named[:-1].tolist())
-        raise Undecided(f"have palette index {_IGNORED}, often what is to be ignored, beside {others}")
+        raise Undecided(f"have palette index {_IGNORED}, often pixels to ignore, beside {others}")
     edge = _edge(levels, masks)
     levels = levels[~np.isin(levels, edge)]
     highest = 0 if by_index else _highest_noise(levels, masks, depth)

@@ -174,7 +174,10 @@ class MaskRule:
         histogram = self.histogram(mask)
         if self.given:
             return f"no lesion: its values are {spans(histogram.values.tolist())}; {self._meaning(mask)}"
-        return self._unknown_values(mask) or f"the mask is empty but for noise, of values up to {histogram.values[-1]}"
+        return (
+            self._unknown_values(mask)
+            or f"the mask is empty except for noise, with values up to {histogram.values[-1]}"
+        )
 
     def unknown(self, mask: Summary) -> str:
         """Why `mask` is not understood, whether or not it shows a lesion; '' if it is."""

@@ -35,6 +35,6 @@ def lying_alike(image: Picture, mask: Picture) -> tuple[NDArray[Any], NDArray[An
     if len(fitting) == 2:
         raise Undecidable(
             f"the EXIF orientation of the image is {image.orientation}, that of its mask {mask.orientation}, and "
-            "their sizes do not tell whether to turn them: save both without the tag"
+            "their sizes do not show whether to rotate them: save both without the tag"
         )
     return fitting[0]

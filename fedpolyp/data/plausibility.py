@@ -21,7 +21,7 @@ from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
 WAY_OUT = (
-    "if they are meant so, say --masks as-they-are; if other values are lesion, or colours, name them with "
+    "if they are right, give --masks as-they-are; if other values or colours are lesion, name them with "
     "--lesion-values (masks and lesion_values in site.toml and in [data] of a config)"
 )
 _TOO_MANY = 0.1  # of the masks: as many cannot be left out as damaged
@@ -97,7 +97,7 @@ def check_empty(folder: Path, masks: Mapping[Pair, Summary], rule: MaskRule) -> 
     """
     empty = [pair for pair, mask in masks.items() if rule.is_empty(mask)]
     if len(empty) > _HALF * len(masks):
-        what = f"{_of(empty, masks)} are empty, as of frames without a polyp"
+        what = f"{_of(empty, masks)} are empty, as for frames without a polyp"
         raise _wrong(folder, what, empty[0].mask)
 
 

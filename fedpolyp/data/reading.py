@@ -138,7 +138,7 @@ def look(file: str, content: bytes) -> Header:
         raise Unusable(file, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
     # To count them would take long where a hostile TIFF has millions.
     if image.format in ("TIFF", "PNG") and getattr(image, "is_animated", False):
-        raise Unusable(file, "it has 2 or more pages; a file has to have one")
+        raise Unusable(file, "it has 2 or more pages; a file must have one")
     return Header(file, content, image, orientation if 1 <= orientation <= 8 else 1)
 
 

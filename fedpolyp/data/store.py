@@ -94,7 +94,7 @@ class Store:
         try:
             held = _hold(path)
         except OSError as error:
-            raise FedpolypError(f"{path} is not a complete store ({error}); remove it to have it made again") from None
+            raise FedpolypError(f"{path} is not a complete store ({error}); remove it, and it is made again") from None
         try:
             table = parse_json(read_bytes(path / TABLE, _TABLE_BYTES))
             records = _RECORDS.validate_python(table["records"])
@@ -109,7 +109,7 @@ class Store:
         except Exception as error:
             os.close(held)
             why = " ".join(str(error).split())[:300]
-            raise FedpolypError(f"{path} is not a complete store ({why}); remove it to have it made again") from None
+            raise FedpolypError(f"{path} is not a complete store ({why}); remove it, and it is made again") from None
         weakref.finalize(store, os.close, held)
         return store
 

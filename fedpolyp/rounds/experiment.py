@@ -53,4 +53,4 @@ class Experiment:
         if refusal in record.refused:  # a site that is not connected is so for every message of the round
             return
         record.refused.append(refusal)
-        self.watcher.note(f"round {record.round}: the reply of {hospital} does not count: {reason}")
+        self.watcher.note(f"round {record.round}: the reply of {hospital} is rejected: {reason}")

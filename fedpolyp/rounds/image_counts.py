@@ -95,4 +95,4 @@ def _called(part: str) -> str:
     return part if part == "units" else f"{part} images"
 
 
-_REGISTER = "a site that has so many is registered with them in coordinator.toml, under [images]"
+_REGISTER = "if the site really has so many, write the number into coordinator.toml, under [images]"

@@ -44,7 +44,7 @@ class Reference:
             # what an algorithm adds: a hospital's first control variate is all of it, a later one's change little.
             allowed = longer * (most if group in ("weights", "statistics") else most**2)
             if lengths[group] > allowed * median > 0:
-                return f"its {group} changed {lengths[group] / median:.3g} times as much as in the round's median"
+                return f"its {group} changed {lengths[group] / median:.3g} times as much as the round's median"
         return None
 
 

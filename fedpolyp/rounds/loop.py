@@ -200,7 +200,7 @@ class _Loop:
             raise diverged(f"round {record.round}: the training has diverged at {who}", self.experiment.config)
         reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)
         raise TooFew(
-            f"round {record.round} stopped: {len(record.hospitals)} of {tally.asked} hospitals replied usably, "
+            f"round {record.round} stopped: {len(record.hospitals)} of {tally.asked} hospitals sent usable replies, "
             f"{tally.needed} are needed ({reasons})",
             may_pass=bool(tally.trained) and not tally.not_finite,
         )

@@ -67,7 +67,7 @@ def fault_of_moments(changes: Arrays, sent: Arrays, steps: int, bfloat16: bool =
         own = (changes[f"m/{path}"], changes[name], sent[f"m/{path}"], sent[name])
         first, second, first_sent, second_sent = (np.asarray(array, np.float64) for array in own)
         if fault := _fault_of_adam(first, second, first_sent, second_sent, steps, lost):
-            return f"its {fault} moments of {path} are none that gradients can make of those that it was sent"
+            return f"its {fault} moments of {path} cannot result from gradients and the moments that it was sent"
     return ""
 
 

@@ -61,14 +61,14 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
         if type(steps) is not int or steps != config.training.steps(images):
             raise BadReply(f"it reports {_short(steps)} steps, which {images} images do not take")
         if unknown := sorted(set(content.groups) - like.keys()):
-            raise BadReply(f"it sends {_short(', '.join(unknown))}, which nobody has asked for")
+            raise BadReply(f"it sends {_short(', '.join(unknown))}, which was not asked for")
         if find(config.algorithm.name).whole:
             values = {group: _change(content, group, {}, arrays) for group, arrays in like.items()}
             return Update(reply.hospital, values, float(images), images, loss, steps)
         changes = {group: _change(content, group, sent.get(group, {}), arrays) for group, arrays in like.items()}
         done = int(changes[OPTIMIZER]["iterations"]) if OPTIMIZER in changes else steps
         if done != steps:
-            raise BadReply(f"its optimizer counts {_short(done)} steps, and it took {steps}")
+            raise BadReply(f"its optimizer counts {_short(done)} steps, but it took {steps}")
         impossible = fault_of_weights(changes.get(MODEL, {}), config)
         if not impossible and OPTIMIZER in changes and OPTIMIZER in sent:
             halves = config.training.wire == "bfloat16"
@@ -84,7 +84,7 @@ def _private_update(hospital: str, content: Content, sent: Arrays, like: Arrays)
     if type(units) is not int or units < 1 or type(epsilon) is not float or not 0 <= epsilon < math.inf:
         raise BadReply(f"it reports {_short(units)} units and an epsilon of {_short(epsilon)}")
     if unknown := sorted(set(content.groups) - {MODEL}):
-        raise BadReply(f"it sends {_short(', '.join(unknown))}, which nobody has asked for")
+        raise BadReply(f"it sends {_short(', '.join(unknown))}, which was not asked for")
     change = _change(content, MODEL, {name: sent[name] for name in like}, like)
     return Update(hospital, {MODEL: change}, float(units), units, None, 1, epsilon)
 
@@ -117,10 +117,10 @@ def read_scores(reply: Reply, side: int, distances: bool = False) -> Arrays:
         scores = content.arrays("scores")
         counts = scores.get("counts")
         if counts is None or counts.ndim != 2 or counts.shape[1] != 4 or counts.dtype.kind not in "iu":
-            raise BadReply("its scores hold no counts of four columns")
+            raise BadReply("its scores have no counts with four columns")
         # Each for itself before their sum, which may wrap around.
         if (counts < 0).any() or (counts > side**2).any() or (counts.astype(np.int64).sum(axis=1) != side**2).any():
-            raise BadReply(f"its counts are not those of the {side**2} pixels of an image")
+            raise BadReply(f"its counts do not add up to the {side**2} pixels of an image")
         read = {"counts": counts.astype(np.int64)}
         for name in ("losses", "hd95") if distances else ("losses",):
             others = scores.get(name)

@@ -160,7 +160,7 @@ def _check_speech(address: str) -> None:
         try:
             grpc.channel_ready_future(channel).result(_PATIENCE)
         except grpc.FutureTimeoutError:
-            raise ValueError("what listens there is no Ray") from None
+            raise ValueError("the program that listens there is not Ray") from None
 
 
 @contextlib.contextmanager

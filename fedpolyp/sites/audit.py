@@ -112,5 +112,5 @@ def _last_hash(descriptor: int, size: int, log: Path) -> str:
     except _NO_ENTRY:
         raise FedpolypError(
             f"the last line of the audit log {log} is damaged (a full disk, a power cut): look at it with 'fedpolyp "
-            "site log', then move the log away; a new one begins by itself"
+            "site log', then move the log away; a new log starts automatically"
         ) from None

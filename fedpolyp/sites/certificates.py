@@ -190,7 +190,7 @@ def check_pair(key: Path, certificate: Path) -> None:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise UsageError(f"{key} holds no private key") from None
     if private.public_key() != read_certificate(certificate).public_key():
-        raise FedpolypError(f"{key} is not the key of {certificate}: 'fedpolyp site renew' makes both anew")
+        raise FedpolypError(f"{key} is not the key of {certificate}: 'fedpolyp site renew' makes both again")
 
 
 def site_of(certificate: x509.Certificate) -> str:

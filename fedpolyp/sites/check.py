@@ -49,7 +49,7 @@ def _key(settings: SiteSettings) -> Finding:
         return Finding("key", False, f"{settings.key} cannot be read: {error.strerror}")
     if mode & 0o077:
         return Finding("key", False, f"others can read {settings.key}: chmod 600 {settings.key}")
-    return Finding("key", True, f"{settings.key}, readable by its owner alone")
+    return Finding("key", True, f"{settings.key}, readable only by its owner")
 
 
 def _folder(settings: SiteSettings) -> Finding:

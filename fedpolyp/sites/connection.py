@@ -19,7 +19,7 @@ _SECONDS, _BYTES = 20.0, 65536
 _AHEAD_SECONDS, _BEHIND_SECONDS = 3.0, 240.0
 _NO_ADDRESS = "site.toml names no coordinator to connect to, as HOST:PORT"
 _FEW_DAYS = 30
-ASK_FOR_ONE = "the coordinator makes another for this site's key: fedpolyp site certify"
+ASK_FOR_ONE = "the coordinator makes a new one for this site's key: fedpolyp site certify"
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def connect(settings: SiteSettings) -> Connection:
         raise ConnectionError(f"the coordinator does not accept {settings.certificate}; {ASK_FOR_ONE}")
     if said.split(b"\r\n")[0].split()[1:2] == [b"401"]:
         raise ConnectionError(
-            f"the coordinator does not let {settings.name} in: {settings.certificate} is not, or no longer, the "
-            "certificate that lies in its folder"
+            f"the coordinator does not let {settings.name} in: {settings.certificate} is not, or is no longer, the "
+            "certificate in its folder"
         )
     ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     return Connection((ends - time.time()) / 86400, own_days_left, _clock_ahead(asked, said))
@@ -165,8 +165,8 @@ def _clock_faults(connection: Connection) -> list[str]:
         return []
     side = "ahead of" if ahead > 0 else "behind"
     return [
-        f"this machine's clock is {abs(ahead):.0f} s {side} the coordinator's, which refuses what is signed so: "
-        "set it by NTP"
+        f"this machine's clock is {abs(ahead):.0f} s {side} the coordinator's, which refuses messages signed with "
+        "such a time: set the clock by NTP"
     ]
 
 
@@ -176,7 +176,7 @@ def _plain(message: str) -> str:
     if "not yet valid" in message:
         return "it is not valid yet; this machine's clock may be slow"
     if "self-signed" in message or "self signed" in message or "unable to get local issuer" in message:
-        return "another authority signed it than the one in ca.crt"
+        return "it was not signed by the authority in ca.crt"
     return message
 
 

@@ -14,7 +14,7 @@ from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, wri
 from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split, Table, check_host, check_names
 
 LOOPBACK = ("localhost", "127.0.0.1")
-_PRIVATE = "What this site keeps: its ingested images, its part of each run, its audit log. Nothing of it is sent.\n"
+_PRIVATE = "This site's files: its ingested images, its part of each run, its audit log. None of them is sent.\n"
 
 
 def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_keys: bool = True) -> None:
@@ -95,7 +95,7 @@ def _write_coordinator(folder: Path, authority: Authority, host: str, port: int,
     _write_server(folder, authority, host)
     names = ", ".join(f'"{site}"' for site in sites)
     (folder / "coordinator.toml").write_text(
-        f'host = "{host}"\nport = {port}  # that the sites reach\nsites = [{names}]\n'
+        f'host = "{host}"\nport = {port}  # where sites connect\nsites = [{names}]\n'
         f"control_port = {CoordinatorSettings.model_fields['control_port'].default}  # on this machine only\n"
         'held_out = ""  # a folder with images/ and masks/ that no site has; without it, the sites\' tests count\n'
         'runs = "runs"  # where run folders are made\n',
@@ -124,7 +124,7 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
         f"# lesion_values =  # {_about('lesion_values')}\n"
         f"# group_by =  # {_about('group_by')}\n"
         f"# declared_units =  # {_about('declared_units')}\n"
-        f"\n# What the coordinator may ask for at most.\n[limits]\n{_explained(Limits())}"
+        f"\n# The most that the coordinator may ask for.\n[limits]\n{_explained(Limits())}"
         f"\n# How the images are split; the same in every run.\n[split]\n{_explained(Split())}",
         encoding="utf-8",
     )

@@ -41,7 +41,7 @@ def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalI
     except (FedpolypError, ValueError) as error:
         raise UsageError(f"{file} is not a JSON file with the lists train, val and test: {error}") from None
     if ids.camera is not None or ids.annotation is not None:
-        raise UsageError(f"{file} has a camera or errors of annotation, which only simulated hospitals have")
+        raise UsageError(f"{file} has a camera or annotation errors, which only simulated hospitals have")
     everything = ids.everything
     if len(set(everything)) < len(everything):
         raise UsageError(f"{file} names an image twice")

@@ -201,12 +201,13 @@ stream {
 """
 
 _CONTAINER = """If the coordinator is not trusted that far, use `compose.yaml`: a container that can
-only read the images and this folder, writes only into `private/` here, and has no network but a relay to
+only read the images and this folder, writes only into `private/` here, and has no network except a relay to
 $host:$port: neither the hospital's network nor other services of this machine."""
 
 _NO_CONTAINER = """If the coordinator is not trusted that far, run the site in a container that can
-only read the images and this folder, writes only into `private/` here, and has no network but a way to $host:$port.
-(The recipe for one needs a coordinator that is known by a name.)"""
+only read the images and this folder, writes only into `private/` here, and has no network except a connection to
+$host:$port.
+(The files for this are made only if the coordinator has a host name.)"""
 
 _IT = """# Joining a federation as $site: what IT should know
 
@@ -220,15 +221,15 @@ images. Other hospitals do the same; a coordinator averages the networks. Images
 | this machine | **$host, TCP port $port** | HTTPS (TLS 1.2 or newer), opened from here, every few seconds |
 | this machine | itself (127.0.0.1, port 9094 and one that the system chooses) | the program's own parts |
 
-Nothing connects *to* this machine, and nothing else is reached: no inbound rule, no other outbound rule. The
-coordinator is recognised by a certificate of the federation's own authority (`ca.crt` in this folder) and nothing else;
-this site is recognised by its key (`site.key`, made for it alone: keep it here, mode 0600) and by the authority's
-certificate for that key (`site.crt`, no secret), without which the coordinator reads nothing.
+Nothing connects *to* this machine, and it connects to nothing else: no inbound rule, no other outbound rule. The
+coordinator is recognized only by a certificate of the federation's own authority (`ca.crt` in this folder).
+This site is recognized by its key (`site.key`, made for this site only: keep it here, mode 0600) and by the authority's
+certificate for this key (`site.crt`, not secret), without which the coordinator reads nothing.
 
-**Other users of this machine** can neither take a request nor answer one (the program's parts know each other by
-secrets in `private/`), and read nothing in this folder. They can see in the list of processes where this folder and the
-images lie, and can occupy the port, so that this does not start. A machine without other users, or the container,
-leaves them nothing.
+**Other users of this machine** can neither receive a request nor answer one (the program's parts identify each other by
+secrets in `private/`), and cannot read this folder. They can see in the list of processes where this folder and the
+images are, and can occupy the port, so that this program does not start. A machine without other users, or the
+container, prevents both.
 
 ## What leaves the building
 
@@ -242,39 +243,40 @@ leaves them nothing.
 
 **What never leaves:** images, masks, file names, paths, patient data of any kind. One exception: if Flower itself fails
 before this program's code runs (say, a full disk while it unpacks what it was sent), its own error text goes to the
-coordinator. Paths in it begin with `/proc/self/cwd/private/flower` in place of this folder, or are of the temporary
-folder or of Python's libraries. (Weights and per-image scores are made from images, and research has shown that
-something about single images can sometimes be inferred from them. They should be handled as derived from patient data,
-not as anonymous.)
+coordinator. Paths in it begin with `/proc/self/cwd/private/flower` in place of this folder, or are paths of the
+temporary folder or of Python's libraries. (Weights and per-image scores are made from images, and research has shown
+that something about single images can sometimes be inferred from them. Handle them as data derived from patients, not
+as anonymous.)
 
 ## What the coordinator may ask
 
-Two messages: *train* and *evaluate*. Both name the experiment's settings and no place: images come only from the
-folder that `site.toml` names, what the site keeps goes only into `private/` here, and a request for another hospital,
-of another kind, or beyond the `[limits]` in `site.toml` is refused. `private/audit.jsonl` keeps what was asked and what
-was sent, with sizes and SHA-256; `fedpolyp site log` shows it. Each entry holds the hash of the one before, so an entry
-that was changed, or lost in the middle, shows. The hashes hold no secret: whoever can write the file can compute all of
-them anew. Note the last hash elsewhere now and then: a log that was rewritten no longer holds it.
+Two messages: *train* and *evaluate*. Both contain the experiment's settings and no paths: images come only from the
+folder that `site.toml` names, the site's files are written only into `private/` here, and a request for another
+hospital, of another kind, or beyond the `[limits]` in `site.toml` is refused. `private/audit.jsonl` records what was
+asked and what was sent, with sizes and SHA-256; `fedpolyp site log` shows it. Each entry holds the hash of the one
+before, so a changed entry, or one lost in the middle, is found. The hashes contain no secret: whoever can write the
+file can compute all of them again. Write down the last hash elsewhere from time to time: a rewritten log
+no longer has it.
 
 ## What joining means for trust
 
-**Joining means running the coordinator's code.** The program that trains is sent by the coordinator with each run, and
-Flower, which carries it, has no supported way to pin which program that may be. The limits and the audit log are part
-of that program: they bind what requests may ask, not a coordinator who ships other code, which could rewrite
+**Joining means running the coordinator's code.** The coordinator sends the program that trains with each run, and
+Flower, which carries it, has no supported way to pin this program. The limits and the audit log are part
+of that program: they restrict what requests may ask, not a coordinator who ships other code, which could rewrite
 the log, too.
 $container
-What a hostile coordinator could still take is what its code reads and sends through that one connection.
+A hostile coordinator could still take whatever its code reads and sends through that one connection.
 
 A compromised hospital cannot reach the others: sites reach only the part of the coordinator that hands out requests and
 takes replies, with their own certificate and key. It can send wrong weights; the coordinator checks whether they can be
-weights, not whether they are good ones. SECURITY.md in fedpolyp's checkout says what holds against whom, and what does
-not.
+weights, not whether they are good ones. SECURITY.md in fedpolyp's checkout says what is protected against whom, and
+what is not.
 
 ## To join
 
 1. Install fedpolyp (see its README) and put this folder beside it, readable by its user alone.
 2. Write the folder of images (`images/` and `masks/` with files of the same stems) into `site.toml`.
-3. `fedpolyp site check --folder .` says what to mend.
+3. `fedpolyp site check --folder .` says what to fix.
 4. $ways.
 
 To leave, stop it. Nothing else needs to be undone; the coordinator sees the site as offline.

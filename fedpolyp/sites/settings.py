@@ -70,20 +70,21 @@ class Limits(Table):
     image_size: int = Field(512, ge=32, description="side of the images, pixels")
     base_filters: int = Field(64, ge=1, description="filters of the U-Net's first block")
     threads: int = Field(16, ge=1, description="threads of a training")
-    memory: float = Field(32.0, gt=0, description="GB that a training is reckoned to take")
+    memory: float = Field(32.0, gt=0, description="estimated GB of a training")
     epsilon: float | None = Field(
         None,
         gt=0,
         le=1000,
         description="privacy that all runs together may spend; training and scores without privacy are then refused",
     )
-    delta: float = Field(1e-3, gt=0, lt=1, description="with which that epsilon is reckoned")
+    delta: float = Field(1e-3, gt=0, lt=1, description="delta for which this epsilon is computed")
     unit: Literal["group", "image"] = Field(
-        "group", description="for what it is: a group of near-duplicates (and of group_by), or an image alone"
+        "group",
+        description="what the guarantee protects: a group of near-duplicates (and of group_by), or a single image",
     )
     encoders: tuple[Encoder, ...] = Field(ENCODERS, description="encoders of the U-Net")
     algorithms: tuple[str, ...] = Field(
-        FEDERATED, description="algorithms; one that is not built in is imported, by the name that stands here"
+        FEDERATED, description="algorithms; one that is not built in is imported by the name given here"
     )
 
     def check(self, config: Config) -> None:
@@ -102,11 +103,13 @@ class Limits(Table):
         if config.model.initial_weights is not None:
             raise Refusal("a request must not name a file: the initial weights come with the request")
         if simulated := config.federation.simulated_only:
-            raise Refusal(f"{', '.join(simulated)} is for simulations: no site pretends to be away, slow or lying")
+            raise Refusal(
+                f"{', '.join(simulated)} is for simulations: a real site does not pretend to be absent, slow or lying"
+            )
         if self.epsilon is not None and not config.privacy.on:
-            raise Refusal("this site trains with privacy alone ([privacy] mode local); the request asks for none")
+            raise Refusal("this site trains only with privacy ([privacy] mode local); the request asks for none")
         if self.epsilon is not None and (self.unit, config.privacy.unit) == ("group", "image"):
-            raise Refusal("this site promises privacy for groups of images; the request does so for single images")
+            raise Refusal("this site protects groups of images; the request protects only single images")
         if config.model.encoder not in self.encoders:
             allowed = ", ".join(self.encoders)
             raise Refusal(f"this site allows the encoders {allowed}; the request asks for {config.model.encoder}")
@@ -175,7 +178,7 @@ class SiteSettings(Table):
         None,
         ge=1,
         le=1_000_000,
-        description="with privacy: how many training images, or groups of them, this site says it has; about so many",
+        description="with privacy: the approximate number of training images, or groups, that this site declares",
     )
     limits: Limits = Limits()
     split: Split = Split()
@@ -278,7 +281,7 @@ class CoordinatorSettings(Table):
         except UsageError as error:
             raise ValueError(str(error)) from None
         if unknown := sorted(self.images.keys() - set(self.sites)):
-            raise ValueError(f"images names '{printable(unknown[0], _SAID)}', which is not among the sites")
+            raise ValueError(f"[images] names '{printable(unknown[0], _SAID)}', which is not among the sites")
         if self.port == self.control_port:
             raise ValueError(f"port and control_port must differ; both are {self.port}")
         return self
@@ -352,7 +355,7 @@ def check_names(names: list[str]) -> None:
         if fault := _fault_of_name(name):
             raise UsageError(fault)
     if len(set(names)) < len(names) or not names:
-        raise UsageError(f"sites must be named once each; got '{printable(','.join(names), _SAID)}'")
+        raise UsageError(f"each site must be named once; got '{printable(','.join(names), _SAID)}'")
 
 
 def _fault_of_name(name: str) -> str:

@@ -100,7 +100,7 @@ class Guard:
             return None
         given = next(iter(_values(scope, "authorization")), "").removeprefix("Bearer ")
         if path != ENTER and not same(given, self._secrets.token):
-            return 401, "open the address that 'fedpolyp view' has printed: it holds a token"
+            return 401, "open the address that 'fedpolyp view' printed: it contains a token"
         kind = next(iter(_values(scope, "content-type")), "")
         if not asks and path != ENTER and not _KINDS.fullmatch(kind):
             return 415, "an image is sent as image/* or application/octet-stream"

@@ -49,7 +49,7 @@ def quantized(probability: NDArray[np.float32], levels: NDArray[np.float32]) -> 
         FedpolypError: a probability is no number.
     """
     if not np.isfinite(probability).all():
-        raise FedpolypError("the model gives values that are no numbers")
+        raise FedpolypError("the model returns values that are not numbers")
     return np.searchsorted(levels, probability.ravel(), side="right").astype(np.uint8).reshape(probability.shape)
 
 

@@ -61,7 +61,7 @@ def application(shelf: Shelf, seer: Seer, port: int, secrets: Secrets) -> ASGIAp
     async def enter(request: Request) -> dict[str, str]:
         code = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not secrets.enter(code):
-            raise Refused(401, "this address worked once; open the one that 'fedpolyp view' has printed")
+            raise Refused(401, "this address worked once; open the one that 'fedpolyp view' printed")
         return {"token": secrets.token}
 
     @api.get("/api/places")
@@ -114,7 +114,7 @@ def application(shelf: Shelf, seer: Seer, port: int, secrets: Secrets) -> ASGIAp
             raise Refused(401, "open this from the page of 'fedpolyp view'")
         path = place(of).path / name
         if path.is_symlink():
-            raise Refused(404, f"{name} is a link, and none is followed")
+            raise Refused(404, f"{name} is a link, and links are not followed")
         try:
             return read_bytes(path, _REPORT_BYTES)
         except OSError:
@@ -149,7 +149,7 @@ def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
     thread.start()
     while not stop.wait(0.2):
         if not thread.is_alive():
-            raise FedpolypError("the server of the page has ended by itself")
+            raise FedpolypError("the server of the page has ended unexpectedly")
     server.should_exit = server.force_exit = True
     thread.join(2)
 
@@ -168,7 +168,8 @@ def listening(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise FedpolypError(
-            f"cannot listen on port {port} of 127.0.0.1: {error.strerror}; --port takes another, 0 one that is free"
+            f"cannot listen on port {port} of 127.0.0.1: {error.strerror}; choose another with --port; 0 takes a free "
+            "one"
         ) from None
     return listener
 
@@ -191,7 +192,7 @@ def _answer_with_sentences(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"error": "the request lacks something, or has what it may not have"}, 422)
+        return JSONResponse({"error": "the request is incomplete, or has something that is not allowed"}, 422)
 
     @api.exception_handler(HTTPException)
     async def unknown(_: Request, error: HTTPException) -> JSONResponse:
@@ -232,7 +233,7 @@ class _Seats:
             Refused: all are taken.
         """
         if self._taken >= _SEATS:
-            raise Refused(503, f"{_SEATS} images are under way already; try again in a moment")
+            raise Refused(503, f"{_SEATS} images are being processed already; try again in a moment")
         self._taken += 1
         try:
             yield

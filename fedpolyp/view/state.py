@@ -40,7 +40,7 @@ _LONGEST = 400  # characters of what another party says
 
 @dataclass
 class _Meanwhile:
-    """What a run has told of the round that is under way."""
+    """What a run has told of the round that is running."""
 
     at_work: dict[str, str] = field(default_factory=dict)  # who was asked and has not replied, and for what
     failed: dict[str, str] = field(default_factory=dict)  # hospitals whose reply is none, and why
@@ -132,18 +132,18 @@ def _state(run: RunFolder, config: Config, records: Records, meanwhile: _Meanwhi
     stopped = printable(records[-1].get("stopped", ""), _LONGEST) if records else ""
     if _at_work(run):
         if not records:
-            return "running", "It begins: the first model is scored."
+            return "running", "It is starting: the initial model is scored."
         if done >= rounds or stopped:
             return "running", "All rounds are complete; images are scored and models are saved."
-        return "running", f"Round {done + 1} of {rounds} is under way."
+        return "running", f"Round {done + 1} of {rounds} is running."
     if run.finished and not records:
         return "damaged", f"It is finished, but {run.rounds_file.name} holds no round."
     if run.finished:
         return "finished", f"Finished after round {done}" + (f" of {rounds}: {stopped}." if stopped else ".")
     if records and (done >= rounds or stopped):
-        return "stopped", f"All rounds are complete, but it did not come to its end.{why}"
+        return "stopped", f"All rounds are complete, but it did not finish.{why}"
     if records:
-        return "stopped", f"Not at work: {done} of {rounds} rounds are complete.{why}"
+        return "stopped", f"Not running: {done} of {rounds} rounds are complete.{why}"
     return ("stopped", f"It ended before its first round.{why}") if why else ("waiting", "It has not begun yet.")
 
 

@@ -178,6 +178,6 @@ def test_a_run_whose_checkpoints_are_gone_keeps_its_rounds(tmp_path: Path, algor
     before = run.rounds_file.read_bytes()
     for checkpoint in run.checkpoints.rglob("*.npz"):
         checkpoint.unlink()
-    with pytest.raises(FedpolypError, match=r"holds no checkpoint to go on from, but .* holds 2 rounds"):
+    with pytest.raises(FedpolypError, match=r"holds no checkpoint to resume from, but .* holds 2 rounds"):
         carry_on(run, config)
     assert run.rounds_file.read_bytes() == before

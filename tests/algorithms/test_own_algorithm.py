@@ -101,7 +101,5 @@ def test_the_page_about_it_is_followed_to_the_letter(tmp_path: Path) -> None:
 
 
 def test_a_module_that_is_not_found_is_told_with_where_it_may_lie() -> None:
-    with pytest.raises(
-        ValueError, match="No module named 'nowhere'; PYTHONPATH must name its folder, which is not the"
-    ):
+    with pytest.raises(ValueError, match="No module named 'nowhere'; put its folder on PYTHONPATH, and not the"):
         find("nowhere:Own")

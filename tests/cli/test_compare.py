@@ -98,7 +98,7 @@ def test_a_comparison_in_the_folder_of_a_run_is_refused(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert f"{run.path} is the folder of one run" in capsys.readouterr().err
+    assert f"{run.path} is the folder of a single run" in capsys.readouterr().err
     assert sorted(run.path.rglob("*")) == before
 
 
@@ -164,7 +164,7 @@ def test_a_comparison_in_a_folder_of_something_else_is_refused(
         (tmp_path / "c" / name).touch()
     before = sorted(tmp_path.rglob("*"))
     said = refused(monkeypatch, capsys, "--out", str(tmp_path / "c"))
-    assert "holds something else than a comparison; choose another --out" in said
+    assert "holds something other than a comparison; choose another --out" in said
     assert "is a file; --out must be" in refused(monkeypatch, capsys, "--out", str(tmp_path / "c" / inside[0]))
     assert sorted(tmp_path.rglob("*")) == before
 

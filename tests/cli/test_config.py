@@ -69,7 +69,7 @@ def test_an_algorithms_own_setting_is_given_by_its_option_or_by_its_name(
     assert config(monkeypatch, "--algorithm", "fedavg", "--mu", "0.5") == 2
     assert "algorithm.mu is not a setting" in capsys.readouterr().err
     assert config(monkeypatch, "--set", "algorithm.mu") == 2
-    assert "--set takes NAME=VALUE, as in --set algorithm.mu=0.1; got 'algorithm.mu'" in capsys.readouterr().err
+    assert "--set takes NAME=VALUE, for example --set algorithm.mu=0.1; got 'algorithm.mu'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["simulate", "config"])
@@ -132,7 +132,10 @@ def test_a_folder_of_an_unknown_user_is_a_folder_that_is_not_there(
             ["--rounds", "5", "--set", "federation.rounds=7"],
             "federation.rounds is given twice: by --set",
         ),
-        (["--set", "federation.rounds=5", "--set", "federation.rounds=7"], "federation.rounds is given twice by --set"),
+        (
+            ["--set", "federation.rounds=5", "--set", "federation.rounds=7"],
+            "federation.rounds is given twice with --set",
+        ),
         (
             ["--set", "federation={rounds = 7}"],
             "--set takes one setting, for example --set algorithm.mu=0.1; got '",

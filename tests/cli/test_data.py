@@ -161,7 +161,7 @@ def test_several_sources_are_ingested_and_shown_by_name(
     assert "38 pairs ingested at 32x32 pixels, 23 left out" in told
     assert "polyps/images/x[b]00.png" in told
     assert "clinic: 1 of 8 are frames without a polyp (first: masks/v0_0.png)" in told
-    assert "clinic: group_by finds something in 8 of 8 names" in told
+    assert "clinic: group_by finds a match in 8 of 8 names" in told
     assert "kept together: 10 images in 5 groups (near-duplicates; one patient, procedure or video)" in told
 
     data = [word for place in places for word in ("--data", place)]

@@ -130,7 +130,7 @@ def test_nothing_is_written_into_a_run(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert called(monkeypatch, "--model", run.path, "--out", run.path / "scores") == 2
-    assert "is the folder of one run, where nothing else is written" in capsys.readouterr().err
+    assert "is the folder of a single run, where nothing else is written" in capsys.readouterr().err
     assert not (run.path / "scores").exists()
 
 

@@ -97,5 +97,5 @@ def test_a_folder_that_holds_something_and_a_run_are_left_alone(
     assert called(monkeypatch, "--model", model, "--to", "huggingface", "--out", full) == 2
     assert f"--out must be a new or an empty folder; {full} is not empty" in capsys.readouterr().err
     assert called(monkeypatch, "--model", model, "--to", "huggingface", "--out", run / "export") == 2
-    assert "is the folder of one run, where nothing else is written" in capsys.readouterr().err
+    assert "is the folder of a single run, where nothing else is written" in capsys.readouterr().err
     assert [path.name for path in full.iterdir()] == ["x"] and len(list(run.iterdir())) == 2

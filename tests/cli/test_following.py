@@ -105,7 +105,7 @@ def test_a_run_that_ended_without_a_word_is_named_with_flowers_own_words(
     settings: CoordinatorSettings, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Asked(monkeypatch, listing(_7="finished:failed"))
-    with pytest.raises(FedpolypError, match=r"without a word; Flower calls its state finished:failed \(why\)"):
+    with pytest.raises(FedpolypError, match=r"without a message; its state in Flower is finished:failed \(why\)"):
         follow(settings, run, "7", quiet=True)
 
 

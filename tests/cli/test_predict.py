@@ -122,5 +122,5 @@ def test_nothing_is_written_into_a_run(
     for name in ("config.toml", "partition.json"):
         (tmp_path / name).touch()
     assert called(monkeypatch, "--model", model, "--out", tmp_path / "out", image) == 2
-    assert "is the folder of one run, where nothing else is written" in capsys.readouterr().err
+    assert "is the folder of a single run, where nothing else is written" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -76,4 +76,4 @@ def test_an_attack_prints_a_row_for_each_target_and_writes_what_it_found(
     assert all(row["low"] <= row["auc"] <= row["high"] for row in found["attacks"])
     assert all(target in said for target in targets)
     assert run(monkeypatch, "attack", str(folder.path), "--out", str(out)) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err

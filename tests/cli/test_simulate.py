@@ -101,7 +101,7 @@ def test_masks_changed_in_place_are_refused(
     cv2.imwrite(str(folder / "masks" / "07.png"), mask)
     assert resume(monkeypatch, str(run.path)) == 2
     said = capsys.readouterr().err
-    assert f"{run.path} cannot go on: its masks are no longer those that it began with; " in said
+    assert f"{run.path} cannot be resumed: its masks have changed since it began; " in said
     assert "go on with" not in said and said.count("\n") == 1
     assert trained == []
 
@@ -157,7 +157,7 @@ def test_another_folder_than_the_runs_is_refused_and_the_run_is_as_before(
     shutil.copy(folder / "images" / "01.png", tmp_path / "other" / "images" / "02.png")
     before = run.config_file.read_bytes()
     assert resume(monkeypatch, str(run.path), "--data", str(tmp_path / "other")) == 2
-    assert "its images are no longer those that it began with" in capsys.readouterr().err
+    assert "its images have changed since it began" in capsys.readouterr().err
     assert run.config_file.read_bytes() == before and trained == []
 
 
@@ -169,7 +169,7 @@ def test_a_folder_without_the_runs_images_is_said_to_be_another(
     for file in [*other.glob("*/00.png"), *other.glob("*/01.png")]:
         file.rename(file.with_name("p" + file.name))
     assert resume(monkeypatch, str(run.path), "--data", str(other)) == 2
-    assert "cannot go on: the folder holds other images than the run's" in capsys.readouterr().err
+    assert "cannot be resumed: the folder holds other images than the run's" in capsys.readouterr().err
     assert trained == []
 
 
@@ -218,7 +218,7 @@ def test_a_run_that_has_lost_its_digest_is_refused_in_one_sentence(
     run.digest_file.unlink()
     assert resume(monkeypatch, str(run.path)) == 2
     said = capsys.readouterr().err
-    assert "has no digest.json, by which its images are known" in said and said.count("\n") == 1
+    assert "has no digest.json, which identifies its images" in said and said.count("\n") == 1
     assert trained == []
 
 
@@ -285,7 +285,7 @@ def lose_a_record(run: RunFolder) -> None:
         (damage, "no checkpoint in"),
         (give_another_rate, "no checkpoint in"),
         (give_another_model, "does not fit the run's model: array "),
-        (give_another_algorithm, "does not fit the run: it has others of control"),
+        (give_another_algorithm, "does not fit the run: it has different control"),
         (lose_a_record, "does not hold every round up to 2"),
     ],
 )

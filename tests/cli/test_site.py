@@ -146,7 +146,7 @@ def test_a_key_made_at_the_site_is_the_one_it_joins_with(tmp_path: Path) -> None
     assert (out / "oslo" / "site.key").exists() and (out / "oslo" / "oslo.pub").exists()
     join = ("join", "--folder", str(out / "oslo"), "--data", str(tmp_path), "--print-command")
     with pytest.raises(
-        UsageError, match=r"site\.crt is missing; the coordinator makes another .*: fedpolyp site certify"
+        UsageError, match=r"site\.crt is missing; the coordinator makes a new one .*: fedpolyp site certify"
     ):
         fedpolyp(*join)
     keys = out / "coordinator" / "sites"
@@ -195,7 +195,7 @@ def test_while_it_serves_nginx_is_told_at_once_which_certificates_came_and_went(
 
     monkeypatch.setattr(commands, "serve_until_stopped", stay)
     said = " ".join(fedpolyp("serve", "--folder", str(coordinator)).split())
-    assert "let in, by their certificates: bergen " in said and "let in, by their certificates: bergen, oslo" in said
+    assert "admitted by their certificates: bergen " in said and "admitted by their certificates: bergen, oslo" in said
     assert "oslo.crt holds no certificate" in said
 
 
@@ -216,7 +216,7 @@ def test_a_key_and_a_certificate_that_do_not_belong_together_are_not_served(depl
     before = (coordinator / "server.crt").read_bytes()
     fedpolyp("renew", "--out", str(deploy))
     (coordinator / "server.crt").write_bytes(before)  # as if it had been killed between the two
-    with pytest.raises(FedpolypError, match="is not the key of .*: 'fedpolyp site renew' makes both anew"):
+    with pytest.raises(FedpolypError, match="is not the key of .*: 'fedpolyp site renew' makes both again"):
         fedpolyp("serve", "--folder", str(coordinator))
 
 

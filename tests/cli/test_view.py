@@ -95,7 +95,7 @@ def test_a_port_in_use_is_one_sentence_with_exit_code_1(
         port = taken.getsockname()[1]
         assert called(monkeypatch, "--port", str(port), "--no-open") == 1
     why = f"cannot listen on port {port} of 127.0.0.1: Address already in use"
-    assert capsys.readouterr().err == f"fedpolyp: {why}; --port takes another, 0 one that is free\n"
+    assert capsys.readouterr().err == f"fedpolyp: {why}; choose another with --port; 0 takes a free one\n"
 
 
 def test_what_is_no_run_is_refused_with_exit_code_2(

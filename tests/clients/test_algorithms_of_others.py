@@ -54,7 +54,7 @@ def test_a_request_whose_algorithm_the_site_does_not_allow_is_refused_and_nothin
 @pytest.mark.parametrize("algorithm", [7, [NAME], NAME, None])
 def test_an_algorithm_that_is_no_table_is_no_config(oslo: Path, algorithm: Any) -> None:
     asked = training()
-    with pytest.raises(Refusal, match="^the request's config is not one$"):
+    with pytest.raises(Refusal, match="^the request's config is not valid$"):
         send(oslo, type(asked)(**{**asked.__dict__, "config": naming(algorithm)}))
 
 
@@ -73,7 +73,7 @@ def test_two_algorithms_in_one_config_get_none_past_the_site(oslo: Path, extra: 
 
 def test_a_config_that_is_nested_too_deeply_is_none(oslo: Path) -> None:
     asked = training()
-    with pytest.raises(Refusal, match="^the request's config is not one$"):
+    with pytest.raises(Refusal, match="^the request's config is not valid$"):
         send(oslo, type(asked)(**{**asked.__dict__, "config": "[" * 30_000}))
 
 

@@ -78,8 +78,8 @@ def test_an_order_beyond_the_limit_is_refused_and_audited_also_in_a_second_run(o
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (tiny(), "trains with privacy alone"),
-        (private(privacy__unit="image"), "promises privacy for groups of images"),
+        (tiny(), "trains only with privacy"),
+        (private(privacy__unit="image"), "protects groups of images"),
         (private(privacy__delta=0.2), "delta must be below one over the 9 units"),
         (private(privacy__epsilon=60.0), "it would be"),
     ],
@@ -94,7 +94,7 @@ def test_scores_of_its_images_do_not_leave_a_site_that_promises(oslo: Path) -> N
     start: Start = shared_trainer(private()).start
     with pytest.raises(Refusal, match="scores of a hospital's images do not leave it"):
         send(oslo, scoring(config=private()), start=start)
-    with pytest.raises(Refusal, match="trains with privacy alone"):  # asked without, it does not tell, either
+    with pytest.raises(Refusal, match="trains only with privacy"):  # asked without, it does not tell, either
         send(oslo, scoring())
 
 

@@ -118,7 +118,7 @@ def test_a_machine_without_the_source_is_refused_with_its_name(elsewhere: tuple[
 def test_a_machine_without_the_run_folder_keeps_no_private_state(elsewhere: tuple[Config, Partition, Request]) -> None:
     config, _, request = elsewhere
     keeping = config.model_copy(update={"training": config.training.model_copy(update={"optimizer_state": "keep"})})
-    said = f"^what hospitals keep lies in {request.run_folder}, which is not on the machine {platform.node()}$"
+    said = f"^the hospitals' private state is in {request.run_folder}, which is not on the machine {platform.node()}$"
     with pytest.raises(ValueError, match=said):
         hospital_in_simulation(replace(request, config=keeping.model_dump_json()), SEAT)
     own_layers = config.model_copy(update={"algorithm": AlgorithmConfig(name="fedbn")})

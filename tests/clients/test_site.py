@@ -184,7 +184,7 @@ def test_a_run_that_no_request_has_touched_for_30_days_leaves_nothing_at_a_site(
     send(site, scoring(run="3" * 32))
     assert (states / ("2" * 32)).exists()
     # It would train with fresh moments, and not say so.
-    with pytest.raises(Refusal, match="^what this site kept of round 1 of this run is gone: it is removed after 30 "):
+    with pytest.raises(Refusal, match="^this site's state of round 1 of this run is gone: it is removed after 30 "):
         send(site, training(run="1" * 32, round=2, counted=1, config=config))
     send(site, training(run="1" * 32, round=2, counted=1))  # keeps none
 
@@ -200,7 +200,7 @@ def test_a_request_with_more_steps_than_allowed_is_refused(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", ["query", "train.other", "evaluate.files", "system"])
 def test_a_message_of_another_kind_is_refused(oslo: Path, kind: str) -> None:
-    with pytest.raises(Refusal, match="^a site takes the messages train and evaluate; got "):
+    with pytest.raises(Refusal, match="^a site accepts the messages train and evaluate; got "):
         send(oslo, training(), kind)
     assert [entry["event"] for entry in log_of(oslo)] == ["asked", "refused"]
 
@@ -214,7 +214,7 @@ def test_scores_of_training_images_are_refused(oslo: Path, score_set: str) -> No
 @pytest.mark.parametrize("text", ["", "{}x", '{"seed": "high"}', '{"shell": "rm"}'])
 def test_a_request_whose_config_is_none_is_refused(oslo: Path, text: str) -> None:
     asked = training()
-    with pytest.raises(Refusal, match="^the request's config is not one$"):
+    with pytest.raises(Refusal, match="^the request's config is not valid$"):
         send(oslo, type(asked)(**{**asked.__dict__, "config": text}))
 
 

@@ -56,9 +56,12 @@ def test_without_a_federation_its_settings_are_named(algorithm: str) -> None:
     [
         ({"federation__lie": "noise"}, "--lie (there are no --liars)"),
         ({"federation__slow": "hospital-1=9"}, "--slow (there is no --deadline)"),
-        ({"federation__deadline": 2.0}, "--deadline (nobody takes that long)"),
-        ({"federation__deadline": 9.0, "federation__slow": "hospital-1=9"}, "--deadline, --slow (nobody takes that"),
-        ({"federation__weights": "equal", "federation__max_weight": 0.3}, "--max-weight (all weigh the same)"),
+        ({"federation__deadline": 2.0}, "--deadline (no hospital takes that long)"),
+        (
+            {"federation__deadline": 9.0, "federation__slow": "hospital-1=9"},
+            "--deadline, --slow (no hospital takes that",
+        ),
+        ({"federation__weights": "equal", "federation__max_weight": 0.3}, "--max-weight (all have the same weight)"),
         ({"training__local_steps": 5, "training__local_epochs": 3}, "--local-epochs (--local-steps takes its place)"),
         ({"training__weight_decay": 0.1}, "--weight-decay (muon has none)"),
         ({"algorithm__name": "trimmed-mean", "algorithm__trim": 0.1}, "--trim (it leaves out none of 5 hospitals"),

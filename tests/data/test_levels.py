@@ -109,7 +109,7 @@ def test_dim_noise_in_empty_masks_is_no_lesion_however_many_have_it(tmp_path: Pa
 
     store = made(tmp_path, [encoded(mask(number)) for number in range(COUNT)])
     assert set(left_out(store)) == {f"masks/{number:02d}.png" for number in range(0, COUNT, every)}
-    assert set(left_out(store).values()) == {"the mask is empty but for noise, of values up to 9"}
+    assert set(left_out(store).values()) == {"the mask is empty except for noise, with values up to 9"}
 
 
 def test_dim_classes_that_many_masks_have_are_kept(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def ringed(number: int, width: int = 3) -> Mask:
 
 COLOURS = [(0, 0, 0), (128, 0, 0), *[(0, 0, 0)] * 253, (224, 224, 192)]
 RINGS = {
-    "palette": (lambda one: with_palette(one, *COLOURS), "they have palette index 255, often what is to be ignored"),
+    "palette": (lambda one: with_palette(one, *COLOURS), "they have palette index 255, often pixels to ignore"),
     "grey palette": (
         lambda one: with_palette(one, *[(value,) * 3 for value in range(256)]),
         "they have areas of 1 beside 255, noise or a class",

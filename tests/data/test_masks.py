@@ -177,7 +177,7 @@ def test_one_grey_level_of_noise_in_an_empty_mask_is_no_lesion(tmp_path: Path) -
     assert np.array_equal(store.masks, RIGHT)
     (rejection,) = store.report.rejected
     assert rejection.file == "masks/06.png"
-    assert rejection.reason == "the mask is empty but for noise, of values up to 1"
+    assert rejection.reason == "the mask is empty except for noise, with values up to 1"
 
 
 def test_a_mask_of_nothing_but_0_is_that_of_a_frame_without_a_polyp(tmp_path: Path) -> None:

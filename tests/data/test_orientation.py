@@ -95,8 +95,8 @@ def test_a_pair_that_does_not_tell_is_counted_and_named(tmp_path: Path, orientat
     (rejection,) = store.report.rejected
     assert rejection.file == "masks/tagged.png"
     assert rejection.reason == (
-        f"the EXIF orientation of the image is {orientation}, that of its mask 1, and their sizes do not tell whether "
-        "to turn them: save both without the tag"
+        f"the EXIF orientation of the image is {orientation}, that of its mask 1, and their sizes do not show whether "
+        "to rotate them: save both without the tag"
     )
 
 

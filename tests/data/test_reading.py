@@ -164,7 +164,7 @@ def test_a_file_of_several_pages_is_left_out_by_name(folder: Path, tmp_path: Pat
     assert ingest(folder, 32, tmp_path / "stores").report.rejected == ()
     pages[0].save(file, format_, save_all=True, append_images=pages[1:])
     (rejection,) = ingest(folder, 32, tmp_path / "stores").report.rejected
-    assert rejection == Rejection(f"{part}/bad.png", "it has 2 or more pages; a file has to have one")
+    assert rejection == Rejection(f"{part}/bad.png", "it has 2 or more pages; a file must have one")
 
 
 def test_a_link_to_a_regular_file_is_read_as_the_file(folder: Path, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_pairs_in_subfolders_have_their_path_in_their_ids(folder: Path, tmp_path
     assert [record.id for record in store.records] == ["a", "b", "bad", "c", "more/a", "more/still/a"]
     assert store.report.rejected == (
         Rejection("images/more/z.png", "no mask of this stem in masks/more/"),
-        Rejection("second/", "a folder with images/ and masks/ of its own, not read: it is a source by itself"),
+        Rejection("second/", "a folder with images/ and masks/ of its own, not read: it is a separate source"),
     )
     again = Store.open(store.path)
     assert again.positions(["more/still/a"]).tolist() == [5]

@@ -79,7 +79,7 @@ def test_group_by_takes_the_first_group_of_the_expression_or_all_it_finds(tmp_pa
     with pytest.raises(UsageError, match="group_by 'nobody' finds nothing in the name of any image"):
         groups("nobody")
     noted = ingest(tmp_path / "clinic", 32, tmp_path / "stores", group_by="^(p[0-9])_").report.notes
-    assert "group_by finds something in 3 of 4 names" in noted
+    assert "group_by finds a match in 3 of 4 names" in noted
 
 
 def test_a_config_of_several_sources_is_written_read_opened_and_partitioned(

@@ -308,7 +308,7 @@ def test_rounds_that_do_not_follow_one_another_are_an_error(tmp_path: Path) -> N
     (run,) = write_comparison(tmp_path, ("fedavg",))
     lines = run.rounds_file.read_bytes().splitlines(keepends=True)
     run.rounds_file.write_bytes(b"".join([*lines[:7], lines[6], *lines[8:]]))
-    with pytest.raises(FedpolypError, match=r"rounds\.jsonl is damaged: its rounds do not follow one another"):
+    with pytest.raises(FedpolypError, match=r"rounds\.jsonl is damaged: its rounds are not consecutive"):
         analyse([run])
 
 
@@ -351,7 +351,7 @@ def test_runs_of_other_images_or_of_a_changed_partition_are_refused(tmp_path: Pa
     pooled, local = write_comparison(tmp_path, arms=("pooled", "local"))
     digest = json.loads(local.digest_file.read_text())
     local.digest_file.write_text(json.dumps(digest | {"masks": "of others"}))
-    with pytest.raises(UsageError, match=f"^{local.path} is of other images than {pooled.path}: its masks "):
+    with pytest.raises(UsageError, match=f"^{local.path} has other images than {pooled.path}: its masks "):
         analyse([pooled, local])
     local.digest_file.write_text(json.dumps(digest))
     plain = json.loads(local.partition_file.read_text())
@@ -468,7 +468,7 @@ def test_runs_of_one_label_that_are_of_two_algorithms_are_refused_and_not_averag
         other = "fedprox with mu 0.5" if name == "settings" else "fedavg"
         assert str(refusal.value) == (
             f"{store[0].path} and {run.path} are both called 'near', but are fedprox with mu 0.01 and {other}; "
-            "give them labels of their own (--arm-label)"
+            "give each its own label (--arm-label)"
         )
 
 

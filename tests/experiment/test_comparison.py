@@ -337,7 +337,7 @@ def test_images_that_changed_between_two_arms_are_refused(tmp_path: Path, monkey
     content[-1] ^= 1
     (store.path / "masks.npy").write_bytes(content)
     changed = open_source(config.data, config.seed)
-    with pytest.raises(UsageError, match="cannot go on: its masks are no longer those that it began with"):
+    with pytest.raises(UsageError, match="cannot be resumed: its masks have changed since it began"):
         prepare(jobs(tmp_path / "c", config, arms=USUAL), changed)
     assert len(runs_in(tmp_path / "c")) == 1
 

@@ -70,7 +70,7 @@ def test_weights_of_another_model_are_refused_and_what_differs_is_named(earlier:
 
 def test_what_is_no_model_is_one_sentence(tmp_path: Path, earlier: tuple[RunFolder, Config]) -> None:
     unfinished = tiny_run(tmp_path / "unfinished", tiny_config())
-    with pytest.raises(UsageError, match="unfinished is a run without a model of its own: it is not finished"):
+    with pytest.raises(UsageError, match="unfinished is a run without a single model: it is not finished"):
         noted(tiny_config(model__initial_weights=str(unfinished.path)))
     with pytest.raises(UsageError, match="takes a run, or a model saved as .keras; got '.*nothing'"):
         noted(tiny_config(model__initial_weights=str(tmp_path / "nothing")))

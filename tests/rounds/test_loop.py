@@ -246,7 +246,7 @@ def it_fails(reply: Message) -> None:
         (not_finite, "logits/bias has values that are not finite"),
         (other_shape, "logits/bias has shape (2,), expected (1,)"),
         (missing_array, "1 missing ['logits/bias']"),
-        (more_arrays, "it sends patients, which nobody has asked for"),
+        (more_arrays, "it sends patients, which was not asked for"),
         (no_arrays, "a record of packed arrays holds 'packed' and its pieces alone"),
         (arrays_of_another_kind, "array names differ"),
         (too_precise, "logits/bias is float64, expected float32"),
@@ -376,7 +376,7 @@ def without_power(request: Request, reply: Reply) -> Reply:
 def test_a_round_needs_as_many_updates_as_its_algorithm(tmp_path: Path) -> None:
     config = tiny_config(algorithm__name="krum", hospitals__count=5, federation__rounds=1)
     run = tiny_run(tmp_path / "run", config)
-    with pytest.raises(FedpolypError, match="^round 1 stopped: 4 of 5 hospitals replied usably, 5 are needed "):
+    with pytest.raises(FedpolypError, match="^round 1 stopped: 4 of 5 hospitals sent usable replies, 5 are needed "):
         carry_listening(run, config, without_power)
     assert [record["round"] for record in run.rounds()] == [0]
 
@@ -419,7 +419,7 @@ def test_a_training_without_a_federation_that_diverges_ends_the_run_in_one_clear
         carry_here(run, config, notes)
     assert str(error.value) == (
         f"round 2: the training of {name} has diverged: {seen}; the likely cause is a learning rate that is too high "
-        "(it was 0.01). Going on with this run would compute the same again: start a new one with other settings"
+        "(it was 0.01). Resuming this run would compute the same again: start a new run with other settings"
     )
     assert isinstance(error.value, FinalError) and notes.notes == []
     assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0, 1]

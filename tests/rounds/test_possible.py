@@ -82,7 +82,7 @@ def test_one_weight_among_many_is_enough() -> None:
     after = adam("wild", 3, None)
     after["m/w"][17] *= 40
     assert fault_of_moments(minus(after, FRESH), FRESH, 3) == (
-        "its first moments of w are none that gradients can make of those that it was sent"
+        "its first moments of w cannot result from gradients and the moments that it was sent"
     )
 
 

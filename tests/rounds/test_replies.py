@@ -109,7 +109,7 @@ def test_what_was_not_sent_is_read_as_it_is() -> None:
 def test_arrays_that_nobody_has_asked_for_are_refused() -> None:
     content = record_of(reply())
     content["patients"] = to_record({"w": np.zeros(2, np.float32)})
-    assert refused(Reply("oslo", RecordContent(content))) == "it sends patients, which nobody has asked for"
+    assert refused(Reply("oslo", RecordContent(content))) == "it sends patients, which was not asked for"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_weights_that_cannot_be_are_refused(weights: Arrays, said: str) -> None:
     ("moments", "said"),
     [
         ({"iterations": np.array(-1000, np.int64)}, "iterations goes down to -1000"),
-        ({"iterations": np.array(8 + STEPS + 1, np.int64)}, "counts 7 steps, and it took 6"),
+        ({"iterations": np.array(8 + STEPS + 1, np.int64)}, "counts 7 steps, but it took 6"),
         ({"iterations": np.array(2**62, np.int64)}, "iterations has values beyond"),
         ({"iterations": np.array(8 - 2**63, np.int64)}, "iterations goes down to -9.2"),
         ({"v/conv/kernel": np.full((3, 4), -1, np.float32)}, "v/conv/kernel goes down to -1"),
@@ -199,11 +199,11 @@ def scores(counts: Any = None, losses: Any = None, **others: Any) -> Reply:
 @pytest.mark.parametrize(
     ("sent", "distances", "why"),
     [
-        (scores([[2**63 - 1, 2**63 - 1, 2, SIDE**2]]), False, "not those of the 64 pixels"),
-        (scores(np.array([[2**64 - 1, 1, 0, SIDE**2]], np.uint64)), False, "not those of the 64 pixels"),
-        (scores(np.full((5, 4), -16)), False, "not those of the 64 pixels"),
-        (scores(np.full((5, 4), 16.0)), False, "no counts of four columns"),
-        (scores(np.full((5, 3), 16)), False, "no counts of four columns"),
+        (scores([[2**63 - 1, 2**63 - 1, 2, SIDE**2]]), False, "do not add up to the 64 pixels"),
+        (scores(np.array([[2**64 - 1, 1, 0, SIDE**2]], np.uint64)), False, "do not add up to the 64 pixels"),
+        (scores(np.full((5, 4), -16)), False, "do not add up to the 64 pixels"),
+        (scores(np.full((5, 4), 16.0)), False, "no counts with four columns"),
+        (scores(np.full((5, 3), 16)), False, "no counts with four columns"),
         (scores(losses=np.full(5, 1.7e308)), False, "not all numbers between 0 and 1e+06"),
         (scores(losses=np.full(5, np.nan)), False, "not all numbers between 0 and 1e+06"),
         (scores(losses=np.full(5, -1.0)), False, "not all numbers between 0 and 1e+06"),
@@ -276,7 +276,7 @@ def test_a_reply_of_a_training_without_averaged_moments_needs_none() -> None:
 
 def test_moments_that_no_gradients_make_are_refused() -> None:
     said = refused(reply(moments={"m/conv/kernel": np.full((3, 4), 10, np.float32)}))
-    assert said == "its first moments of conv/kernel are none that gradients can make of those that it was sent"
+    assert said == "its first moments of conv/kernel cannot result from gradients and the moments that it was sent"
 
 
 @pytest.mark.parametrize("name", ["encoder_norm/moving_mean", "encoder_norm/moving_variance"])

@@ -79,6 +79,6 @@ def test_after_the_second_try_the_run_stops_and_says_who_was_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
-        FedpolypError, match="2 of 3 hospitals replied usably, 3 are needed .hospital-2: its machine has"
+        FedpolypError, match="2 of 3 hospitals sent usable replies, 3 are needed .hospital-2: its machine has"
     ):
         carried(tmp_path / "failing", monkeypatch, fails=2)

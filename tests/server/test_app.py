@@ -19,5 +19,5 @@ def test_overrides_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Pa
 
 @pytest.mark.parametrize("algorithm", ["pooled", "local"])
 def test_an_algorithm_without_a_federation_is_refused_and_not_trained_as_one(algorithm: str) -> None:
-    with pytest.raises(UsageError, match=f"Flower runs federations; '{algorithm}' is for 'fedpolyp simulate'"):
+    with pytest.raises(UsageError, match=f"Flower runs only federations; '{algorithm}' is for 'fedpolyp simulate'"):
         experiment({"overrides": f"algorithm.name={algorithm}"})

@@ -156,7 +156,7 @@ def test_a_site_that_is_not_connected_is_left_out_and_named(
     last = run.rounds()[-1]
     assert sorted(last["hospitals"]) == ["hospital-1", "hospital-3"]
     assert last["refused"] == [{"hospital": "hospital-2", "reason": "it is not connected"}]
-    assert heard.notes[0] == "round 0: the reply of hospital-2 does not count: it is not connected"
+    assert heard.notes[0] == "round 0: the reply of hospital-2 is rejected: it is not connected"
 
 
 def test_a_run_that_lacks_sites_waits_and_then_says_which(

@@ -24,5 +24,5 @@ def test_what_listens_there_and_is_no_ray_is_refused(monkeypatch: pytest.MonkeyP
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(UsageError, match=f"'{address}'.*: what listens there is no Ray"):
+        with pytest.raises(UsageError, match=f"'{address}'.*: the program that listens there is not Ray"):
             cluster.begin(load(overrides={"runtime.ray_address": address}))

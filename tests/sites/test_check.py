@@ -179,7 +179,7 @@ def test_the_command_says_what_to_mend_and_ends_with_exit_code_1(
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr()
-    assert ended.value.code == 1 and said.err == "fedpolyp: 1 thing to mend before joining\n"
+    assert ended.value.code == 1 and said.err == "fedpolyp: 1 thing to fix before joining\n"
     assert "MEND  limits: this site allows base_filters up to 2" in said.out
 
 

@@ -102,7 +102,7 @@ def test_a_certificate_out_of_its_time_is_told(
 def test_a_certificate_of_another_authority_is_told(tmp_path: Path, ours: Authority) -> None:
     with coordinator(tmp_path, Authority.new("theirs"), ours) as site:
         (fault,) = faults_of(site)
-    assert fault.endswith("another authority signed it than the one in ca.crt")
+    assert fault.endswith("it was not signed by the authority in ca.crt")
 
 
 def test_a_certificate_for_another_name_is_told(tmp_path: Path, ours: Authority) -> None:
@@ -203,16 +203,16 @@ def test_a_certificate_of_the_sites_own_that_ends_soon_or_has_ended_is_told(tmp_
     with coordinator(tmp_path, ours, ours) as site:
         make_own(tmp_path, ours, days=20)
         (warning,) = warnings_of(connect(site))
-    assert "this site's certificate ends in 20 days; the coordinator makes another" in warning
+    assert "this site's certificate ends in 20 days; the coordinator makes a new one" in warning
     make_own(tmp_path, ours, timedelta(days=-10), 9)
     (fault,) = faults_of(site)
-    assert fault.startswith(f"{site.certificate} has expired; the coordinator makes another")
+    assert fault.startswith(f"{site.certificate} has expired; the coordinator makes a new one")
 
 
 @pytest.mark.parametrize(
     ("file", "content", "why"),
     [
-        ("site.crt", None, "is missing; the coordinator makes another for this site's key: fedpolyp site certify"),
+        ("site.crt", None, "is missing; the coordinator makes a new one for this site's key: fedpolyp site certify"),
         ("site.crt", b"-----BEGIN CERTIFICATE-----", "holds no certificate"),
         ("site.crt", b"another", "is not a certificate for .*site.key"),
         ("site.key", b"\xff", "is not a private key as 'fedpolyp site keygen' makes it"),
@@ -247,7 +247,7 @@ def test_a_file_of_the_sites_own_that_is_none_will_not_pass(
     [
         (b".", ("_SECONDS", 1.0), "takes longer than 1 s to answer"),
         (b"Date: never\r\n" * 1000 + b".", None, ""),
-        (b"", None, "the coordinator does not accept .*site.crt; the coordinator makes another"),
+        (b"", None, "the coordinator does not accept .*site.crt; the coordinator makes a new one"),
         (b"HTTP/1.1 401 Unauthorized\r\n\r\n", None, "the coordinator does not let oslo in: .*site.crt is not, or no"),
         (b"\r\n\r\n", None, ""),
     ],

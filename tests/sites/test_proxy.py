@@ -187,7 +187,7 @@ def test_a_certificate_of_another_authority_is_a_strangers(settings: Coordinator
     with serving(settings):
         (fault,) = faults_of(theirs)
         assert faults_of(site_at(settings)) == []
-    assert fault.startswith(f"the coordinator does not accept {theirs.certificate}; the coordinator makes another")
+    assert fault.startswith(f"the coordinator does not accept {theirs.certificate}; the coordinator makes a new one")
 
 
 def test_a_certificate_that_was_removed_is_refused_and_a_renewed_one_is_let_in(settings: CoordinatorSettings) -> None:
@@ -204,7 +204,7 @@ def test_a_certificate_that_was_removed_is_refused_and_a_renewed_one_is_let_in(s
         (work_folder(settings) / "nginx.conf").write_text(nginx_config(settings, "127.0.0.1"))
         process.send_signal(signal.SIGHUP)
 
-    refused = f"the coordinator does not let oslo in: {site.certificate} is not, or no longer, the certificate that"
+    refused = f"the coordinator does not let oslo in: {site.certificate} is not, or is no longer, the certificate"
     with serving(settings) as process:
         assert says("")
         (renewed,) = certify_sites(authority, settings.folder, ["oslo"])

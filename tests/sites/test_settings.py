@@ -72,8 +72,8 @@ def test_a_name_that_is_none_is_refused_wherever_it_stands(name: str) -> None:
         ('host = "a:9443"', "host takes a host name or an IP address without a port; got 'a:9443'"),
         ('host = "a\\nb"', r"host must not have control characters; got 'a\nb'"),
         ('host = "a;b"', "host takes a host name or an IP address"),
-        ("sites = []", "sites must be named once each; got ''"),
-        ('sites = ["oslo", "oslo"]', "sites must be named once each; got 'oslo,oslo'"),
+        ("sites = []", "each site must be named once; got ''"),
+        ('sites = ["oslo", "oslo"]', "each site must be named once; got 'oslo,oslo'"),
         ('sites = ["coordinator"]', "no site can be called authority, coordinator or refused"),
         ('runs = "a\\u0007"', r"runs must not have control characters; got 'a\x07'"),
         (f'runs = "{"a" * 5000}"', "runs may have 4096 characters; it has 5000"),
@@ -91,7 +91,7 @@ def test_images_that_are_registered_for_nobody_are_refused(deploy: Path) -> None
     file = deploy / "coordinator" / "coordinator.toml"
     file.write_text(file.read_text() + "[images]\noslow = 900\n")
     said = refused(lambda: CoordinatorSettings.load(deploy / "coordinator"))
-    assert said.endswith("images names 'oslow', which is not among the sites")
+    assert said.endswith("[images] names 'oslow', which is not among the sites")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_run_is_watched_without_a_hand_by_keys_on_a_phone_and_in_the_dark(tmp_
         with run.locked():
             carry(run, 2)
             watcher.asked(3, "train", ["oslo"])
-            tab.wait_for("document.querySelector('.state').textContent.includes('Round 3 of 4 is under way')")
+            tab.wait_for("document.querySelector('.state').textContent.includes('Round 3 of 4 is running')")
             tab.wait_for("document.querySelector('tr.now')")
             assert tab.evaluate("document.querySelector('tr.now').cells[0].textContent") == "oslo"
             assert "Round 3 of 4" in tab.evaluate("document.querySelector('[role=status]').textContent")
@@ -255,7 +255,7 @@ def test_before_there_is_a_model_the_page_says_when_there_will_be_one(tmp_path: 
             tab.wait_for("document.querySelector('main').innerText.includes('There is no run in')")
         tab.open(address, width=1280)
         go(tab, "token=wrong")
-        tab.wait_for("document.querySelector('[role=alert]').textContent.includes('it holds a token')")
+        tab.wait_for("document.querySelector('[role=alert]').textContent.includes('it contains a token')")
 
 
 def test_a_real_model_sees_in_the_page_what_predict_sees(tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ def test_while_a_run_goes_on_it_says_which_round_and_who_is_at_work(tmp_path: Pa
     run = begin(tmp_path / "run")
     watcher = FileWatcher(progress_file(run), "")
     with run.locked():
-        assert told(run)["sentence"] == "It begins: the first model is scored."
+        assert told(run)["sentence"] == "It is starting: the initial model is scored."
         carry(run, 1)
         watcher.tell("started", round=-1)
         watcher.asked(2, "train", ["bergen", "oslo"])
         watcher.replied(2, "train", "bergen", "")
         said = told(run)
-        assert (said["state"], said["sentence"]) == ("running", "Round 2 of 4 is under way.")
+        assert (said["state"], said["sentence"]) == ("running", "Round 2 of 4 is running.")
         assert [(row["name"], row["now"]) for row in said["hospitals"]] == [("bergen", ""), ("oslo", "training")]
         watcher.replied(2, "train", "oslo", "out of memory")
         assert [row["reason"] for row in told(run)["hospitals"]] == ["", "round 2: out of memory"]
@@ -58,9 +58,9 @@ def test_who_was_at_work_when_a_run_broke_off_is_so_no_more_and_why_is_told(tmp_
     assert [row["now"] for row in told(run)["hospitals"]] == ["", ""]
     watcher.tell("failed", reason="interrupted")
     said = told(run)
-    assert said["sentence"] == "Not at work: 1 of 4 rounds are complete. It ended with: interrupted"
+    assert said["sentence"] == "Not running: 1 of 4 rounds are complete. It ended with: interrupted"
     watcher.tell("started", round=1)
-    assert told(run)["sentence"] == "Not at work: 1 of 4 rounds are complete."
+    assert told(run)["sentence"] == "Not running: 1 of 4 rounds are complete."
 
 
 def test_curves_scores_and_rows_are_those_of_the_records(tmp_path: Path) -> None:

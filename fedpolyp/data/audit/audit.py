@@ -162,7 +162,7 @@ def _changed(begin: str, called: Set[str], seen: Sequence[Seen], stores: Path) -
             common = now.keys() & known.keys()
             if 2 * len(common) > max(len(known), len(now)):
                 differ = sorted(id for id in common if now[id] != known[id])
-                said = "image or mask is another than when it was ingested"
+                said = "image or mask has changed since it was ingested"
                 return found.path.name, [Finding(Kind.CHANGED, said, (id,)) for id in differ]
     return "", []
 
@@ -183,7 +183,7 @@ def _sets(partition: Partition, seen: Sequence[Seen], name: str) -> dict[str, st
         first = shown(next(iter(itertools.chain.from_iterable(named.values())), ""))
         raise UsageError(
             f"none of the partition's images is in the folder; its first is {first}, the folder's "
-            f"{shown(next(iter(known)))}; where the images of a run have a source's name, say --data NAME=FOLDER"
+            f"{shown(next(iter(known)))}; if the images of the run have a source's name, give --data NAME=FOLDER"
         )
     return sets
 
@@ -205,7 +205,7 @@ def _same(seen: Sequence[Seen], pairs: Sequence[Alike], sets: dict[str, str]) ->
         ids = seen[pair.first].files.id, seen[pair.second].files.id
         if ids in told:
             continue
-        said = f"correlation {pair.correlation:.3f}, {pair.places} places lie alike"
+        said = f"correlation {pair.correlation:.3f}, {pair.places} points match"
         if pair.confirmed:
             yield from _twice(Kind.SAME_SCENE, said, ids, pair.correlation, sets)
         else:
@@ -244,14 +244,14 @@ def _masks(seen: Sequence[Seen], lesions: dict[str, Lesion], rule: MaskRule | No
         elif lesion is None:  # which is among the files that cannot be used
             continue
         elif lesion.fraction == 0:
-            yield Finding(Kind.EMPTY, "what is lesion is too small to be seen at 256 pixels", id)
+            yield Finding(Kind.EMPTY, "the lesion is too small to be seen at 256 pixels", id)
         elif lesion.fraction > _FULL:
             yield Finding(Kind.FULL, f"{lesion.fraction:.1%} of the image is lesion", id, lesion.fraction)
         elif lesion.at_border > _BORDER:
-            said = f"{lesion.at_border:.0%} of the outermost pixels is lesion, and {lesion.fraction:.0%} of the image"
+            said = f"{lesion.at_border:.0%} of the outermost pixels are lesion, and {lesion.fraction:.0%} of the image"
             yield Finding(Kind.INVERTED, said, id, lesion.at_border)
         elif lesion.beyond > _BEYOND and not one.black:
-            yield Finding(Kind.BEYOND, f"{lesion.beyond:.1%} of the lesion is beyond", id, lesion.beyond)
+            yield Finding(Kind.BEYOND, f"{lesion.beyond:.1%} of the lesion is outside", id, lesion.beyond)
 
 
 def _edges(edge: float | None, count: int) -> Iterable[Finding]:

@@ -32,21 +32,21 @@ class Kind(Enum):
         Weight.FAULT,
         "Leaks between sets",
         "The same file, the same scene, or images of one patient, procedure or video are in two sets of the partition: "
-        "what is learnt from one is tested on the other, or two hospitals share it.",
+        "a model would be tested on what it was trained on, or two hospitals share an image.",
     )
     SAME_FILE = ("same-file", Weight.FAULT, "The same file twice", "Two images have the same bytes.")
     SAME_SCENE = (
         "same-scene",
         Weight.FAULT,
         "The same scene twice",
-        "Near-duplicates: the images are the same but for small differences, or at least 8 places of small details "
-        "(SIFT, without text, highlights and border) lie alike in both, moved, turned and scaled in one way. They must "
-        "stay in one set.",
+        "Near-duplicates: the images are the same except for small differences, or at least 8 points of detail "
+        "(SIFT, without text, highlights and border) match under one shift, rotation and scale. They must stay in one "
+        "set.",
     )
     ALIKE = (
         "alike",
         Weight.LOOK,
-        "Alike, but not the same scene by their details",
+        "Similar, but not the same scene by their details",
         "Thumbnails correlate above 0.96, so ingest keeps them together, too.",
     )
     EMPTY = (
@@ -66,21 +66,21 @@ class Kind(Enum):
         "inverted",
         Weight.FAULT,
         "Masks that look inverted",
-        "More than half of the outermost pixels is lesion.",
+        "More than half of the outermost pixels are lesion.",
     )
     BEYOND = (
         "beyond",
         Weight.FAULT,
         "Masks beyond what the scope shows",
-        "More than 2 % of the lesion is on the dark border around the image, or on a black inset: the mask is moved, "
-        "mirrored, or another image's.",
+        "More than 2 % of the lesion is on the dark border around the image, or on a black inset: the mask is "
+        "displaced, mirrored, or belongs to another image.",
     )
     EDGES = (
         "edges",
         Weight.FAULT,
         "Masks that do not follow the images' edges",
-        "Along a lesion's outline colours change more than a little beside it. That is said of the folder as a whole, "
-        "by the median; a single mask's is shown to be judged by eye.",
+        "Along a lesion's outline the colours should change more than a little beside it. This is judged for the "
+        "folder as a whole, by the median; single masks are shown to be judged by eye.",
     )
     DARK = ("dark", Weight.LOOK, "Nearly black images", "No pixel is brighter than 63 of 255.")
     SIZE = (
@@ -94,7 +94,7 @@ class Kind(Enum):
         "text",
         Weight.NOTE,
         "Burned-in text",
-        "At least five white glyphs in a line. What is found is text; small text is often missed. Dates and names of "
+        "At least five white glyphs in a line. Every finding is text; small text is often missed. Dates and names of "
         "patients are personal data.",
     )
     INSET = (

@@ -48,8 +48,9 @@ def download(
     archive = folder / wanted.file
     if not address and not archive.exists():
         raise UsageError(
-            f"{wanted.name} is given to registered users only: sign in at {wanted.page}, and either put the archive at "
-            f"{archive}, or give the address that you are shown there with --url"
+            f"{wanted.name} is available only to registered users: sign in at {wanted.page}, and either save the "
+            "archive as "
+            f"{archive}, or give the address shown there with --url"
         )
     if address and not address.lower().startswith("https://"):
         raise UsageError(f"the address must begin with https://; got {printable(address, 200)}")
@@ -65,7 +66,7 @@ def download(
                 if known is not None or not address:
                     raise
                 archive.unlink()  # or it would be taken for a good one the next time
-                raise FedpolypError(f"{error}; what was downloaded was not kept") from None
+                raise FedpolypError(f"{error}; the download was not kept") from None
             if known is None:
                 _write_pin(pin, archive, address, sha256)
             return Downloaded(archive, sha256, known is None, pin, files)
@@ -80,15 +81,15 @@ def _fetched(address: str, archive: Path, known: str | None, transfer: Transfer)
     pooch.get_logger().setLevel("ERROR")
     if not address:  # it was put here by hand
         if known not in (None, _sha256(archive)):
-            raise FedpolypError(f"{archive} is not the archive that was first seen here, of SHA-256 {known}")
+            raise FedpolypError(f"{archive} is not the archive of the first download, which had SHA-256 {known}")
         return _sha256(archive)
     expected = None if known is None else f"sha256:{known}"
     try:
         pooch.retrieve(address, expected, fname=archive.name, path=archive.parent, downloader=transfer)
     except ValueError:  # pooch's, of a hash that is another
         raise FedpolypError(
-            f"what was downloaded is corrupt, or was changed by its authors: its SHA-256 is not the {known} that "
-            f"{archive.name}.pin.json has of the first time; it was not kept"
+            f"the download is corrupt, or its authors have changed it: its SHA-256 is not the {known} that "
+            f"{archive.name}.pin.json records from the first download; it was not kept"
         ) from None
     return _sha256(archive)
 

@@ -76,7 +76,7 @@ class Transfer:
             except Broken as error:
                 received = self._received()
                 if attempt == _ATTEMPTS or received <= before:
-                    kept = f"; {received:,} bytes are kept, and the same command goes on from there" * (received > 0)
+                    kept = f"; {received:,} bytes are kept, and the same command continues from there" * (received > 0)
                     raise FedpolypError(f"the download from {host} broke off: {error}{kept}") from None
                 time.sleep(self.pause)
         os.replace(self.part, output_file)
@@ -104,16 +104,16 @@ class Transfer:
                 self._write(response, total)
         except requests.exceptions.SSLError as error:
             raise FedpolypError(
-                f"the certificate of {host} was not verified ({_reason(error)}), so nothing was asked of it; if its "
+                f"the certificate of {host} was not verified ({_reason(error)}), so nothing was downloaded; if its "
                 "server leaves out an intermediate certificate, or a proxy has its own authority, name a file with "
                 "the certificates to trust in SSL_CERT_FILE"
             ) from None
         except requests.exceptions.InvalidSchema:
-            raise FedpolypError(f"{host} sends on to an address without TLS, which is not followed") from None
+            raise FedpolypError(f"{host} redirects to an address without TLS, which is not followed") from None
         except requests.exceptions.TooManyRedirects:
-            raise FedpolypError(f"{host} sends on more than {_REDIRECTS} times") from None
+            raise FedpolypError(f"{host} redirects more than {_REDIRECTS} times") from None
         except (requests.exceptions.Timeout, ReadTimeoutError):
-            raise Broken(f"nothing came for {self.read_timeout:g} s") from None
+            raise Broken(f"no data came for {self.read_timeout:g} s") from None
         except requests.exceptions.ProxyError as error:
             raise FedpolypError(f"the proxy to {host} refused or was not reached: {_reason(error)}") from None
         except (requests.exceptions.RequestException, HTTPError) as error:
@@ -131,7 +131,7 @@ class Transfer:
         """Look at the head of an answer, make ready the files, and say how many bytes the whole has."""
         if response.status_code == 416:  # there is no rest: what lies here is no beginning of it
             self._forget()
-            raise Broken("the server has no such rest of the file, which is begun anew")
+            raise Broken("the server does not have the rest of this file, so the download starts again")
         if response.status_code not in (200, 206):
             said = f"{response.status_code} {printable(response.reason, 100)}"
             raise FedpolypError(f"{host} refused: {said}")
@@ -154,7 +154,9 @@ class Transfer:
             raise FedpolypError(f"the file of {host} has {total:,} bytes; at most {MOST_BYTES:,} are downloaded")
         free, missing = shutil.disk_usage(self.file.parent).free, (total or 0) - self._received()
         if missing > free:
-            raise FedpolypError(f"{missing:,} bytes are to come, and the disk of {self.file.parent} has {free:,} left")
+            raise FedpolypError(
+                f"{missing:,} bytes are still to come, and the disk of {self.file.parent} has {free:,} left"
+            )
         return total
 
     def _write(self, response: requests.Response, total: int | None) -> None:

@@ -55,8 +55,8 @@ def partition_images(records: Sequence["ImageRecord"], config: Config, store: "S
     with_polyp = {record.id for record in records if record.lesion_fraction > 0}
     if partition.heldout and with_polyp.isdisjoint(partition.heldout):
         raise UsageError(
-            f"none of the {len(partition.heldout)} held-out images shows a polyp, so there is no Dice to tell: hold "
-            "out more (--held-out), or draw them anew (--data-seed)"
+            f"none of the {len(partition.heldout)} held-out images shows a polyp, so there is no Dice to report: hold "
+            "out more (--held-out), or draw other images (--data-seed)"
         )
     return partition
 

@@ -43,7 +43,7 @@ def list_notes(records: Sequence["ImageRecord"], config: Config) -> list[str]:
     said = []
     for path, listed in zip(files, (val, train), strict=True):
         if lost := listed - present:
-            said.append(f"{len(lost)} of {len(listed)} ids in {path} are those of no usable image: {_some(lost)}")
+            said.append(f"{len(lost)} of {len(listed)} ids in {path} belong to no usable image: {_some(lost)}")
     if both := val & train & present:
         said.append(f"{len(both)} images are in both lists, and held out: {_some(both)}")
     seen = {record.group for record in records if record.id in val}
@@ -84,6 +84,6 @@ def _listed(path: Path) -> set[str]:
     try:
         lines = read_bytes(path, _MOST_BYTES).decode("utf-8-sig").splitlines()  # with a byte-order mark or without
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise UsageError(f"data.lists: cannot read {path} as a list of image ids, one a line: {why}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise UsageError(f"data.lists: cannot read {path} as a list of image ids, one in each line: {why}") from None
     return {line.strip() for line in lines} - {""}

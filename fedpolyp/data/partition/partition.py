@@ -125,4 +125,4 @@ def refuse_taken(names: Iterable[str]) -> None:
         UsageError: a hospital of a simulation cannot be called so: the name stands for all hospitals.
     """
     if POOLED in names:
-        raise UsageError(f"no hospital can be called '{POOLED}': that is all of them together")
+        raise UsageError(f"a hospital cannot be called '{POOLED}': this name means all hospitals together")

@@ -91,8 +91,8 @@ def _of_folder(folder: Path) -> Listed:
         kind = "is a file" if folder.exists() else ""
         there = f"{printable(str(folder))} {kind}" if kind else f"there is no folder {printable(str(folder))}"
         raise UsageError(
-            f"{there}; the source must be a folder that has images/ and masks/ or another layout that is known, an "
-            f"archive of one (.zip, .tar.gz), IMAGES:MASKS, or a .csv; looked for {WANTED}"
+            f"{there}; the source must be a folder with images/ and masks/ or another known layout, an archive of one "
+            f"(.zip, .tar.gz), IMAGES:MASKS, or a .csv; looked for {WANTED}"
         )
     try:
         with os.scandir(folder):
@@ -104,7 +104,7 @@ def _of_folder(folder: Path) -> Listed:
     beside = [
         Rejection(
             printable(f"{inside}{name}/"),
-            "a folder with images/ and masks/ of its own, not read: it is a source by itself",
+            "a folder with images/ and masks/ of its own, not read: it is a separate source",
         )
         for name in Tree(folder).folders(inside)
         if name not in taken and Tree(folder).has(f"{inside}{name}/images", f"{inside}{name}/masks")
@@ -136,7 +136,7 @@ def _recognised(folder: Path) -> tuple[str, str, list[Part]]:
     missing = [f"{name}/" for name in ("images", "masks") if not tree.has(name)]
     found = printable(", ".join(tree.names()[:8])) or "nothing"
     raise UsageError(
-        f"{printable(str(folder))} has no {' and no '.join(missing)}, nor another layout that is known: looked for "
+        f"{printable(str(folder))} has no {' and no '.join(missing)}, nor another known layout: looked for "
         f"{WANTED}; with files {', '.join(SUFFIXES)}; found {found}"
     )
 
@@ -212,7 +212,7 @@ def _grouped(listing: Listing, group_by: str | None) -> Listing:
             replace(pair, groups=(*pair.groups, f"{pair.center} {label}")) if label else pair
             for pair, label in zip(pairs, found, strict=True)
         )
-        notes.append(f"group_by finds something in {sum(map(bool, found))} of {len(found)} names")
+        notes.append(f"group_by finds a match in {sum(map(bool, found))} of {len(found)} names")
     if known := [pair for pair in pairs if pair.groups]:
         labels = {label for pair in known for label in pair.groups}
         notes.append(f"{len(known)} of {len(pairs)} images are of {len(labels)} known patients, procedures or videos")

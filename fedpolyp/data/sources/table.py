@@ -48,7 +48,8 @@ def read_table(path: Path) -> Table:
     labels = [name for name in _LABELS if name in columns]
     if len(labels) > 1:
         raise UsageError(
-            f"{printable(str(path))} has columns {' and '.join(labels)}: one of them says what stays together"
+            f"{printable(str(path))} has columns {' and '.join(labels)}: only one of them may say which images stay "
+            "together"
         )
     tree = Tree(path.parent)
     table = Table([], [], [], [])
@@ -72,7 +73,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
         reader = csv.reader(io.StringIO(text), delimiter=";" if head.count(";") > head.count(",") else ",")
         lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except (OSError, ValueError, csv.Error) as error:
-        why = getattr(error, "strerror", None) or ("no text in UTF-8" if isinstance(error, ValueError) else error)
+        why = getattr(error, "strerror", None) or ("not text in UTF-8" if isinstance(error, ValueError) else error)
         raise UsageError(f"cannot read {printable(str(path))} as a CSV: {why}") from None
     columns = [cell.lower() for cell in lines[0][1]] if lines else []
     rows = [(number, dict(zip(columns, line, strict=False))) for number, line in lines[1:] if any(line)]

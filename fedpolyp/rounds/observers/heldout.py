@@ -44,7 +44,7 @@ class HeldOut(Observer):
         means = [evaluation.means() for evaluation in self.newest.values()]
         scores = {name: float(np.mean([own[name] for own in means])) for name in means[0]}
         if not all(map(math.isfinite, scores.values())):
-            what = f"round {round.number}: the held-out loss of the model is no finite number"
+            what = f"round {round.number}: the held-out loss of the model is not finite"
             raise diverged(what, self.experiment.config)
         round.record.scores = scores
         without = [metrics.without_polyp(evaluation.counts) for evaluation in self.newest.values()]

@@ -110,7 +110,7 @@ class Validation(_Scores):
             self.validators.extend(next(filter(None, by), []))
         if missing := [name for name in self.validators if name not in scored]:
             self.experiment.watcher.note(
-                f"round {record.round} cannot be the best on validation: the others were validated by "
+                f"round {record.round} cannot be the best on validation: the other rounds were also validated by "
                 f"{', '.join(missing)}, too"
             )
             return None, {}

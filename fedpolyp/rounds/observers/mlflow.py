@@ -83,4 +83,4 @@ class MLflow(Observer):
         except Exception as error:
             self.failed = True
             why = " ".join(str(error).split())[:300]
-            self.experiment.watcher.note(f"MLflow is told no more: {type(error).__name__}: {why}")
+            self.experiment.watcher.note(f"nothing more is sent to MLflow: {type(error).__name__}: {why}")

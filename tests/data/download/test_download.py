@@ -196,7 +196,7 @@ def test_a_corrupt_one_is_refused_once_a_checksum_is_known_and_not_kept(server: 
     first = fetch(server, tmp_path / "set")
     first.archive.unlink()
     server.content = ARCHIVE[:500] + bytes([ARCHIVE[500] ^ 1]) + ARCHIVE[501:]
-    with pytest.raises(FedpolypError, match=f"corrupt, or was changed by its authors: .* not the {first.sha256}"):
+    with pytest.raises(FedpolypError, match=f"corrupt, or its authors have changed it: .* not the {first.sha256}"):
         fetch(server, tmp_path / "set")
     assert left(tmp_path / "set") == ["files", "set.zip.pin.json"]
 
@@ -212,7 +212,7 @@ def test_a_first_one_that_cannot_be_unpacked_is_neither_kept_nor_the_measure(ser
 
 def test_a_server_that_stalls_is_left_after_the_read_timeout(server: Server, tmp_path: Path) -> None:
     server.stalls = True
-    with pytest.raises(FedpolypError, match=r"broke off: nothing came for 0.2 s; [\d,]+ bytes are kept"):
+    with pytest.raises(FedpolypError, match=r"broke off: no data came for 0.2 s; [\d,]+ bytes are kept"):
         fetch(server, tmp_path / "set", read_timeout=0.2)
 
 
@@ -237,7 +237,7 @@ def test_a_redirection_is_followed_with_tls_and_not_without(server: Server, tmp_
     with pytest.raises(FedpolypError, match="an address without TLS, which is not followed"):
         fetch(server, tmp_path / "b", "/elsewhere")
     server.location = "/elsewhere"
-    with pytest.raises(FedpolypError, match="sends on more than 10 times"):
+    with pytest.raises(FedpolypError, match="redirects more than 10 times"):
         fetch(server, tmp_path / "c", "/elsewhere")
 
 
@@ -294,12 +294,12 @@ def test_the_environments_proxy_is_asked(server: Server, tmp_path: Path, monkeyp
 
 def test_an_archive_put_there_by_hand_is_taken_and_pinned(tmp_path: Path) -> None:
     wanted = DATA_SETS["polypgen"]
-    with pytest.raises(UsageError, match=r"registered users only: sign in at .*syn26376615.* --url"):
+    with pytest.raises(UsageError, match=r"available only to registered users: sign in at .*syn26376615.* --url"):
         download(wanted, tmp_path)
     (tmp_path / wanted.file).write_bytes(ARCHIVE)
     assert download(wanted, tmp_path).files == tmp_path / "files" / "Set"
     (tmp_path / wanted.file).write_bytes(archive(1))
-    with pytest.raises(FedpolypError, match="is not the archive that was first seen here"):
+    with pytest.raises(FedpolypError, match="is not the archive of the first download"):
         download(wanted, tmp_path)
 
 

@@ -159,5 +159,7 @@ def test_hardly_any_images_are_a_usage_error_and_not_a_crash(sizes):
 
 def test_a_held_out_set_without_a_polyp_is_refused():
     records = [replace(record, lesion_fraction=0.0) for record in make_records([1] * 40)]
-    with pytest.raises(UsageError, match="^none of the 5 held-out images shows a polyp, so there is no Dice to tell: "):
+    with pytest.raises(
+        UsageError, match="^none of the 5 held-out images shows a polyp, so there is no Dice to report: "
+    ):
         partition_images(records, make_config(hospitals__count=3))

@@ -83,7 +83,7 @@ def test_sources_that_it_leaves_unseen_stay_so_and_others_are_not_made_so(saved)
         (lambda p: replace(p, hospitals={}), "has 0 hospitals"),
         (lambda p: without(p, "train"), "gives 'hospital-1' no image of the set train"),
         (lambda p: without(p, "val"), "gives 'hospital-1' no image of the set val"),
-        (lambda p: replace(p, hospitals={"pooled": p.hospitals["hospital-1"]}), "no hospital can be called 'pooled'"),
+        (lambda p: replace(p, hospitals={"pooled": p.hospitals["hospital-1"]}), "a hospital cannot be called 'pooled'"),
     ],
 )
 def test_a_partition_that_no_run_could_use_is_refused(saved, changed, said):

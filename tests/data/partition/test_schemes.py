@@ -122,7 +122,7 @@ def test_sources_that_would_be_hospitals_of_one_name_or_called_pooled_are_refuse
     records = [record(i, i, 0.1, "a b" if i % 2 else "a-b") for i in range(40)]
     with pytest.raises(UsageError, match="two sources would be hospitals of one name: a b, a-b"):
         by_scheme("source", records)
-    with pytest.raises(UsageError, match="no hospital can be called 'pooled'"):
+    with pytest.raises(UsageError, match="a hospital cannot be called 'pooled'"):
         by_scheme("source", [record(i, i, 0.1, "pooled") for i in range(40)])
 
 

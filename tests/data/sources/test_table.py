@@ -77,7 +77,7 @@ def test_a_line_that_cannot_be_used_is_told_and_stops_no_other(tmp_path: Path) -
     [
         ("image,patient", "has no column mask: looked for image, mask .*; found image, patient"),
         ("", "has no column image and no column mask: .*; found nothing"),
-        ("image,mask,patient,video", "has columns patient and video: one of them says what stays together"),
+        ("image,mask,patient,video", "has columns patient and video: only one of them may say which images stay"),
     ],
 )
 def test_columns_that_do_not_fit_are_told(tmp_path: Path, line: str, said: str) -> None:
@@ -88,7 +88,7 @@ def test_columns_that_do_not_fit_are_told(tmp_path: Path, line: str, said: str) 
 def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     file = listed(tmp_path)
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="as a CSV: no text in UTF-8"):
+    with pytest.raises(UsageError, match="as a CSV: not text in UTF-8"):
         list_source(file)
 
 

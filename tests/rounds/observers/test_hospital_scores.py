@@ -24,9 +24,9 @@ def scores(reply: Reply, arrays: Arrays) -> Reply:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"counts": np.full((5, 4), np.nan)}, "no counts of four columns"),
-        ({"counts": np.array([[2000, -976, 0, 0]] * 5)}, "not those of the 1024 pixels"),
-        ({"counts": np.array([[1024, 1, 0, 0]] * 5)}, "not those of the 1024 pixels"),
+        ({"counts": np.full((5, 4), np.nan)}, "no counts with four columns"),
+        ({"counts": np.array([[2000, -976, 0, 0]] * 5)}, "do not add up to the 1024 pixels"),
+        ({"counts": np.array([[1024, 1, 0, 0]] * 5)}, "do not add up to the 1024 pixels"),
         ({"losses": np.full(5, np.inf)}, "its losses are not all numbers between 0 and 1e+06"),
         ({"losses": np.zeros(5, np.int64)}, "one of losses for each image"),
         ({"losses": np.zeros(4)}, "one of losses for each image"),
@@ -70,7 +70,7 @@ def test_a_round_that_lacks_a_hospitals_validation_is_not_the_best_and_bytes_dow
     first, second = run.rounds()[1:]
     assert first["val_dice"] is not None and second["val_dice"] is None
     assert second["hospitals"]["hospital-1"]["val_dice"] == 1.0
-    assert "round 2 cannot be the best on validation: the others were validated by hospital-2, too" in notes.notes
+    assert "round 2 cannot be the best on validation: the other rounds were also validated by hospital-2" in notes.notes
     model = final(run, config)
     assert model.best[""].round == 0
     weights, moments = (sum(a.nbytes for a in model.state[group].values()) for group in ("model", "optimizer"))

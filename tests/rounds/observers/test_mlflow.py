@@ -46,7 +46,7 @@ def test_a_tracker_that_fails_is_told_once_and_ends_nothing(tmp_path: Path, monk
     (tmp_path / "mlruns").write_text("a file in the way")
     run, notes = carried(tmp_path / "run")
     assert len(run.rounds()) == 3
-    assert len([note for note in notes.notes if note.startswith("MLflow is told no more: ")]) == 1
+    assert len([note for note in notes.notes if note.startswith("nothing more is sent to MLflow: ")]) == 1
 
 
 def test_without_the_package_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class File(Scheme):
         if missing := present - self._rows.keys():
             raise UsageError(
                 f"{self._path} does not name {len(missing)} of the {len(present)} images: {_some(missing)}; give each "
-                f"a row, with the set {LEFT_OUT} where nobody shall have it"
+                f"a row, with the set {LEFT_OUT} to give an image to nobody"
             )
         if not self._has_sets:
             return None
@@ -98,7 +98,7 @@ class File(Scheme):
             table = csv.DictReader(io.StringIO(read_bytes(self._path, _MOST_BYTES).decode("utf-8-sig"), newline=""))
             heads, lines = table.fieldnames or [], list(table)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no CSV in UTF-8"
+            why = error.strerror if isinstance(error, OSError) else "it is not a CSV in UTF-8"
             raise UsageError(f"cannot read the partition {self._path}: {why}") from None
         if not {"id", "hospital"} <= set(heads):
             raise UsageError(f"{self._path} must have the columns id and hospital; it has {', '.join(heads) or 'none'}")

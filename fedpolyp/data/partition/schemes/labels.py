@@ -19,10 +19,10 @@ class Labels(Scheme):
 
         poor: float = Field(0.4, ge=0, le=1, description="labels: fraction of the hospitals that annotate badly")
         dilation: float = Field(
-            0.03, ge=-0.25, le=0.25, description="labels: what they add around a lesion, as a fraction of the side"
+            0.03, ge=-0.25, le=0.25, description="labels: how much they add around a lesion, as a fraction of the side"
         )
         shift: float = Field(
-            0.03, ge=0, le=0.5, description="labels: how far their masks lie beside the lesion, fraction of the side"
+            0.03, ge=0, le=0.5, description="labels: how far their masks are displaced, as a fraction of the side"
         )
         missing: float = Field(0.1, ge=0, le=1, description="labels: fraction of the lesions that they overlook")
 

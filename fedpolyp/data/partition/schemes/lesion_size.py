@@ -23,8 +23,7 @@ class LesionSize(Scheme):
             None,
             ge=0.01,
             le=1e6,
-            description="lesion-size: concentration of a Dirichlet over bins of sizes, in the place of --skew; unset: "
-            "the skew",
+            description="lesion-size: concentration of a Dirichlet over size bins, replaces --skew; unset: the skew",
         )
         bins: int = Field(4, ge=2, le=100, description="lesion-size: how many bins of sizes, for --alpha")
 

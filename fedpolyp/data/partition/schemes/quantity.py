@@ -15,7 +15,10 @@ class Quantity(Scheme):
         """Of `[hospitals]`."""
 
         alpha: float = Field(
-            1.0, ge=0.01, le=1e6, description="quantity: the Dirichlet's concentration; less makes sizes more unequal"
+            1.0,
+            ge=0.01,
+            le=1e6,
+            description="quantity: the Dirichlet's concentration; smaller makes sizes more unequal",
         )
 
     def assign(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
