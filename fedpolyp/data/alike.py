@@ -1,8 +1,8 @@
-"""Which images show the same scene: candidates by their thumbnails, confirmed by details that lie alike in both.
+"""Finds images that show the same scene: candidates by their thumbnails, confirmed by matching details.
 
-Thumbnails alone do not tell: of Kvasir-SEG's pairs with a correlation above 0.96 one is false, and there are true ones
-down to 0.85. What tells is whether a dozen small details (of SIFT) of one image are found in the other, moved, turned
-and scaled in one way.
+Thumbnails alone are not enough: of Kvasir-SEG's pairs with a correlation above 0.96 one is false, and there are true
+pairs down to 0.85. A pair is confirmed if about a dozen details (SIFT) of one image are found in the other under one
+shift, rotation and scale.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 SIDE = 256  # pixels of the images in which details are looked for
-CONFIRMED = 8  # places that lie alike: of Kvasir-SEG's candidates the three with 7 are true on sight, one of two with 6
+CONFIRMED = 8  # matching points: of Kvasir-SEG's candidates the three with 7 are true on sight, one of two with 6
 _THUMBNAIL = 16  # pixels
 _CANDIDATE = 0.8  # correlation of thumbnails
-_NEIGHBOURS = 8  # most alike, that are compared for each image
-_JUDGED = 0.96  # from which a pair that was not confirmed is shown, to be judged by eye
-_SMALL = 64  # pixels, at which two images are the same picture if they differ less than
-_SAME = 3.0  # of 255, on average
-_FLAT = 8.0  # of 255, standard deviation below which an image shows nothing that could be the same
+_NEIGHBOURS = 8  # most similar images that are compared with each image
+_JUDGED = 0.96  # an unconfirmed pair above this is shown, to be judged by eye
+_SMALL = 64  # pixels: size at which two images are compared pixel by pixel
+_SAME = 3.0  # of 255, mean difference below which they are the same
+_FLAT = 8.0  # of 255, standard deviation below which an image has nothing to compare
 _DETAILS = 500  # of an image, at most
 _PLACE = 8  # pixels: details nearer to each other count once
-_RATIO = 0.8  # Lowe's, of the distances to the nearest and to the second
+_RATIO = 0.8  # Lowe's ratio of the distances to the nearest and to the second match
 _CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """What of an image is compared."""
+    """What is compared of an image."""
 
     thumbnail: NDArray[np.uint8]  # (16, 16) grey
     small: NDArray[np.uint8]  # (64, 64) grey
@@ -54,7 +54,7 @@ class Looks:
 
 
 def _tissue(image: Image) -> NDArray[np.uint8]:
-    """255 where details may be taken from: not at the border, nor where it is white as text and highlights are."""
+    """255 where details may be taken: not at the border, and not where it is white, as text and highlights are."""
     high, low = image.max(2), image.min(2)
     border = cv2.dilate((high <= 40).astype(np.uint8), np.ones((15, 15), np.uint8))
     white = cv2.dilate(((high > 90) & (cv2.subtract(high, low) < 40)).astype(np.uint8), np.ones((7, 7), np.uint8))
@@ -63,13 +63,13 @@ def _tissue(image: Image) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Alike:
-    """Two images, by their rows, that look alike."""
+    """Two similar images, by their rows."""
 
     first: int
     second: int
     correlation: float  # of thumbnails
-    places: int  # that lie alike in both
-    same: bool  # pixel by pixel, but for small differences
+    places: int  # matching points
+    same: bool  # pixel by pixel, except for small differences
 
     @property
     def confirmed(self) -> bool:
@@ -78,7 +78,7 @@ class Alike:
 
 
 def alike(looks: Sequence[Looks]) -> list[Alike]:
-    """The pairs of images that show the same scene, or that may; the surest first."""
+    """The pairs of images that show the same scene, or may do so; the surest first."""
     candidates = list(_candidates(looks))
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda pair: _compare(looks, *pair), candidates)
@@ -110,7 +110,7 @@ def _compare(looks: Sequence[Looks], first: int, second: int, correlation: float
 
 
 def _common_places(one: Looks, other: Looks) -> int:
-    """How many places of one image lie in the other as one movement, turn and scale would have them."""
+    """How many details of one image match the other under one shift, rotation and scale."""
     if min(len(one.details), len(other.details)) < CONFIRMED:
         return 0
     there, back = one.details.astype(np.float32), other.details.astype(np.float32)

@@ -1,4 +1,4 @@
-"""How a hospital annotates, when it does so badly: masks too large, beside the lesion, or not there."""
+"""How a hospital that annotates badly draws its masks: too large, displaced, or not at all."""
 
 import zlib
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ _ERRORS = 6  # a stream of random numbers of its own
 class Annotation:
     """What goes wrong with a hospital's masks, in this order; lengths are fractions of the image's side."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # what is not understood must not be passed over
+    __pydantic_config__ = ConfigDict(extra="forbid")  # unknown fields must not be ignored
 
-    dilation: Annotated[float, Field(ge=-0.25, le=0.25)] = 0.0  # added to the mask all around; below 0: taken off
-    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # how far the mask lies beside the lesion, whichever way
+    dilation: Annotated[float, Field(ge=-0.25, le=0.25)] = 0.0  # added to the mask all around; below 0: removed
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # how far the mask is displaced, in any direction
     missing: Annotated[float, Field(ge=0, le=1)] = 0.0  # probability that a lesion is not annotated: the mask is empty
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     def draw(self, masks: Mask, ids: Sequence[str]) -> Mask:
-        """What this hospital draws where `masks`, uint8 (N, S, S) in {0, 1}, are right; a new array.
+        """What this hospital draws where the true masks are `masks`, uint8 (N, S, S) in {0, 1}; a new array.
 
-        Each mask's bits depend on the annotation, the mask and the image's id alone.
+        Each mask's bits depend only on the annotation, the mask and the image's id.
         """
         drawn = np.empty(masks.shape, np.uint8)
         for row, id in enumerate(ids):
@@ -54,7 +54,7 @@ class Annotation:
         return drawn
 
     def __str__(self) -> str:
-        """What goes wrong, in words; '' for nothing."""
+        """The errors, in words; '' for none."""
         said = [
             f"masks {'larger' if self.dilation > 0 else 'smaller'} by {abs(self.dilation):.1%}"
             if self.dilation

@@ -1,6 +1,6 @@
-"""Random changes to a training image and its mask, and the order of images in an epoch, all fixed by their key.
+"""Random changes to a training image and its mask, and the order of images in an epoch; a key fixes them all.
 
-Kept cheap on purpose: one warp and one lookup table on uint8 cost a small part of the training step they feed.
+Cheap on purpose: one warp and one lookup table on uint8 cost a small part of the training step.
 """
 
 import math
@@ -10,22 +10,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Crop's side over the image's: from a closer look to one from farther off.
+# Crop's side over the image's: from closer views to views from farther away.
 CROP = 0.7, 1.2
 # Largest shift of the crop's centre, over the image's side.
 SHIFT = 0.1
-# Largest change of contrast, of brightness (over 255) and of each channel's gain (a lamp's or camera's white balance,
-# which stands in for hue: turning the hue itself would make mucosa green).
+# Largest change of contrast, of brightness (over 255) and of each channel's gain. The gain is a lamp's or camera's
+# white balance and takes the place of hue: changing the hue itself would make mucosa green.
 CONTRAST, BRIGHTNESS, GAIN = 0.25, 0.15, 0.12
 
 _LEVELS = np.arange(256, dtype=np.float64)[:, np.newaxis]
 
-# First word of the key, so that an epoch's order and its first image do not share a stream.
+# First word of the key, so that an epoch's order and its first image use different streams.
 _ORDER, _IMAGE = 0, 1
 
 
 def generator(seed: int, round: int, hospital: str, epoch: int, index: int) -> np.random.Generator:
-    """The stream of random numbers of one image: a function of these five alone, independent for different ones.
+    """The stream of random numbers of one image. It depends only on these five arguments, and is independent for
+    different ones.
 
     Args:
         seed: the experiment's.
@@ -38,16 +39,16 @@ def generator(seed: int, round: int, hospital: str, epoch: int, index: int) -> n
 
 
 def shuffle_order(seed: int, round: int, hospital: str, epoch: int, count: int) -> NDArray[np.intp]:
-    """The order in which a hospital's `count` training images are seen in an epoch, (count,): 0..count-1 shuffled."""
+    """The order in which a hospital's `count` training images are used in an epoch, (count,): 0..count-1 shuffled."""
     return _generator(_ORDER, seed, round, hospital, epoch, 0).permutation(count)
 
 
 def augment(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """`image` and `mask` flipped, turned by any angle, cropped, shifted, and `image` recoloured.
+    """`image` and `mask` flipped, rotated by any angle, cropped and shifted, and `image` recoloured.
 
-    What a turn or a wide crop shows beyond the edges is the image mirrored there, and its mask with it.
+    Beyond the edges, the image and its mask are mirrored.
 
     Args:
         image: (S,S,3) uint8.
@@ -71,7 +72,7 @@ def _generator(purpose: int, seed: int, round: int, hospital: str, epoch: int, i
 def _warp(draws: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     """The (2,3) affine map from a pixel of the result to where in the image it is taken from."""
     flip, turn, crop, *shift = draws.tolist()
-    # A turn by any angle makes one flip enough: the other one is this one turned by 180 degrees.
+    # A rotation by any angle makes one flip enough: the other flip is this one rotated by 180 degrees.
     mirror = -1 if flip < 0.5 else 1
     scale = CROP[0] + (CROP[1] - CROP[0]) * crop
     cosine, sine = scale * math.cos(math.tau * turn), scale * math.sin(math.tau * turn)
@@ -89,7 +90,7 @@ def _warped(pixels: NDArray[np.uint8], warp: NDArray[np.float64], interpolation:
 
 
 def _colours(draws: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """What each of the 256 levels becomes in each channel, (1,256,3)."""
+    """The new value of each of the 256 levels in each channel, (1,256,3)."""
     draws = 2 * draws - 1
     contrast, brightness, gains = 1 + CONTRAST * draws[0], 255 * BRIGHTNESS * draws[1], 1 + GAIN * draws[2:]
     table: NDArray[np.float64] = ((_LEVELS - 127.5) * contrast + 127.5 + brightness) * gains

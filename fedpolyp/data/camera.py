@@ -1,4 +1,4 @@
-"""A hospital's camera: what its lens, lamp, sensor and recorder make of the light that a scene gives."""
+"""A hospital's camera: how its lens, lamp, sensor and recorder change an image."""
 
 import zlib
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ _Gain = Annotated[float, Field(ge=0.25, le=4)]
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera, applied in the order of its fields; by default it changes nothing but by rounding.
+    """One camera, applied in the order of its fields; the defaults change nothing except by rounding.
 
-    Lengths are fractions of the image's side, so that a camera is the same at every size of images.
+    Lengths are fractions of the image's side, so a camera is the same at every image size.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # what is not understood must not be passed over
+    __pydantic_config__ = ConfigDict(extra="forbid")  # unknown fields must not be ignored
 
-    vignette: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the light that is lost in the corners
+    vignette: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the light that is lost in the corners
     blur: Annotated[float, Field(ge=0, le=0.1)] = 0.0  # standard deviation of the lens, fraction of the side
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0  # standard deviation of the sensor, fraction of full scale
     balance: tuple[_Gain, _Gain, _Gain] = (1.0, 1.0, 1.0)  # gains of red, green, blue
@@ -33,9 +33,9 @@ class Camera:
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of the noise
 
     def take(self, images: Image, ids: Sequence[str]) -> Image:
-        """What this camera makes of `images`, uint8 (N, S, S, 3) RGB, a new array; the noise of one is fixed by its id.
+        """`images`, uint8 (N, S, S, 3) RGB, as this camera takes them; a new array.
 
-        Each image's bits depend on the camera, the image and its id alone.
+        Each image's bits, and its noise, depend only on the camera, the image and its id.
         """
         light = _vignette(images.shape[1], self.vignette)
         table = _table(self.gamma)
@@ -61,7 +61,7 @@ class Camera:
         return recorded
 
     def __str__(self) -> str:
-        """What is peculiar to it, in words; '' for nothing."""
+        """How the camera differs from a neutral one, in words; '' for nothing."""
         red, green, blue = self.balance
         said = [
             f"gains {red:.2f} {green:.2f} {blue:.2f}" if self.balance != (1.0, 1.0, 1.0) else "",
@@ -75,12 +75,12 @@ class Camera:
 
 
 def draw_cameras(count: int, strength: float, rng: np.random.Generator) -> tuple[Camera, ...]:
-    """`count` cameras, each property spread evenly over them so that they differ whatever the seed.
+    """`count` cameras. Each property is spread evenly over them, so that they differ whatever the seed.
 
     Args:
         count: how many.
-        strength: from 0, where all are neutral, to 1, about as far apart as endoscopes are in published collections.
-        rng: the only source of chance.
+        strength: from 0, where all are neutral, to 1, about as different as endoscopes in published collections.
+        rng: the only source of randomness.
     """
     steps = np.linspace(-1, 1, count) if count > 1 else rng.uniform(-1, 1, 1)
     warmth, green, dark, soft, grain, corner, coarse = (strength * rng.permutation(steps) for _ in range(7))
@@ -102,7 +102,7 @@ def draw_cameras(count: int, strength: float, rng: np.random.Generator) -> tuple
 
 
 def _share(most: float, step: float, strength: float) -> float:
-    """From 0 for the least to `most` for the greatest of steps in [-strength, strength], at full strength."""
+    """Between 0 for the least and `most` for the greatest of the steps in [-strength, strength], at full strength."""
     return round(float(most * (step + strength) / 2), 5)
 
 

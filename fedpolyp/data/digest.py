@@ -1,4 +1,4 @@
-"""What a run's images are known by: hashes of who got which image, of the files, and of the pixels as they are used."""
+"""Identifies a run's images by hashes: of the partition, of the files, and of the pixels as they are used."""
 
 import dataclasses
 import hashlib
@@ -16,19 +16,20 @@ from fedpolyp.data.store import ImageRecord, Store
 
 @dataclass(frozen=True)
 class Digest:
-    """SHA-256 of each; None where the run has no images of its own, at real sites without a held-out set.
+    """SHA-256 of each; None if the run has no images of its own, at real sites without a held-out set.
 
-    Each is over the images of the partition in the order of their ids, wherever they lie and whatever lies beside them.
+    Each hash is over the images of the partition in the order of their ids. The folder's path and other files do not
+    count.
     """
 
     partition: str  # which image is in which set
     files: str | None  # the partition, and the images' and masks' files as they were ingested
     images: str | None  # the pixels in the store
-    masks: str | None  # likewise
+    masks: str | None  # the same for masks
 
     @classmethod
     def of(cls, partition: Partition, store: Store | None) -> Self:
-        """The digest of a partition and of its images in `store`; takes about a second a gigabyte.
+        """The digest of a partition and of its images in `store`; takes about a second for each gigabyte.
 
         Raises:
             FedpolypError: an image is not in the store.
@@ -44,7 +45,7 @@ class Digest:
         )
 
     def change(self, now: "Digest") -> str:
-        """What has changed from this to `now`, as a clause; '' for nothing that decides a bit."""
+        """What has changed between this and `now`, as a clause; '' if nothing changed that decides a bit."""
         if self.partition != now.partition:
             return "its partition.json has changed since it began"
         other = [name for name in ("images", "masks") if getattr(self, name) != getattr(now, name)]

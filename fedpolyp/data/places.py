@@ -1,4 +1,4 @@
-"""Where images lie, as a user writes it: one place, or several by name. Imports nothing that takes time."""
+"""Where images are, as a user writes it: one place, or several by name. Imports nothing that takes time."""
 
 import os
 import re
@@ -14,10 +14,10 @@ NAME_LIKE = "1 to 40 letters, digits, hyphens and underscores, and begins with a
 
 
 def parse(given: Sequence[str]) -> str | dict[str, str]:
-    """The one place that was given, or the places by name where they were given as NAME=PLACE.
+    """The one place that was given, or the places by name if they were given as NAME=PLACE.
 
     Raises:
-        UsageError: several have no name, or two the same.
+        UsageError: several places have no name, or two have the same.
     """
     named: dict[str, str] = {}
     for text in given:
@@ -38,12 +38,12 @@ def parse(given: Sequence[str]) -> str | dict[str, str]:
 
 
 def by_name(source: str | Mapping[str, str]) -> dict[str, str]:
-    """The places by name; the only one without a name has ''."""
+    """The places by name; a single one without a name has ''."""
     return {"": source} if isinstance(source, str) else dict(source)
 
 
 def called(source: str | Mapping[str, str]) -> str:
-    """What to call a source in few words: the last part of its path, or the names of several."""
+    """A short name for a source: the last part of its path, or the names of several."""
     return Path(source).name if isinstance(source, str) else "+".join(source)
 
 
@@ -55,7 +55,7 @@ def absolute(source: str | Mapping[str, str]) -> str | dict[str, str]:
 
 
 def two_folders(place: str) -> tuple[Path, Path] | None:
-    """The folders of images and of masks that `place` names as IMAGES:MASKS; None where it names no two folders."""
+    """The folders of images and of masks if `place` is IMAGES:MASKS; None if it does not name two folders."""
     if os.path.exists(os.path.expanduser(place)):
         return None
     for colon in re.finditer(os.pathsep, place):

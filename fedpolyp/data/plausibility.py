@@ -1,7 +1,7 @@
-"""Stops where the masks of a folder look wrong as a whole, in one sentence, before anything is trained on them.
+"""Stops if the masks of a folder look wrong as a whole, in one sentence, before anything is trained on them.
 
-Of a hospital's thousand masks a few may be damaged; those are left out by name. But masks that are inverted, or
-photographs, or the images once more, would train a model to a good score on the wrong task.
+Of a hospital's thousand masks a few may be damaged; they are left out by name. But masks that are inverted, or
+photographs, or copies of the images, would train a model to a good score on the wrong task.
 """
 
 from collections import Counter
@@ -24,43 +24,43 @@ WAY_OUT = (
     "if they are right, give --masks as-they-are; if other values or colours are lesion, name them with "
     "--lesion-values (masks and lesion_values in site.toml and in [data] of a config)"
 )
-_TOO_MANY = 0.1  # of the masks: as many cannot be left out as damaged
+_TOO_MANY = 0.1  # of the masks: so many are not left out as damaged
 _LOOKED_AT = 20  # images, to say what is wrong
 _HALF = 0.5
 _EXCHANGED = "as if lesion and background were exchanged"
-_SAME = 8.0  # mean difference, of 255, below which an image shows its mask
-_BLACK = 64  # of 255, which no pixel of an image of 12 bits, saved in 16, reaches; any highlight of another does
+_SAME = 8.0  # of 255, mean difference below which an image shows its mask
+_BLACK = 64  # of 255; a 12-bit image saved in 16 bits stays below it, and any highlight of another image exceeds it
 
 
 @dataclass(frozen=True)
 class Shown:
     """What a pair's mask shows on its image."""
 
-    file: str  # the mask; the image where there is none
+    file: str  # the mask, or the image if there is none
     image: str
     lesion_fraction: float  # at full size
-    border_fraction: float  # of the outermost pixels, which are lesion
+    border_fraction: float  # share of the outermost pixels that are lesion
     same: bool  # the image shows the mask
     black: bool  # the image shows nothing
     digest: int  # of the mask in the store
 
     @classmethod
     def of(cls, pair: Pair, lesion: NDArray[np.uint8], image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> "Shown":
-        """What the mask `lesion` shows, not 0 where lesion, (H, W); in the store the pair is `image` and `mask`."""
+        """What the mask `lesion`, (H, W), not 0 where lesion, shows; in the store the pair is `image` and `mask`."""
         border = np.concatenate([lesion[0], lesion[-1], lesion[:, 0], lesion[:, -1]])
         return cls(
             pair.named,
             pair.image,
             np.count_nonzero(lesion) / lesion.size,
             np.count_nonzero(border) / border.size,
-            bool(mask.any()) and _shows(image, mask),  # a black frame without a polyp is no copy
+            bool(mask.any()) and _shows(image, mask),  # a black frame without a polyp is not a copy
             bool(image.max() < _BLACK),
             hash(mask.tobytes()),
         )
 
 
 def _shows(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bool:
-    """Whether an image shows nothing but its mask: in black and white, or with any two colours for its two values."""
+    """Whether an image shows only its mask: in black and white, or with any two colours for its two values."""
     if cv2.absdiff(brightest(image), 255 * mask).mean() < _SAME:
         return True
     regions = [image[mask == value].astype(np.float32) for value in (0, 1)]
@@ -72,7 +72,7 @@ def _shows(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bool:
 
 
 def check_values(folder: Path, masks: Mapping[Pair, Summary], rule: MaskRule) -> None:
-    """Look at the values of `masks`, by which `rule` was made.
+    """Check the values of `masks`, from which `rule` was made.
 
     Raises:
         UsageError: they look wrong.
@@ -90,7 +90,7 @@ def check_values(folder: Path, masks: Mapping[Pair, Summary], rule: MaskRule) ->
 
 
 def check_empty(folder: Path, masks: Mapping[Pair, Summary], rule: MaskRule) -> None:
-    """Look at how many of `masks` are empty: frames without a polyp, of which most sets have few.
+    """Check how many of `masks` are empty: frames without a polyp, which are few in most sets.
 
     Raises:
         UsageError: more than half of them are.
@@ -102,10 +102,10 @@ def check_empty(folder: Path, masks: Mapping[Pair, Summary], rule: MaskRule) -> 
 
 
 def check_lesions(folder: Path, shown: Sequence[Shown]) -> None:
-    """Look at what the masks show.
+    """Check what the masks show.
 
     Raises:
-        UsageError: it looks wrong.
+        UsageError: they look wrong.
     """
     same = [one for one in shown if one.same]
     if same:
@@ -126,7 +126,7 @@ def check_lesions(folder: Path, shown: Sequence[Shown]) -> None:
 
 
 def doubts_of_masks(shown: Sequence[Shown]) -> list[str]:
-    """What is odd in some of the masks, or in most, but may be as it should."""
+    """What is unusual in some or most of the masks, but may be right."""
     large, inverted = _large(shown), _inverted(shown)
     lesions = [one for one in shown if one.lesion_fraction > 0]  # empty masks are all the same
     digest, count = Counter(one.digest for one in lesions).most_common(1)[0] if lesions else (0, 0)
@@ -140,7 +140,7 @@ def doubts_of_masks(shown: Sequence[Shown]) -> list[str]:
 
 
 def doubts_of_images(shown: Sequence[Shown]) -> list[str]:
-    """What is odd in some of the images."""
+    """What is unusual in some of the images."""
     black = [one for one in shown if one.black]
     what = f"images are nearly black, no pixel above {_BLACK - 1} of 255"
     return [f"{_of(black, shown)} {what} (first: {black[0].image})"] if black else []
@@ -151,7 +151,7 @@ def _large(shown: Sequence[Shown]) -> list[Shown]:
 
 
 def _inverted(shown: Sequence[Shown]) -> list[Shown]:
-    """Masks that are lesion where an image of a polyp hardly is.
+    """Masks that are lesion in places where an image of a polyp hardly ever is.
 
     Of Kvasir-SEG's 998 masks, 28 are more than half lesion, up to 81 %, but none on more than 38 % of its border.
     """
@@ -159,7 +159,7 @@ def _inverted(shown: Sequence[Shown]) -> list[Shown]:
 
 
 def _hint(folder: Path, photographs: Sequence[Pair]) -> str:
-    """What the images of some of these masks tell about how it came to it."""
+    """What the images of some of these masks tell about the cause."""
     copies = masks = 0
     seen = photographs[:_LOOKED_AT]
     for pair in seen:

@@ -1,4 +1,4 @@
-"""The stores that were made so far: which there are, and the removal of those that nobody uses."""
+"""Lists the stores, and removes those that nobody uses."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ from fedpolyp.data.store import DRAFT, FILES, TABLE, UNPACKED
 
 @dataclass(frozen=True)
 class Found:
-    """A store, or an unpacked archive, that lies in the folder of stores."""
+    """A store, or an unpacked archive, in the folder of stores."""
 
     path: Path
     size: int  # bytes
@@ -25,7 +25,7 @@ class Found:
 
 
 def stores_in(folder: Path) -> list[Found]:
-    """The complete stores and the unpacked archives in `folder`, by name; what else lies there is not looked at.
+    """The complete stores and the unpacked archives in `folder`, by name; other files are ignored.
 
     Raises:
         OSError: the folder cannot be read.
@@ -41,10 +41,10 @@ def stores_in(folder: Path) -> list[Found]:
 
 
 def prune(folder: Path, seconds: float) -> tuple[list[Found], list[Found]]:
-    """Remove the stores in `folder` that no command has opened for so many `seconds` and none has open now.
+    """Remove the stores in `folder` that no command has opened for this many `seconds` and none has open now.
 
-    Only what `stores_in` finds is removed, and of a store only its three files. Returns those that were removed, and
-    those that stay.
+    Only what `stores_in` finds is removed, and of a store only its three files. Returns the removed stores and the
+    remaining ones.
 
     Raises:
         OSError: the folder cannot be read.
@@ -58,7 +58,7 @@ def prune(folder: Path, seconds: float) -> tuple[list[Found], list[Found]]:
 
 
 def keep_newest(folder: Path, count: int) -> None:
-    """Remove the stores in `folder` that no process has open, but for the `count` that were used last.
+    """Remove the stores in `folder` that no process has open, except for the `count` that were used last.
 
     Raises:
         OSError: the folder cannot be read.
@@ -68,14 +68,14 @@ def keep_newest(folder: Path, count: int) -> None:
 
 
 def total(stores: Sequence[Found]) -> int:
-    """Their bytes together."""
+    """Their total bytes."""
     return sum(store.size for store in stores)
 
 
 def _size(path: Path) -> int | None:
-    """The bytes of the store at `path`; None where there is none: it holds its files and nothing else.
+    """The bytes of the store at `path`; None if it is not a store, which has only its three files.
 
-    Of an unpacked archive, those of all files in it.
+    For an unpacked archive, the bytes of all its files.
     """
     if _is_unpacked(path):
         places = ((place, files) for place, _, files in os.walk(path))
@@ -101,7 +101,7 @@ def _is_open(path: Path) -> bool:
 
 
 def _alone(path: Path) -> int | None:
-    """A descriptor by which nobody else has the store at `path` open; None where somebody has, or may have."""
+    """A descriptor that shows that nobody else has the store at `path` open; None if somebody has, or may have."""
     locked, access = (path, os.O_RDONLY) if _is_unpacked(path) else (path / TABLE, os.O_RDWR)
     try:
         held = os.open(locked, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -124,7 +124,7 @@ def _remove(path: Path) -> bool:
     try:
         if _size(path) is None:
             return False
-        # Under another name first: who looks for it finds all of it or nothing. A draft goes by itself after a day.
+        # Rename it first: other processes then find all of it or nothing. A leftover is removed after a day.
         doomed = path.with_name(f"{DRAFT}{path.name}-{secrets.token_hex(4)}")
         unpacked = _is_unpacked(path)
         path.rename(doomed)

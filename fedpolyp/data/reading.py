@@ -1,6 +1,6 @@
-"""Reads image files that may hold anything: whatever is wrong with one is a reason to leave out its pair, no more.
+"""Reads image files that may contain anything: a bad file is a reason to leave out its pair, and nothing worse.
 
-A file is opened without waiting, must be a regular one, and is read up to a limit; its header is looked at before its
+A file is opened without waiting, must be a regular file, and is read up to a limit. Its header is checked before its
 pixels are decoded.
 """
 
@@ -33,7 +33,7 @@ _LARGE = Lock()
 _DAMAGED = "cannot be decoded: damaged, or not the format its name says"
 T = TypeVar("T")
 R = TypeVar("R")
-_WITHOUT_OPENCV = ("P", "PA", "LA")  # of which it loses the indices of the palette or the alpha channel
+_WITHOUT_OPENCV = ("P", "PA", "LA")  # OpenCV loses the palette's indices or the alpha channel of these
 
 
 class Unusable(Exception):
@@ -55,7 +55,7 @@ class Picture:
 
 
 def attempted(do: Callable[[T], R], these: Sequence[T]) -> list[R | Rejection]:
-    """What `do` makes of each of `these`, in parallel; why not, where it cannot be used."""
+    """What `do` returns for each of `these`, in parallel; the reason for those that cannot be used."""
 
     def attempt(one: T) -> R | Rejection:
         try:
@@ -68,7 +68,7 @@ def attempted(do: Callable[[T], R], these: Sequence[T]) -> list[R | Rejection]:
 
 
 def what_kind(mode: int) -> str:
-    """What a file of such a mode (`st_mode`) is, if it is not a regular one; '' if it is."""
+    """What a file with this mode (`st_mode`) is, if it is not a regular file; '' if it is."""
     if stat.S_ISREG(mode):
         return ""
     kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
@@ -103,21 +103,21 @@ def read(folder: Path, file: str) -> bytes:
 
 @dataclass(frozen=True)
 class Header:
-    """A file of which only the header was looked at."""
+    """A file of which only the header was read."""
 
     file: str
     content: bytes
-    image: Image.Image  # whose pixels are still to be decoded
+    image: Image.Image  # its pixels are not decoded yet
     orientation: int  # EXIF's, 1 to 8
 
     @property
     def pixels(self) -> int:
-        """How many there are to decode."""
+        """How many pixels there are to decode."""
         return self.image.width * self.image.height
 
 
 def look(file: str, content: bytes) -> Header:
-    """The header of the picture in `file`, of which `content` was read.
+    """The header of the picture in `file`, whose bytes are `content`.
 
     Raises:
         Unusable: it is damaged, or there are too many pixels, or several pages (of a TIFF; frames of an animated PNG).
@@ -132,11 +132,11 @@ def look(file: str, content: bytes) -> Header:
             width, height = max(width, int(tiles[0])), max(height, int(tiles[1]))
     except Image.DecompressionBombError:
         raise Unusable(file, f"too many pixels; at most {MAX_PIXELS:,} are decoded") from None
-    except Exception:  # what a damaged header may raise is not told anywhere
+    except Exception:  # what a damaged header may raise is not documented
         raise Unusable(file, _DAMAGED) from None
     if width * height > MAX_PIXELS:
         raise Unusable(file, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
-    # To count them would take long where a hostile TIFF has millions.
+    # Counting them would take long if a hostile TIFF has millions.
     if image.format in ("TIFF", "PNG") and getattr(image, "is_animated", False):
         raise Unusable(file, "it has 2 or more pages; a file must have one")
     return Header(file, content, image, orientation if 1 <= orientation <= 8 else 1)
@@ -144,13 +144,13 @@ def look(file: str, content: bytes) -> Header:
 
 @contextmanager
 def room_for(*headers: Header) -> Iterator[None]:
-    """A block in which to decode these pictures: small ones beside others, of large ones one pair at a time."""
+    """A block in which to decode these pictures: small ones beside others, large ones one pair at a time."""
     with _LARGE if max(header.pixels for header in headers) > _SMALL else nullcontext():
         yield
 
 
 def decode_image(header: Header) -> Picture:
-    """A picture of 8-bit RGB, whatever was stored.
+    """An 8-bit RGB picture, whatever was stored.
 
     Raises:
         Unusable: it cannot be decoded.
@@ -177,7 +177,7 @@ def decode_mask(header: Header) -> Picture:
 
 @contextmanager
 def silent_decoders() -> Iterator[None]:
-    """Keeps what OpenCV, libpng, libtiff and Pillow print about damaged files, which the report tells better."""
+    """Keeps OpenCV, libpng, libtiff and Pillow from printing about damaged files; the report does this better."""
     # libpng writes to the descriptor itself: OpenCV's log level does not reach it.
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -194,7 +194,7 @@ def silent_decoders() -> Iterator[None]:
 
 def _opencv(header: Header, flags: int) -> NDArray[Any]:
     pixels = _imdecode(header, flags)
-    if pixels is None:  # it makes no picture of 8 bits of numbers with fractions, or of 32 bits
+    if pixels is None:  # it cannot decode fractions, or 32 bits, into a picture of 8 bits
         unchanged = _imdecode(header, cv2.IMREAD_UNCHANGED)
         pixels = unchanged if unchanged is not None and unchanged.dtype not in (np.uint8, np.uint16) else None
     if pixels is None:
@@ -228,12 +228,12 @@ def _pillow(header: Header) -> Picture:
 
 
 def _as_stored(pixels: NDArray[Any], header: Header) -> NDArray[Any]:
-    """OpenCV and Pillow turn what is in a TIFF as its tag says, asked or not."""
+    """OpenCV and Pillow rotate a TIFF as its tag says, whether or not they should; this undoes it."""
     return turned_back(pixels, header.orientation) if header.image.format == "TIFF" else pixels
 
 
 def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """`pixels`, (H, W) or (H, W, C), upright: turned as EXIF's `orientation`, 1 to 8, says."""
+    """`pixels`, (H, W) or (H, W, C), rotated upright, as EXIF's `orientation`, 1 to 8, says."""
     if orientation >= 5:
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (3, 4, 7, 8):
@@ -244,5 +244,5 @@ def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def turned_back(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """The pixels that `turned` made these of; a quarter turn to the right is undone by one to the left."""
+    """The inverse of `turned`; a quarter turn to the right is undone by one to the left."""
     return turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))

@@ -9,11 +9,11 @@ from fedpolyp.data.store import ImageRecord, IngestReport, Store, colour_tone, s
 
 
 def open_source(config: DataConfig, seed: int) -> Store:
-    """The store of `config`'s source, made if there is none yet; `seed` decides the phantom's frames.
+    """The store of `config`'s source; it is made if it does not exist. `seed` decides the phantom's frames.
 
     Raises:
-        UsageError: a source cannot be recognised, has no usable pair, or masks that look wrong.
-        FedpolypError: the store cannot be written, or what is in its place cannot be opened.
+        UsageError: a source is not recognized, has no usable pair, or its masks look wrong.
+        FedpolypError: the store cannot be written, or the existing one cannot be opened.
     """
     if config.source == PHANTOM:
         return _open_phantom(config.phantom_images, config.image_size, config.phantom_looks, seed)
@@ -37,7 +37,7 @@ def _open_phantom(count: int, size: int, looks: int, seed: int) -> Store:
             width=size,
             lesion_fraction=float(mask.mean()),
             tone=colour_tone(image),
-            group=index,  # frames are drawn independently: none is another's neighbour
+            group=index,  # frames are drawn independently: no two are neighbours
             sha256=hashlib.sha256(image.tobytes() + mask.tobytes()).hexdigest(),
         )
         for index, (image, mask) in enumerate(zip(images, masks, strict=True))

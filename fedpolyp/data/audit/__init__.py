@@ -1,1 +1,1 @@
-"""The audit: looks for what is wrong with a folder of images, whether or not it could be ingested; changes nothing."""
+"""The audit: looks for faults in a folder of images, whether or not it could be ingested; changes nothing."""

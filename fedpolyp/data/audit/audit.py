@@ -1,4 +1,4 @@
-"""Audits a folder: every pair by itself, all of them together, and the sets of a partition against each other."""
+"""Audits a folder: each pair, all pairs together, and the sets of a partition against each other."""
 
 import itertools
 import tempfile
@@ -27,11 +27,11 @@ from fedpolyp.names import shown
 from fedpolyp.text import printable
 
 EDGE = 1.2  # 20 of Kvasir-SEG's masks have a median above it, 20 masks of other images one below
-EDGE_MASKS = 20  # of which a median is taken, at least
-WORST = 12  # masks that are shown for their edges
+EDGE_MASKS = 20  # fewest masks for a median
+WORST = 12  # number of masks shown for their edges
 _FULL, _BORDER, _BEYOND = 0.995, 0.5, 0.02
-_PIXELS, _SHAPE = 4.0, 1.6  # times the median, from which a size is unusual
-_INGESTED_SIDE = 64  # pixels, of the store by which it is found out what ingest says
+_PIXELS, _SHAPE = 4.0, 1.6  # factors of the median beyond which a size is unusual
+_INGESTED_SIDE = 64  # pixels, of the temporary store that shows what ingest says
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,19 +41,19 @@ R = TypeVar("R")
 class Audit:
     """What was found in a folder."""
 
-    source: Listed  # which keeps what an archive was unpacked to
+    source: Listed  # keeps what an archive was unpacked to
     seen: tuple[Seen, ...]  # the pairs that could be looked at, in the order of their ids
-    lesions: dict[str, Lesion]  # by id, where the mask is understood and lies on its image
+    lesions: dict[str, Lesion]  # by id, where the mask is understood and fits its image
     findings: tuple[Finding, ...]  # in the order of their kinds
     ingest: IngestReport | None  # what ingest makes of the folder; None where it refuses
-    refusal: str  # why it does; '' if it does not
+    refusal: str  # why ingest refuses; '' if it does not
     edge: float | None  # the median over the masks; None where there are too few
-    compared_with: str  # the store to which the files were compared; '' for none
+    compared_with: str  # the store with which the files were compared; '' for none
     sets: int  # of the partition; 0 without one
-    rule: MaskRule | None = field(repr=False, default=None)  # None where there is no mask
+    rule: MaskRule | None = field(repr=False, default=None)  # None if there is no mask
 
     def of(self, *weights: Weight) -> list[Finding]:
-        """The findings of such weights."""
+        """The findings of this weight."""
         return [finding for finding in self.findings if finding.kind.weight in weights]
 
     @property
@@ -71,7 +71,7 @@ class Audit:
         return show(self.folder, seen, self.rule)
 
     def worst_edges(self) -> list[str]:
-        """The images whose masks follow their edges least, the least first."""
+        """The images whose masks follow their edges least, the worst first."""
         known = {id: lesion.edge for id, lesion in self.lesions.items() if lesion.edge is not None}
         return sorted(known, key=lambda id: (known[id], id))[:WORST]
 
@@ -84,14 +84,14 @@ def audit(
     group_by: str | None = None,
     name: str = "",
 ) -> Audit:
-    """Look for what is wrong at `place` (see `list_source`), and between the sets of `partition`; changes nothing.
+    """Look for faults at `place` (see `list_source`), and between the sets of `partition`; changes nothing.
 
-    `stores`, `stores_folder()` unless given, is where a store of these images is looked for. `name` is that of the
-    source in a run of several, with which the ids in its partition and its store begin. Takes about two minutes of one
-    core for a thousand images.
+    `stores`, `stores_folder()` unless given, is the folder in which a store of these images is looked for. In a run of
+    several sources, `name` is that of the source; ids in the partition and the store begin with it. Takes about two
+    minutes of one core for a thousand images.
 
     Raises:
-        UsageError: `place` has no layout that is known, or no pair of an image and a mask in it can be read.
+        UsageError: `place` has no known layout, or no pair of an image and a mask in it can be read.
     """
     stores = stores or stores_folder()
     source = list_source(place, group_by, stores)
@@ -131,7 +131,7 @@ def audit(
 
 
 def _each(do: Callable[[T], R], these: Sequence[T], rejected: list[Rejection]) -> list[R]:
-    """What `do` makes of each of `these`, in parallel; what cannot be used is in `rejected`."""
+    """What `do` returns for each of `these`, in parallel; unusable ones are in `rejected`."""
     outcomes = attempted(do, these)
     rejected += [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
     return [outcome for outcome in outcomes if not isinstance(outcome, Rejection)]
@@ -142,8 +142,8 @@ def _measured(folder: Path, seen: Seen, rule: MaskRule | None) -> tuple[str, Les
 
 
 def _ingested(place: str | Path, masks: MaskSettings) -> tuple[IngestReport | None, str]:
-    """What ingest says of the folder, and why it refuses it if it does."""
-    with tempfile.TemporaryDirectory(prefix="fedpolyp-audit-") as stores:  # which nobody but this user can read
+    """The ingest report of the folder, and why ingest refuses it if it does."""
+    with tempfile.TemporaryDirectory(prefix="fedpolyp-audit-") as stores:  # only this user can read it
         try:
             return ingest(place, _INGESTED_SIDE, Path(stores), masks).report, ""
         except UsageError as error:
@@ -151,10 +151,10 @@ def _ingested(place: str | Path, masks: MaskSettings) -> tuple[IngestReport | No
 
 
 def _changed(begin: str, called: Set[str], seen: Sequence[Seen], stores: Path) -> tuple[str, list[Finding]]:
-    """The store used last whose records are `called` so, with ids that `begin` so, and in what the files differ."""
+    """The last used store with records `called` so and ids that `begin` so, and the files that differ from it."""
     now = {one.files.id: one.sha256 for one in seen}
     for found in sorted(stores_in(stores), key=lambda found: -found.used):
-        with suppress(FedpolypError):  # damaged ones are no measure
+        with suppress(FedpolypError):  # damaged stores cannot be compared with
             store = Store.open(found.path)
             known = {
                 record.id.removeprefix(begin): record.sha256 for record in store.records if record.source in called
@@ -168,7 +168,7 @@ def _changed(begin: str, called: Set[str], seen: Sequence[Seen], stores: Path) -
 
 
 def _sets(partition: Partition, seen: Sequence[Seen], name: str) -> dict[str, str]:
-    """The set of each image, by its id in the folder, of which the partition's begin with the source's `name`.
+    """The set of each image, by its id in the folder; ids in the partition begin with the source's `name`.
 
     Raises:
         UsageError: no image of the partition is in the folder.
@@ -189,7 +189,7 @@ def _sets(partition: Partition, seen: Sequence[Seen], name: str) -> dict[str, st
 
 
 def _same(seen: Sequence[Seen], pairs: Sequence[Alike], sets: dict[str, str]) -> Iterable[Finding]:
-    """Files that are the same, scenes that are, what only looks alike, and which of them are in two sets."""
+    """Equal files, equal scenes, images that only look similar, and which of them are in two sets."""
     by_hash: dict[str, list[Seen]] = defaultdict(list)
     for one in seen:
         by_hash[one.image_sha256].append(one)
@@ -220,7 +220,7 @@ def _twice(kind: Kind, said: str, ids: tuple[str, str], value: float, sets: dict
 
 
 def _together(seen: Sequence[Seen], sets: dict[str, str]) -> Iterable[Finding]:
-    """Patients, procedures and videos of which two sets have images, each told by the first of them."""
+    """Patients, procedures and videos with images in two sets; the first image of each stands for it."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for one in seen:
         for label in one.files.groups:
@@ -234,14 +234,14 @@ def _together(seen: Sequence[Seen], sets: dict[str, str]) -> Iterable[Finding]:
 def _masks(seen: Sequence[Seen], lesions: dict[str, Lesion], rule: MaskRule | None) -> Iterable[Finding]:
     for one in seen:
         id, summary, lesion = (one.files.id,), one.summary, lesions.get(one.files.id)
-        if summary is None or rule is None:  # a frame that has no mask, as it should
+        if summary is None or rule is None:  # a frame without a mask, as it should be
             continue
         if fault := rule.fault(summary):
             yield Finding(Kind.GREY, fault, id)
         elif not rule.shows_lesion(summary):
             why = "every pixel is background" if rule.is_empty(summary) else rule.no_lesion(summary)
             yield Finding(Kind.GREY if why.startswith(("unknown", "no lesion")) else Kind.EMPTY, why, id)
-        elif lesion is None:  # which is among the files that cannot be used
+        elif lesion is None:  # reported among the files that cannot be used
             continue
         elif lesion.fraction == 0:
             yield Finding(Kind.EMPTY, "the lesion is too small to be seen at 256 pixels", id)

@@ -5,15 +5,15 @@ from enum import Enum
 
 
 class Weight(Enum):
-    """How much a finding says."""
+    """How serious a finding is."""
 
     FAULT = "fault"  # something is wrong
-    LOOK = "to judge by eye"  # it may be as it should
-    NOTE = "note"  # to be known, and no fault
+    LOOK = "to judge by eye"  # it may be right
+    NOTE = "note"  # worth knowing, not a fault
 
 
 class Kind(Enum):
-    """What was found: a name for tables, how much it says, a heading, and how it is judged."""
+    """The kind of a finding: a name for tables, its weight, a heading, and how it is judged."""
 
     UNUSABLE = (
         "unusable",
@@ -116,7 +116,7 @@ class Finding:
     """One thing that was found."""
 
     kind: Kind
-    said: str  # of these images
-    ids: tuple[str, ...] = ()  # one or two images; none where it is said of a file or of the folder
-    value: float | None = None  # by which it was judged, as the kind's explanation says
-    file: str = ""  # where it is said of a file
+    said: str  # about these images
+    ids: tuple[str, ...] = ()  # one or two images; none if the finding is about a file or the folder
+    value: float | None = None  # by which it was judged, see the kind's explanation
+    file: str = ""  # the file that the finding is about, if any

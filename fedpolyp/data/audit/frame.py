@@ -1,6 +1,6 @@
-"""What a frame has that no tissue shows: the scope's dark border, insets in its corners, burned-in text.
+"""Finds what is not tissue in a frame: the scope's dark border, insets in its corners, burned-in text.
 
-Images are uint8 (H, W, 3) RGB. The numbers were found on Kvasir-SEG at 256 pixels a side, and looked at there.
+Images are uint8 (H, W, 3) RGB. The numbers were chosen on Kvasir-SEG at 256 pixels a side, and checked by eye.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Where = NDArray[np.bool_]
 
-_DARK = 24  # of 255, the brightest channel of what the scope does not light
-_LEAST, _MOST = 0.12, 0.6  # of the image's side, that an inset may have
-_STRAIGHT = 0.7  # of an inset's edge, beyond which the image goes on
-_GREEN = 40  # by which green is above red: no tissue under white light is
-_TEXT_SIDE = 512  # pixels, to which the shorter side is enlarged before text is looked for
-_GLYPHS = 5  # side by side, of one height and on one line, make a text: highlights of the lamp do not
+_DARK = 24  # of 255, the brightest channel of pixels that the scope does not light
+_LEAST, _MOST = 0.12, 0.6  # of the image's side: smallest and largest inset
+_STRAIGHT = 0.7  # share of an inset's edge beyond which the image continues
+_GREEN = 40  # how much green exceeds red: no tissue under white light is so green
+_TEXT_SIDE = 512  # pixels: the shorter side is enlarged to this before text is looked for
+_GLYPHS = 5  # this many side by side, of one height and on one line, are a text; highlights of the lamp are not
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Box:
 
 
 def dark_border(image: Image) -> Where:
-    """Where the image is dark from its edge on, bool (H, W): the border around what a scope shows."""
+    """Where the image is dark from its edge on, bool (H, W): the border around the scope's view."""
     dark = (cv2.GaussianBlur(image.max(2), (0, 0), 1) < _DARK).astype(np.uint8)
     count, labels = cv2.connectedComponents(dark, connectivity=4)
     at_edge = np.zeros(count, bool)
@@ -41,7 +41,9 @@ def dark_border(image: Image) -> Where:
 
 
 def insets(image: Image) -> tuple[Box, ...]:
-    """Rectangles in the corners that show something else: black ones, and green ones as of a scope's position."""
+    """Rectangles in the corners that show something else: black ones, and green ones such as those of a scope's
+    position.
+    """
     border = dark_border(image)
     found = []
     for down in (False, True):
@@ -57,7 +59,7 @@ def insets(image: Image) -> tuple[Box, ...]:
 def _rectangle(dark: Where) -> tuple[float, float] | None:
     """Width and height, as fractions, of the dark rectangle in the first corner, if there is one.
 
-    Where the border cuts off a corner obliquely, the image does not begin along the rectangle's two other sides.
+    If the border cuts off a corner obliquely, the image does not begin along the rectangle's two other sides.
     """
     height, width = dark.shape
     reach = np.minimum.accumulate(np.where(dark.all(1), width, np.argmin(dark, 1)))
@@ -87,7 +89,7 @@ def _green(image: Image) -> list[Box]:
 
 
 def text_lines(image: Image) -> tuple[Box, ...]:
-    """Lines of white text. What is found is text; of small text much is missed."""
+    """Lines of white text. Every line found is text; small text is often missed."""
     scale = max(1.0, _TEXT_SIDE / min(image.shape[:2]))
     large = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC))
     low, high = large.min(2), large.max(2)

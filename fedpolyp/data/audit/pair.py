@@ -1,4 +1,4 @@
-"""What one pair of an image and its mask shows, each file opened without trust."""
+"""What one pair of an image and its mask shows; neither file is trusted."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fedpolyp.data.masks import MaskRule, Summary
 from fedpolyp.data.orientation import Undecidable, lying_alike
 from fedpolyp.data.reading import Picture, Unusable, decode_image, decode_mask, look, read, room_for, turned
 
-_BLACK = 64  # of 255, which no pixel of a nearly black image reaches
+_BLACK = 64  # of 255, above every pixel of a nearly black image
 
 
 @dataclass(frozen=True)
@@ -23,41 +23,41 @@ class Files:
 
     id: str
     image: str
-    mask: str  # '' for a frame without a polyp that has none
+    mask: str  # '' for a frame without a polyp and without a mask
     groups: tuple[str, ...] = ()  # labels of patient, procedure or video
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What was seen of a pair before it is known what is lesion."""
+    """What is known of a pair before it is decided which mask values are lesion."""
 
     files: Files
     width: int  # of the image, pixels
     height: int
     image_sha256: str
-    sha256: str  # of both files, as a store has it
+    sha256: str  # of both files, as in a store
     looks: Looks
     insets: tuple[Box, ...]
     texts: tuple[Box, ...]
     black: bool
-    summary: Summary | None  # of the mask; None where there is none
+    summary: Summary | None  # of the mask; None if there is none
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """How a mask lies on its image."""
+    """How a mask fits its image."""
 
     fraction: float  # of the image
-    at_border: float  # of the outermost pixels, that are lesion
-    beyond: float  # of the lesion, that is on the dark border
-    edge: float | None  # how much more colours change along the outline than beside it; None where there is too little
+    at_border: float  # share of the outermost pixels that are lesion
+    beyond: float  # share of the lesion that is on the dark border
+    edge: float | None  # colour change along the outline, relative to that beside it; None if the outline is too short
 
 
 def see(folder: Path, files: Files) -> Seen:
     """Look at a pair.
 
     Raises:
-        Unusable: a file of it is.
+        Unusable: one of its files is unusable.
     """
     image_file = look(files.image, read(folder, files.image))
     with room_for(image_file):
@@ -110,7 +110,7 @@ def show(folder: Path, seen: Seen, rule: MaskRule | None) -> tuple[Image, Image]
 
 
 def measure(image: Image, mask: Image) -> Lesion:
-    """How `mask` lies on `image`, both as `show` gives them."""
+    """How `mask` fits `image`, both as `show` returns them."""
     border = dark_border(image)
     ends = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     covered = int(mask.sum())
@@ -119,11 +119,13 @@ def measure(image: Image, mask: Image) -> Lesion:
 
 
 def _edge(image: Image, mask: Image, border: NDArray[np.bool_]) -> float | None:
-    """Mean colour gradient within 2 pixels of the outline, by that 4 to 12 pixels beside it, at 256 pixels a side."""
+    """Mean colour gradient within 2 pixels of the outline, divided by that 4 to 12 pixels beside it, at 256 pixels a
+    side.
+    """
     blurred = cv2.GaussianBlur(image, (0, 0), 2).astype(np.float32)
     across, down = (cv2.Sobel(blurred, cv2.CV_32F, x, 1 - x) for x in (1, 0))
     change = np.sqrt((across**2 + down**2).sum(2))
-    change[cv2.dilate(border.astype(np.uint8), _square(9)) > 0] = 0  # the border's own edge is no lesion's
+    change[cv2.dilate(border.astype(np.uint8), _square(9)) > 0] = 0  # the border's own edge does not belong to a lesion
     outline = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _square(5)) > 0
     outside = cv2.dilate(mask, _square(25)) - cv2.dilate(mask, _square(9))
     inside = cv2.erode(mask, _square(9)) - cv2.erode(mask, _square(25))

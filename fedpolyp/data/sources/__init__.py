@@ -1,6 +1,6 @@
-"""What a source can be: a folder in one of several layouts, an archive of one, two folders, or a CSV.
+"""The sources: a folder in one of several layouts, an archive of one, two folders, or a CSV.
 
-A layout is one file: what it looks for, and the parts (images with their masks) of a folder that is laid out so.
+A layout is one file. It says what it looks for, and lists the parts (images with their masks) of such a folder.
 """
 
 import os
@@ -34,7 +34,7 @@ from fedpolyp.data.store import Rejection, stores_folder
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
-# The first that recognises a folder has it. PraNet's come first as they go by the name of the folder.
+# The first layout that recognizes the folder is used. PraNet's come first because they go by the folder's name.
 LAYOUTS: tuple[ModuleType, ...] = (
     *(pranet, kvasir_seg, hyper_kvasir, polypgen, clinicdb, etis, endoscene, bkai, colondb),
     centers,
@@ -42,30 +42,30 @@ LAYOUTS: tuple[ModuleType, ...] = (
 WANTED = "; ".join(
     f"{layout.LOOKS_FOR} ({layout.NAME})" for layout in sorted(LAYOUTS, key=lambda layout: layout is not kvasir_seg)
 )
-_WRAPPED = 3  # folders that may lie around a layout, each the only one in the other
+_WRAPPED = 3  # folders that may surround a layout, each the only one in its parent
 
 
 @dataclass(frozen=True)
 class Listed:
     """A source whose files were listed."""
 
-    root: Path  # to which the paths in the listing are relative
+    root: Path  # the paths in the listing are relative to it
     name: str  # of the folder, the archive or the CSV
     listing: Listing
 
 
 def list_source(place: str | Path, group_by: str | None = None, stores: Path | None = None) -> Listed:
-    """The pairs at `place`, and what there makes none. No picture is opened.
+    """The pairs at `place`, and the files that do not form a pair. No picture is opened.
 
     Args:
         place: a folder, an archive of one, two folders as IMAGES:MASKS, or a CSV.
-        group_by: a regular expression; images in whose ids it finds the same (its first group, if it has one) stay
-            together.
-        stores: where archives are unpacked, `stores_folder()` unless given; what was is not removed as long as the
-            answer is in use.
+        group_by: a regular expression; images stay together if it finds the same in their ids (its first group, if it
+            has one).
+        stores: where archives are unpacked, `stores_folder()` unless given; an unpacked archive is not removed as long
+            as the result is in use.
 
     Raises:
-        UsageError: there is no such place, it has no layout that is known, or is an archive that is not safe.
+        UsageError: there is no such place, it has no known layout, or it is an unsafe archive.
         FedpolypError: the disk refuses.
     """
     path = Path(os.path.expanduser(place)).resolve()  # Path's own fails for an unknown user
@@ -121,7 +121,7 @@ def _of_folder(folder: Path) -> Listed:
 
 
 def _recognised(folder: Path) -> tuple[str, str, list[Part]]:
-    """Where in `folder` a layout begins, which, and its parts."""
+    """Where in `folder` a layout begins, which layout, and its parts."""
     inside = ""
     for _ in range(1 + _WRAPPED):
         tree = Tree(folder).beneath(inside)
@@ -194,7 +194,7 @@ def _listing(
 
 
 def _once(pairs: list[Pair]) -> tuple[list[Pair], list[Rejection]]:
-    """The first pair of each id, and why the others are not taken."""
+    """The first pair of each id, and why the others are left out."""
     first: dict[str, Pair] = {}
     doubled = []
     for pair in pairs:
