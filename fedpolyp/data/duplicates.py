@@ -1,4 +1,4 @@
-"""Near-duplicates: which images show so nearly the same that they must stay together in every split."""
+"""Near-duplicates: images so similar that they must stay together in every split."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from fedpolyp.data.alike import Alike
 
-# Coarse enough that a frame whose scene moved a little stays alike: of Kvasir-SEG's 998 images seven pairs are above
-# 0.96, six true on sight (at 32 pixels a side: five, all true). A false pair merely keeps two images together, a missed
-# one leaks: details, in `alike`, find more. Near 0.93 the black corner boxes make unlike images alike.
+# Coarse enough that a slightly moved scene stays similar. Of Kvasir-SEG's 998 images seven pairs are above 0.96, six of
+# them true on sight (at 32 pixels a side: five, all true). A false pair merely keeps two images together; a missed pair
+# leaks, and details, in `alike`, find more. Near 0.93 the black corner boxes make different images similar.
 SIDE = 16
 THRESHOLD = 0.96
 CHUNK = 512  # rows of the N x N product held at a time
@@ -19,8 +19,8 @@ CHUNK = 512  # rows of the N x N product held at a time
 def duplicate_groups(images: NDArray[np.uint8]) -> NDArray[np.intp]:
     """The group of each of `images`, uint8 (N, S, S, 3) RGB, as intp (N,): the position of the group's first image.
 
-    Two images are near-duplicates if the Pearson correlation of their grey thumbnails is above 0.96; a group is what
-    such pairs connect. An image of one flat grey correlates with none.
+    Two images are near-duplicates if the Pearson correlation of their grey thumbnails is above 0.96. Such pairs are
+    joined to groups. An image of one flat grey correlates with none.
     """
     thumbnails = np.array([_thumbnail(image) for image in images], dtype=np.float64).reshape(len(images), SIDE * SIDE)
     # Zero-mean, times the pixel count: whole numbers, whose products float64 sums exactly (below 2**40), so that no

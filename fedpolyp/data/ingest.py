@@ -1,4 +1,4 @@
-"""Ingest: turns sources of images and masks into one store, and says of every pair it cannot use why."""
+"""Ingest: turns sources of images and masks into one store, and names the reason for every pair that it cannot use."""
 
 import dataclasses
 import hashlib
@@ -51,20 +51,20 @@ from fedpolyp.data.store import (
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
-VERSION = 7  # part of a store's key: raise it whenever the same files would give another store
+VERSION = 7  # part of a store's key: raise it whenever the same files would give a different store
 
 R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """A source whose masks were looked at, and what is lesion in them was decided."""
+    """A source whose masks were read, so that it is decided what is lesion in them."""
 
-    name: str  # before its ids and in what is said of it; '' for the only one
+    name: str  # begins its ids, and names it in messages; '' for the only one
     folder: Path
-    called: str  # what its images' records say
+    called: str  # in its images' records
     pairs: Sequence[Pair]
-    masks: Sequence[Summary | None]  # of each pair; None for a frame that has no mask
+    masks: Sequence[Summary | None]  # of each pair; None for a frame without a mask
     rule: MaskRule
     rejected: list[Rejection]
     notes: tuple[str, ...]
@@ -74,7 +74,7 @@ class _Source:
         return f"{self.name}/{pair.id}" if self.name else pair.id
 
     def fault(self, mask: Summary, settings: MaskSettings) -> str:
-        """Why one of its masks is not used; '' if it is, be it for a lesion or for a frame without a polyp."""
+        """Why one of its masks is not used; '' if it is used, with or without a lesion."""
         fault = "" if settings.as_they_are else self.rule.fault(mask)
         if fault or self.rule.shows_lesion(mask) or self.rule.is_empty(mask):
             return fault
@@ -83,7 +83,7 @@ class _Source:
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """One pair in the store's arrays; the record's group is still to be found."""
+    """One pair in the store's arrays; the record's group is not known yet."""
 
     record: ImageRecord
     shown: Shown
@@ -94,7 +94,7 @@ class _Row:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Original:
-    """An image and what of it is lesion, at their own size."""
+    """An image and its lesion mask, at their own size."""
 
     id: str
     image: NDArray[np.uint8]  # (H, W, 3) RGB
@@ -108,7 +108,7 @@ def ingest(
     masks: MaskSettings = UNSAID,
     group_by: str | None = None,
 ) -> Store:
-    """The store of one source (see `list_source`), whose images have the ids that they have there.
+    """The store of one source (see `list_source`), with the ids of that source.
 
     Raises:
         UsageError, FedpolypError: as `ingest_all`.
@@ -123,17 +123,17 @@ def ingest_all(
     masks: MaskSettings = UNSAID,
     group_by: str | None = None,
 ) -> Store:
-    """The store of the pairs of several sources at `image_size` pixels a side, opened if it was made before, else made.
+    """The store of the pairs of several sources at `image_size` pixels a side; it is made if it does not exist.
 
-    `places` are by the names of the sources, which begin the ids: 'kvasir/…'; a name of '' adds nothing. `stores` is
-    the folder of all stores, `stores_folder()` unless given. Records are in the order of their ids. What is lesion is
-    decided for each source by itself; duplicate groups reach across all, and hold together what has a label in common.
-    Pairs that cannot be used are in the store's report, as is what was taken for lesion.
+    The keys of `places` are the names of the sources, which begin the ids: 'kvasir/…'; a name of '' adds nothing.
+    `stores` is the folder of all stores, `stores_folder()` unless given. Records are in the order of their ids. What is
+    lesion is decided for each source separately. Duplicate groups reach across all sources, and also join images that
+    share a label. The store's report lists the pairs that cannot be used, and the values that count as lesion.
 
     Raises:
-        UsageError: a source has no layout that is known, no usable pair, or has masks that look wrong while `masks`
-            does not say that they are meant so.
-        FedpolypError: the store cannot be written, or what is in its place cannot be opened.
+        UsageError: a source has no known layout, no usable pair, or masks that look wrong although `masks` does not
+            accept such masks.
+        FedpolypError: the store cannot be written, or the existing one cannot be opened.
     """
     listed = {name: list_source(place, group_by, stores) for name, place in places.items()}
     pairs = (pair for one in listed.values() for pair in one.listing.pairs)
@@ -196,7 +196,7 @@ def _made(
 
 
 def _decided(name: str, listed: Listed, settings: MaskSettings) -> _Source:
-    """A source after a look at all of its masks."""
+    """A source, after all of its masks were read."""
     folder, listing, rejected = listed.root, listed.listing, list(listed.listing.rejected)
     failed: dict[int, Rejection] = {}
     with_mask = [pair for pair in listing.pairs if pair.mask]
@@ -220,7 +220,9 @@ def _decided(name: str, listed: Listed, settings: MaskSettings) -> _Source:
 
 
 def _each(do: Callable[[int], R], these: Sequence[int], failed: dict[int, Rejection]) -> list[R | None]:
-    """What `do` makes of each of `these`, in parallel; None, and an entry in `failed`, where it cannot be used."""
+    """What `do` returns for each of `these`, in parallel; None, and an entry in `failed`, for those that cannot be
+    used.
+    """
     outcomes = attempted(do, these)
     failed.update({at: one for at, one in zip(these, outcomes, strict=True) if isinstance(one, Rejection)})
     return [None if isinstance(outcome, Rejection) else outcome for outcome in outcomes]
@@ -240,7 +242,7 @@ def originals(
 ) -> Iterator[Original]:
     """The pairs with the ids `wanted` at their own size, in the order of the sources and of the ids in each.
 
-    What is lesion is decided as for `ingest_all`, which must have taken these pairs.
+    What is lesion is decided as for `ingest_all`, which must have accepted these pairs.
 
     Raises:
         UsageError: as `ingest_all`.
@@ -260,7 +262,7 @@ def originals(
 def _decoded(
     source: _Source, pair: Pair, summary: Summary | None, files: Sequence[Header]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The image, (H, W, 3), and what of it is lesion, (H, W) in {0, 255}; the mask is all background where none is."""
+    """The image, (H, W, 3), and its lesion, (H, W) in {0, 255}; without a mask everything is background."""
     image = decode_image(files[0])
     if summary is None:
         mask = Picture(np.zeros(image.pixels.shape[:2], np.uint8), image.orientation)

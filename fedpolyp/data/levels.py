@@ -1,8 +1,8 @@
-"""Which values of a folder's masks are lesion, and which background: decided from the histograms of all of them.
+"""Which values of a folder's masks are lesion, and which are background: decided from the histograms of all masks.
 
-A mask is made of levels: values that cover areas (0 and 255; classes 0, 1 and 2; the numbers of instances). All other
-values are what JPEG's noise or a resize put beside a level or between two, and count as the level they are nearest to.
-What tells a level is that it is solid: that it has pixels whose eight neighbours are of the same value.
+A mask consists of levels: values that cover areas (0 and 255; classes 0, 1 and 2; the numbers of instances). All other
+values come from JPEG noise or from a resize; they count as the nearest level. A value is a level if it is solid: if it
+has pixels whose eight neighbours all have the same value.
 """
 
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-NOISE = 7  # JPEG at usual qualities leaves 0 to 7 of 0, and 248 to 255 of 255
+NOISE = 7  # JPEG at usual qualities turns 0 into 0 to 7, and 255 into 248 to 255
 FEW = 16  # a mask with so few values was saved without loss
-_OF_MANY = 0.15  # beyond this share of pixels off every level, a mask is no mask
-_SUPPORT = 0.1  # of the masks, which have to have a level where none was saved without loss
-_AREA = 0.01  # of the pixels that are not 0, which a level covers in a mask with noise
+_OF_MANY = 0.15  # a mask with more than this share of pixels off every level is not a mask
+_SUPPORT = 0.1  # of the masks that must have a level if none was saved without loss
+_AREA = 0.01  # of the pixels that are not 0: a level in a mask with noise covers at least this
 _DIM = 64  # below it, values of 1 to 7 are classes, not noise
 _AROUND = np.ones((3, 3), np.uint8)
-_ALIKE = 0.05  # of the area of brighter levels, from which 1 to 7 are no noise
-_IGNORED = 255  # the index that PASCAL VOC and others give to what is neither
-_STEPS = 3  # greys of which an edge consists at least
-_TOUCHING = 0.75  # of the pixels of an edge's greys, which are in regions between darker and brighter ones
-_FLAT = 4  # by which JPEG lets neighbours differ inside an area of one value
-_FAR_BELOW = 0.25  # of the darkest common level of lesion: darker ones that few masks have are not understood
+_ALIKE = 0.05  # of the area of brighter levels: above it, 1 to 7 are not noise
+_IGNORED = 255  # PASCAL VOC and others use this index for pixels to ignore
+_STEPS = 3  # an edge has at least so many greys
+_TOUCHING = 0.75  # of the pixels of an edge's greys: in regions between darker and brighter ones
+_FLAT = 4  # JPEG lets neighbours inside an area of one value differ by this
+_FAR_BELOW = 0.25  # of the darkest common lesion level: darker levels in only a few masks are not understood
 
 
 class Undecided(Exception):
-    """The values do not tell what is lesion; the message says why, for a sentence that begins with 'the masks'."""
+    """The values do not show what is lesion; the message says why, for a sentence that begins with 'the masks'."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Histogram:
     values: NDArray[np.int64]  # (V,), ascending
     counts: NDArray[np.int64]  # (V,) pixels of each
     solid: NDArray[np.int64]  # (V,) pixels of each whose neighbours all have the same value
-    areas: NDArray[np.int64]  # (V,) pixels of each inside areas: solid, or as near to it as JPEG leaves them
+    areas: NDArray[np.int64]  # (V,) pixels of each inside areas: solid, or nearly so after JPEG
     lossy: bool
-    indices: bool = False  # of a palette: each is a name, of which none is near another
+    indices: bool = False  # of a palette: each is a name, and none is near another
     between: float = 0.0  # share of greys in regions that touch both darker and brighter ones; 0 for few greys
 
     @classmethod
@@ -60,7 +60,7 @@ class Histogram:
 
     @cached_property
     def exact(self) -> bool:
-        """Whether the mask was saved without loss, so that each of its values means something."""
+        """Whether the mask was saved without loss, so that each of its values has a meaning."""
         return not self.lossy and len(self.values) <= FEW
 
     @cached_property
@@ -71,7 +71,8 @@ class Histogram:
             solid = self.values[self.solid > 0]
             if self.indices or not solid.any():
                 return self.values  # names, or nothing but small or thin shapes
-            # No edge, but a line around the shapes, is what is brighter than all of them: often what is to be ignored.
+            # A line around the shapes that is brighter than all of them is not an edge: often it marks pixels to
+            # ignore.
             line = (self.values > solid[-1] + NOISE) & (self.values <= 255) & (self.counts >= area)
             return self.values[(self.solid > 0) | line]
         least = np.where(self.values == 0, 1, max(1, area))
@@ -79,7 +80,7 @@ class Histogram:
 
     @cached_property
     def many(self) -> bool:
-        """Whether it has many grey levels, as a photograph."""
+        """Whether it has many grey levels, like a photograph."""
         if self.exact:
             return False
         levels, noise = self.levels, _noise(self.values)
@@ -105,8 +106,8 @@ class Levels:
     def table(self, mask: Histogram) -> NDArray[np.uint8]:
         """255 for each value that is lesion in `mask`, 0 for the others, (256,) or (65536,).
 
-        A value counts as the nearest of the background's levels and of those of lesion that the mask itself has: where
-        it is cut does not depend on a level that only other masks have.
+        A value counts as the nearest level that the mask itself has. So the cut does not depend on levels that only
+        other masks have.
         """
         if not self.values:
             return np.zeros(2**self.depth, np.uint8)
@@ -130,7 +131,8 @@ class Levels:
 
 
 def decide(masks: Sequence[Histogram], depth: int, given: Sequence[int] = ()) -> Levels:
-    """The levels of `masks`, of `depth` bits each: 0 is background, all else lesion; or what is `given` is lesion.
+    """The levels of `masks`, of `depth` bits each: 0 is background and all else lesion, unless `given` says what is
+    lesion.
 
     Raises:
         Undecided: which values are lesion cannot be told.
@@ -154,10 +156,10 @@ def decide(masks: Sequence[Histogram], depth: int, given: Sequence[int] = ()) ->
 
 
 def guess(masks: Sequence[Histogram], depth: int) -> Levels:
-    """What is likeliest where `decide` cannot tell: the lowest level is background, all others are lesion.
+    """The likeliest levels if `decide` fails: the lowest level is background, all others are lesion.
 
-    Where there are no levels, as in photographs, what is brighter than half of the brightest is lesion; where there is
-    one, all of it is.
+    Without levels, as in photographs, everything brighter than half of the brightest is lesion; with one level, all of
+    it.
     """
     levels = _found([mask for mask in masks if not mask.many])
     if len(levels) > 1:
@@ -169,7 +171,7 @@ def guess(masks: Sequence[Histogram], depth: int) -> Levels:
 
 
 def far(values: NDArray[np.int64], levels: NDArray[np.int64], noise: int | None = None) -> NDArray[np.bool_]:
-    """Which of `values` are farther than noise reaches (`noise`, where it is given) from every one of `levels`."""
+    """The `values` that are farther from every one of `levels` than noise reaches (`noise`, where it is given)."""
     if len(levels) == 0:
         return np.ones(len(values), bool)
     right = np.searchsorted(levels, values).clip(max=len(levels) - 1)
@@ -184,17 +186,17 @@ def _noise(values: NDArray[np.int64]) -> int:
 
 
 def spans(values: Sequence[int]) -> str:
-    """`values` in words, not more than a few."""
+    """`values` in words, at most a few."""
     if len(values) > 6:
         return f"{values[0]} to {values[-1]} ({len(values)} values)"
     return ", ".join(map(str, values))
 
 
 def _found(masks: Sequence[Histogram]) -> NDArray[np.int64]:
-    """All levels of masks saved without loss, and those that enough of the others have in common.
+    """All levels of masks saved without loss, and those that enough of the other masks share.
 
-    Not among them is what is far darker than the lesion of the others, and in few masks or nowhere solid: noise, or a
-    value whose meaning is not known.
+    Levels far darker than the lesion of the others, in few masks or nowhere solid, are left out: they are noise, or
+    their meaning is not known.
     """
     exact = [mask.levels for mask in masks if mask.exact]
     found = set(np.concatenate(exact).tolist()) if exact else set()
@@ -229,7 +231,7 @@ def _without_dim(levels: NDArray[np.int64], masks: Sequence[Histogram]) -> NDArr
 
 
 def _between(pixels: NDArray[Any], values: NDArray[np.int64]) -> float:
-    """Of the pixels of greys, enough of them for an edge, the share in regions between darker and brighter ones."""
+    """If there are enough grey pixels for an edge, the share of them in regions between darker and brighter ones."""
     greys = _greys(values)
     if not (len(greys) >= _STEPS and len(values) <= FEW and values[0] == 0 and 255 - NOISE <= values[-1] <= 255):
         return 0.0
@@ -251,10 +253,7 @@ def _greys(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _edge(levels: NDArray[np.int64], masks: Sequence[Histogram]) -> NDArray[np.int64]:
-    """The levels between 0 and 255 that are no classes, but a soft edge that was enlarged to blocks.
-
-    They are evenly spaced, and in most of the masks that have them there are several, between darker and brighter ones.
-    """
+    """The levels between 0 and 255 that are not classes, but a soft edge that was enlarged to blocks."""
     greys, none = _greys(levels), np.empty(0, np.int64)
     if len(greys) < _STEPS or levels[0] > NOISE or not 255 - NOISE <= levels[-1] <= 255:
         return none

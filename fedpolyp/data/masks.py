@@ -1,7 +1,7 @@
-"""What is lesion in a folder's masks: one rule for all of them, decided before any is used.
+"""Decides what is lesion in a folder's masks: one rule for all of them, before any mask is used.
 
 How a mask is read (its grey levels, its palette's indices, its alpha channel) and which values are lesion is the same
-for the whole folder. A mask is made binary at full size by that rule; only then is it resized.
+for the whole folder. This rule makes a mask binary at full size; only then is it resized.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ from fedpolyp.config import AS_THEY_ARE, DataConfig
 from fedpolyp.data.levels import NOISE, Histogram, Levels, Undecided, decide, far, guess, spans
 from fedpolyp.data.reading import Picture
 
-_ODD = 0.05  # of a mask's lesion, which values of no level may cover
+_ODD = 0.05  # of a mask's lesion: values that are no level may cover at most this
 
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """What the user says of the masks."""
+    """What the user says about the masks."""
 
-    as_they_are: bool = False  # implausible ones are meant so
-    values: tuple[int, ...] = ()  # that are lesion; () to decide
-    colours: tuple[tuple[int, int, int], ...] = ()  # RGB, that are lesion; () to decide
+    as_they_are: bool = False  # accept implausible masks
+    values: tuple[int, ...] = ()  # lesion values; () to decide
+    colours: tuple[tuple[int, int, int], ...] = ()  # lesion colours, RGB; () to decide
 
     @classmethod
     def of(cls, masks: str, lesion_values: str | None) -> "MaskSettings":
-        """The settings that a config or site.toml words like this; both were checked there."""
+        """The settings from the words of a config or site.toml, where both were checked."""
         words = (lesion_values or "").split(",")
         colours = [word[1:] for word in words if word.startswith("#")]
         return cls(
@@ -41,7 +41,7 @@ class MaskSettings:
 
     @classmethod
     def of_config(cls, config: DataConfig) -> "MaskSettings":
-        """The settings in a config's table of data."""
+        """The settings from a config's [data] table."""
         return cls.of(config.masks, config.lesion_values)
 
 
@@ -51,14 +51,14 @@ UNSAID = MaskSettings()
 class Reading(Enum):
     """How the pixels of a mask become one channel of values."""
 
-    GREY = "grey level"  # of colours the brightest channel; 0 where it is transparent
+    GREY = "grey level"  # the brightest channel of a colour; 0 where it is transparent
     INDEX = "palette index"
     ALPHA = "alpha channel"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What is to be known of one mask to decide about all."""
+    """What must be known of one mask to decide about all."""
 
     depth: int  # bits, 8 or 16
     histograms: Mapping[Reading, Histogram]
@@ -90,13 +90,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class MaskRule:
-    """What is lesion in the masks of a folder."""
+    """The rule that says what is lesion in the masks of a folder."""
 
     by_index: bool
     by_alpha: bool
     levels: Mapping[int, Levels]  # by depth
-    colours: tuple[tuple[int, int, int], ...] = ()  # that are lesion, whatever the levels
-    undecided: str = ""  # why it was not decided but guessed, in words that follow on 'the masks'
+    colours: tuple[tuple[int, int, int], ...] = ()  # lesion colours, whatever the levels
+    undecided: str = ""  # why it was guessed and not decided, in words that follow on 'the masks'
     given: bool = False  # by the user
 
     @classmethod
@@ -107,11 +107,11 @@ class MaskRule:
         for palette in palettes:
             for index, colour in (palette or {}).items():
                 colours.setdefault(index, set()).add(colour)
-        # An index that is its grey level means no more than that.
+        # An index that equals its grey level has no other meaning.
         grey = all(one == {index * 0x010101} for index, one in colours.items())
         by_index = None not in palettes and all(len(one) == 1 for one in colours.values()) and not grey
         seen = [mask.opaque for mask in masks if mask.opaque is not None]
-        # Where all that can be seen has one colour, the shape is in what cannot be seen.
+        # If all visible pixels have one colour, the shape is in the transparent pixels.
         by_alpha = bool(seen) and max(high for _, high in seen) - min(low for low, _ in seen) <= NOISE
         rule = cls(by_index, by_alpha, {}, settings.colours, given=bool(settings.values or settings.colours))
         levels, undecided = {}, ""
@@ -127,13 +127,13 @@ class MaskRule:
         return cls(by_index, by_alpha, levels, settings.colours, undecided, rule.given)
 
     def reading(self, readings: Sequence[Reading] | Mapping[Reading, object]) -> Reading:
-        """Which of the possible `readings` of a mask is taken."""
+        """Which of the possible `readings` of a mask is used."""
         if self.by_index and Reading.INDEX in readings:
             return Reading.INDEX
         return Reading.ALPHA if self.by_alpha and Reading.ALPHA in readings else Reading.GREY
 
     def histogram(self, mask: Summary) -> Histogram:
-        """The values of `mask` as the rule reads them."""
+        """The values of `mask` under this rule."""
         return mask.histograms[self.reading(mask.histograms)]
 
     def lesion(self, mask: Summary, picture: Picture) -> NDArray[np.uint8]:
@@ -154,12 +154,12 @@ class MaskRule:
         return bool(self.colours) or bool(self.levels[mask.depth].table(histogram)[histogram.values].any())
 
     def is_empty(self, mask: Summary) -> bool:
-        """Whether `mask` is all background and nothing else: that of a frame without a polyp."""
+        """Whether `mask` is all background: the mask of a frame without a polyp."""
         lesion = not self.colours and self.shows_lesion(mask)
         return not lesion and not self.histogram(mask).values.any()
 
     def fault(self, mask: Summary) -> str:
-        """Why `mask`, though it may show a lesion, is not what the rule takes masks for; '' if it is."""
+        """Why `mask`, although it may show a lesion, does not fit the rule; '' if it fits."""
         histogram, levels = self.histogram(mask), self.levels[mask.depth]
         if histogram.many:
             return f"unknown: it has {len(histogram.values)} grey levels, as a photograph has"
@@ -170,7 +170,7 @@ class MaskRule:
         return ""
 
     def no_lesion(self, mask: Summary) -> str:
-        """Why there is no lesion in `mask`, which is not empty: its values mean nothing that is known."""
+        """Why `mask`, which is not empty, has no lesion: none of its values has a known meaning."""
         histogram = self.histogram(mask)
         if self.given:
             return f"no lesion: its values are {spans(histogram.values.tolist())}; {self._meaning(mask)}"
@@ -223,13 +223,13 @@ def _in_colour(picture: Picture) -> NDArray[Any]:
 
 
 def brightest(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The brightest of red, green and blue: pure red is dark in luminance."""
+    """The brightest of red, green and blue; luminance would make pure red dark."""
     red, green, blue = cv2.split(pixels)[:3]
     return np.asarray(cv2.max(cv2.max(red, green), blue))
 
 
 def _alpha(picture: Picture) -> NDArray[np.uint8] | None:
-    """The alpha channel in 8 bits, where there is one."""
+    """The alpha channel in 8 bits, if there is one."""
     pixels = picture.pixels
     return _to_8_bits(pixels[..., 3]) if pixels.ndim == 3 and pixels.shape[2] == 4 else None
 

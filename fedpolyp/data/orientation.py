@@ -1,7 +1,7 @@
-"""Which of a pair's EXIF orientation tags to follow: a mask must lie on its image as it was drawn on it.
+"""Decides which of a pair's EXIF orientation tags to follow, so that the mask fits its image as it was drawn.
 
-A tag tells a viewer to turn the pixels. Masks are mostly drawn on the turned image and saved without a tag, but some
-programs ignore tags. The sizes of the two tell which, where a quarter turn exchanges unlike sides.
+A tag tells a viewer to rotate the pixels. Most masks are drawn on the rotated image and saved without a tag, but some
+programs ignore tags. The sizes of the two show which, if a quarter turn exchanges sides of different length.
 """
 
 from typing import Any
@@ -12,11 +12,11 @@ from fedpolyp.data.reading import Picture, turned
 
 
 class Undecidable(Exception):
-    """The pair does not tell how its mask lies on its image; the message says why."""
+    """The pair does not show how its mask fits its image; the message says why."""
 
 
 def lying_alike(image: Picture, mask: Picture) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The pixels of `image` and of `mask`, both turned as their tags say or both as they are stored.
+    """The pixels of `image` and of `mask`, both rotated as their tags say or both as they are stored.
 
     Raises:
         Undecidable: both would fit, or neither.

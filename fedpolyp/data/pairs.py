@@ -1,4 +1,4 @@
-"""What a source holds: pairs of an image and its mask, the files they are made of, and what makes no pair."""
+"""What a source contains: pairs of an image and its mask, their files, and files that do not form a pair."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from fedpolyp.data.store import Rejection
 
 @dataclass(frozen=True)
 class File:
-    """A file of a source, and what tells a changed one from an unchanged one without reading it."""
+    """A file of a source, with what shows a change without reading it."""
 
-    folder: str  # path in the source's folder of the folder of images or masks it belongs to; '' for itself
+    folder: str  # path of its images or masks folder in the source's folder; '' for the source's folder
     name: str  # path in that folder
     size: int  # bytes
     mtime_ns: int
-    fault: str  # why it cannot be used; '' if nothing speaks against it yet
+    fault: str  # why it cannot be used; '' if no reason is known yet
 
     @property
     def path(self) -> str:
@@ -27,8 +27,8 @@ class Pair:
 
     id: str  # within the source
     image: str  # path in the source's folder
-    mask: str  # likewise; '' for a frame without a polyp, of which the layout says so
-    center: str = ""  # of a source of several hospitals: which; '' for none
+    mask: str  # the same for the mask; '' for a frame that has no polyp by its layout
+    center: str = ""  # hospital, in a source of several; '' for none
     groups: tuple[str, ...] = ()  # labels of patient, procedure or video; images that share one stay together
 
     @property
@@ -39,11 +39,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds."""
+    """The contents of a source."""
 
-    layout: str  # as what it was recognised
+    layout: str  # the layout that was recognized
     folders: tuple[str, ...]  # of images and of masks, paths in the source's folder
     files: tuple[File, ...]  # in the order of their paths
     pairs: tuple[Pair, ...]  # in the order of their ids
-    rejected: tuple[Rejection, ...]  # one for each pair, file or subfolder that makes no pair
-    notes: tuple[str, ...] = ()  # what is to be known of the groups
+    rejected: tuple[Rejection, ...]  # one for each pair, file or subfolder that is not used
+    notes: tuple[str, ...] = ()  # about the groups

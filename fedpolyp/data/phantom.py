@@ -1,7 +1,7 @@
 """The phantom: procedurally drawn colonoscopy-like frames with exact lesion masks and one look per hospital.
 
 A frame is a wall seen by a scope: a tube with haustral folds around a lumen, lit from the camera. Lesions are heights
-on that wall, so that shape, shading, shadow and texture give them away; their colour wanders around the wall's own.
+on that wall, so shape, shading, shadow and texture reveal them; their colour varies around the wall's own.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ SMALLEST, LARGEST = 0.01, 0.55  # of the frame; at 32 pixels the smallest still 
 
 @dataclass(frozen=True)
 class Look:
-    """What a hospital's scope, lamp and patients give all of its frames."""
+    """The properties of a hospital's scope, lamp and patients that all of its frames share."""
 
     mucosa: tuple[float, float, float]  # reflectance of the wall, RGB in 0..1
     exposure: float
@@ -82,7 +82,7 @@ def _look(rng: Generator, warmth: float, size: float) -> Look:
 
 def _frame(rng: Generator, look: Look) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     visible = _border(look)
-    bend_x, bend_y = 0.09 * _noise(rng, 5), 0.09 * _noise(rng, 5)  # nothing drawn in bent coordinates is regular
+    bend_x, bend_y = 0.09 * _noise(rng, 5), 0.09 * _noise(rng, 5)  # coordinates are bent so that nothing looks regular
     away, light = _tube(rng, look, _X + bend_x, _Y + bend_y)
     folds = _folds(rng, away)
     height, radius = _polyps(rng, look, _X + 0.45 * bend_x, _Y + 0.45 * bend_y, visible & (light > 0.35))
@@ -94,7 +94,7 @@ def _frame(rng: Generator, look: Look) -> tuple[NDArray[np.uint8], NDArray[np.bo
     surface = _polyp_surface(rng, wall)
     colour = wall + (surface - wall) * np.minimum(height * 12, lesion)  # a lesion's rim takes the colour around it
 
-    # A lesion stands out of the wall: it is lit as its base is, hides the folds behind it and shades what is around.
+    # A lesion stands out of the wall: it is lit like its base, hides the folds behind it and shades its surroundings.
     steady = np.maximum(_softened(light, 3), 0.55)
     light = np.where(lesion, steady, light * folds * (1 - _shadow(look, lesion, radius)))
     facing, gleam = _relief(rng, look, away, height, patches)
@@ -138,7 +138,7 @@ def _border(look: Look) -> NDArray[np.bool_]:
 
 
 def _tube(rng: Generator, look: Look, x: Field, y: Field) -> tuple[Direction, Field]:
-    """Where the lumen lies, and the light, which is lost in the lumen."""
+    """Where the lumen is, and the light, which is lost in the lumen."""
     far = rng.uniform(0.1, 0.7) if rng.random() < 0.45 else rng.uniform(1.0, 1.9)  # in view, or beside the frame
     angle = rng.uniform(0, 2 * np.pi)
     dx, dy = x - np.float32(far * np.cos(angle)), y - np.float32(far * np.sin(angle))
@@ -186,7 +186,7 @@ def _vessels(rng: Generator) -> Field:
 
 
 def _residue(rng: Generator, wall: Field) -> Field:
-    """Stool specks and yellow film on the wall: spots of another colour that are no lesion."""
+    """Stool specks and yellow film on the wall: spots of another colour that are not lesions."""
     if rng.random() < 0.65:
         return wall
     amount = np.clip(0.8 * _noise(rng, 36) + 1.2 * _noise(rng, 3) - np.float32(rng.uniform(1.8, 2.6)), 0, 0.6)

@@ -130,7 +130,7 @@ def test_a_folder_of_an_unknown_user_is_a_folder_that_is_not_there(
     [
         (
             ["--rounds", "5", "--set", "federation.rounds=7"],
-            "federation.rounds is given twice: by --set",
+            "federation.rounds is given twice: with --set",
         ),
         (
             ["--set", "federation.rounds=5", "--set", "federation.rounds=7"],

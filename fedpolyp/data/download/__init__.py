@@ -1,1 +1,1 @@
-"""Downloads of public data sets: under their licences, resumed where they broke off, and the same bytes each time."""
+"""Downloads public data sets: under their licences, resumed after interruptions, and with the same bytes each time."""

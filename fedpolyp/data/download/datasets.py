@@ -1,6 +1,6 @@
-"""The public data sets that can be downloaded: where they are, under which licence, how they are cited.
+"""The public data sets that can be downloaded: where they are, their licence, and how to cite them.
 
-Nobody publishes checksums of them. The addresses are those that the authors' pages and public code named in 2026.
+No checksums are published for them. The addresses are those that the authors' pages and public code named in 2026.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class DataSet:
     name: str
     title: str
     page: str  # of its authors
-    url: str  # of its archive; '' where it is given to registered users only
+    url: str  # of its archive; '' if only registered users get it
     file: str  # the archive's name
     licence: str
     citation: str

@@ -14,19 +14,19 @@ from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import open_regular, read_json, sole, write_text
 from fedpolyp.text import printable
 
-FILES = "files"  # the folder of what was unpacked
+FILES = "files"  # the folder of unpacked files
 _PIN_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What lies here now."""
+    """The result of a download."""
 
     archive: Path
     sha256: str
     first: bool  # whether this was the first time, so that its checksum was pinned
     pin: Path  # the file with the checksum
-    files: Path | None  # the unpacked folder that holds the images; None where it has to be unpacked by hand
+    files: Path | None  # the unpacked folder with the images; None if the archive must be unpacked by hand
 
 
 def download(
@@ -37,8 +37,8 @@ def download(
 ) -> Downloaded:
     """The archive of `wanted` in `folder`, from `url` or its own address, verified and unpacked.
 
-    An archive that lies in `folder` already, put there by hand or by an earlier call, is checked and not downloaded.
-    Its SHA-256 is pinned beside it when it is first seen; whatever comes later has to have the same.
+    An archive that is already in `folder`, put there by hand or by an earlier call, is checked and not downloaded. Its
+    SHA-256 is pinned beside it the first time; later archives must have the same.
 
     Raises:
         UsageError: there is no address, or it is without TLS; or the archive cannot be unpacked.
@@ -65,7 +65,7 @@ def download(
             except UsageError as error:
                 if known is not None or not address:
                     raise
-                archive.unlink()  # or it would be taken for a good one the next time
+                archive.unlink()  # otherwise it would pass for a good one the next time
                 raise FedpolypError(f"{error}; the download was not kept") from None
             if known is None:
                 _write_pin(pin, archive, address, sha256)
@@ -75,7 +75,7 @@ def download(
 
 
 def _fetched(address: str, archive: Path, known: str | None, transfer: Transfer) -> str:
-    """The SHA-256 of the archive, which was downloaded if it did not lie there as it should."""
+    """The SHA-256 of the archive, which is downloaded if it is not there."""
     import pooch
 
     pooch.get_logger().setLevel("ERROR")
@@ -86,7 +86,7 @@ def _fetched(address: str, archive: Path, known: str | None, transfer: Transfer)
     expected = None if known is None else f"sha256:{known}"
     try:
         pooch.retrieve(address, expected, fname=archive.name, path=archive.parent, downloader=transfer)
-    except ValueError:  # pooch's, of a hash that is another
+    except ValueError:  # pooch raises it for a different hash
         raise FedpolypError(
             f"the download is corrupt, or its authors have changed it: its SHA-256 is not the {known} that "
             f"{archive.name}.pin.json records from the first download; it was not kept"
@@ -103,7 +103,7 @@ def _sha256(path: Path) -> str:
 
 
 def _pinned(pin: Path) -> str | None:
-    """The SHA-256 that was first seen; None where there was none."""
+    """The SHA-256 of the first download; None if there was none."""
     if not pin.exists():
         return None
     said = read_json(pin, _PIN_BYTES)
@@ -116,7 +116,7 @@ def _pinned(pin: Path) -> str | None:
 def _write_pin(pin: Path, archive: Path, address: str, sha256: str) -> None:
     said = {
         "file": archive.name,
-        "url": address.split("?")[0],  # what follows may be a signature that lets others in
+        "url": address.split("?")[0],  # the rest may be a signature that gives access
         "bytes": archive.stat().st_size,
         "sha256": sha256,
         "first_seen": datetime.now(UTC).isoformat(timespec="seconds"),

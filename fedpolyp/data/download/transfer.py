@@ -1,7 +1,7 @@
-"""One file over HTTPS, resumed where an earlier attempt broke off.
+"""One file over HTTPS, resumed where an earlier attempt was interrupted.
 
-It is a downloader for pooch, whose own begins anew each time. What was received lies beside the file as `<name>.part`,
-with what the server said of it: only the rest of the very same file is asked for.
+This is a downloader for pooch, whose own starts again each time. The received part is beside the file as `<name>.part`,
+with what the server said about it, so that only the rest of the same file is requested.
 """
 
 import json
@@ -23,7 +23,7 @@ from fedpolyp.text import printable
 
 MOST_BYTES = 100 * 1000**3
 _CHUNK = 256 * 1024
-_ATTEMPTS = 5  # of which each has to bring something
+_ATTEMPTS = 5  # each must receive something
 _REDIRECTS = 10
 
 Progress = Callable[[int, int | None], None]
@@ -35,7 +35,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Transfer:
-    """How to download to `file`; pooch calls it as a downloader.
+    """Downloads to `file`; pooch calls it as a downloader.
 
     Proxies and certificates are those of the environment: HTTPS_PROXY, NO_PROXY, and REQUESTS_CA_BUNDLE or
     SSL_CERT_FILE. Certificates are always verified.
@@ -49,12 +49,12 @@ class Transfer:
 
     @property
     def part(self) -> Path:
-        """What was received so far."""
+        """The part received so far."""
         return self.file.with_name(f"{self.file.name}.part")
 
     @property
     def about(self) -> Path:
-        """What the server said of it."""
+        """What the server said about it."""
         return self.file.with_name(f"{self.file.name}.part.json")
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
@@ -68,7 +68,7 @@ class Transfer:
             before = self._received()
             try:
                 with requests.Session() as session:
-                    # What would go without TLS, of a redirect, goes nowhere.
+                    # A redirection without TLS is not followed.
                     del session.adapters["http://"]
                     session.max_redirects = _REDIRECTS
                     self._receive(session, url, host)
@@ -86,9 +86,9 @@ class Transfer:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _receive(self, session: requests.Session, url: str, host: str) -> None:
-        """Ask for what is missing, and write it as it comes."""
+        """Request the missing part, and write it as it comes."""
         start, validator = self._known(url)
-        # Without a validator nothing says that the rest is the rest of the same file.
+        # Without a validator nothing shows that the rest belongs to the same file.
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers |= {"Range": f"bytes={start}-", "If-Range": validator}
@@ -120,7 +120,7 @@ class Transfer:
             raise Broken(_reason(error)) from None
 
     def _known(self, url: str) -> tuple[int, str]:
-        """How much of `url` lies here, and by what the server knows it; (0, '') where it has to begin anew."""
+        """How much of `url` is here, and the server's validator of it; (0, '') if the download must start again."""
         with suppress(OSError, ValueError):
             said = parse_json(read_bytes(self.about, 64 * 1024))
             if isinstance(said, dict) and said.get("url") == url and isinstance(said.get("validator"), str):
@@ -128,8 +128,8 @@ class Transfer:
         return 0, ""
 
     def _begin(self, response: requests.Response, url: str, host: str, start: int) -> int | None:
-        """Look at the head of an answer, make ready the files, and say how many bytes the whole has."""
-        if response.status_code == 416:  # there is no rest: what lies here is no beginning of it
+        """Check the head of an answer, prepare the files, and return the total number of bytes."""
+        if response.status_code == 416:  # there is no rest: the local part is not a beginning of this file
             self._forget()
             raise Broken("the server does not have the rest of this file, so the download starts again")
         if response.status_code not in (200, 206):
@@ -162,7 +162,7 @@ class Transfer:
     def _write(self, response: requests.Response, total: int | None) -> None:
         done = self._received()
         with self.part.open("ab") as file:
-            # requests' own way to read loses what came of a chunk that is not whole.
+            # requests' own way to read loses the beginning of an incomplete chunk.
             while chunk := response.raw.read1(_CHUNK):
                 file.write(chunk)
                 done += len(chunk)
@@ -180,7 +180,7 @@ class Transfer:
 
 
 def _authorities() -> str | bool:
-    """Whom to trust: requests itself knows REQUESTS_CA_BUNDLE, and not what OpenSSL and others take."""
+    """The certificates to trust: requests knows REQUESTS_CA_BUNDLE, but not the variable of OpenSSL and others."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         if file := os.environ.get(name):
             if not os.path.exists(file):
