@@ -108,7 +108,7 @@ def named_arms(names: Sequence[str], may_be_none: bool = False) -> list[Arm]:
     """An arm for each algorithm in `names`.
 
     Raises:
-        UsageError: there is no such algorithm, one is named twice, or there is none and that may not be.
+        UsageError: there is no such algorithm, one is named twice, or there is none where one is needed.
     """
     unknown = [name for name in names if name not in known() and ":" not in name]
     if unknown or not (names or may_be_none) or len(set(names)) < len(names):
@@ -117,12 +117,12 @@ def named_arms(names: Sequence[str], may_be_none: bool = False) -> list[Arm]:
 
 
 def parse_arm(text: str) -> Arm:
-    """An arm out of 'LABEL: setting=value …', as in 'far: algorithm=fedprox mu=0.1 training.learning_rate=0.01'.
+    """An arm from 'LABEL: setting=value …', for example 'far: algorithm=fedprox mu=0.1 training.learning_rate=0.01'.
 
-    A name without a dot is a setting of the algorithm's own.
+    A name without a dot is one of the algorithm's own settings.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not valid.
     """
     label, colon, rest = text.partition(":")
     settings: dict[str, object] = {}
@@ -152,9 +152,9 @@ def parse_arm(text: str) -> Arm:
 
 
 def prepare(wanted: Sequence[Job], store: Store) -> list[Job]:
-    """Partition the images, once for all runs, and make the run folders that are not there yet.
+    """Partition the images, once for all runs, and make the missing run folders.
 
-    The jobs are returned with the number of hospitals in the partition.
+    Returns the jobs, and the number of hospitals in the partition.
 
     Raises:
         UsageError: a run folder exists that was made with other settings, or one in the comparison was made with
@@ -187,7 +187,7 @@ def prepare(wanted: Sequence[Job], store: Store) -> list[Job]:
 
 
 def refuse_other(folder: Path) -> None:
-    """Raise a UsageError when `folder` is there and is neither empty nor a comparison's."""
+    """Raise a UsageError if `folder` exists and is neither empty nor a comparison's."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -199,7 +199,7 @@ def refuse_other(folder: Path) -> None:
 
 
 def begun_in(folder: Path) -> Config | None:
-    """The config of one of the runs that the comparison in `folder` has so far; None when it has none.
+    """The config of one of the runs in the comparison folder `folder`; None if it has no runs yet.
 
     Raises:
         UsageError: it cannot be read.
@@ -222,7 +222,7 @@ def runs_in(folder: Path) -> list[RunFolder]:
 
 
 def parse_rounds(text: str) -> dict[str, int]:
-    """Rounds by arm out of '40' (for all) or 'pooled=40,fedavg=120'.
+    """Rounds by arm from '40' (for all) or 'pooled=40,fedavg=120'.
 
     Raises:
         UsageError: it is neither.
@@ -234,7 +234,7 @@ def parse_rounds(text: str) -> dict[str, int]:
 
 
 def parse_learning_rates(text: str) -> dict[str, float]:
-    """Learning rates by arm out of '0.001' (for all) or 'pooled=0.001,fedavg=0.003'.
+    """Learning rates by arm from '0.001' (for all) or 'pooled=0.001,fedavg=0.003'.
 
     Raises:
         UsageError: it is neither.
@@ -248,7 +248,7 @@ def parse_learning_rates(text: str) -> dict[str, float]:
 
 
 def _by_arm(option: str, text: str, kind: type[Number]) -> dict[str, Number]:
-    """What `text` gives to each arm, '' for a number without a name; empty when it cannot be read.
+    """What `text` gives to each arm, '' for a number without a name; empty if it cannot be read.
 
     Raises:
         UsageError: it gives two numbers to one arm.
@@ -266,7 +266,7 @@ def _by_arm(option: str, text: str, kind: type[Number]) -> dict[str, Number]:
 
 
 def _given(arm: Arm, name: str, given: Mapping[str, Number] | None) -> Number | None:
-    """What the user gave to `arm` for the setting `name`: what names the arm wins, then its own settings."""
+    """The user's value for the setting `name` in `arm`: first by the arm's name, then from the arm's own settings."""
     if given is None or arm.label in given:
         return None if given is None else given[arm.label]
     return None if name in arm.settings else given.get("")
@@ -280,14 +280,14 @@ def _changed(base: Config, label: str, changes: Mapping[str, object]) -> Config:
     """`base` with `changes`, as the arm `label`.
 
     Raises:
-        UsageError: the arm cannot be; the message names it.
+        UsageError: the arm is not possible; the message names it.
     """
     plain = base.model_dump(exclude_defaults=True)
     plain.pop("arm_label", None)
     flat = {name: value for name, value in plain.items() if not isinstance(value, dict)}
     flat |= {f"{section}.{name}": v for section, t in plain.items() if isinstance(t, dict) for name, v in t.items()}
     algorithm = changes.get("algorithm.name", base.algorithm.name)
-    if algorithm != base.algorithm.name:  # whose settings are of no other
+    if algorithm != base.algorithm.name:  # its settings belong to no other algorithm
         flat = {name: value for name, value in flat.items() if not name.startswith("algorithm.")}
     flat |= dict(changes)
     if label != label_of(str(algorithm)):
@@ -299,9 +299,9 @@ def _changed(base: Config, label: str, changes: Mapping[str, object]) -> Config:
 
 
 def _differences(there: Config, here: Config) -> str:
-    """What decides the bits and differs, as 'training.batch_size 4 there, 8 here'."""
+    """The differences in what decides the bits, as 'training.batch_size 4 there, 8 here'."""
     before, now = (_settings(config) for config in (there, here))
-    differing = [name for name in now if before.get(name) != now[name]]  # another algorithm has other settings
+    differing = [name for name in now if before.get(name) != now[name]]  # another algorithm has different settings
     return "; ".join(f"{name} {before.get(name, 'not')} there, {now[name]} here" for name in differing)
 
 

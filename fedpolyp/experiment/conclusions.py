@@ -6,7 +6,7 @@ from fedpolyp.config import AlgorithmConfig, label_of, rate_of
 from fedpolyp.experiment.analysis import LOCAL, POOLED, Analysis, Arm, Difference
 from fedpolyp.experiment.statistics import SEEDS_NEEDED
 
-# As the papers write them. No other arm may be called so: see `fedpolyp.config.Config`.
+# As the papers write them. No other arm may have these names: see `fedpolyp.config.Config`.
 _NAMES = {
     POOLED: "Pooled",
     LOCAL: "Local",
@@ -43,7 +43,7 @@ def models(arm: Arm) -> str:
 
 
 def training(arm: Arm) -> str:
-    """What is done in an arm, for pages that are about methods."""
+    """The training of an arm, for pages about methods."""
     said = _TRAINING.get(arm.algorithm.name)
     return name(arm.label) if said is None else said + _called(arm)
 
@@ -60,7 +60,7 @@ def meanings(arms: Iterable[Arm]) -> Iterable[str]:
 
 
 def _called(arm: Arm) -> str:
-    """What to add where the arm has a label that is not its algorithm's name."""
+    """An addition for an arm whose label is not its algorithm's name."""
     return "" if arm.label == arm.algorithm.name else f" called {arm.label}"
 
 

@@ -1,4 +1,4 @@
-"""A comparison that is ready to be carried out: its run folders made, and what there is to say before."""
+"""A comparison that is ready to be carried out: its run folders, and the notes to print before."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,20 +18,20 @@ from fedpolyp.runs import refuse_in_run
 
 @dataclass(frozen=True)
 class Prepared:
-    """A comparison that can be carried out: its runs, what they share, and what there is to say of them."""
+    """A comparison that can be carried out: its runs, their common settings, and the notes to print before."""
 
     jobs: Sequence[Job]
     base: Config
     notes: Sequence[str]
 
     def carry_out(self, screen: Screen) -> list[Failure]:
-        """Carry out what is not finished; what each run failed with that did."""
+        """Carry out what is not finished; returns the failures of the runs that failed."""
         for note in self.notes:
             screen.note(note)
         return carry_out([job for job in self.jobs if not job.finished], self.base, screen)
 
     def refuse(self, failures: Sequence[Failure]) -> None:
-        """Raise a FedpolypError about the `failures`, where there are any."""
+        """Raise a FedpolypError about the `failures`, if there are any."""
         if failures:
             advice = "; the same command goes on" if any(failure.passing for failure in failures) else ""
             raise FedpolypError(f"{len(failures)} of {len(self.jobs)} runs failed{advice}: {failures[0].text}")
@@ -47,28 +47,28 @@ def prepared(
     rounds: Mapping[str, int] | None = None,
     learning_rates: Mapping[str, float] | None = None,
 ) -> Prepared:
-    """Make the run folders of a comparison in `out`, or find those that are there.
+    """Make the run folders of a comparison in `out`, or find existing ones.
 
     Args:
         out: a new folder, or one where the same comparison was begun.
-        base: the settings that the arms have in common; relative paths in it are settled.
+        base: the settings that the arms have in common; relative paths in it become absolute.
         arms: see `jobs`, as for `seeds`, `rounds` and `learning_rates`.
-        command: what the user typed, for the report.
+        command: the user's command, for the report.
 
     Raises:
-        UsageError: the settings, the images or the folder cannot be.
+        UsageError: the settings, the images or the folder cannot be used.
     """
     refuse_in_run(out)
     refuse_other(out)
     base, plan = planned(noted_partition(noted(base)), this_machine(), begun_in(out))
     refuse_left_out(base, arms)
     wanted = jobs(out, base, arms=arms, seeds=seeds, rounds=rounds, learning_rates=learning_rates)
-    # An arm may begin with weights of its own.
+    # An arm may have its own initial weights.
     wanted = [replace(job, config=rated(noted(settled(job.config)))) for job in wanted]
     if base.runtime.ray_address is not None and not any(job.config.federated for job in wanted):
         raise UsageError("--ray-address is for federations, and no arm is one")
 
-    # Imported only now: a mistake in the settings is answered before the images are read.
+    # Imported only now: an error in the settings is reported before the images are read.
     from fedpolyp.data.partition.assign import partition_notes
     from fedpolyp.data.source import open_source
 
@@ -85,7 +85,7 @@ def refuse_left_out(base: Config, arms: Sequence[Arm]) -> None:
     """Refuse a comparison without an arm of the algorithm that its settings name.
 
     Raises:
-        UsageError: it is one.
+        UsageError: there is no such arm.
     """
     name = base.algorithm.name
     arms_of = {arm.settings.get("algorithm.name", name) for arm in arms}
@@ -94,9 +94,9 @@ def refuse_left_out(base: Config, arms: Sequence[Arm]) -> None:
 
 
 def _unused(wanted: Sequence[Job]) -> Iterator[str]:
-    """What is set and has no effect in a federated arm, by arm, and what means another thing in the pooled one.
+    """For each federated arm, the settings without effect; for the pooled arm, those with another meaning.
 
-    That pooled and local training know nothing of a federation's settings is what they are for.
+    Pooled and local training are expected to ignore the settings of a federation.
     """
     from fedpolyp.config.unused import unused
 

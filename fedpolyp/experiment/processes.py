@@ -1,4 +1,4 @@
-"""Carries out runs, each in a process of its own, and tells how they go."""
+"""Carries out runs, each in its own process, and reports their progress."""
 
 import ctypes
 import os
@@ -15,18 +15,18 @@ from fedpolyp.config import Config, RuntimeConfig
 from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment.comparison import Job
 
-LOG = "process.log"  # in a run's folder: what its process printed
+LOG = "process.log"  # in a run's folder: the output of its process
 _POLL_SECONDS = 0.3
 _GRACE_SECONDS = 30.0
-_LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec that could wait for a lock of another thread for ever
+_LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec, loading could wait for another thread's lock for ever
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, <linux/prctl.h>
 
 
 class Screen(Protocol):
-    """Hears how runs go."""
+    """Receives the progress of runs."""
 
     def begun(self, run: str, rounds: int, done: int) -> None:
-        """A run of so many rounds begins, or goes on after `done` of them."""
+        """A run of this many rounds begins, or resumes after `done` of them."""
 
     def round(self, run: str, record: dict[str, Any], rounds: int) -> None:
         """A run has finished a round."""
@@ -37,7 +37,7 @@ class Screen(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """What a job failed with, and whether it may not fail again: its process advised to go on, or was killed."""
+    """A job's failure, and whether it may succeed on a second try: its process advised to resume, or was killed."""
 
     text: str
     passing: bool
@@ -46,13 +46,13 @@ class Failure:
 def carry_out(
     left: Sequence[Job], base: Config, screen: Screen, again: str = "the same command goes on"
 ) -> list[Failure]:
-    """Carry out jobs, each in a process of its own; what a job failed with, for those that did.
+    """Carry out jobs, each in its own process; returns the failures of the jobs that failed.
 
-    A run without a federation keeps one core busy, so as many go side by side as there would be actors; a federated
-    run has all actors for itself. A job with more rounds than its run has takes it further.
+    A run without a federation keeps one core busy, so as many run side by side as there would be actors; a federated
+    run has all actors to itself. A job with more rounds than its run extends the run.
 
     Raises:
-        FedpolypError: it was interrupted; `again` is what goes on then.
+        FedpolypError: it was interrupted; `again` is the command that resumes.
     """
     waiting = sorted(left, key=lambda job: job.config.federated)
     running: list[_Running] = []
@@ -99,7 +99,7 @@ class _Running:
         log = job.run.path / LOG
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         with os.fdopen(os.open(log, flags, 0o666), "wb") as stream:
-            # A group of its own: Ctrl-C is for us, and reaches the child once, from `stop`.
+            # A separate process group: Ctrl-C is handled here, and reaches the child once, from `stop`.
             process = subprocess.Popen(
                 [*resume_command(job.run.path, _runtime(job, base)), *_more_rounds(job)],
                 stdin=subprocess.DEVNULL,
@@ -112,14 +112,14 @@ class _Running:
         return cls(job, process, log, job.rounds_done)
 
     def tell(self, screen: Screen) -> None:
-        """Say how the rounds since the last time went."""
+        """Report the rounds that were finished since the last call."""
         records = self.job.run.rounds()
         for record in records[self.told + 1 :]:
             screen.round(self.job.name, record, self.job.config.federation.rounds)
         self.told = len(records) - 1
 
     def failure(self) -> Failure | None:
-        """What the ended process failed with; None when it did not."""
+        """The failure of the ended process; None if it succeeded."""
         if self.process.returncode == 0:
             return None
         said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -129,7 +129,7 @@ class _Running:
         return Failure(own[-1], passing=any("go on with: " in line for line in said))
 
     def stop(self) -> None:
-        """Interrupt the process and wait for it, not for ever."""
+        """Interrupt the process, and wait for it for a limited time."""
         self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(_GRACE_SECONDS)
@@ -139,7 +139,7 @@ class _Running:
 
 
 def _runtime(job: Job, base: Config) -> RuntimeConfig:
-    """The runtime settings of the whole comparison that are about the arm of `job`."""
+    """The runtime settings of the whole comparison that apply to the arm of `job`."""
     return base.runtime if job.config.federated else base.runtime.model_copy(update={"ray_address": None})
 
 
@@ -149,15 +149,15 @@ def _more_rounds(job: Job) -> list[str]:
 
 
 def resume_command(run: Path, runtime: RuntimeConfig) -> list[str]:
-    """What carries out the run in the folder `run`, with the runtime settings given to the whole comparison."""
+    """The command that carries out the run in the folder `run`, with the runtime settings of the whole comparison."""
     given = {name: value for name, value in runtime.model_dump().items() if value is not None}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     return [sys.executable, "-P", "-m", "fedpolyp", "simulate", "--resume", str(run), "--quiet", *options]
 
 
 def _die_with_us() -> None:
-    """Let the kernel interrupt this process when its parent dies: a killed comparison leaves nobody at its runs."""
-    # A shell makes what it starts in the background ignore SIGINT, and its children would inherit that.
+    """Let the kernel interrupt this process when its parent dies: a killed comparison leaves no process behind."""
+    # A shell makes background processes ignore SIGINT, and their children would inherit this.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGINT)

@@ -21,18 +21,18 @@ from fedpolyp.runs import RunFolder
 
 HELD_OUT = "heldout"
 _MOST_BYTES = 1024**3  # of an images.csv that is read
-LAST, BEST, OWN = "last", "best", "own"  # own: what each hospital has made of the last for itself
+LAST, BEST, OWN = "last", "best", "own"  # own: each hospital's fine-tuned version of the last model
 METRICS = ("dice", "iou", "precision", "recall", "hd95")
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One row a scored image and model; every column has the same length N."""
+    """One row for each scored image and model; every column has the same length N."""
 
     arm: NDArray[np.str_]  # the arm's label
     seed: NDArray[np.int64]
     kind: NDArray[np.str_]  # 'last' or 'best'
-    trainer: NDArray[np.str_]  # the hospital whose own model it is, in the local arm; '' elsewhere
+    trainer: NDArray[np.str_]  # the hospital whose own model it is, in the local arm; '' otherwise
     round: NDArray[np.int64]
     set: NDArray[np.str_]  # 'heldout' or 'test:<hospital>'
     id: NDArray[np.str_]
@@ -57,16 +57,16 @@ class Scores:
 
     @property
     def area(self) -> NDArray[np.float64]:
-        """The lesion's share of each image in truth, (N,) in [0, 1]."""
+        """The lesion's share of each image in the true mask, (N,) in [0, 1]."""
         return np.asarray((self.counts[:, 0] + self.counts[:, 2]) / self.counts.sum(axis=1))
 
     @property
     def over_pixels(self) -> float:
-        """Dice of all rows' pixels counted together, in [0, 1]: large lesions weigh more than in the mean of images."""
+        """Dice of all rows' pixels together, in [0, 1]: large lesions weigh more than in the mean over images."""
         return float(metrics.dice(self.counts.sum(axis=0, keepdims=True))[0])
 
     def by_image(self, ids: Iterable[str], metric: str = "dice") -> NDArray[np.float64]:
-        """A score of each image, (len(ids),), the mean over all rows that are about it.
+        """A score of each image, (len(ids),), the mean over all rows of that image.
 
         Raises:
             KeyError: an image is in no row.
@@ -110,7 +110,7 @@ def _table(columns: dict[str, list[str]], config: Config, partition: Partition) 
     """The columns of one run's file, which somebody else may have written.
 
     Raises:
-        ValueError: a value cannot be, or a row is about an image, a hospital or a round that the run does not have.
+        ValueError: a value is impossible, or a row is about an image, a hospital or a round that the run does not have.
         KeyError: a column is missing.
     """
     columns |= {name: [unguarded(cell) for cell in columns[name]] for name in ("model", "set", "id")}
@@ -154,7 +154,7 @@ def _table(columns: dict[str, list[str]], config: Config, partition: Partition) 
 
 
 def _allowed(of: str, ids: set[str], partition: Partition) -> set[str]:
-    """Which of `ids` the run may have scored in the set `of`: all, where only somebody else knows the set's images."""
+    """The `ids` that the run may have scored in the set `of`: all, if only somebody else knows the set's images."""
     kind, _, hospital = of.partition(":")
     if of == HELD_OUT:
         return ids & set(partition.heldout)
@@ -165,5 +165,5 @@ def _allowed(of: str, ids: set[str], partition: Partition) -> set[str]:
     own = partition.hospitals.get(hospital)
     if own is None:
         return set()
-    known = any((own.train, own.val, own.test))  # real sites do not tell
+    known = any((own.train, own.val, own.test))  # real sites do not say
     return ids & set(own.val if kind == "val" else own.test) if known else ids

@@ -1,4 +1,4 @@
-"""Settings as they go into a run: with paths that mean the same from every working directory."""
+"""Makes paths in settings absolute, so that they mean the same from every working directory."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One run, from its settings to its end: what `fedpolyp simulate` does, and `fedpolyp.simulate` from Python."""
+"""One run, from its settings to its end: `fedpolyp simulate`, and `fedpolyp.simulate` in Python."""
 
 import shlex
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class Audience:
-    """Who hears of a run: what is said before its rounds, one sentence at a time, and a watcher of the rounds."""
+    """Receives the notes before a run's rounds, one sentence at a time, and provides a watcher of the rounds."""
 
     say: Callable[[str], None] = _silent
     watching: Callable[[], AbstractContextManager[Watcher]] = lambda: nullcontext(Watcher())
@@ -45,11 +45,11 @@ class _Prepared:
 
 
 def begin(config: Config, out: Path | None, audience: Audience, verbose: bool = False) -> RunFolder:
-    """Make a run by `config` in the new folder `out`, or one named by the time, and carry it to its end.
+    """Make a run from `config` in the new folder `out`, or in one named by the time, and carry it out.
 
     Raises:
-        UsageError: the settings, the images or the folder cannot be.
-        FedpolypError: the run could not be carried to its end; a note says how it goes on.
+        UsageError: the settings, the images or the folder cannot be used.
+        FedpolypError: the run could not be finished; a note says how to resume it.
     """
     path = _place(config, out)
     ready = _prepared(config, audience)
@@ -60,10 +60,10 @@ def begin(config: Config, out: Path | None, audience: Audience, verbose: bool = 
 
 
 def create(config: Config, out: Path | None, audience: Audience) -> RunFolder:
-    """Make a run as `begin` does, and carry out nothing of it.
+    """Make a run as `begin` does, but do not carry it out.
 
     Raises:
-        UsageError: the settings, the images or the folder cannot be.
+        UsageError: the settings, the images or the folder cannot be used.
     """
     path = _place(config, out)
     ready = _prepared(config, audience)
@@ -77,18 +77,18 @@ def go_on(
     from_round: int | None = None,
     verbose: bool = False,
 ) -> RunFolder:
-    """Carry on a run that was interrupted, or is to have more rounds.
+    """Resume a run that was interrupted or gets more rounds.
 
     Args:
         run: its folder.
-        change: the settings it goes on with, from those it has: more rounds, another place of its images, the runtime.
-        audience: who hears of it.
+        change: returns the new settings from the old ones: more rounds, another place of its images, the runtime.
+        audience: receives the notes and the progress.
         from_round: the checkpoint to go back to first; None for the newest.
-        verbose: whether what Flower and Ray say is shown.
+        verbose: whether the output of Flower and Ray is shown.
 
     Raises:
-        UsageError: the run cannot go on like this.
-        FedpolypError: it could not be carried to its end; a note says how it goes on.
+        UsageError: the run cannot be resumed like this.
+        FedpolypError: it could not be finished; a note says how to resume it.
     """
     begun = run.config().ready()
     wanted = change(begun)
@@ -111,7 +111,7 @@ def go_on(
     with _started(config, verbose) as starting:
         if from_round is not None or run.changes(config):
             if starting is not None:
-                starting.wait()  # nothing is changed before all is there that the run goes on with
+                starting.wait()  # nothing is changed until everything that the run needs is there
             with run.locked():
                 if from_round is not None:
                     go_back(run, from_round)
@@ -121,10 +121,10 @@ def go_on(
 
 
 def refuse_fewer_rounds(config: Config, rounds: int) -> None:
-    """Refuse other `rounds` for the run of `config` than those it has, unless more of them change no earlier one.
+    """Refuse another number of `rounds` for the run of `config`, unless it adds rounds and changes no earlier one.
 
     Raises:
-        UsageError: they are fewer, or the learning rate falls over the rounds.
+        UsageError: they are fewer, or the learning rate depends on the number of rounds.
     """
     before = config.federation.rounds
     if rounds < before:
@@ -158,7 +158,7 @@ def _prepared(config: Config, audience: Audience) -> _Prepared:
         plan = ", ".join(filter(None, (plan, rate)))
     _refuse_ray(config)
 
-    # Imported only now: a mistake in the settings is answered before TensorFlow and Ray have been loaded.
+    # Imported only now: an error in the settings is reported before TensorFlow and Ray are loaded.
     from fedpolyp.config.unused import unused
     from fedpolyp.data.partition.assign import counted, partition_images, partition_notes
     from fedpolyp.privacy.words import beginning
@@ -181,7 +181,7 @@ def _refuse_ray(config: Config) -> None:
 
 
 def _opened(config: Config, plan: str, audience: Audience) -> "Store":
-    """The images of a run; what there is to say of them and of `plan` is said."""
+    """The images of a run; the audience is told the notes about them, and `plan`."""
     from fedpolyp.data.source import open_source
 
     store = open_source(config.data, config.data_seed)
@@ -193,7 +193,7 @@ def _opened(config: Config, plan: str, audience: Audience) -> "Store":
 
 
 def _started(config: Config, verbose: bool) -> "AbstractContextManager[Started | None]":
-    """The Ray that a federation needs; a cluster that cannot be used is refused before there is a run folder."""
+    """The Ray instance that a federation needs; an unusable cluster is refused before there is a run folder."""
     if not config.federated:
         return nullcontext()
     from fedpolyp.simulation import cluster
@@ -217,13 +217,13 @@ def _carry(
     audience: Audience,
     verbose: bool,
 ) -> None:
-    """Carry the run in `run` to its end."""
+    """Carry out the run in `run`."""
     from fedpolyp.report.tensorboard import EventWriter
     from fedpolyp.sites.progress import FileWatcher, progress_file
     from fedpolyp.watcher import Watchers
 
     with run.locked():
-        told = FileWatcher(progress_file(run), flower_run="")  # for who looks at the run meanwhile
+        told = FileWatcher(progress_file(run), flower_run="")  # for programs that watch the run
         try:
             with audience.watching() as shown:
                 watcher = Watchers(shown, EventWriter(run), told)

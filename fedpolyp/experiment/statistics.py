@@ -1,4 +1,6 @@
-"""How sure a mean score is: intervals and tests over images, with five seeds over seeds too, and Holm's correction."""
+"""The uncertainty of a mean score: intervals and tests over images, from five seeds on also over seeds; Holm's
+correction.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +10,8 @@ from numpy.typing import NDArray
 
 DRAWS = 10_000
 LEVEL = 0.95
-# With fewer seeds an interval is about these models and other images. From here on it is about training again, too:
-# about methods. Two to four seeds tell too little of their own spread.
+# With fewer seeds an interval is about these models and other images. From this number on it also covers training, so
+# it is about methods. Two to four seeds say too little about their own spread.
 SEEDS_NEEDED = 5
 _CHUNK = 1_000  # draws made at a time, so that a large held-out set does not fill the memory
 
@@ -31,14 +33,14 @@ class Estimate:
 
 
 def estimate(values: Values, groups: NDArray[np.intp], draws: int = DRAWS, random_seed: int = 0) -> Estimate:
-    """The mean of `values` with its interval: over images alone, or with enough seeds over both.
+    """The mean of `values` with its interval: over images only, or with enough seeds over both.
 
     With fewer than `SEEDS_NEEDED` seeds it is the percentile interval of `bootstrap_means`. With more it is Student's t
-    interval with the variance of `_of_methods`. Given the differences of two arms on the same images and seeds, this is
-    their paired comparison, for the mean is linear.
+    interval with the variance of `_of_methods`. For the differences of two arms on the same images and seeds, this is
+    their paired comparison, because the mean is linear.
 
     Args:
-        values: (S, N), a row a seed, a column an image; both at least 1.
+        values: (S, N), a row for each seed, a column for each image; both at least 1.
         groups: (N,), images with equal numbers are near-duplicates of each other.
         draws: of the bootstrap.
         random_seed: fixes them.
@@ -57,8 +59,8 @@ def estimate(values: Values, groups: NDArray[np.intp], draws: int = DRAWS, rando
 def p_of_no_difference(differences: Values, groups: NDArray[np.intp]) -> float:
     """The two-sided p of two arms being equal, in [0, 1], from their differences (S, N) by seed and image.
 
-    It is about what `estimate` is about: with fewer than `SEEDS_NEEDED` seeds about these models (`signed_rank`), with
-    more about methods (Student's t, with the same error as the interval's).
+    With fewer than `SEEDS_NEEDED` seeds it is about these models (`signed_rank`), with more about methods (Student's t,
+    with the same error as the interval's).
     """
     if len(differences) < SEEDS_NEEDED:
         return signed_rank(differences, groups)
@@ -74,8 +76,8 @@ def _of_methods(values: Values, groups: NDArray[np.intp]) -> tuple[float, float,
     """The mean of `values` (S, N), its standard error over other seeds and other images, and the degrees of freedom.
 
     The squared error is the sum of two: the variance of the seeds' means over S, and the variance of the groups' means
-    over their number G (of a ratio of sums, where groups are of unequal size; Cochran, Sampling Techniques, 1977,
-    ch. 6). What is random in an image and a seed together is in both, so that the sum is rather too large. Degrees of
+    over their number G (of a ratio of sums, for groups of unequal size; Cochran, Sampling Techniques, 1977, ch. 6).
+    Variation that belongs to an image and a seed together is in both, so the sum is rather too large. Degrees of
     freedom: Satterthwaite, Biometrics Bulletin 2(6), 1946, of S - 1 and G - 1.
     """
     seeds, images = values.shape

@@ -24,7 +24,7 @@ from fedpolyp.errors import UsageError
 if TYPE_CHECKING:
     from fedpolyp.data.store import ImageRecord, Store
 
-# A stream of random numbers for each decision, so that changing one of them leaves the others as they were.
+# Each decision has its own stream of random numbers, so that changing one decision leaves the others as they were.
 _HELD_OUT, _ASSIGN, _SPLIT, _CAMERAS, _HELDOUT_CAMERA, _ANNOTATIONS = 1, 2, 3, 4, 5, 6
 
 
@@ -119,7 +119,7 @@ def split(records: Sequence["ImageRecord"], val: float, test: float, seed: int) 
 
 
 def counted(config: Config, partition: Partition) -> Config:
-    """`config` with the number of hospitals that there are in `partition`: not every scheme does as it is told."""
+    """`config` with the number of hospitals in `partition`: not every scheme makes as many as the config asks for."""
     there = len(partition.hospitals)
     if there == config.hospitals.count:
         return config

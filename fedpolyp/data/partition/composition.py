@@ -1,4 +1,4 @@
-"""What each hospital of a partition holds, and how far that is from what all hold together."""
+"""What each hospital of a partition holds, and how far that is from all hospitals together."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.store import Store, colour_tone
 
-_DRAWS = 20  # random partitions, to compare with
-_MOST_HOSPITALS = 400  # hospitals in all of those together, so that a thousand hospitals take seconds
+_DRAWS = 20  # random partitions to compare with
+_MOST_HOSPITALS = 400  # hospitals in all random partitions together, so that a thousand hospitals take seconds
 
 Values = NDArray[np.float64]
 
@@ -28,8 +28,8 @@ class Holding:
     tone: tuple[float, float, float]  # mean red, green, blue, each in [0, 1]
     duplicates: int  # images with a near-duplicate among these
     lesion_distance: float  # Wasserstein distance of lesion areas from the pool's, in fractions of the image
-    tone_distance: float  # the same of tones, mean over red, green and blue, which are in [0, 1]
-    note: str  # its camera, and what goes wrong in its training masks; '' for nothing
+    tone_distance: float  # the same for tones, mean over red, green and blue, which are in [0, 1]
+    note: str  # its camera and annotation errors; '' for none
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Composition:
     heldout: Holding
     lesion_distance: float  # mean over hospitals
     tone_distance: float
-    lesion_distance_by_chance: float  # the same where images are shuffled, and each hospital has as many
+    lesion_distance_by_chance: float  # the same after images are shuffled, with as many images for each hospital
     tone_distance_by_chance: float
 
     def of(self, hospital: str) -> Holding:
-        """That of one hospital."""
+        """The holding of one hospital."""
         return next(holding for holding in self.hospitals if holding.name == hospital)
 
 
@@ -100,7 +100,7 @@ def _areas(store: Store, ids: Sequence[str]) -> Values:
 
 
 def _tones(store: Store, own: HospitalImages) -> Values:
-    """The tone of each of a hospital's images as it has them, (N, 3)."""
+    """The tone of each of a hospital's images as its camera shows them, (N, 3)."""
     rows = store.positions(own.everything)
     if own.camera is None:
         return np.array([store.records[row].tone for row in rows], np.float64).reshape(-1, 3)
@@ -118,7 +118,7 @@ def _distances(areas: Values, tones: Values, all_areas: Values, all_tones: Value
 
 
 def _by_chance(areas: Values, tones: Values, sizes: Sequence[int]) -> tuple[float, float]:
-    """The mean distances where these images are shuffled and divided in such sizes; the same at every call."""
+    """The mean distances if these images are shuffled and divided in such sizes; the same at every call."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(max(1, min(_DRAWS, _MOST_HOSPITALS // len(sizes)))):

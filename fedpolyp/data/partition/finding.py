@@ -1,4 +1,4 @@
-"""Schemes by name: each is the one scheme in a file of the folder `schemes`, and is called as its file is."""
+"""Schemes by name: each is the only scheme in a file of the folder `schemes`, and has the name of the file."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""A partition that was saved before, for a run to begin with: checked against the images that there are."""
+"""A saved partition with which a run begins: checked against the images that exist."""
 
 import hashlib
 from collections import defaultdict
@@ -34,10 +34,10 @@ def noted_partition(config: "Config") -> "Config":
 
 
 def given(records: Sequence["ImageRecord"], config: "Config") -> Partition:
-    """The partition in the file `hospitals.partition`, which must fit the images: all it names are there.
+    """The partition in the file `hospitals.partition`. All images that it names must exist.
 
     Raises:
-        UsageError: there is none, it is another than `config` says, or it does not fit.
+        UsageError: there is none, it is not the one that `config` expects, or it does not fit.
     """
     wanted = config.hospitals
     partition, present = _read(wanted), {record.id for record in records}
@@ -59,8 +59,8 @@ def given(records: Sequence["ImageRecord"], config: "Config") -> Partition:
 def imported_partition_notes(records: Sequence["ImageRecord"], partition: Partition) -> list[str]:
     """A sentence for each fault that a partition made elsewhere may have, and one of ours does not.
 
-    Other images of the same ids, images that nobody has, and near-duplicates on both sides of what should not know of
-    each other.
+    These are different images with the same ids, images that nobody has, and near-duplicates in sets that must be
+    independent.
     """
     places = dict.fromkeys(partition.heldout, "the held-out set")
     places |= {id: f"the unseen {name}" for name, ids in partition.unseen.items() for id in ids}

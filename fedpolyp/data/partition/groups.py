@@ -17,9 +17,9 @@ class Groups:
     """A table with one row per duplicate group."""
 
     images: tuple[tuple[str, ...], ...]  # ids of the group's images
-    size: NDArray[np.intp]  # (G,) how many those are
+    size: NDArray[np.intp]  # (G,) number of images
     lesion_fraction: NDArray[np.float64]  # (G,) mean over them, each in [0,1]
-    source: tuple[str, ...]  # that most of them are of; a look of the phantom counts as one
+    source: tuple[str, ...]  # of most of its images; a look of the phantom counts as one
     store: "Store | None" = field(default=None, repr=False)  # where their pixels are, for schemes that look at them
 
     @classmethod
@@ -29,7 +29,7 @@ class Groups:
         store: "Store | None" = None,
         key: Callable[["ImageRecord"], Hashable] = lambda record: record.group,
     ) -> "Groups":
-        """The groups of `records` with equal keys; the rows' order depends on the ids, not on that of `records`."""
+        """The groups of `records` with equal keys; the order of the rows depends only on the ids."""
         members: dict[Hashable, list[ImageRecord]] = {}
         for record in sorted(records, key=lambda record: record.id):
             members.setdefault(key(record), []).append(record)
@@ -59,10 +59,10 @@ class Groups:
         )
 
     def means_of(self, feature: Callable[[NDArray[np.uint8]], NDArray[np.float64]]) -> NDArray[np.float64]:
-        """The mean over each group's images of what `feature` (K,) makes of an image uint8 (S, S, 3), float64 (G, K).
+        """The mean over each group's images of `feature`, which maps an image uint8 (S, S, 3) to (K,); float64 (G, K).
 
         Raises:
-            ValueError: nobody said where the pixels are.
+            ValueError: there is no store with the pixels.
         """
         if self.store is None:
             raise ValueError("this scheme looks at pixels: partition_images(…) needs the store")
@@ -78,10 +78,7 @@ def source_of(record: "ImageRecord") -> str:
 def cut(
     order: NDArray[np.intp], groups: Groups, shares: Sequence[float], least: Sequence[int]
 ) -> list[NDArray[np.intp]]:
-    """`order` cut into runs that hold these shares of its images as nearly as whole groups allow.
-
-    Each cut is off by half a group at most, but run k gets at least `least[k]` groups, as long as there are enough.
-    """
+    """`order` cut into runs that hold these shares of its images as nearly as whole groups allow."""
     size = groups.size[order]
     middles = np.cumsum(size) - size / 2
     ideal = np.searchsorted(middles, np.cumsum(shares[:-1]) * size.sum())

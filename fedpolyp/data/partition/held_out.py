@@ -30,7 +30,7 @@ def draw_held_out(
 
 
 def list_notes(records: Sequence["ImageRecord"], config: Config) -> list[str]:
-    """A sentence for each thing in the lists of `data.lists` that `partition_images` does not do as it is listed.
+    """A sentence for each entry in the lists of `data.lists` that `partition_images` does not follow.
 
     Raises:
         UsageError: a list cannot be read.
@@ -59,7 +59,7 @@ def _some(ids: set[str], most: int = 5) -> str:
 
 
 def read_held_out(records: Sequence["ImageRecord"], lists: Path) -> tuple[tuple[str, ...], list["ImageRecord"]]:
-    """The ids that val.txt in the folder `lists` names, sorted, and the records of what train.txt names and may train.
+    """The sorted ids that val.txt in the folder `lists` names, and the records of train.txt's images that may be used.
 
     Raises:
         UsageError: a list cannot be read, or names none of the images.

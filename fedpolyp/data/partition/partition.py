@@ -1,4 +1,4 @@
-"""Who got which images, as it is saved."""
+"""A partition as it is saved: which hospital has which images."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -31,15 +31,15 @@ _Hospital = Annotated[str, AfterValidator(check_hospital)]
 
 @dataclass(frozen=True)
 class HospitalImages:
-    """The ids of one hospital's images, each tuple sorted, and what the hospital makes of them."""
+    """The ids of one hospital's images, each tuple sorted, with its camera and annotation errors."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # what is not understood must not be passed over
+    __pydantic_config__ = ConfigDict(extra="forbid")  # unknown fields must not be ignored
 
     train: tuple[_Id, ...]
     val: tuple[_Id, ...]
     test: tuple[_Id, ...]
-    camera: Camera | None = None  # that takes all of them; None: they are as they are in the store
-    annotation: Annotation | None = None  # errors in the masks of `train`, and of no other; None: none
+    camera: Camera | None = None  # takes all of its images; None: they stay as in the store
+    annotation: Annotation | None = None  # errors in the masks of `train` only; None: none
 
     @property
     def everything(self) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class HospitalImages:
         return self.train + self.val + self.test
 
     def seen(self, images: Images, masks: Images, ids: Sequence[str], training: bool) -> tuple[Images, Images]:
-        """What this hospital has in the place of `images` (N, S, S, 3) and `masks` (N, S, S); `ids` are theirs.
+        """`images` (N, S, S, 3) and `masks` (N, S, S) as this hospital has them; `ids` are theirs.
 
         Args:
             images: as they are in the store.
@@ -66,17 +66,17 @@ class HospitalImages:
 class Partition:
     """Which image is where, by id.
 
-    The held-out set, sorted; each hospital's by the hospital's name; and those of sources that no hospital has, sorted,
-    by the source's name.
+    The sorted held-out set; each hospital's images, by the hospital's name; and the sorted images of sources that no
+    hospital has, by the source's name.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # what is not understood must not be passed over
+    __pydantic_config__ = ConfigDict(extra="forbid")  # unknown fields must not be ignored
 
     heldout: tuple[_Id, ...]
     hospitals: dict[_Hospital, HospitalImages]
     unseen: dict[_Id, tuple[_Id, ...]] = field(default_factory=dict)
-    heldout_camera: Camera | None = None  # that takes the held-out images; None: they are as they are in the store
-    files: _Sha256 | None = None  # of the images it was made of, where it was saved for later runs
+    heldout_camera: Camera | None = None  # takes the held-out images; None: they stay as in the store
+    files: _Sha256 | None = None  # hash of the files of its images, if it was saved for later runs
 
     def save(self, path: Path) -> None:
         """Write `path` as JSON in one step: a reader finds the old file or all of the new one."""
@@ -88,7 +88,7 @@ class Partition:
         """The partition that `save` wrote to `path`.
 
         Raises:
-            FedpolypError: the file cannot be read, is no partition, has an image in two places or a name that is none.
+            FedpolypError: the file cannot be read, is not a partition, has an image in two places or an invalid name.
         """
         try:
             partition = _JSON.validate_json(read_bytes(path, MOST_BYTES))
@@ -122,7 +122,7 @@ _JSON = TypeAdapter(Partition)
 def refuse_taken(names: Iterable[str]) -> None:
     """
     Raises:
-        UsageError: a hospital of a simulation cannot be called so: the name stands for all hospitals.
+        UsageError: a hospital of a simulation has a name that stands for all hospitals.
     """
     if POOLED in names:
         raise UsageError(f"a hospital cannot be called '{POOLED}': this name means all hospitals together")

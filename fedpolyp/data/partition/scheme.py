@@ -1,4 +1,4 @@
-"""What a scheme is, and what schemes share."""
+"""The base class of schemes, and what schemes share."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # One each for training, validation and test.
 GROUPS_PER_HOSPITAL = 3
-DRAWS = 100  # of a scheme whose draws may leave a hospital with too little
+DRAWS = 100  # of a scheme whose draws may leave a hospital with too few images
 SETS = ("train", "val", "test")
 
 Rows = NDArray[np.intp]
@@ -30,13 +30,13 @@ class NoSettings(Section):
 class Scheme:
     """A way to assign groups of images to hospitals: a subclass overrides `assign`, and seldom anything else.
 
-    All chance comes from the generator that a method is given.
+    All randomness comes from the generator that a method is given.
     """
 
     Settings: ClassVar[type[Section]] = NoSettings
-    uses_skew: ClassVar[bool] = False  # whether `hospitals.skew` says how strong it is
-    sets_count: ClassVar[bool] = False  # whether it says by itself how many hospitals there are
-    paths: ClassVar[tuple[str, ...]] = ()  # those of its settings that name files
+    uses_skew: ClassVar[bool] = False  # whether it uses `hospitals.skew`
+    sets_count: ClassVar[bool] = False  # whether it decides the number of hospitals
+    paths: ClassVar[tuple[str, ...]] = ()  # its settings that name files
 
     def __init__(self, settings: Section | None = None, skew: float = 0.5, min_images: int = GROUPS_PER_HOSPITAL):
         """
@@ -53,12 +53,12 @@ class Scheme:
         """The hospital of each group, intp (G,) in 0..hospitals-1.
 
         Raises:
-            UsageError: it cannot be; the message says what to change.
+            UsageError: it is not possible; the message says what to change.
         """
         raise NotImplementedError
 
     def names(self, groups: Groups, count: int) -> tuple[str, ...]:
-        """What the hospitals are called, which is also how many there are; sorting by name sorts by number."""
+        """The hospitals' names, and so their number; sorting by name sorts by number."""
         digits = len(str(count))
         return tuple(f"hospital-{number:0{digits}d}" for number in range(1, count + 1))
 
@@ -71,7 +71,7 @@ class Scheme:
         return None
 
     def annotations(self, hospitals: int, rng: np.random.Generator) -> Sequence[Annotation | None]:
-        """What goes wrong with the masks that each hospital trains on."""
+        """The errors in the masks that each hospital trains on."""
         return [None] * hospitals
 
     # Only for a partition that was made elsewhere.
@@ -95,10 +95,7 @@ def assign_in_order(order: Rows, groups: Groups, hospitals: int) -> Rows:
 
 
 def assign_by_shares(order: Rows, groups: Groups, shares: Sequence[float], least: int = 0) -> tuple[Rows, Rows]:
-    """The rows in `order`, ascending, and the hospital of each, when such shares of the images go to hospital 0, 1 …
-
-    No hospital gets fewer than `least` groups, as long as there are enough.
-    """
+    """The rows in `order`, ascending, and the hospital of each, if hospitals 0, 1 … get these shares of the images."""
     hospital = np.full(len(groups), -1, dtype=np.intp)
     for number, rows in enumerate(cut(order, groups, shares, [least] * len(shares))):
         hospital[rows] = number
@@ -107,7 +104,7 @@ def assign_by_shares(order: Rows, groups: Groups, shares: Sequence[float], least
 
 
 def enough(groups: Groups, hospital: Rows, hospitals: int, min_images: int) -> bool:
-    """Whether each hospital has so many images, and a group for each of its sets."""
+    """Whether each hospital has this many images, and a group for each of its sets."""
     images = np.bincount(hospital, weights=groups.size, minlength=hospitals)
     return bool(images.min() >= min_images and np.bincount(hospital, minlength=hospitals).min() >= GROUPS_PER_HOSPITAL)
 
@@ -115,7 +112,7 @@ def enough(groups: Groups, hospital: Rows, hospitals: int, min_images: int) -> b
 def redrawn(
     draw: Callable[[], Rows], groups: Groups, hospitals: int, min_images: int, advice: str, draws: int = DRAWS
 ) -> Rows:
-    """The first of a bounded number of draws that leaves each hospital with enough.
+    """The first of a bounded number of draws that leaves each hospital with enough images.
 
     Raises:
         UsageError: none did; `advice` says what to change.

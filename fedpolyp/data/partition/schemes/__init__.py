@@ -1,1 +1,1 @@
-"""How images are assigned to hospitals, one file a scheme."""
+"""How images are assigned to hospitals: one file for each scheme."""

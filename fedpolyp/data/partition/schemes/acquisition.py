@@ -1,4 +1,4 @@
-"""`acquisition`: images assigned as by `iid`, but each hospital takes them with a camera of its own."""
+"""`acquisition`: images assigned as by `iid`, but each hospital has its own camera."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,10 @@ from fedpolyp.section import Section
 
 
 class Acquisition(Scheme):
-    """Equal hospitals but for white balance, gamma, blur, noise, vignette and compression; the skew is how unequal.
+    """Hospitals that differ only in white balance, gamma, blur, noise, vignette and compression; the skew says how
+    much.
 
-    A camera is applied to all of its hospital's own sets, and the held-out set stays as it is unless asked for.
+    A camera is applied to all of its hospital's sets. The held-out set stays as it is unless a setting says otherwise.
     """
 
     uses_skew = True

@@ -8,7 +8,7 @@ from fedpolyp.data.partition.scheme import Rows, Scheme, redrawn
 
 _SIDE = 64  # pixels at which images are looked at
 _STEPS = 100  # of Lloyd's algorithm at most
-_DRAWS = 10  # which differ in their first centres, and seldom end far apart
+_DRAWS = 10  # they differ in their first centres, and seldom end far apart
 
 
 class Appearance(Scheme):
@@ -50,7 +50,7 @@ def appearance(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 def k_means(points: NDArray[np.float64], clusters: int, rng: np.random.Generator) -> Rows:
     """The cluster of each of `points` (N, K), intp (N,) in 0..clusters-1: Lloyd's algorithm from k-means++ centres.
 
-    Clusters are numbered by the first coordinate of their centres. An empty one takes the point that is farthest off.
+    Clusters are numbered by the first coordinate of their centres. An empty one takes the farthest point.
     """
     centres: NDArray[np.float64] = points[rng.integers(len(points))][None]
     while len(centres) < clusters:
@@ -68,7 +68,7 @@ def k_means(points: NDArray[np.float64], clusters: int, rng: np.random.Generator
         if (cluster == before).all():
             break
         for k in range(clusters):
-            if (cluster == k).any():  # or its one point was taken for an empty one
+            if (cluster == k).any():  # its only point may have been taken for an empty cluster
                 centres[k] = points[cluster == k].mean(axis=0)
     order = np.argsort(centres[:, 0], kind="stable")
     return np.argsort(order)[cluster]

@@ -1,4 +1,4 @@
-"""`file`: a partition that was made elsewhere, as a CSV of id, hospital and, if there is such a column, set."""
+"""`file`: a partition that was made elsewhere, as a CSV of id, hospital and, optionally, set."""
 
 import csv
 import io
@@ -27,10 +27,10 @@ _SHOWN = 5
 
 
 class File(Scheme):
-    """As the file says, row by row, near-duplicates or not.
+    """Follows the file row by row, also where it divides near-duplicates.
 
-    Without sets in it the held-out set is drawn as usual, and each hospital's images are split as usual. With them
-    each row has one of train, val, test, held-out and left-out; the last two need no hospital.
+    Without a column of sets, the held-out set is drawn and each hospital's images are split as usual. With it, each row
+    has one of train, val, test, held-out and left-out; the last two need no hospital.
     """
 
     sets_count = True
@@ -46,7 +46,7 @@ class File(Scheme):
         return record.group, self._rows[record.id]
 
     def held_out(self, records: Sequence["ImageRecord"]) -> "tuple[tuple[str, ...], list[ImageRecord]] | None":
-        """See `Scheme`; every image must be in the file, and nothing else."""
+        """See `Scheme`; the file must name every image, and nothing else."""
         present = {record.id for record in records}
         if unknown := self._rows.keys() - present:
             raise UsageError(
@@ -116,7 +116,7 @@ class File(Scheme):
     def _check(self, number: int, hospital: str, of: str, has_sets: bool) -> None:
         """
         Raises:
-            UsageError: there cannot be such a row.
+            UsageError: such a row is not allowed.
         """
         allowed = (*SETS, HELD_OUT, LEFT_OUT) if has_sets else ("",)
         where = f"line {number} of {self._path}"

@@ -1,4 +1,4 @@
-"""`iid`: hospitals differ by chance alone."""
+"""`iid`: hospitals differ only by chance."""
 
 import numpy as np
 

@@ -12,7 +12,7 @@ from fedpolyp.section import Section
 
 
 class Labels(Scheme):
-    """Equal hospitals but for the masks that some of them train on; what is scored is always scored by true masks."""
+    """Hospitals that differ only in the masks that they train on; scores always use the true masks."""
 
     class Settings(Section):
         """Of `[hospitals]`."""

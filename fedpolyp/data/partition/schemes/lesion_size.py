@@ -11,7 +11,7 @@ from fedpolyp.section import Section
 class LesionSize(Scheme):
     """From small lesions to large, as strictly as the skew says; or, with `alpha`, by Dirichlet over bins of sizes.
 
-    A group counts with the mean size of its lesions.
+    The size of a group is the mean size of its lesions.
     """
 
     uses_skew = True
@@ -44,7 +44,7 @@ class LesionSize(Scheme):
         return assign_in_order(order, groups, hospitals)
 
     def _binned(self, groups: Groups, hospitals: int, rng: np.random.Generator) -> Rows:
-        """Each bin of about equally many groups is assigned in shares of its own, as labels are in the literature."""
+        """Each bin of about equally many groups is assigned in its own shares, as labels are in the literature."""
         by_size = np.array_split(np.argsort(groups.lesion_fraction, kind="stable"), self.settings.bins)
 
         def draw() -> Rows:
