@@ -152,7 +152,7 @@ def test_rewind_refuses_gaps_and_leaves_the_file_alone(tmp_path: Path, rounds: l
 
 def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    refused = pytest.raises(FedpolypError, match=f"^another process is at work on {tmp_path}$")
+    refused = pytest.raises(FedpolypError, match=f"^another process is working on {tmp_path}$")
     assert not run.at_work
     with run.locked(), refused, run.locked():
         pass

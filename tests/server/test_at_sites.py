@@ -252,7 +252,7 @@ def test_a_failure_before_the_first_message_is_told_to_who_follows(
     with pytest.raises(FedpolypError):
         at_sites(grid, run, "8")
     locked, damaged = new_lines(progress_file(run), 0)[0]
-    assert locked == {"event": "failed", "flower_run": "7", "reason": f"another process is at work on {run.path}"}
+    assert locked == {"event": "failed", "flower_run": "7", "reason": f"another process is working on {run.path}"}
     assert damaged["event"] == "failed" and damaged["flower_run"] == "8" and damaged["reason"]
 
 
