@@ -248,7 +248,7 @@ def test_a_file_of_the_sites_own_that_is_none_will_not_pass(
         (b".", ("_SECONDS", 1.0), "takes longer than 1 s to answer"),
         (b"Date: never\r\n" * 1000 + b".", None, ""),
         (b"", None, "the coordinator does not accept .*site.crt; the coordinator makes a new one"),
-        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", None, "the coordinator does not let oslo in: .*site.crt is not, or is no"),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", None, "the coordinator does not let oslo in: .*site.crt is not, or is"),
         (b"\r\n\r\n", None, ""),
     ],
     ids=["drips", "floods", "says nothing", "refuses", "says little"],
