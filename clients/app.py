@@ -14,6 +14,12 @@ def train(message: Message, context: Context) -> Message:
     return Message(content=_done("train", message.content, context), reply_to=message)
 
 
+@app.train("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """See `clients.work.unmask`."""
+    return Message(content=_done("unmask", message.content, context), reply_to=message)
+
+
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """See `clients.work.evaluate`."""

@@ -33,7 +33,8 @@ def hospital_in_simulation(request: Request, node_config: Mapping[str, Any]) -> 
     known = _told(run.path)
     partition = _partition(run.partition_file) if known is None else known.partition
     ids, parts = images_of(partition, request.hospital), parts_of(partition, request.hospital)
-    keeps = config.training.optimizer_state == "keep" or find(config.algorithm.name).keeps_state or config.privacy.on
+    keeps = config.training.optimizer_state == "keep" or find(config.algorithm.name).keeps_state
+    keeps = keeps or config.privacy.on or config.privacy.secure_sums
     if keeps and not run.partition_file.exists():
         raise ValueError(
             f"the hospitals' private state is in {run.path}, which is not on the machine {platform.node()}"

@@ -13,8 +13,8 @@ from clients.site import hospital_at, is_site, settings_of
 from fedpolyp.errors import Refusal
 from fedpolyp.exchange.packing import Malformed
 from fedpolyp.exchange.replies import Answer
-from fedpolyp.exchange.requests import Evaluate, Request, Train
-from fedpolyp.hospital import private_state, work
+from fedpolyp.exchange.requests import Evaluate, Request, Train, Unmask
+from fedpolyp.hospital import masking, private_state, work
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays, fault
 from fedpolyp.simulation.records import from_record, plain_request, to_reply
@@ -57,7 +57,18 @@ def evaluate(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
         return _reply(work.evaluate(request, _received(content), hospital), hospital)
 
 
-WORK: dict[str, Callable[[RecordDict, Mapping[str, Any]], RecordDict]] = {"train": train, "evaluate": evaluate}
+def unmask(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
+    """Open the secure sum of a round; reply with what takes the hospital's mask off it."""
+    request = read_request(Unmask, content)
+    hospital = _hospital(request, node_config)
+    return _reply(masking.unmask(request, hospital), hospital)
+
+
+WORK: dict[str, Callable[[RecordDict, Mapping[str, Any]], RecordDict]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "unmask": unmask,
+}
 
 
 def read_request(kind: type[R], content: RecordDict) -> R:

@@ -404,6 +404,7 @@ class RoundRecord:
     steps: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+    lost: str = ""  # why nothing came of the round
     stopped: str = ""  # why the run ends with this round, where it was to have more
     began: float = field(default_factory=time.monotonic)
 
@@ -411,6 +412,13 @@ class RoundRecord:
         """Forget what hospitals sent, but not what was refused."""
         self.hospitals.clear()
         self.steps = 0
+
+    def lose(self, why: str) -> None:
+        """Note that nothing came of the round; what privacy it has cost stays."""
+        spent = {name: own["epsilon"] for name, own in self.hospitals.items() if own.get("epsilon") is not None}
+        self.start_again()
+        self.hospitals.update({name: {"epsilon": epsilon} for name, epsilon in spent.items()})
+        self.lost = why
 
     def hospital(self, name: str) -> dict[str, Any]:
         """The entry of one hospital, made when it is first asked for."""
@@ -432,6 +440,7 @@ class RoundRecord:
             "refused": self.refused,
             **({"without_polyp": self.without_polyp} if self.without_polyp else {}),
             **({"unseen": self.unseen} if self.unseen else {}),
+            **({"lost": self.lost} if self.lost else {}),
             **({"stopped": self.stopped} if self.stopped else {}),
         }
 

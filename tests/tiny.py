@@ -17,7 +17,7 @@ from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.source import open_source
 from fedpolyp.exchange.in_process import InProcess
 from fedpolyp.exchange.replies import Reply, Sent
-from fedpolyp.exchange.requests import KINDS, Evaluate, Request, Train
+from fedpolyp.exchange.requests import KINDS, Evaluate, Request, Train, Unmask
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.in_simulation import images_of
 from fedpolyp.model.arrays import Arrays, equal
@@ -131,7 +131,7 @@ def weights(run: RunFolder, config: Config) -> Arrays:
     return final(run, config).models[""]
 
 
-def request_of(message: Message) -> Train | Evaluate:
+def request_of(message: Message) -> Train | Evaluate | Unmask:
     """What a message to a hospital asks."""
     return KINDS[message.metadata.message_type].from_plain(plain_request(message.content))
 

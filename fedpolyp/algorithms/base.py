@@ -186,6 +186,12 @@ class Algorithm:
         return received
 
     @classmethod
+    def takes_sums(cls) -> bool:
+        """Whether a round's weighted mean is all that it makes of updates, so that nobody has to see single ones."""
+        as_it_was = cls.aggregate is Algorithm.aggregate and cls.stages is Algorithm.stages
+        return cls.federated and not cls.whole and as_it_was
+
+    @classmethod
     def refuse(cls, config: "Config", settings: Section) -> str:
         """Why a run of `config` cannot use this algorithm with these settings; '' when it can."""
         return ""

@@ -17,7 +17,7 @@ from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.cli.tables import ending, plain_table, round_table
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.privacy.words import NO_HELD_OUT, paragraph
-from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
+from fedpolyp.sites.settings import NO_SECURE_SUMS, CoordinatorSettings, SiteSettings, check_names
 from fedpolyp.text import printable
 
 if TYPE_CHECKING:
@@ -447,6 +447,8 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
         raise UsageError(f"{', '.join(simulated)} is for simulations only, not for real sites")
     if not config.federated:
         raise UsageError(f"real sites are federated: --algorithm {config.algorithm.name} needs all images in one place")
+    if config.privacy.secure_sums:
+        raise UsageError(f"{NO_SECURE_SUMS}; leave out --secure-sums")
     if config.privacy.on and not (held_out or settings.held_out):
         raise UsageError(NO_HELD_OUT)
     path = out or settings.runs_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-sites"

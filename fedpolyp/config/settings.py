@@ -394,6 +394,25 @@ class PrivacyConfig(Section):
     unit: Literal["group", "image"] = Field(
         "group", description="what the guarantee protects: a group of near-duplicates (or of a patient), or an image"
     )
+    secure_sums: bool = Field(
+        False, description="hospitals mask what they send, so that the coordinator can read the sum of a round alone"
+    )
+    secure_least: int = Field(3, ge=2, le=1000, description="secure sums: the fewest hospitals whose sum may be read")
+    colluders: int = Field(
+        1,
+        ge=0,
+        le=998,
+        description="secure sums: how many hospitals may tell the coordinator all they know, without harm to others",
+    )
+
+    @model_validator(mode="after")
+    def _hides_something(self) -> Self:
+        if self.secure_sums and self.secure_least < self.colluders + 2:
+            raise ValueError(
+                f"a sum over {self.secure_least} hospitals of which {self.colluders} tell all they know hides nothing: "
+                f"privacy.secure_least must be {self.colluders + 2} at least, or privacy.colluders smaller"
+            )
+        return self
 
     @property
     def on(self) -> bool:
@@ -543,6 +562,8 @@ class Config(Section):
             )
         if self.privacy.on and (reason := self._not_image_by_image()):
             raise ValueError(f"privacy {self.privacy.mode} {reason}")
+        if self.privacy.secure_sums and (reason := self._no_plain_sum()):
+            raise ValueError(reason)
         if self.algorithm.name in BUILT_IN:
             self._refused()
         return self
@@ -560,12 +581,31 @@ class Config(Section):
             return f"needs --encoder-rate 0 or 1: the server's optimizer cancels any other; got {model.encoder_rate:g}"
         return ""
 
+    def _no_plain_sum(self) -> str:
+        """What of the settings makes of updates what a sum of them cannot tell; '' for nothing."""
+        if self.federation.max_weight is not None or self.federation.per_step:
+            return (
+                "secure sums take a mean with weights that each hospital knows by itself: not --max-weight, nor "
+                "--per-step"
+            )
+        if self.training.optimizer_state == "average" and not self.privacy.on:
+            return (
+                "secure sums are of fixed-point numbers, which an optimizer's moments are too small for: "
+                "--optimizer-state reset or keep; got average"
+            )
+        return ""
+
     def _refused(self) -> None:
         """
         Raises:
             ValueError: the algorithm, which is imported, cannot be used in this config.
         """
         kind = find(self.algorithm.name)
+        if self.privacy.secure_sums and not kind.takes_sums():
+            raise ValueError(
+                "secure sums are for algorithms that make a weighted mean of what hospitals send, as fedavg, fedprox, "
+                f"fedbn or fedadam; got {self.algorithm.name}"
+            )
         if self.privacy.on and not kind.takes_gradients:
             known = ", ".join(name for name in BUILT_IN if find(name).takes_gradients)
             raise ValueError(

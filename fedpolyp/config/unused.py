@@ -38,6 +38,10 @@ def unused(config: Config, partition: Partition) -> str:
         found.append(([*of_it, *_given(federation, ("patience",))], "with --privacy there is none"))
     else:
         found.append((_given(config.privacy, ("epsilon", "delta", "clip", "unit")), "there is no --privacy"))
+    if config.privacy.secure_sums:
+        found.append((_given(federation, ("max_update_norm",)), "with --secure-sums nobody sees single updates"))
+    else:
+        found.append((_given(config.privacy, ("secure_least", "colluders")), "there are no --secure-sums"))
     if training.local_steps is not None and not config.privacy.on:
         found.append((_given(training, ("local_epochs",)), "--local-steps takes its place"))
     if training.optimizer != "adamw" and not config.privacy.on:

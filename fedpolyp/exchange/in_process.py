@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from fedpolyp.exchange.packing import carried
 from fedpolyp.exchange.replies import Answer, Reply, Sent
-from fedpolyp.exchange.requests import Evaluate, Request, Train
+from fedpolyp.exchange.requests import Evaluate, Request, Train, Unmask
 from fedpolyp.hospital import work
 from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.hospital.masking import unmask
 from fedpolyp.model.arrays import Arrays
 
 
@@ -35,6 +36,8 @@ class InProcess:
         hospital = self.hospital(request.hospital)
         if isinstance(request, Train):
             answer = work.train(request, received, hospital)
+        elif isinstance(request, Unmask):
+            answer = unmask(request, hospital)
         else:
             assert isinstance(request, Evaluate)
             answer = work.evaluate(request, received, hospital)

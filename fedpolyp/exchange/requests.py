@@ -1,7 +1,7 @@
 """What the coordinator asks of a hospital, by kind; the arrays travel beside it, by group."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
@@ -11,6 +11,7 @@ from fedpolyp.text import printable
 SETS = ("val", "test")
 # What a request may hold: characters of its texts, and the largest of its numbers, as a config would allow.
 _LONGEST = {"hospital": 64, "config": 65_536, "score_set": 8, "run": 64, "run_folder": 4096, "store": 4096}
+_LONGEST |= {"members": 65_536, "survivors": 65_536}
 _LARGEST = {"round": 100_000, "counted": 100_000, "keep_from": 100_000, "keep_best": 100_000, "learning_rate": 1.0}
 _SAID = 100  # characters of what was received instead
 
@@ -74,6 +75,7 @@ class Train(Request):
     learning_rate: float = 0.0
     keep_from: int = 0  # private state of trainings before this round is needed no more ...
     keep_best: int = 0  # ... but for that of this one, which the best model goes with
+    members: str = ""  # with secure sums: the hospitals of the sum, see `named`
 
     def check(self) -> None:
         """See `Request`."""
@@ -97,7 +99,27 @@ class Evaluate(Request):
             raise ValueError(f"the request's score_set must be one of {SETS}; got {_short(self.score_set)}")
 
 
-KINDS: dict[str, type[Train | Evaluate]] = {"train": Train, "evaluate": Evaluate}
+@dataclass(frozen=True)
+class Unmask(Request):
+    """Send what opens a sum that the hospital has sent a masked update for; see `fedpolyp.privacy.secure_sum`."""
+
+    kind: ClassVar[str] = "train.unmask"  # as Flower has it: a kind of its own, and what it is for
+
+    members: str = ""  # the hospitals of the sum, see `named`
+    survivors: str = ""  # those whose masked update has come
+
+
+KINDS: dict[str, type[Train | Evaluate | Unmask]] = {kind.kind: kind for kind in (Train, Evaluate, Unmask)}
+
+
+def listed(hospitals: Iterable[str]) -> str:
+    """Names of hospitals as one text, which `named` reads."""
+    return "\n".join(hospitals)
+
+
+def named(text: str) -> list[str]:
+    """The names of hospitals in a text of `listed`."""
+    return text.split("\n") if text else []
 
 
 def _short(value: object) -> str:

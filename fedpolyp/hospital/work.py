@@ -16,6 +16,7 @@ from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.exchange.transforms import chain, inverts_masks
 from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.hospital.masking import mask
 from fedpolyp.hospital.private_training import train_privately
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.training import Trainer, shared_trainer
@@ -34,16 +35,25 @@ def train(request: Train, received: Received, hospital: Hospital) -> Answer:
     """
     if hospital.config.privacy.on:
         trainer = shared_trainer(hospital.config)
-        return train_privately(request, received(MODEL, trainer.start.model), hospital, trainer)
+        weights = received(MODEL, trainer.start.model)
+        answer = train_privately(request, weights, hospital, trainer)
+        return _masked(request, answer, {MODEL: weights}, {MODEL: weights}, hospital)
     visit = _Visit(request, received, hospital, make(hospital.config), shared_trainer(hospital.config))
     outcome = visit.algorithm.train(visit)
     kept = {**outcome.kept, **visit.optimizer_to_keep(outcome.trained)}
     if kept:
         private_state.write(hospital.state, request.round, kept, request.keep_from, (request.keep_best,))
-    return Answer(
+    answer = Answer(
         {"images": outcome.trained.images, "train_loss": outcome.trained.loss, "steps": outcome.trained.steps},
         _update(visit, outcome, request.round),
     )
+    return _masked(request, answer, visit.received, visit.algorithm.update(visit.start), hospital)
+
+
+def _masked(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: Hospital) -> Answer:
+    if not hospital.config.privacy.secure_sums:
+        return answer
+    return mask(request, answer, sent, like, hospital)
 
 
 def evaluate(request: Evaluate, received: Received, hospital: Hospital) -> Answer:

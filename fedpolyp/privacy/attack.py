@@ -72,8 +72,11 @@ def attack(run: RunFolder, store: Store) -> Attacked:
     left_out = []
     if why := of.why_no_updates():
         left_out.append(why)
+    elif run.config().privacy.secure_sums:
+        rows += of.sum()
+        left_out.append("With secure sums the server has no single update to attack.")
     else:
-        rows += of.updates()
+        rows += [*of.updates(), *of.sum()]
         if (more := len(of.last_hospitals) - MOST_HOSPITALS) > 0:
             left_out.append(f"The updates of {more} more hospitals were not attacked.")
     return Attacked(tuple(rows), tuple(left_out))
@@ -130,12 +133,14 @@ class _Run:
         if self.last.round - 1 not in checkpoints.rounds_in(self.run.checkpoints):
             return "The checkpoint before the last is gone, so the last updates cannot be computed again."
         names = self.last_hospitals
+        if not names:
+            return "The last round was lost, so there is no update to attack."
         if len(self._experiment().algorithm.stages(names, np.random.default_rng(0))) > 1:
             return f"With {self.config.algorithm.name} hospitals train one after the other: there is no sum of updates."
         return ""
 
     def updates(self) -> Iterator[Row]:
-        """Each hospital's update of the last round, and the model that their sum has led to."""
+        """Each hospital's update of the last round."""
         before = checkpoints.load(self.run.checkpoints, self.last.round - 1, self.run.fingerprint())
         sent = before.models[""]
         for name, model in self._updated(before):
@@ -145,6 +150,10 @@ class _Run:
                 signals = [self._losses(model, *images) for images in (own, self.trained_on(rest))]
                 found = success(-signals[0], -signals[1])
                 yield Row(f"update of {name}", WHOSE, found)
+
+    def sum(self) -> Iterator[Row]:
+        """The model that the sum of the last round's updates has led to."""
+        sent = checkpoints.load(self.run.checkpoints, self.last.round - 1, self.run.fingerprint()).models[""]
         yield from self._rows("sum of updates", self.last.models[""], sent, self.trained_on(self.last_hospitals))
 
     def _updated(self, before: Checkpoint) -> Iterator[tuple[str, Arrays]]:

@@ -14,6 +14,20 @@ _SIMULATED = "In this simulation the noise comes from the seed: privacy is recko
 
 def beginning(config: Config, simulated: bool) -> str:
     """The promise of a run that begins, in a line; '' for none."""
+    return "; ".join(filter(None, (_promised(config, simulated), _summed(config, simulated))))
+
+
+def _summed(config: Config, simulated: bool) -> str:
+    privacy = config.privacy
+    if not privacy.secure_sums:
+        return ""
+    made = ", with keys that are made of the seed" if simulated else ""
+    return (
+        f"secure sums: the coordinator reads sums of {privacy.secure_least} or more hospitals, no single update{made}"
+    )
+
+
+def _promised(config: Config, simulated: bool) -> str:
     privacy, rounds = config.privacy, config.federation.rounds
     if not privacy.on or not rounds:
         return ""

@@ -60,6 +60,11 @@ def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> No
             f"the algorithm {config.algorithm.name} with these settings needs {algorithm.least} hospitals in a round; "
             f"there are {most} (--hospitals, --fraction)"
         )
+    if config.privacy.secure_sums and most < config.privacy.secure_least:
+        raise UsageError(
+            f"secure sums are of {config.privacy.secure_least} hospitals at least; in a round there are {most} "
+            "(--hospitals, --fraction, --secure-least)"
+        )
     if not (settings.drop_rate or settings.deadline is not None):
         return
     for number in range(done + 1, settings.rounds + 1):

@@ -10,7 +10,7 @@ from fedpolyp.algorithms.base import MODEL, Groups, models
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, DataConfig
 from fedpolyp.exchange.replies import Exchange, Reply, Sent
-from fedpolyp.exchange.requests import Evaluate, Request, Train
+from fedpolyp.exchange.requests import Evaluate, Request, Train, Unmask, listed
 from fedpolyp.rounds.counted import Counted
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.training import learning_rate
@@ -42,9 +42,29 @@ class Asking:
                 learning_rate=rate,
                 keep_from=self.counted.last(name, oldest),
                 keep_best=self.counted.last(name, best),
+                members=listed(hospitals) if self.experiment.config.privacy.secure_sums else "",
             )
             requests.append((request, algorithm.ask(state, name)))
         return self._send("train", requests)
+
+    def unmask(self, number: int, members: Sequence[str], survivors: Sequence[str]) -> Iterator[Reply]:
+        """Have the `survivors` of the `members` of a secure sum of round `number` open it."""
+        last = self.counted.last
+        requests: list[tuple[Request, Sent]] = [
+            (
+                Unmask(
+                    name,
+                    number,
+                    **self._place,
+                    counted=last(name, number - 1),
+                    members=listed(members),
+                    survivors=listed(survivors),
+                ),
+                {},
+            )
+            for name in survivors
+        ]
+        return self._send("unmask", requests)
 
     def score(
         self,

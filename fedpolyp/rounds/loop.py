@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import numpy as np
 
 from fedpolyp import checkpoints
-from fedpolyp.aggregation.aggregate import Update
+from fedpolyp.aggregation.aggregate import Aggregate, Update
+from fedpolyp.aggregation.opaque import Opaque
 from fedpolyp.algorithms.base import Groups, Start, models
 from fedpolyp.checkpoints import Best, Checkpoint
 from fedpolyp.divergence import diverged
@@ -14,6 +16,7 @@ from fedpolyp.errors import FedpolypError, Interrupted, UsageError
 from fedpolyp.exchange.packing import carried, carried_bytes
 from fedpolyp.exchange.replies import Exchange, Reply
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.privacy.secure_sum import SEED_BYTES
 from fedpolyp.privacy.words import NO_HELD_OUT
 from fedpolyp.rounds.absence import absent, refuse_impossible
 from fedpolyp.rounds.asking import Asking
@@ -22,11 +25,12 @@ from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.image_counts import ImageCounts
 from fedpolyp.rounds.judging import comparable
 from fedpolyp.rounds.observers import Observer, Round, observers_of
-from fedpolyp.rounds.replies import BadReply, NotFinite, read_update
+from fedpolyp.rounds.replies import BadReply, NotFinite, read_masked, read_opening, read_update, updated
 from fedpolyp.rounds.sampling import sample
-from fedpolyp.runs import RoundRecord
+from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.training import shared_trainer
 
+MOST_LOST = 3  # rounds in a row whose secure sums stay closed; then somebody should look why
 _STAGES = 83  # a stream of random numbers of its own
 
 
@@ -63,8 +67,17 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
         after = Checkpoint(number, checkpoint.fingerprint, state, checkpoint.best)
         seen = _seen(observers, Round(after, record, last=number == rounds))
         checkpoint, over = seen.checkpoint, seen.last
+        if record.lost and not over and (row := _lost_in_a_row(run)) >= MOST_LOST:
+            raise FedpolypError(f"{row} rounds in a row were lost, the last one for this: {record.lost}")
+    if 0 < checkpoint.round <= _lost_in_a_row(run):
+        raise FedpolypError(f"all {checkpoint.round} rounds were lost, so nothing was learned: begin another run")
     for observer in observers:
         observer.end(checkpoint)
+
+
+def _lost_in_a_row(run: RunFolder) -> int:
+    """How many rounds at the end of `run` were lost."""
+    return len(list(takewhile(lambda record: record.get("lost"), reversed(run.rounds()))))
 
 
 def _seen(observers: Sequence[Observer], round: Round) -> Round:
@@ -87,19 +100,25 @@ class _Loop:
     def next(self, before: Checkpoint, record: RoundRecord) -> Groups:
         """The state after one more round; `record` learns how it went.
 
-        A round with too few usable updates is tried once more, with the same requests.
+        A round with too few usable updates is tried once more, with the same requests. One whose secure sum stays
+        closed is lost: hospitals open no second one, and the state stays as it was.
 
         Raises:
             FedpolypError: too few hospitals sent usable updates, or too few for the algorithm; a training diverged.
         """
         try:
-            state = self._tried(before, record)
-        except TooFew as error:
-            if not error.may_pass:
-                raise
-            self.experiment.watcher.note(f"{error}; it is tried once more")
-            record.start_again()
-            state = self._tried(before, record)
+            try:
+                state = self._tried(before, record)
+            except TooFew as error:
+                if not error.may_pass:
+                    raise
+                self.experiment.watcher.note(f"{error}; it is tried once more")
+                record.start_again()
+                state = self._tried(before, record)
+        except Closed as error:
+            self.experiment.watcher.note(f"round {record.round} is lost: {error}")
+            record.lose(str(error))
+            return before.state
         for name in record.hospitals:
             self.asking.counted.add(name, record.round)
         return state
@@ -122,13 +141,15 @@ class _Loop:
             self._refuse_too_few(tally)
         state = before.state
         for stage in stages:
-            aggregate, taken = of.algorithm.aggregate(), 0
+            aggregate, taken = self._aggregate(), 0
             for update in self._updates(stage, before, state, tally):
                 self._count(update, record)
                 aggregate.add(update)
                 taken += 1
             if len(stages) == 1:
                 self._refuse_too_few(tally)
+            if isinstance(aggregate, Opaque):
+                self._open(aggregate, stage, record)
             if taken:
                 try:
                     state = of.algorithm.combine(state, aggregate.result())
@@ -136,6 +157,33 @@ class _Loop:
                     raise FedpolypError(f"round {number} stopped: {error}") from None
         self._refuse_too_few(tally)
         return state
+
+    def _aggregate(self) -> Aggregate:
+        of = self.experiment
+        if of.config.privacy.secure_sums:
+            return Opaque(updated(of.algorithm.update(shared_trainer(of.config).start), of.config))
+        return of.algorithm.aggregate()
+
+    def _open(self, aggregate: Opaque, members: Sequence[str], record: RoundRecord) -> None:
+        """Have those whose masked updates are in `aggregate` open it.
+
+        Raises:
+            Closed: not all of them did, or what they opened is no sum.
+        """
+        of, survivors = self.experiment, tuple(aggregate.hospitals)
+        for reply in self.asking.unmask(record.round, members, survivors):
+            try:
+                opening = read_opening(reply, aggregate.like, lost=len(survivors) < len(members))
+            except BadReply as error:
+                of.refuse(record, reply.hospital, f"it did not open the sum: {error}")
+                continue
+            arrays = [opening.words] if opening.words is not None else []
+            record.bytes_up += sum(words.nbytes for words in arrays) or SEED_BYTES
+            aggregate.open(reply.hospital, opening)
+        try:
+            aggregate.result()
+        except ValueError as error:
+            raise Closed(str(error)) from None
 
     def _updates(self, stage: Sequence[str], before: Checkpoint, state: Groups, tally: "_Tally") -> Iterator[Update]:
         """The updates of the hospitals of `stage` that count, in their order; the others are refused."""
@@ -156,6 +204,8 @@ class _Loop:
         usable = self._read(replies, sent, tally)
         if not of.algorithm.federated:  # nobody could lie, and each may go its own way
             return usable
+        if of.config.privacy.secure_sums:  # nobody can look at one
+            return usable
         most = of.config.federation.max_update_norm
         return comparable(usable, most, self.counts, lambda *why: of.refuse(tally.record, *why))
 
@@ -164,7 +214,10 @@ class _Loop:
         expected = of.algorithm.update(shared_trainer(of.config).start)
         for reply in replies:
             try:
-                update = read_update(reply, sent[reply.hospital], expected, of.config)
+                if of.config.privacy.secure_sums:
+                    update = read_masked(reply, updated(expected, of.config), of.config)
+                else:
+                    update = read_update(reply, sent[reply.hospital], expected, of.config)
                 part = "units" if of.config.privacy.on else "train"
                 if fault := self.counts.fault(reply.hospital, part, update.images):
                     raise BadReply(fault)
@@ -212,6 +265,10 @@ class TooFew(FedpolypError):
     def __init__(self, message: str, may_pass: bool) -> None:
         super().__init__(message)
         self.may_pass = may_pass
+
+
+class Closed(Exception):
+    """A secure sum that cannot be read, because somebody who is in it did not open it."""
 
 
 @dataclass

@@ -4,17 +4,23 @@ Limits on sizes come first, then types, then values; whatever goes wrong in read
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedpolyp.aggregation.aggregate import Update
+from fedpolyp.aggregation.opaque import MASKED, SEED, SUM
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Groups, trainable
 from fedpolyp.algorithms.finding import find
 from fedpolyp.config import Config
 from fedpolyp.exchange.replies import Content, Malformed, Reply
 from fedpolyp.model.arrays import NOT_FINITE, Arrays, fault, mismatch
+from fedpolyp.privacy.fixed_point import words_of
+from fedpolyp.privacy.secure_sum import SEED_BYTES, Opening
 from fedpolyp.rounds.possible import fault_of_moments, fault_of_weights
 from fedpolyp.text import printable
 
@@ -49,44 +55,94 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
     """
     with _nothing_but_bad_replies():
         content = _content(reply)
-        if config.privacy.on:
-            return _private_update(reply.hospital, content, sent[MODEL], trainable(like[MODEL]))
-        images, loss, steps = (content.said.get(name) for name in ("images", "train_loss", "steps"))
-        if type(images) is not int or images < 1 or type(loss) is not float:
-            raise BadReply(f"it reports {_short(images)} images and a training loss of {_short(loss)}")
-        if not math.isfinite(loss):
-            raise NotFinite(f"it reports a training loss of {loss}")
-        if not _SMALLEST_LOSS <= loss <= LARGEST_LOSS:
-            raise BadReply(f"it reports a training loss of {loss:g}")
-        if type(steps) is not int or steps != config.training.steps(images):
-            raise BadReply(f"it reports {_short(steps)} steps, which {images} images do not take")
-        if unknown := sorted(set(content.groups) - like.keys()):
-            raise BadReply(f"it sends {_short(', '.join(unknown))}, which was not asked for")
+        told = _told(reply.hospital, content, config)
+        like = updated(like, config)
+        _refuse_unknown(content, like.keys())
         if find(config.algorithm.name).whole:
-            values = {group: _change(content, group, {}, arrays) for group, arrays in like.items()}
-            return Update(reply.hospital, values, float(images), images, loss, steps)
+            return replace(told, changes={group: _change(content, group, {}, own) for group, own in like.items()})
+        if config.privacy.on:  # what noise may make of a gradient, nobody can tell
+            known = {name: sent[MODEL][name] for name in like[MODEL]}
+            return replace(told, changes={MODEL: _change(content, MODEL, known, like[MODEL])})
         changes = {group: _change(content, group, sent.get(group, {}), arrays) for group, arrays in like.items()}
-        done = int(changes[OPTIMIZER]["iterations"]) if OPTIMIZER in changes else steps
-        if done != steps:
-            raise BadReply(f"its optimizer counts {_short(done)} steps, but it took {steps}")
+        done = int(changes[OPTIMIZER]["iterations"]) if OPTIMIZER in changes else told.steps
+        if done != told.steps:
+            raise BadReply(f"its optimizer counts {_short(done)} steps, but it took {told.steps}")
         impossible = fault_of_weights(changes.get(MODEL, {}), config)
         if not impossible and OPTIMIZER in changes and OPTIMIZER in sent:
             halves = config.training.wire == "bfloat16"
-            impossible = fault_of_moments(changes[OPTIMIZER], sent[OPTIMIZER], steps, halves)
+            impossible = fault_of_moments(changes[OPTIMIZER], sent[OPTIMIZER], told.steps, halves)
         if impossible:
             raise BadReply(impossible)
-        return Update(reply.hospital, changes, float(images), images, loss, steps)
+        return replace(told, changes=changes)
 
 
-def _private_update(hospital: str, content: Content, sent: Arrays, like: Arrays) -> Update:
-    """A noisy gradient. What it may be, nobody can tell: the noise could be any."""
-    units, epsilon = content.said.get("units"), content.said.get("epsilon")
-    if type(units) is not int or units < 1 or type(epsilon) is not float or not 0 <= epsilon < math.inf:
-        raise BadReply(f"it reports {_short(units)} units and an epsilon of {_short(epsilon)}")
-    if unknown := sorted(set(content.groups) - {MODEL}):
+def updated(like: Groups, config: Config) -> Groups:
+    """The names, shapes and types of the arrays of an update in `config`, where an algorithm has those of `like`."""
+    return {MODEL: trainable(like[MODEL])} if config.privacy.on else like
+
+
+def read_masked(reply: Reply, like: Groups, config: Config) -> Update:
+    """Read a reply to a training request whose update is masked: of it, nothing can be told but its size.
+
+    Args:
+        reply: the reply.
+        like: the names, shapes and types of an update's arrays, by group; see `updated`.
+        config: of the training.
+
+    Raises:
+        BadReply: the hospital failed, or sent what is no masked update.
+    """
+    with _nothing_but_bad_replies():
+        content = _content(reply)
+        told = _told(reply.hospital, content, config)
+        _refuse_unknown(content, {MASKED})
+        return replace(told, changes={MASKED: {SUM: _masked(content, SUM, words_of(like), np.uint64)}})
+
+
+def read_opening(reply: Reply, like: Groups, lost: bool) -> Opening:
+    """Read a reply to `Unmask`: a seed, or where somebody is `lost`, as many words as a masked update has.
+
+    Raises:
+        BadReply: the hospital failed or refused, or sent what opens nothing.
+    """
+    with _nothing_but_bad_replies():
+        content = _content(reply)
+        _refuse_unknown(content, {MASKED})
+        if lost:
+            return Opening(words=_masked(content, SUM, words_of(like), np.uint64))
+        return Opening(_masked(content, SEED, SEED_BYTES, np.uint8).tobytes())
+
+
+def _masked(content: Content, name: str, size: int, kind: type[np.generic]) -> NDArray[Any]:
+    """The one array of a reply of secure sums."""
+    arrays = content.arrays(MASKED)
+    if list(arrays) != [name] or arrays[name].shape != (size,) or arrays[name].dtype != kind:
+        raise BadReply(f"it sends no {name} of {size} numbers of type {np.dtype(kind).name}")
+    return arrays[name]
+
+
+def _told(hospital: str, content: Content, config: Config) -> Update:
+    """What a reply says of the training, in the place of an update."""
+    if config.privacy.on:
+        units, epsilon = content.said.get("units"), content.said.get("epsilon")
+        if type(units) is not int or units < 1 or type(epsilon) is not float or not 0 <= epsilon < math.inf:
+            raise BadReply(f"it reports {_short(units)} units and an epsilon of {_short(epsilon)}")
+        return Update(hospital, {}, float(units), units, None, 1, epsilon)
+    images, loss, steps = (content.said.get(name) for name in ("images", "train_loss", "steps"))
+    if type(images) is not int or images < 1 or type(loss) is not float:
+        raise BadReply(f"it reports {_short(images)} images and a training loss of {_short(loss)}")
+    if not math.isfinite(loss):
+        raise NotFinite(f"it reports a training loss of {loss}")
+    if not _SMALLEST_LOSS <= loss <= LARGEST_LOSS:
+        raise BadReply(f"it reports a training loss of {loss:g}")
+    if type(steps) is not int or steps != config.training.steps(images):
+        raise BadReply(f"it reports {_short(steps)} steps, which {images} images do not take")
+    return Update(hospital, {}, float(images), images, loss, steps)
+
+
+def _refuse_unknown(content: Content, expected: Collection[str]) -> None:
+    if unknown := sorted(set(content.groups) - set(expected)):
         raise BadReply(f"it sends {_short(', '.join(unknown))}, which was not asked for")
-    change = _change(content, MODEL, {name: sent[name] for name in like}, like)
-    return Update(hospital, {MODEL: change}, float(units), units, None, 1, epsilon)
 
 
 def _change(content: Content, group: str, sent: Arrays, like: Arrays) -> Arrays:

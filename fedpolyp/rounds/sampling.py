@@ -20,4 +20,5 @@ def sample(everyone: list[str], config: Config, number: int) -> list[str]:
 def needed(config: Config, asked: int) -> int:
     """How many of so many hospitals of a federation must reply usably for a round to count."""
     # As it was typed: 0.28 times 25 is 7, and the float nearest to 0.28 is a little more.
-    return max(1, math.ceil(Fraction(str(config.federation.min_replies)) * asked))
+    replies = math.ceil(Fraction(str(config.federation.min_replies)) * asked)
+    return max(1, replies, config.privacy.secure_least if config.privacy.secure_sums else 0)

@@ -19,6 +19,7 @@ from fedpolyp.privacy.ledger import Ledger, Limit
 from fedpolyp.privacy.noise import site_secret
 from fedpolyp.text import printable
 
+NO_SECURE_SUMS = "secure sums are for simulations: sites have no keys to mask with"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LONGEST_PATH = 4096
@@ -106,6 +107,8 @@ class Limits(Table):
             raise Refusal(
                 f"{', '.join(simulated)} is for simulations: a real site does not pretend to be absent, slow or lying"
             )
+        if config.privacy.secure_sums:
+            raise Refusal(NO_SECURE_SUMS)
         if self.epsilon is not None and not config.privacy.on:
             raise Refusal("this site trains only with privacy ([privacy] mode local); the request asks for none")
         if self.epsilon is not None and (self.unit, config.privacy.unit) == ("group", "image"):

@@ -121,6 +121,10 @@ def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Pat
             "run --folder {}/coordinator --privacy local --algorithm fedadam --normalization group".split(),
             "the coordinator needs a held-out set of its own",
         ),
+        (
+            ["run", "--folder", "{}/coordinator", "--secure-sums", "--optimizer-state", "reset"],
+            "secure sums are for simulations: sites have no keys to mask with; leave out --secure-sums",
+        ),
         (["run", "--folder", "{}/coordinator", "--resume", "x", "--rounds", "3"], "uses the run as it is"),
         (["run", "--folder", "{}/coordinator", "--app", "{}"], "is not a checkout"),
         (["renew", "--authority", "{}/authority"], "name the folder that 'site init' made with --out, or"),

@@ -189,6 +189,12 @@ def test_a_run_that_no_request_has_touched_for_30_days_leaves_nothing_at_a_site(
     send(site, training(run="1" * 32, round=2, counted=1))  # keeps none
 
 
+def test_a_site_takes_part_in_no_secure_sum(tmp_path: Path) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    with pytest.raises(Refusal, match="^secure sums are for simulations: sites have no keys to mask with$"):
+        send(site, training(config=tiny(privacy__secure_sums=True, training__optimizer_state="reset")))
+
+
 def test_a_request_with_more_steps_than_allowed_is_refused(tmp_path: Path) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
     limited(site, steps=5)

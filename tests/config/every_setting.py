@@ -68,7 +68,10 @@ def another(dotted: str) -> Any:
 
 def with_it(dotted: str) -> dict[str, Any]:
     """Other settings that `another` value of this one needs."""
-    return {"privacy.mode": {"algorithm.name": "fedadam", "model.normalization": "group"}}.get(dotted, {})
+    return {
+        "privacy.mode": {"algorithm.name": "fedadam", "model.normalization": "group"},
+        "privacy.secure_sums": {"training.optimizer_state": "keep"},
+    }.get(dotted, {})
 
 
 def read_back(config: Config, folder: Path, explain: bool = False) -> Config:

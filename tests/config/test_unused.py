@@ -23,6 +23,9 @@ def said(partition: Partition | None = None, **settings: Any) -> str:
     return unused(load(overrides=overrides), partition or partition_of(*[80] * 5))
 
 
+SECURE = {"privacy__secure_sums": True, "training__optimizer_state": "keep"}
+
+
 @pytest.mark.parametrize("algorithm", BUILT_IN)
 def test_nothing_is_said_of_defaults(algorithm: str) -> None:
     assert said(algorithm__name=algorithm) == ""
@@ -66,6 +69,8 @@ def test_without_a_federation_its_settings_are_named(algorithm: str) -> None:
         ({"training__weight_decay": 0.1}, "--weight-decay (muon has none)"),
         ({"algorithm__name": "trimmed-mean", "algorithm__trim": 0.1}, "--trim (it leaves out none of 5 hospitals"),
         ({"algorithm__name": "cyclic", "federation__max_update_norm": 3.0}, "--max-update-norm (updates come one at"),
+        ({"privacy__secure_least": 4, "privacy__colluders": 2}, "--secure-least, --colluders (there are no --secure-s"),
+        (SECURE | {"federation__max_update_norm": 3.0}, "--max-update-norm (with --secure-sums nobody sees single"),
     ],
 )
 def test_a_setting_without_what_it_needs_is_named(settings: dict[str, Any], expected: str) -> None:
@@ -81,6 +86,7 @@ def test_a_setting_without_what_it_needs_is_named(settings: dict[str, Any], expe
         {"federation__max_weight": 0.3, "federation__per_step": True, "algorithm__name": "fedadam"},
         {"training__weight_decay": 0.1, "training__optimizer": "adamw"},
         {"training__wire": "bfloat16", "training__optimizer_state": "keep"},
+        SECURE | {"privacy__secure_least": 4, "privacy__colluders": 2},
     ],
 )
 def test_a_setting_that_has_an_effect_is_not(settings: dict[str, Any]) -> None:

@@ -59,11 +59,14 @@ def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(
 
 @pytest.mark.own_process
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["scaffold", "fedbn", "krum", "cyclic"])
+@pytest.mark.parametrize("algorithm", ["scaffold", "fedbn", "krum", "cyclic", "fedavg, secure sums"])
 def test_every_kind_of_algorithm_has_the_same_bits_with_one_actor_with_two_and_without_ray(
     tmp_path: Path, algorithm: str
 ) -> None:
-    settings: dict[str, Any] = {"algorithm__name": algorithm, "hospitals__count": 5, "training__local_epochs": 1}
+    name, _, secure = algorithm.partition(", ")
+    settings: dict[str, Any] = {"algorithm__name": name, "hospitals__count": 5, "training__local_epochs": 1}
+    if secure:
+        settings |= {"privacy__secure_sums": True, "training__optimizer_state": "keep"}
     one, two = (tiny_config(**settings, runtime__actors=actors) for actors in (1, 2))
     runs = [tiny_run(tmp_path / name, one) for name in ("one", "two", "here")]
     simulate(runs[0], one)

@@ -1,0 +1,257 @@
+"""A run with secure sums: the bits of the plain sum, whoever is lost, and nothing that tells of a single update."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from fedpolyp import checkpoints
+from fedpolyp.aggregation.opaque import MASKED, SEED, SUM
+from fedpolyp.algorithms.base import MODEL
+from fedpolyp.config import Config, load
+from fedpolyp.errors import FedpolypError, Interrupted, Refusal, UsageError
+from fedpolyp.exchange.replies import Answer, Reply
+from fedpolyp.exchange.requests import Evaluate, Request, Train, Unmask, listed, named
+from fedpolyp.hospital import masking
+from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.hospital.in_simulation import images_of
+from fedpolyp.privacy import secure_sum
+from fedpolyp.rounds.loop import MOST_LOST
+from fedpolyp.runs import RunFolder
+from tests.tiny import (
+    Notes,
+    StopAfter,
+    carry_here,
+    carry_listening,
+    federate,
+    final,
+    same_state,
+    tiny_config,
+    tiny_run,
+    weights,
+)
+
+ALL = ["hospital-1", "hospital-2", "hospital-3"]
+
+
+def secured(**settings: Any) -> Config:
+    given = {"privacy__secure_sums": True, "training__optimizer_state": "reset", "training__local_epochs": 1}
+    return tiny_config(**given | {"federation__rounds": 2, "data__phantom_images": 30} | settings)
+
+
+TWO_ARE_ENOUGH = {"privacy__secure_least": 2, "privacy__colluders": 0}
+
+
+def lost(hospital: str, kind: type[Request], rounds: tuple[int, ...] = (1,)) -> Any:
+    """Loses the replies of a hospital to requests of a kind."""
+
+    def spoil(request: Request, reply: Reply) -> Reply:
+        gone = request.hospital == hospital and isinstance(request, kind) and request.round in rounds
+        return Reply(hospital, None, "its link has failed") if gone else reply
+
+    return spoil
+
+
+@pytest.fixture
+def unmasked(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Fixed-point sums whose masks are all zero."""
+    monkeypatch.setattr(secure_sum, "_add", lambda total, seed, takes_off=False: None)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("gone", [None, "hospital-1"])
+def test_masked_and_unmasked_runs_have_the_same_bits_with_a_hospital_lost_too(
+    gone: str | None, tmp_path: Path, unmasked: pytest.MonkeyPatch
+) -> None:
+    config = secured(federation__rounds=1, **TWO_ARE_ENOUGH)
+    spoil = lost(gone, Train) if gone else (lambda request, reply: reply)
+    plain, masked = tiny_run(tmp_path / "plain", config), tiny_run(tmp_path / "masked", config)
+    carry_listening(plain, config, spoil)
+    unmasked.undo()
+    carry_listening(masked, config, spoil)
+    assert same_state(final(plain, config), final(masked, config))
+    assert sorted(masked.rounds()[1]["hospitals"]) == ALL
+    trained = [name for name, own in masked.rounds()[1]["hospitals"].items() if "train_loss" in own]
+    assert trained == [name for name in ALL if name != gone]
+    if gone is None:
+        floats = secured(federation__rounds=1, privacy__secure_sums=False)
+        carry_here(usual := tiny_run(tmp_path / "usual", floats), floats)
+        one, other = weights(masked, config), weights(usual, floats)
+        assert 0 < max(float(np.abs(one[name] - other[name]).max()) for name in one) < 1e-6
+
+
+def test_by_way_of_messages_the_same_bits_and_no_reply_holds_an_update(tmp_path: Path) -> None:
+    config = secured(federation__rounds=1, federation__weights="equal")
+    here, messages = tiny_run(tmp_path / "here", config), tiny_run(tmp_path / "messages", config)
+    clear: list[np.ndarray] = []
+
+    def keep(request: Request, reply: Reply) -> Reply:
+        assert isinstance(reply.content, Answer)
+        if isinstance(request, Train):
+            assert reply.content.said.keys() == {"images", "train_loss", "steps"}
+            assert {group: list(arrays) for group, arrays in reply.content.sent.items()} == {MASKED: [SUM]}
+            clear.append(reply.content.sent[MASKED][SUM])
+        elif isinstance(request, Unmask):
+            assert {group: list(arrays) for group, arrays in reply.content.sent.items()} == {MASKED: [SEED]}
+        return reply
+
+    asked = carry_listening(here, config, keep)
+    assert [type(one) for one in asked if not isinstance(one, Evaluate)] == [Train] * 3 + [Unmask] * 3
+    federate(messages, config)
+    assert same_state(final(here, config), final(messages, config))
+    for words in (*clear, clear[0] - clear[1], clear[0] + clear[1] + clear[2]):
+        counts = np.bincount((words >> np.uint64(56)).astype(int), minlength=256)
+        assert np.sum((counts - len(words) / 256) ** 2 / (len(words) / 256)) < chi2.ppf(1 - 1e-6, 255)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits_and_opens_no_sum_twice(tmp_path: Path) -> None:
+    config = secured()
+    whole, broken = tiny_run(tmp_path / "whole", config), tiny_run(tmp_path / "broken", config)
+    carry_here(whole, config)
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        carry_here(broken, config, StopAfter(1, stop), stop)
+    for file in broken.checkpoints.glob("round-000001*"):  # so that round 1 is done again
+        file.unlink()
+    carry_here(broken, config)
+    assert same_state(final(whole, config), final(broken, config))
+    files = [run.state / "hospital-1" / "openings.jsonl" for run in (whole, broken)]
+    assert files[0].read_text() == files[1].read_text() and files[0].read_text().count("\n") == 2
+
+
+def test_a_hospital_that_does_not_open_costs_the_round_and_the_run_goes_on(tmp_path: Path) -> None:
+    config, notes = secured(), Notes()
+    run = tiny_run(tmp_path / "run", config)
+    carry_listening(run, config, lost("hospital-2", Unmask), notes)
+    start, first, second = run.rounds()
+    assert first["lost"] == "the sum is closed: hospital-2 did not open it" and "lost" not in second
+    assert f"round 1 is lost: {first['lost']}" in notes.notes
+    assert first["dice"] == start["dice"] and first["loss"] == start["loss"]
+    assert not any("train_loss" in own for own in first["hospitals"].values())
+    assert all("train_loss" in own for own in second["hospitals"].values())
+    # Nobody opens a second sum of that round, not even for those that are left.
+    hospital = in_run(run, config, "hospital-1")
+    with pytest.raises(Refusal, match="in round 1 this hospital was told of other survivors|has masked nothing"):
+        masking.unmask(unmask_of("hospital-1", run, config, 1, ["hospital-1", "hospital-3"]), hospital)
+
+
+def in_run(run: RunFolder, config: Config, name: str) -> Hospital:
+    return Hospital(name, config, None, images_of(run.partition(), name), run.state / name)  # type: ignore[arg-type]
+
+
+def unmask_of(name: str, run: RunFolder, config: Config, round: int, survivors: list[str]) -> Unmask:
+    members, told = listed(ALL), listed(survivors)
+    return Unmask(name, round, config.model_dump_json(), run_folder=str(run.path), members=members, survivors=told)
+
+
+def test_rounds_that_are_lost_one_after_the_other_stop_the_run_and_it_goes_on(tmp_path: Path) -> None:
+    config = secured(federation__rounds=MOST_LOST + 1)
+    run = tiny_run(tmp_path / "run", config)
+    with pytest.raises(FedpolypError, match="3 rounds in a row were lost, the last one for this: the sum is closed"):
+        carry_listening(run, config, lost("hospital-2", Unmask, (1, 2, 3)))
+    carry_listening(run, config)
+    assert [bool(record.get("lost")) for record in run.rounds()] == [False, True, True, True, False]
+
+
+def test_a_run_all_of_whose_rounds_are_lost_does_not_end_well(tmp_path: Path) -> None:
+    config = secured(federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+    for _ in range(2):
+        with pytest.raises(FedpolypError, match="all 1 rounds were lost, so nothing was learned"):
+            carry_listening(run, config, lost("hospital-2", Unmask))
+
+
+@pytest.mark.parametrize("changed", [SUM, SEED])
+def test_a_sum_that_does_not_open_is_never_taken_for_one(changed: str, tmp_path: Path) -> None:
+    def spoil(request: Request, reply: Reply) -> Reply:
+        kind = Train if changed == SUM else Unmask
+        if not (isinstance(request, kind) and request.hospital == "hospital-2" and request.round == 1):
+            return reply
+        assert isinstance(reply.content, Answer)
+        array = reply.content.sent[MASKED][changed] ^ 1
+        return replace(reply, content=replace(reply.content, sent={MASKED: {changed: array}}))
+
+    config = secured(federation__rounds=2, runtime__keep_checkpoints=3)
+    run = tiny_run(tmp_path / "run", config)
+    carry_listening(run, config, spoil)
+    assert run.rounds()[1]["lost"] and weights_of(run, config, 1) == weights_of(run, config, 0)
+
+
+def weights_of(run: RunFolder, config: Config, round: int) -> list[bytes]:
+    state = checkpoints.load(run.checkpoints, round, run.fingerprint()).state
+    return [array.tobytes() for array in state[MODEL].values()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (lambda words: {MODEL: {"a": words}}, "it sends model, which was not asked for"),
+        (lambda words: {MASKED: {SUM: words[1:]}}, "it sends no sum of"),
+        (lambda words: {MASKED: {SUM: words.view(np.int64)}}, "it sends no sum of"),
+        (lambda words: {MASKED: {SUM: words, SEED: words}}, "it sends no sum of"),
+        (lambda words: {}, "it sends no sum of"),
+    ],
+)
+def test_what_is_no_masked_update_does_not_count(sent: Any, reason: str, tmp_path: Path) -> None:
+    def spoil(request: Request, reply: Reply) -> Reply:
+        assert isinstance(reply.content, Answer)
+        bad = isinstance(request, Train) and request.hospital == "hospital-2"
+        if not bad:
+            return reply
+        return replace(reply, content=replace(reply.content, sent=sent(reply.content.sent[MASKED][SUM])))
+
+    config = secured(federation__rounds=1, **TWO_ARE_ENOUGH)
+    run = tiny_run(tmp_path / "run", config)
+    carry_listening(run, config, spoil)
+    (refused,) = run.rounds()[1]["refused"]
+    assert refused["hospital"] == "hospital-2" and reason in refused["reason"]
+
+
+def test_with_too_few_survivors_nothing_is_opened(tmp_path: Path) -> None:
+    config = secured()
+    run = tiny_run(tmp_path / "run", config)
+    with pytest.raises(FedpolypError, match="2 of 3 hospitals replied usably, 3 are needed"):
+        carry_listening(run, config, lost("hospital-2", Train))
+    assert not list(run.state.glob("*/openings.jsonl"))
+
+
+def test_members_of_a_sum_are_the_hospitals_that_are_asked(tmp_path: Path) -> None:
+    config = secured(hospitals__count=5, federation__fraction=0.6, federation__rounds=1)
+    asked = carry_listening(tiny_run(tmp_path / "run", config), config)
+    trained = [one for one in asked if isinstance(one, Train)]
+    assert len(trained) == 3 and all(named(one.members) == [t.hospital for t in trained] for one in trained)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"algorithm.name": "median"}, "that make a weighted mean of what hospitals send, as fedavg.*; got median"),
+        ({"algorithm.name": "cyclic"}, "got cyclic"),
+        ({"algorithm.name": "scaffold"}, "got scaffold"),
+        ({"algorithm.name": "local"}, "got local"),
+        ({"federation.max_weight": 0.4}, "weights that each hospital knows by itself: not --max-weight"),
+        ({"federation.per_step": True}, "nor --per-step"),
+        ({"training.optimizer_state": "average"}, "--optimizer-state reset or keep; got average"),
+        ({"privacy.secure_least": 2}, "privacy.secure_least must be 3 at least, or privacy.colluders smaller"),
+        ({"privacy.secure_least": 1}, "privacy.secure_least must be greater than or equal to 2"),
+    ],
+)
+def test_what_no_sum_can_tell_is_refused_in_a_sentence(settings: dict[str, Any], said: str) -> None:
+    given = {"privacy.secure_sums": True, "training.optimizer_state": "keep"}
+    with pytest.raises(UsageError, match=said):
+        load(overrides=given | settings)
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedbn", "finetune", "fedadam", "fedavgm", "fedyogi"])
+def test_algorithms_of_a_weighted_mean_are_taken(name: str) -> None:
+    load(overrides={"privacy.secure_sums": True, "training.optimizer_state": "keep", "algorithm.name": name})
+
+
+def test_more_hospitals_than_a_round_has_are_refused_before_it_begins(tmp_path: Path) -> None:
+    config = secured(privacy__secure_least=4)
+    with pytest.raises(UsageError, match="secure sums are of 4 hospitals at least; in a round there are 3"):
+        carry_here(tiny_run(tmp_path / "run", config), config)
