@@ -1,1 +1,1 @@
-"""What a round's updates are put into at the server: a running mean, or all of them side by side."""
+"""How the server collects a round's updates: as a running mean, or all side by side."""

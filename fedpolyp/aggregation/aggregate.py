@@ -1,4 +1,4 @@
-"""An update, and what updates become."""
+"""Updates, and their aggregate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ from fedpolyp.model.arrays import Arrays
 
 @dataclass(frozen=True)
 class Update:
-    """What a hospital's training brings, checked: differences from what it was sent, and what it weighs."""
+    """The checked result of a hospital's training: differences from what it was sent, and its weight."""
 
     hospital: str
     changes: Mapping[str, Arrays]  # by group
     weight: float
-    images: int  # or units, as many as the hospital declares, where it promises something
-    loss: float | None  # None where it does not leave the hospital
+    images: int  # or units, as many as the hospital declares, with privacy on
+    loss: float | None  # None if it does not leave the hospital
     steps: int
-    epsilon: float | None = None  # what the hospital has spent, where it promises something
+    epsilon: float | None = None  # epsilon that the hospital has spent, with privacy on
 
 
 @dataclass(frozen=True)
 class Combined:
-    """What a stage's updates became."""
+    """The aggregate of a stage's updates."""
 
-    changes: Mapping[str, Mapping[str, Any]]  # by group; float64 where they are means
-    hospitals: tuple[str, ...]  # that are in it
+    changes: Mapping[str, Mapping[str, Any]]  # by group; float64 for means
+    hospitals: tuple[str, ...]  # whose updates are included
 
 
 class Aggregate(Protocol):
-    """Takes updates one by one, in the order of the hospitals."""
+    """Receives updates one by one, in the order of the hospitals."""
 
     def add(self, update: Update) -> None:
-        """Count `update`."""
+        """Include `update`."""
 
     def result(self) -> Combined:
-        """What they became.
+        """The aggregate.
 
         Raises:
             ValueError: nothing was added.

@@ -1,4 +1,4 @@
-"""A weighted mean in which no hospital weighs more than a given share."""
+"""A weighted mean in which no hospital has more than a given share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,12 +8,12 @@ from fedpolyp.aggregation.aggregate import Aggregate, Combined, Update
 
 @dataclass
 class Capped:
-    """Holds every update until all weights are known, for a share is one of their sum; then takes the mean.
+    """Holds every update until all weights are known, because a share depends on their sum; then takes the mean.
 
     Memory grows with the hospitals of a round.
     """
 
-    share: float  # the most that one may weigh, of 1
+    share: float  # the largest weight of one hospital, of 1
     mean: Callable[[], Aggregate]
     updates: list[Update] = field(default_factory=list)
 
@@ -34,9 +34,9 @@ class Capped:
 
 
 def capped(weights: Sequence[float], share: float) -> list[float]:
-    """`weights` so that they sum to 1 and none is above `share`; what is taken off goes to the others in proportion.
+    """`weights` scaled to sum to 1, none above `share`; the excess goes to the others in proportion.
 
-    Where there are too few for that, all weigh the same.
+    If there are too few for this, all get the same weight.
     """
     if share * len(weights) <= 1:
         return [1 / len(weights)] * len(weights)

@@ -1,4 +1,4 @@
-"""All updates of a stage side by side, for what cannot be added up: medians, distances, a model for each hospital."""
+"""All updates of a stage side by side, for what cannot be summed: medians, distances, a model for each hospital."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Collecting:
         self.updates.append(update)
 
     def result(self) -> Combined:
-        """What `join` makes of them.
+        """The result of `join`.
 
         Raises:
             ValueError: nothing was added, or too few for `join`.

@@ -1,4 +1,4 @@
-"""The weighted mean of updates, added up as they come and never held: memory does not grow with the hospitals."""
+"""The weighted mean of updates, summed as they come and never held: memory does not grow with the hospitals."""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ class WeightedMean:
     hospitals: list[str] = field(default_factory=list)
 
     def add(self, update: Update) -> None:
-        """Count `update` with its weight."""
+        """Include `update` with its weight."""
         for group, arrays in update.changes.items():
             total = self.total.setdefault(group, {})
             for name, array in arrays.items():

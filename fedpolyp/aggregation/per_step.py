@@ -1,4 +1,4 @@
-"""FedNova: updates for each step, so that hospitals with more steps do not pull the mean towards their own optimum.
+"""FedNova: averages updates for each step, so that hospitals with more steps do not pull the mean to their own optimum.
 
 J. Wang et al., Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization, NeurIPS 2020.
 """
@@ -13,10 +13,10 @@ from fedpolyp.model.arrays import is_statistic
 
 @dataclass
 class PerStep:
-    """The mean of what each hospital does in a step, times the mean of their numbers of steps.
+    """The mean of the hospitals' updates for each step, times the mean of their numbers of steps.
 
-    So of the paper's equation 6 with plain steps, where the normalizing a_i is their number. Of trainable arrays alone:
-    moving statistics and optimizer states are no sums of steps.
+    This is the paper's equation 6 with plain steps, where the normalizer a_i is their number. It applies to trainable
+    arrays only: moving statistics and optimizer states are not sums of steps.
     """
 
     mean: Callable[[], Aggregate]
@@ -28,7 +28,7 @@ class PerStep:
         self.aggregate = self.mean()
 
     def add(self, update: Update) -> None:
-        """Count `update`."""
+        """Include `update`."""
         model = {
             name: change if is_statistic(name) else change / change.dtype.type(update.steps)
             for name, change in update.changes[MODEL].items()

@@ -1,1 +1,1 @@
-"""Federated algorithms, one file a paper, with both halves in it: what the server does and what a hospital does."""
+"""Federated algorithms, one file for each paper, with the server's half and the hospital's half."""

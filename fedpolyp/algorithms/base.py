@@ -1,4 +1,6 @@
-"""What an algorithm is: the server's half and the hospital's half of a round, on named arrays; no Flower, no Keras."""
+"""The base of all algorithms: the server's half and the hospital's half of a round, on named arrays; no Flower, no
+Keras.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from fedpolyp.section import Section
 if TYPE_CHECKING:
     from fedpolyp.config import Config
 
-# Arrays by what they are for: 'model', 'optimizer', and what an algorithm adds.
+# Arrays by purpose: 'model', 'optimizer', and what an algorithm adds.
 Groups = Mapping[str, Arrays]
 
 MODEL, OPTIMIZER = "model", "optimizer"
@@ -26,14 +28,14 @@ class NoSettings(Section):
 
 @dataclass(frozen=True)
 class Start:
-    """What a run begins with, and so the names, shapes and types of all that travels in it."""
+    """What a run begins with; it fixes the names, shapes and types of everything that is sent."""
 
     model: Arrays
-    optimizer: Arrays  # what a local optimizer remembers before its first step
+    optimizer: Arrays  # the local optimizer's state before its first step
 
     @property
     def trainable(self) -> Arrays:
-        """The model without its moving statistics: what gradients and server optimizers act on."""
+        """The model without its moving statistics: the arrays that gradients and server optimizers change."""
         return trainable(self.model)
 
     def zeros(self) -> Arrays:
@@ -43,7 +45,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Trained:
-    """What one local training leaves: new weights, what the optimizer remembers, and how it went."""
+    """The result of one local training: new weights, the optimizer's state, the loss and the counts."""
 
     arrays: Arrays
     optimizer: Arrays
@@ -54,7 +56,7 @@ class Trained:
 
 
 class Visit(Protocol):
-    """A hospital in a round, as an algorithm's half there sees it."""
+    """A hospital in a round, as seen by the algorithm's half at the hospital."""
 
     @property
     def received(self) -> Groups:
@@ -62,11 +64,11 @@ class Visit(Protocol):
 
     @property
     def kept(self) -> Groups:
-        """The hospital's private state, as its last training that counted left it; empty before the first."""
+        """The hospital's private state from its last training that counted; empty before the first."""
 
     @property
     def start(self) -> Start:
-        """What the run's model and optimizer look like; its values are not the run's."""
+        """The names, shapes and types of the run's model and optimizer; the values are not the run's."""
 
     def train(self, arrays: Arrays, corrections: Groups | None = None) -> Trained:
         """Train on the hospital's images from `arrays`; `corrections` are those that `gradient` reads."""
@@ -74,7 +76,7 @@ class Visit(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a hospital makes of a round: what it sends, as new values, and what it keeps to itself."""
+    """The result of a hospital's round: what it sends, as new values, and what it keeps to itself."""
 
     trained: Trained
     sent: Groups
@@ -82,10 +84,10 @@ class Outcome:
 
 
 class Algorithm:
-    """Federated averaging with every seam open: what a paper changes, a subclass overrides.
+    """Federated averaging with every step open to change: a subclass overrides what its paper changes.
 
-    The server's half works on a state, arrays by group, which it never changes in place. All random draws come from
-    the generator that it is given. The hospital's half depends on nothing but the visit.
+    The server's half works on a state, arrays by group, which it never changes in place. All random draws come from the
+    generator that it is given. The hospital's half depends only on the visit.
     """
 
     Settings: ClassVar[type[Section]] = NoSettings
@@ -94,8 +96,8 @@ class Algorithm:
     corrections: ClassVar[tuple[str, ...]] = ()  # sets of arrays, like the trainable ones, that `gradient` reads
     wants_gradients: ClassVar[bool] = False  # whether `Trained.gradient` is filled
     keeps_state: ClassVar[bool] = False  # whether a hospital needs what its last training kept
-    weighs: ClassVar[bool] = True  # whether it matters what hospitals weigh, by `federation.weights` and the like
-    # The server takes the mean update for a gradient, and a step of its own: hospitals may send one.
+    weighs: ClassVar[bool] = True  # whether the weights of hospitals (`federation.weights` and others) matter
+    # The server treats the mean update as a gradient and takes its own step: hospitals may send a gradient.
     takes_gradients: ClassVar[bool] = False
     fine_tunes: ClassVar[bool] = False  # hospitals train once more after the last round, for themselves
 
@@ -109,9 +111,9 @@ class Algorithm:
         """
         Args:
             settings: an instance of `Settings`.
-            averages_optimizer: whether the hospitals' optimizer states travel and are averaged, too.
+            averages_optimizer: whether the hospitals' optimizer states are sent and averaged, too.
             hospitals: all of the run's; unknown at a hospital.
-            mean: makes a mean, which weighs updates as the run's settings have it.
+            mean: makes a mean that weights updates as the run's settings say.
         """
         self.settings: Any = settings
         self.mean = mean
@@ -125,16 +127,16 @@ class Algorithm:
         return {MODEL: start.model} | ({OPTIMIZER: start.optimizer} if self.averages_optimizer else {})
 
     def stages(self, hospitals: Sequence[str], draws: np.random.Generator) -> Sequence[Sequence[str]]:
-        """A round's hospitals in the order in which they train: those of a stage at the same time."""
+        """A round's hospitals in the order in which they train; those of one stage train at the same time."""
         return [hospitals]
 
     def ask(self, state: Groups, hospital: str) -> Groups:
-        """What of `state` a hospital is sent to train with."""
+        """The part of `state` that is sent to a hospital for training."""
         return {group: state[group] for group in self.sends}
 
     @property
     def sends(self) -> tuple[str, ...]:
-        """The groups that hospitals are sent to train with."""
+        """The groups that are sent to hospitals for training."""
         return (MODEL, OPTIMIZER) if self.averages_optimizer else (MODEL,)
 
     def sent_like(self, start: Start) -> Groups:
@@ -149,11 +151,11 @@ class Algorithm:
 
     @property
     def least(self) -> int:
-        """How many usable updates a round needs at least, whatever `federation.min_replies` says."""
+        """The minimum number of usable updates in a round, whatever `federation.min_replies` says."""
         return 1
 
     def aggregate(self) -> Aggregate:
-        """What a stage's updates are put into as they come."""
+        """Where a stage's updates are collected."""
         return self.mean()
 
     def combine(self, state: Groups, combined: Combined) -> Groups:
@@ -175,14 +177,14 @@ class Algorithm:
         return Outcome(trained, {MODEL: trained.arrays})
 
     def gradient(self, gradient: Any, weight: Any, corrections: Mapping[str, Any]) -> Any:
-        """What a step goes along in the place of the `gradient` of one array; called where `corrections` are.
+        """The direction of a step instead of the `gradient` of one array; called if there are `corrections`.
 
-        All are tensors of the array's shape. Traced once by TensorFlow, so operators alone.
+        All are tensors of the array's shape. TensorFlow traces it once, so it may only use operators.
         """
         return gradient
 
     def own_model(self, received: Arrays, kept: Groups) -> Arrays:
-        """The weights that a hospital scores its own images with, when it was sent the model `received`."""
+        """The weights with which a hospital scores its own images after it received the model `received`."""
         return received
 
     @classmethod
@@ -193,7 +195,7 @@ class Algorithm:
 
     @classmethod
     def refuse(cls, config: "Config", settings: Section) -> str:
-        """Why a run of `config` cannot use this algorithm with these settings; '' when it can."""
+        """Why a run of `config` cannot use this algorithm with these settings; '' if it can."""
         return ""
 
 
@@ -213,7 +215,7 @@ def trainable(arrays: Arrays) -> Arrays:
 
 
 def plus(arrays: Arrays, change: Mapping[str, Any]) -> Arrays:
-    """`arrays` with `change` added, in their own types; where nothing can be negative, nothing gets so by rounding."""
+    """`arrays` with `change` added, in their own types; arrays that cannot be negative do not become so by rounding."""
     after: Arrays = {}
     for name, array in arrays.items():
         value = array + np.asarray(change[name], np.float64) if name in change else np.asarray(array)
@@ -226,5 +228,5 @@ def plus(arrays: Arrays, change: Mapping[str, Any]) -> Arrays:
 
 
 def minus(arrays: Arrays, sent: Arrays) -> Arrays:
-    """How `arrays` differ from what was `sent`; what was not sent differs from zero."""
+    """The differences of `arrays` from what was `sent`; what was not sent differs from zero."""
     return {name: array - sent[name] if name in sent else array for name, array in arrays.items()}

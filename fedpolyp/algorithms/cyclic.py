@@ -8,7 +8,7 @@ from fedpolyp.algorithms.base import Algorithm
 
 
 class Cyclic(Algorithm):
-    """The model travels from hospital to hospital, in an order drawn anew each round; nothing is averaged.
+    """The model travels from hospital to hospital, in a new random order in each round; nothing is averaged.
 
     So a round takes as long as all its trainings one after the other, and no update is compared with others.
     """
@@ -16,5 +16,5 @@ class Cyclic(Algorithm):
     weighs = False
 
     def stages(self, hospitals: Sequence[str], draws: np.random.Generator) -> Sequence[Sequence[str]]:
-        """See `Algorithm`: one hospital a stage, and the mean of one is that one."""
+        """See `Algorithm`: each stage has one hospital, so its mean is that hospital's update."""
         return [[hospitals[place]] for place in draws.permutation(len(hospitals))]

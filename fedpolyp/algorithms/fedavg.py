@@ -4,7 +4,7 @@ from fedpolyp.algorithms.base import Algorithm
 
 
 class FedAvg(Algorithm):
-    """Each hospital trains the model that it was sent; the next model is the mean of theirs, weighted by images.
+    """Each hospital trains the model it was sent; the next model is the mean of theirs, weighted by images.
 
-    That is all that `Algorithm` does by itself.
+    `Algorithm` itself does all of this.
     """

@@ -13,10 +13,11 @@ OWN = "normalization"
 
 
 class FedBN(Algorithm):
-    """Every array of a batch normalization stays a hospital's own: it goes on with what its last training left.
+    """Every array of a batch normalization stays at its hospital, which continues with the arrays of its last training.
 
-    A hospital's images are scored with its own. The held-out images belong to no hospital, so they are scored with the
-    mean of all hospitals' arrays, for which these are sent. Of the hospitals, those that have not trained yet use it.
+    A hospital's images are scored with its own arrays. The held-out images belong to no hospital, so they are scored
+    with the mean of all hospitals' arrays; for this mean the arrays are sent. Hospitals that have not trained yet also
+    use it.
     """
 
     keeps_state = True

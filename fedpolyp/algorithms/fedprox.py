@@ -10,7 +10,7 @@ from fedpolyp.section import Section
 
 
 class FedProx(Algorithm):
-    """FedAvg whose local objective has the term mu/2 · |w - w_global|², which holds a hospital near the others."""
+    """FedAvg whose local objective has the term mu/2 · |w - w_global|², which keeps hospitals near the global model."""
 
     class Settings(Section):
         """Of `[algorithm]`."""

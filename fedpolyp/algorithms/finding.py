@@ -36,18 +36,18 @@ BUILT_IN = {
     "multi-krum": "robust:MultiKrum",
     "cyclic": "cyclic:Cyclic",
 }
-# Those that hospitals can train by, each on its own images.
+# Algorithms in which hospitals train, each on its own images.
 FEDERATED = tuple(name for name in BUILT_IN if name not in ("pooled", "local"))
-# What can be the name of one: a name, or a class in a module.
+# Possible names: a name, or a class in a module.
 NAME = re.compile(r"(?=.{1,100}$)([a-z0-9][a-z0-9._-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)", re.ASCII)
 NAME_LIKE = f"one of {', '.join(BUILT_IN)}, one that a package offers as {GROUP}, or module:Class"
 
 
 def find(name: str) -> type[Algorithm]:
-    """The algorithm called `name`; one that is not built in is code of somebody's, which is imported.
+    """The algorithm called `name`; one that is not built in is somebody's code, which is imported.
 
     Raises:
-        ValueError: there is none, or what is there is none.
+        ValueError: there is none, or it is not an algorithm.
     """
     if name in BUILT_IN:
         return _imported(f"fedpolyp.algorithms.{BUILT_IN[name]}", name)
@@ -71,7 +71,7 @@ def make(config: "Config", hospitals: Sequence[str] = ()) -> Algorithm:
 
 
 def _mean(settings: "FederationConfig") -> Aggregate:
-    """A mean that weighs updates as `settings` say."""
+    """A mean that weights updates as `settings` say."""
 
     def weighted() -> Aggregate:
         return PerStep(WeightedMean) if settings.per_step else WeightedMean()

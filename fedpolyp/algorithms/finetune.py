@@ -7,10 +7,10 @@ from fedpolyp.section import Section
 
 
 class FineTune(Algorithm):
-    """FedAvg, after whose last round each hospital trains the model once more for itself.
+    """FedAvg; after the last round each hospital trains the model once more for itself.
 
-    Its test images are scored with what came of that, too: the models `own` in images.csv, `own_test_dice` in the last
-    round's record. No hospital sends it.
+    Its test images are scored with this model, too: the models `own` in images.csv, `own_test_dice` in the last round's
+    record. The model is not sent.
     """
 
     fine_tunes = True

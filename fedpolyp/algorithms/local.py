@@ -1,4 +1,4 @@
-"""Local training: every hospital for itself, which is what a hospital has without a federation."""
+"""Local training: every hospital for itself, as without a federation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from fedpolyp.model.arrays import Arrays
 
 
 class Local(Algorithm):
-    """A model for each hospital, which no other ever sees; the optimizer goes on from round to round."""
+    """A separate model for each hospital; the optimizer continues from round to round."""
 
     federated = False
     whole = True

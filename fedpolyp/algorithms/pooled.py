@@ -1,4 +1,4 @@
-"""Pooled training: one model on all hospitals' images in one place, which is what federation is measured against."""
+"""Pooled training: one model on all hospitals' images in one place, the reference for what federation costs."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from fedpolyp.algorithms.base import Algorithm
 
-POOLED = "pooled"  # who trains in the hospitals' place
+POOLED = "pooled"  # the party that trains instead of the hospitals
 
 
 class Pooled(Algorithm):
-    """Each round is a pass (per local epoch) over everybody's images; the optimizer goes on from round to round."""
+    """Each round is a pass (for each local epoch) over all images; the optimizer continues from round to round."""
 
     federated = False
     whole = True

@@ -1,8 +1,8 @@
-"""Aggregates that a few liars cannot move far: the median, the trimmed mean, Krum and Multi-Krum.
+"""Aggregates that a few dishonest hospitals cannot move far: the median, the trimmed mean, Krum and Multi-Krum.
 
 D. Yin et al., Byzantine-Robust Distributed Learning, ICML 2018; P. Blanchard et al., Machine Learning with Adversaries:
-Byzantine Tolerant Gradient Descent, NeurIPS 2017. No update weighs more than another: a weight would be a liar's to
-choose.
+Byzantine Tolerant Gradient Descent, NeurIPS 2017. All updates have the same weight, because a dishonest hospital could
+choose its weight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 class _Coordinatewise(Algorithm):
-    """Every number of the update by itself, out of all hospitals'."""
+    """Every number of the update separately, from all hospitals' values."""
 
     weighs = False
 
@@ -37,7 +37,7 @@ class _Coordinatewise(Algorithm):
         }
 
     def middle(self, values: Array) -> Array:
-        """Out of values (hospitals, ...), one (...)."""
+        """One value (...) from all values (hospitals, ...)."""
         raise NotImplementedError
 
 
@@ -62,7 +62,7 @@ class TrimmedMean(_Coordinatewise):
 
     def middle(self, values: Array) -> Array:
         """See `_Coordinatewise`."""
-        # As it was typed: 0.29 times 100 is 29, and the float nearest to 0.29 is a little less.
+        # As it was typed: 0.29 times 100 is 29, but the float nearest to 0.29 is a little less.
         cut = int(Fraction(str(self.settings.trim)) * len(values))
         result: Array = np.sort(values, axis=0)[cut : len(values) - cut].mean(axis=0)
         return result
@@ -86,7 +86,7 @@ class Krum(Algorithm):
 
     @property
     def least(self) -> int:
-        """See `Algorithm`: 2 f + 3, with fewer the nearest neighbours could be liars."""
+        """See `Algorithm`: 2 f + 3; with fewer, the nearest neighbours could all be liars."""
         return 2 * int(self.settings.byzantine) + 3
 
     def chosen(self, replies: int) -> int:
@@ -115,13 +115,13 @@ class MultiKrum(Krum):
 
 
 def krum_scores(updates: Sequence[Array], liars: int) -> list[float]:
-    """For each of n vectors the sum of the squared distances to its n - f - 2 nearest others, f being `liars`."""
+    """For each of n vectors the sum of the squared distances to its n - f - 2 nearest others, where f is `liars`."""
     count = len(updates)
     squares = np.zeros((count, count))
     for one in range(count):
         for other in range(one):
             difference = updates[one] - updates[other]
-            # No product of vectors: its last bits depend on how many cores there are.
+            # No product of vectors: its last bits depend on the number of cores.
             squares[one, other] = squares[other, one] = float(np.sum(difference * difference))
     return [float(np.sort(np.delete(squares[one], one))[: count - liars - 2].sum()) for one in range(count)]
 

@@ -14,11 +14,12 @@ CONTROL = "control"
 
 
 class Scaffold(Algorithm):
-    """Each step follows g - cᵢ + c: the hospital's gradient, without how it usually differs from everybody's.
+    """Each step follows g - cᵢ + c: the hospital's gradient, corrected by its usual difference from that of all
+    hospitals.
 
-    cᵢ, the hospital's control variate, is the mean of its gradients in its last training, and stays there; c is the
-    mean of all of them at the server. With plain gradient steps this is the paper's option II, for there the mean
-    gradient is what (x - yᵢ) / (K · rate) works out to; as written here it holds for every local optimizer.
+    cᵢ, the hospital's control variate, is the mean of its gradients in its last training, and stays there. c, at the
+    server, is the mean of all cᵢ. With plain gradient steps this is the paper's option II, because the mean gradient
+    then equals (x - yᵢ) / (K · rate); in this form it works with every local optimizer.
     """
 
     corrections = ("toward",)
@@ -43,7 +44,7 @@ class Scaffold(Algorithm):
         return _Controlled(self.mean())
 
     def combine(self, state: Groups, combined: Combined) -> Groups:
-        """See `Algorithm`: c moves by |S|/N times the mean of the changes, whoever has how many images."""
+        """See `Algorithm`: c moves by |S|/N times the mean of the changes, whatever the numbers of images."""
         changes = dict(combined.changes)
         control = changes.pop(CONTROL)
         share = len(combined.hospitals) / len(self.hospitals)
@@ -65,13 +66,13 @@ class Scaffold(Algorithm):
 
 
 class _Controlled:
-    """The mean of the models weighted by images, that of the control variates not."""
+    """The mean of the models, weighted by images, and the unweighted mean of the control variates."""
 
     def __init__(self, weighted: Aggregate) -> None:
         self._weighted, self._equal = weighted, WeightedMean()
 
     def add(self, update: Update) -> None:
-        """Count `update`."""
+        """Include `update`."""
         others = {group: arrays for group, arrays in update.changes.items() if group != CONTROL}
         self._weighted.add(replace(update, changes=others))
         self._equal.add(replace(update, changes={CONTROL: update.changes[CONTROL]}, weight=1.0))

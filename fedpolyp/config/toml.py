@@ -1,4 +1,4 @@
-"""The config as TOML: read, merged from files, presets and single settings, written, and known by a fingerprint."""
+"""The config as TOML: read, merged from files, presets and single settings, written; and its fingerprint."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ from fedpolyp.section import Section, sentence
 
 
 def load(file: Path | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The config made of the defaults, then `preset`, then the TOML `file`, then `overrides` (dotted names).
+    """The config from the defaults, then `preset`, then the TOML `file`, then `overrides` (dotted names).
 
-    It is of an experiment that is to be carried out: its algorithm is imported, and checks its own settings.
+    It is for an experiment that will be carried out: its algorithm is imported, and checks its own settings.
 
     Raises:
         UsageError: the file cannot be read, a name is unknown or a value is out of bounds.
@@ -81,10 +81,11 @@ def fingerprint(file: Path) -> str:
 
 
 def changed_toml(text: str, changes: Mapping[str, Any]) -> str:
-    """The config.toml `text` with other values for the settings in `changes` (dotted names), and all else as it is.
+    """The config.toml `text` with other values for the settings in `changes` (dotted names), and everything else
+    unchanged.
 
     Raises:
-        UsageError: it does not have one of them on a line of its own, as `to_toml` writes it.
+        UsageError: a setting does not have its own line, as `to_toml` writes it.
     """
     lines, section, left = text.splitlines(), "", dict(changes)
     for number, line in enumerate(lines):
@@ -108,7 +109,7 @@ def _within(name: str, table: str) -> bool:
 
 
 def value_of(text: str) -> object:
-    """`text` as a value of TOML, where it is one; else as it stands."""
+    """`text` as a TOML value if it is one, otherwise unchanged."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -131,7 +132,7 @@ def _toml_lines(section: Section, explain: bool) -> list[str]:
 
 
 def _own(section: Section, explain: bool) -> Mapping[str, str | None]:
-    """The algorithm's or the scheme's own settings, beside its name; what they mean, it says when asked."""
+    """The algorithm's or the scheme's own settings, beside its name; with their meanings if asked."""
     if not isinstance(section, AlgorithmConfig | HospitalsConfig):
         return {}
     fields = type(section.settings).model_fields if explain else {}
@@ -143,7 +144,7 @@ def _toml_value(value: Any) -> str:
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     if isinstance(value, Mapping):  # the names of sources need no quotes
         return "{ " + ", ".join(f"{name} = {_toml_value(item)}" for name, item in value.items()) + " }"
-    # Strings, numbers and booleans are written alike in JSON and TOML, but for one character.
+    # Strings, numbers and booleans are written alike in JSON and TOML, except for one character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -173,7 +174,7 @@ def _merge(tree: dict[str, Any], flat: Mapping[str, Any]) -> None:
             table = table.setdefault(section, {})
             if not isinstance(table, dict):
                 raise UsageError(f"'{dotted}' is not a setting: '{section}' is a value, not a table")
-        if value == {}:  # an empty table says nothing, but its name is checked
+        if value == {}:  # an empty table sets nothing, but its name is checked
             table.setdefault(name, value)
         else:
             table[name] = value

@@ -1,4 +1,4 @@
-"""What is set and changes nothing, so that nobody takes it for having had an effect."""
+"""Finds settings that are set and change nothing, so that nobody thinks that they had an effect."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ _OF_A_FEDERATION = (
     *("fraction", "min_replies", "max_update_norm", "weights", "max_weight", "per_step"),
     *("drop_rate", "slow", "deadline", "liars", "lie"),
 )
-# A private round has one gradient of each image as it is.
+# A private round has one gradient of each unchanged image.
 _OF_A_TRAINING = ("local_epochs", "local_steps", "optimizer", "optimizer_state", "weight_decay", "augment")
 _OPTIONS = {"count": "hospitals", "val": "val-fraction", "test": "test-fraction"}
 _OF_A_MEAN = ("weights", "max_weight", "per_step")
 
 
 def unused(config: Config, partition: Partition) -> str:
-    """A sentence about the settings of a simulation that differ from their defaults, and have no effect; '' for none.
+    """A sentence about the settings of a simulation that differ from their defaults and have no effect; '' for none.
 
     Imports the algorithm.
     """
@@ -95,7 +95,7 @@ def _in_a_federation(config: Config, partition: Partition) -> list[tuple[Sequenc
 
 
 def _given(section: Section, names: Sequence[str]) -> list[str]:
-    """The options among `names` that are not as by default."""
+    """The options among `names` that differ from their defaults."""
     fields: dict[str, object] = {name: field.default for name, field in type(section).model_fields.items()}
     return [
         "--" + _OPTIONS.get(name, name.replace("_", "-")) for name in names if getattr(section, name) != fields[name]

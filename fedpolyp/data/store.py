@@ -1,4 +1,4 @@
-"""The store: the images and masks of one source as memory-mapped arrays on disk, beside a table of records."""
+"""The store: the images and masks of one source as memory-mapped arrays on disk, with a table of records."""
 
 import dataclasses
 import fcntl
@@ -27,18 +27,18 @@ from fedpolyp.names import check_id
 
 IMAGES, MASKS, TABLE = "images.npy", "masks.npy", "table.json"
 DRAFT = ".draft-"
-UNPACKED = "unpacked-"  # begins the name of a folder that an archive of images was unpacked to, beside the stores
+UNPACKED = "unpacked-"  # begins the name of a folder, beside the stores, to which an archive of images was unpacked
 FILES = {IMAGES, MASKS, TABLE}  # all that a store holds
 _TABLE_BYTES = 512 * 1024**2  # of a table of a million images
-DRAFT_LIFE = 24 * 3600.0  # seconds after which a draft's writer is taken for dead
+DRAFT_LIFE = 24 * 3600.0  # seconds after which a draft's writer is considered dead
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is known of one image without looking at its pixels."""
+    """What is known about one image without reading its pixels."""
 
-    id: Annotated[str, AfterValidator(check_id)]  # file stem, after its source's name and folders if it has such
-    source: str  # name of the source, with its hospital's where the source has several; "phantom"
+    id: Annotated[str, AfterValidator(check_id)]  # file stem, after its source's name and folders if there are any
+    source: str  # name of the source, with the hospital's if the source has several; "phantom"
     look: int  # the phantom's look; -1 for real images
     height: int  # original pixels
     width: int  # original pixels
@@ -58,11 +58,11 @@ class Rejection:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """How many pairs the source gave, and which it could not give."""
+    """How many pairs of the source are used, and which are not."""
 
     used: int
     rejected: tuple[Rejection, ...] = ()
-    notes: tuple[str, ...] = ()  # what was decided for all pairs: what is lesion in the masks, which were turned
+    notes: tuple[str, ...] = ()  # decisions for all pairs: which values are lesion, which images were rotated
 
 
 _RECORDS, _REJECTED = TypeAdapter(tuple[ImageRecord, ...]), TypeAdapter(tuple[Rejection, ...])
@@ -73,7 +73,7 @@ _NOTES = TypeAdapter(tuple[str, ...])
 class Store:
     """An open store; its arrays are read-only and shared by all processes that open it.
 
-    As long as somebody has it open it is not pruned (see `fedpolyp.data.pruning`).
+    An open store is not pruned (see `fedpolyp.data.pruning`).
 
     `images` is uint8 (N, S, S, 3) RGB, `masks` uint8 (N, S, S) in {0, 1}; row i of both is `records[i]`.
     """
@@ -105,7 +105,7 @@ class Store:
             store = cls(path, images, masks, records, IngestReport(len(records), rejected, notes))
             if len(store._rows) < len(records):
                 raise ValueError("two images have one id")
-        # A store may be somebody else's: its headers can make NumPy fail in any way.
+        # A store may come from somebody else: its headers can make NumPy fail in any way.
         except Exception as error:
             os.close(held)
             why = " ".join(str(error).split())[:300]
@@ -130,33 +130,37 @@ class Store:
 
 
 def stores_folder() -> Path:
-    """Where stores are kept: $FEDPOLYP_STORES, or else in the platform's folder of caches.
+    """Where stores are kept: $FEDPOLYP_STORES, or else the platform's cache folder.
 
     Raises:
-        UsageError: that is in the home folder of a user who has none, or whose does not exist.
+        UsageError: it is in a home folder that is unknown or does not exist.
     """
     chosen = os.environ.get("FEDPOLYP_STORES")
     if chosen:
         folder = os.path.expanduser(chosen)
     else:
-        import platformdirs  # only here: who names a folder does not need it
+        import platformdirs  # only here: it is not needed if the folder is named
 
         try:
             folder = os.path.join(platformdirs.user_cache_dir("fedpolyp"), "stores")
-        except RuntimeError:  # versions of it differ in what they do without a home
+        except RuntimeError:  # its versions behave differently without a home
             folder = "~"
-    if folder.startswith("~"):  # which is left there where no home is known
+    if folder.startswith("~"):  # it stays there if no home is known
         asked = f"FEDPOLYP_STORES is '{chosen}'" if chosen else "neither HOME nor FEDPOLYP_STORES is set"
         raise UsageError(f"no home folder is known for the stores of images ({asked}); set FEDPOLYP_STORES to a folder")
     if not chosen or chosen.startswith("~"):
         home = os.path.expanduser(chosen.split(os.sep)[0] if chosen else "~")
-        if Path(folder).is_relative_to(home) and not os.path.isdir(home):  # the images would be copied who knows where
+        if Path(folder).is_relative_to(home) and not os.path.isdir(
+            home
+        ):  # otherwise the images would be copied to an unexpected place
             raise UsageError(f"the home folder {home} for the stores does not exist; set FEDPOLYP_STORES to a folder")
     return Path(folder)
 
 
 def store_path(stores: Path, name: str, image_size: int, key: Any) -> Path:
-    """The folder in `stores` for a source called `name`; `key` (JSON-able) is all that decides the store's content."""
+    """The folder in `stores` for a source called `name`; `key` (JSON-able) has everything that decides the store's
+    content.
+    """
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:40] or "images"
     return stores / f"{readable}-{image_size}px-{digest}"
@@ -175,7 +179,7 @@ def write_store(
     records: Sequence[ImageRecord],
     report: IngestReport,
 ) -> Store:
-    """Writes a store to `path` and opens it; at any moment there is a complete store there or none.
+    """Writes a store to `path` and opens it; at any moment there is a complete store or none.
 
     It is written to a draft beside `path` and renamed once. If another process was first, its store is kept and opened.
 
@@ -190,7 +194,7 @@ def write_store(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_dead_drafts(path.parent)
-        # mkdtemp keeps the folder to this user: the images may be patients'.
+        # mkdtemp restricts the folder to this user: the images may be patients'.
         draft = Path(tempfile.mkdtemp(prefix=f"{DRAFT}{path.name}-", dir=path.parent))
         try:
             for name, array in ((IMAGES, images), (MASKS, masks)):
@@ -202,7 +206,7 @@ def write_store(
                 json.dump(table, text)
                 text.flush()
                 os.fsync(text.fileno())
-            Store.open(draft)  # what cannot be opened must not get the name of a store
+            Store.open(draft)  # a store that cannot be opened must not get the final name
             _sync_folder(draft)
             _rename_unless_there(draft, path)
             _sync_folder(path.parent)
@@ -214,16 +218,18 @@ def write_store(
 
 
 def _hold(path: Path) -> int:
-    """A descriptor by which this process has the store at `path` open, and nobody removes it; it was used now."""
+    """A descriptor with which this process has the store at `path` open, so that nobody removes it; marks it as used
+    now.
+    """
     held = os.open(path / TABLE, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         try:
-            fcntl.flock(held, fcntl.LOCK_SH)  # who lists or removes stores has it for a moment
-        except OSError:  # a file system without locks, where nothing can be pruned either
+            fcntl.flock(held, fcntl.LOCK_SH)  # listing or pruning stores holds it for a moment
+        except OSError:  # a file system without locks, where pruning is impossible, too
             return held
         if not os.path.samestat(os.fstat(held), os.stat(path / TABLE)):
             raise FileNotFoundError(f"{path} was just removed")
-        with suppress(OSError):  # somebody else's, or on a disk that is read only
+        with suppress(OSError):  # somebody else's store, or a read-only disk
             os.utime(path)
     except BaseException:
         os.close(held)
@@ -232,8 +238,8 @@ def _hold(path: Path) -> int:
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    """The array in the file at `path`, read only and not read yet."""
-    with open_regular(path):  # which a named pipe is not
+    """The array in the file at `path`, mapped read-only."""
+    with open_regular(path):  # refuses a named pipe
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

@@ -1,4 +1,4 @@
-"""Archives of images, unpacked without trust: they may come from anybody, and nothing in them may leave its folder."""
+"""Unpacks archives of images without trusting them: nothing in an archive may lead out of its folder."""
 
 import gzip
 import io
@@ -24,17 +24,19 @@ from fedpolyp.names import shown
 
 KINDS = ".zip, .tar and .tar.gz"
 _CHUNK = 1024**2
-_HEADER = 16 * 1024**2  # bytes that a tar's header may have: a pax header is read into memory at once
+_HEADER = 16 * 1024**2  # largest header of a tar: a pax header is read into memory at once
 _BLOCK = 512  # of a tar
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold; images hardly shrink when they are packed, so what grows without end is no such."""
+    """What an archive may contain. Images hardly shrink when they are packed, so an archive that grows without end is
+    not one of images.
+    """
 
     entries: int = 500_000  # files and folders
     bytes: int = 100 * 1000**3
-    growth: int = 100  # times its own size, but for what is below `floor`
+    growth: int = 100  # times its own size, except below `floor`
     floor: int = 1000**3  # bytes
 
     def most(self, packed: int) -> int:
@@ -49,18 +51,18 @@ LIMITS = Limits()
 class _Entry:
     name: str
     folder: bool
-    content: IO[bytes] | None  # None for a folder; read before the next entry is asked for
+    content: IO[bytes] | None  # None for a folder; must be read before the next entry is requested
 
 
 def unpack(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
-    """Unpack `archive` (zip, tar or tar.gz, told by its content) to the new folder `into`: whole, or not at all.
+    """Unpack `archive` (zip, tar or tar.gz, recognized by its content) to the new folder `into`: whole, or not at all.
 
-    It is written to a draft beside `into` and renamed once; if another process was first, its folder is kept. What lies
-    in `__MACOSX/`, and `.DS_Store`, is left out. Files and folders belong to this user, whatever the archive says.
+    It is written to a draft beside `into` and renamed once; if another process was first, its folder is kept.
+    `__MACOSX/` and `.DS_Store` are left out. Files and folders belong to this user, whatever the archive says.
 
     Raises:
-        UsageError: it is no such archive, damaged or encrypted, has an entry that leads out of the folder, is twice
-            there or is no file or folder (a link, a device), or is more than `limits` allow; or `into` exists.
+        UsageError: it is not such an archive, is damaged or encrypted, has an entry that leads out of the folder,
+            occurs twice or is not a file or folder (a link, a device), or exceeds `limits`; or `into` exists.
         FedpolypError: the disk refuses.
     """
     if into.exists() or into.is_symlink():
@@ -69,7 +71,7 @@ def unpack(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
         into.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"{DRAFT}{into.name[:100]}-"
         _remove_dead_drafts(into.parent, prefix)
-        # mkdtemp keeps the folder to this user: the images may be patients'.
+        # mkdtemp restricts the folder to this user: the images may be patients'.
         draft = Path(tempfile.mkdtemp(prefix=prefix, dir=into.parent))
         try:
             _fill(draft, archive, limits)
@@ -85,7 +87,7 @@ def unpack(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the file at `path` is named as an archive that `unpack` takes."""
+    """Whether the name of the file at `path` is that of an archive that `unpack` accepts."""
     return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))
 
 
@@ -107,17 +109,17 @@ def _fill(draft: Path, archive: Path, limits: Limits) -> None:
 
 @contextmanager
 def _refusing(archive: Path) -> Iterator[None]:
-    """Have what is wrong with `archive` said in one sentence that names it."""
+    """Turns any error about `archive` into one sentence that names it."""
     try:
         yield
     except UsageError as error:
         raise UsageError(f"cannot unpack {archive}: {error}") from None
     except FileNotFoundError as error:
         raise UsageError(f"cannot unpack {archive}: {error.strerror}") from None
-    # gzip's own error is an OSError; of what the disk refuses, each has a number.
+    # gzip's own error is an OSError; an error of the disk has a number.
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, ValueError, gzip.BadGzipFile) as error:
         raise UsageError(f"cannot unpack {archive}: it is damaged or incomplete ({error})") from None
-    except (NotImplementedError, RuntimeError) as error:  # zipfile's, of ways to pack and to encrypt
+    except (NotImplementedError, RuntimeError) as error:  # from zipfile, for unknown compression and for encryption
         raise UsageError(f"cannot unpack {archive}: {error}") from None
 
 
@@ -137,9 +139,9 @@ def _entries(stream: BinaryIO, most: int) -> Iterator[_Entry]:
 def _of_zip(stream: BinaryIO) -> Iterator[_Entry]:
     with zipfile.ZipFile(stream) as packed:
         for member in packed.infolist():
-            # The upper half is Unix's mode, 0 where the archive was made elsewhere.
+            # The upper half is Unix's mode; it is 0 if the archive was made elsewhere.
             kind = stat.S_IFMT(member.external_attr >> 16)
-            name = member.filename.replace("\\", "/")  # as some programs on Windows write it
+            name = member.filename.replace("\\", "/")  # some programs on Windows write it like this
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise UsageError(f"{shown(name)} is {_called(kind)}, and only files and folders are unpacked")
             if member.flag_bits & 1:
@@ -152,7 +154,7 @@ def _of_zip(stream: BinaryIO) -> Iterator[_Entry]:
 
 
 class _Watched(io.RawIOBase):
-    """A tar's bytes, with the last that were read: tarfile takes a broken header for the archive's end."""
+    """A tar's bytes, remembering the last that were read: tarfile mistakes a broken header for the archive's end."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -179,7 +181,7 @@ def _of_tar(stream: IO[bytes], most: int) -> Iterator[_Entry]:
                 raise UsageError(
                     f"{shown(member.name)} is {_tar_kind(member)}, and only files and folders are unpacked"
                 )
-            if member.size > most:  # before what lies between is read to find the next
+            if member.size > most:  # before tarfile reads over it to find the next
                 raise UsageError(f"it unpacks to more than {most:,} bytes")
             yield _Entry(member.name, member.isdir(), None if member.isdir() else packed.extractfile(member))
             packed.members = []  # type: ignore[attr-defined]  # it would keep one for each file
@@ -203,7 +205,7 @@ def _tar_kind(member: tarfile.TarInfo) -> str:
 
 
 def _parts(name: str) -> list[str]:
-    """The folders and the file that `name` is made of.
+    """The folders and the file in `name`.
 
     Raises:
         UsageError: it leads elsewhere.
@@ -215,7 +217,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _place(path: Path, entry: _Entry, most: int) -> int:
-    """Writes one entry of at most `most` bytes to `path`; how many it has."""
+    """Writes one entry of at most `most` bytes to `path`; returns its size."""
     written = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

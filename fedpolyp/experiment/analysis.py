@@ -1,4 +1,4 @@
-"""All that a comparison's report says, computed from finished run folders."""
+"""Everything in a comparison's report, computed from finished run folders."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ SIZES = ("small", "medium", "large")
 
 @dataclass(frozen=True)
 class Curve:
-    """How one run went, a value for each round from 0."""
+    """The course of one run, with a value for each round from 0."""
 
     seed: int
     rounds: tuple[int, ...]
@@ -42,14 +42,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of an arm took, the mean over its seeds.
+    """The cost of one run of an arm, the mean over its seeds.
 
-    Not its seconds: runs without a federation go side by side on the same cores, a federated run has them alone.
+    Seconds are not included: runs without a federation share the cores, while a federated run has them alone.
     """
 
     rounds: float
     images: float  # training images seen, repeats counted, at all hospitals together
-    steps: float | None  # gradient steps, at all hospitals together; None where they were not recorded
+    steps: float | None  # gradient steps, at all hospitals together; None if they were not recorded
     bytes_up: float  # sent by a hospital, mean over hospitals
     bytes_down: float  # received by a hospital, mean over hospitals
 
@@ -58,29 +58,31 @@ class Cost:
 class Arm:
     """One arm, over its seeds."""
 
-    label: str  # what it is called: its algorithm's name, unless it was given another
+    label: str  # its algorithm's name, unless it was given another
     algorithm: AlgorithmConfig
     runs: tuple[RunFolder, ...]
     seeds: tuple[int, ...]
     last: Mapping[str, Estimate]  # by metric: on the held-out set, after the last round
-    best: Mapping[str, Estimate]  # in the round that was best on validation; empty without validation
-    best_rounds: tuple[int, ...]  # which those were, ascending
+    best: Mapping[str, Estimate]  # in the round best on validation; empty without validation
+    best_rounds: tuple[int, ...]  # these rounds, ascending
     over_pixels: Mapping[str, float]  # Dice of all held-out pixels together, by model: last, and best with validation
     own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; local: by its own model
     unseen: Mapping[str, Estimate]  # Dice on each source that no hospital has, last round
-    without_polyp: Mapping[str, float]  # see metrics.without_polyp: held-out images, last round; empty: there are none
-    by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None where there are none
+    without_polyp: Mapping[
+        str, float
+    ]  # see metrics.without_polyp: held-out images, last round; empty if there are none
+    by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None if there are none
     cost: Cost
     curves: tuple[Curve, ...]
 
     @property
     def federated(self) -> bool:
-        """Whether it is neither of the arms that a federation is compared with."""
+        """Whether it is a federated arm, not pooled or local."""
         return self.algorithm.name not in (POOLED, LOCAL)
 
     @property
     def own_models(self) -> bool:
-        """Whether each hospital has a model of its own."""
+        """Whether each hospital has its own model."""
         return self.algorithm.name == LOCAL
 
     @property
@@ -91,14 +93,14 @@ class Arm:
 
     @property
     def spread(self) -> float | None:
-        """The highest less the lowest Dice of the hospitals on their own test images."""
+        """The highest minus the lowest Dice of the hospitals on their own test images."""
         values = [score.value for score in self.own_tests.values()]
         return max(values) - min(values) if values else None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The held-out Dice of one arm less that of another, on the same images and seeds."""
+    """The held-out Dice of one arm minus that of another, on the same images and seeds."""
 
     arm: str
     other: str
@@ -106,12 +108,12 @@ class Difference:
     last: Estimate
     best: Estimate | None  # None without validation
     p: float  # of no difference, last round
-    p_adjusted: float  # by Holm, over all differences of the report that are, or are not, among federated arms
+    p_adjusted: float  # by Holm, over all differences of the report with the same `among`
     among: bool  # whether both arms are federated
 
     @property
     def of_methods(self) -> bool:
-        """Whether there are enough seeds to speak of methods; else it is one between the models trained here."""
+        """Whether there are enough seeds to compare methods; otherwise the difference is between these models."""
         return len(self.seeds) >= SEEDS_NEEDED
 
     @property
@@ -125,13 +127,13 @@ class SiteRow:
     """The mean Dice of one model, in the last round, on every test set and the held-out set."""
 
     arm: str
-    hospital: str  # whose own model it is; '' where the arm has one for all
+    hospital: str  # whose own model it is; '' if the arm has one model for all
     dice: Mapping[str, float]  # by set
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a report says."""
+    """The contents of a report."""
 
     config: Config  # of the first run
     partition: Partition
@@ -141,19 +143,19 @@ class Analysis:
     sites: tuple[SiteRow, ...]
     size_counts: tuple[int, ...]  # held-out images with small, medium, large lesions
     test_mix: Mapping[str, tuple[int, ...]]  # by hospital: its test images without, with small, medium, large lesions
-    composition: Composition | None  # what hospitals hold; None when the images are gone, or only the sites know
+    composition: Composition | None  # what hospitals hold; None if the images are gone, or only the sites know them
     groups: int  # duplicate groups in the held-out set
-    missing: tuple[str, ...]  # a sentence for each thing a whole comparison would have
-    unequal: tuple[str, ...]  # settings other than algorithm, rounds and seed that are not the same in all runs
+    missing: tuple[str, ...]  # a sentence for each thing that is missing from a whole comparison
+    unequal: tuple[str, ...]  # settings other than algorithm, rounds and seed that differ between runs
 
     @property
     def seeds(self) -> int:
-        """How many seeds there are at least, in each arm and in each difference."""
+        """The smallest number of seeds in an arm or a difference."""
         return min(map(len, [*(arm.seeds for arm in self.arms), *(found.seeds for found in self.differences)]))
 
     @property
     def of_methods(self) -> bool:
-        """Whether there are enough seeds to speak of methods; else the page is about the models trained here."""
+        """Whether there are enough seeds to compare methods; otherwise the page is about these models."""
         return self.seeds >= SEEDS_NEEDED
 
 
@@ -188,7 +190,9 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     for label, pairs in by_label.items():
         _refuse_another_algorithm(label, pairs)
     of_label = {label: pairs[0][1].algorithm.name for label, pairs in by_label.items()}
-    order = sorted(by_label, key=lambda label: (of_label[label] != POOLED, of_label[label] != LOCAL))  # then as given
+    order = sorted(
+        by_label, key=lambda label: (of_label[label] != POOLED, of_label[label] != LOCAL)
+    )  # then in the given order
     arms = tuple(_arm(label, by_label[label], evidence) for label in order)
     return Analysis(
         config=finished[0][1],
@@ -212,7 +216,7 @@ def size_places(areas: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _mix(scores: Scores, of: str) -> tuple[int, ...]:
-    """How many images of the set `of` have no lesion, a small, a medium, a large one; empty where it was not scored."""
+    """How many images of the set `of` have no lesion, a small, a medium, a large one; empty if it was not scored."""
     own = scores.where(set=of)
     areas = np.array(list(dict(zip(own.id.tolist(), own.area.tolist(), strict=True)).values()))
     if not len(areas):
@@ -228,7 +232,7 @@ def _composition(partition: Partition, store: Store | None) -> Composition | Non
 
 
 def _refuse_another_algorithm(label: str, runs: Sequence[tuple[RunFolder, Config]]) -> None:
-    """Refuse runs that are called alike and are not: their mean would be of no algorithm."""
+    """Refuse different arms with the same label: their mean would belong to no algorithm."""
     for (one, before), (other, after) in pairwise(runs):
         if (before.algorithm, before.privacy) != (after.algorithm, after.privacy):
             raise UsageError(
@@ -254,10 +258,10 @@ def _common_partition(runs: Sequence[RunFolder]) -> Partition:
 
 
 def _common_images(runs: Sequence[RunFolder]) -> tuple[Digest | None, list[str]]:
-    """By what the images of all runs are known, and a sentence when some runs do not tell.
+    """The digest that identifies the images of all runs, and a sentence if some runs have none.
 
     Raises:
-        UsageError: two runs are of other images or masks.
+        UsageError: two runs have different images or masks.
     """
     known = [(run, digest) for run in runs if (digest := run.digest()) is not None]
     for run, digest in known[1:]:
@@ -273,13 +277,13 @@ def _common_images(runs: Sequence[RunFolder]) -> tuple[Digest | None, list[str]]
 
 
 def _store(run: RunFolder, partition: Partition, digest: Digest | None) -> tuple[Store | None, list[str]]:
-    """The store of the run's images, None when they are gone or have changed; a sentence when they have."""
+    """The store of the run's images, None if they are gone or have changed; a sentence if they have."""
     try:
         path = run.environment().get("store")
         store = Store.open(Path(path)) if isinstance(path, str) else None
         change = "" if store is None or digest is None else digest.change(Digest.of(partition, store))
         if store is not None and digest is None:
-            Digest.of(partition, store)  # which misses none of them
+            Digest.of(partition, store)  # the store has all of them
     except FedpolypError:
         return None, []
     if change:
@@ -289,11 +293,11 @@ def _store(run: RunFolder, partition: Partition, digest: Digest | None) -> tuple
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What every number is computed from."""
+    """The data that every number is computed from."""
 
     scores: Scores
     partition: Partition
-    heldout: tuple[str, ...]  # those of the held-out images that have a polyp
+    heldout: tuple[str, ...]  # the held-out images with a polyp
     group_of: Mapping[str, int]  # by image; empty without a store
     sizes: NDArray[np.intp]  # (N,) of the lesion in each of `heldout`: a place in SIZES
 
@@ -307,7 +311,7 @@ class _Evidence:
         return cls(scores, partition, heldout, groups, sizes)
 
     def groups(self, ids: Sequence[str]) -> NDArray[np.intp]:
-        """The group of each image; without a store, every image is its own."""
+        """The group of each image; without a store, every image is a group."""
         return np.array([self.group_of[id] for id in ids] if self.group_of else range(len(ids)), np.intp)
 
     def values(self, arm: str, seeds: Sequence[int], kind: str, metric: str = "dice") -> NDArray[np.float64]:
@@ -315,12 +319,12 @@ class _Evidence:
         return self.on(self.heldout, HELD_OUT, seeds, metric, arm=arm, kind=kind)
 
     def mean(self, ids: Sequence[str], of: str, seeds: Sequence[int], **wanted: str) -> Estimate:
-        """The mean Dice in the set `of`, whose images are `ids`; of those with a polyp, unless none has one."""
+        """The mean Dice in the set `of`, whose images are `ids`; over those with a polyp, unless none has one."""
         there = _with_polyp(self.scores, of, ids)
         return _score(self.on(there, of, seeds, **wanted), self.groups(there))
 
     def without_polyp(self, arm: str) -> dict[str, float]:
-        """What the last models of an arm see in the held-out images without a polyp, the mean over models."""
+        """The predictions of an arm's last models in the held-out images without a polyp, the mean over models."""
         rows = self.scores.where(arm=arm, kind=LAST, set=HELD_OUT)
         found = metrics.without_polyp(rows.counts)
         return found | {"images": len(np.unique(rows.id[rows.area == 0]))} if found else found
@@ -338,7 +342,7 @@ class _Evidence:
 
 
 def _with_polyp(scores: Scores, of: str, ids: Sequence[str]) -> tuple[str, ...]:
-    """Those of `ids` that have a polyp by the rows of the set `of`; all where none has."""
+    """The `ids` that have a polyp by the rows of the set `of`; all if none has."""
     rows = scores.where(set=of)
     there = set(rows.id[rows.area > 0].tolist())
     return tuple(id for id in ids if id in there) or tuple(ids)
@@ -372,7 +376,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
     own = {}
     for name in sorted(hospitals):
         ids = hospitals[name].test
-        if ids and not runs[0][1].privacy.on:  # whose hospitals send no scores
+        if ids and not runs[0][1].privacy.on:  # with privacy, hospitals send no scores
             trainer = {"trainer": name} if algorithm.name == LOCAL else {}
             own[name] = evidence.mean(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
     return Arm(
@@ -397,7 +401,7 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: _Eviden
 
 
 def _score(values: NDArray[np.float64], groups: NDArray[np.intp]) -> Estimate:
-    """The mean score with its interval, which ends where scores do."""
+    """The mean score with its interval, cut to the range of scores."""
     found = estimate(values, groups)
     return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
 
@@ -448,12 +452,12 @@ def _differences(arms: Sequence[Arm], evidence: _Evidence) -> tuple[Difference, 
     pairs += [(arm, other) for arm in local for other in pooled]
     federated = [arm for arm in arms if arm.federated]
     among = [(one, two) for place, two in enumerate(federated) for one in federated[place + 1 :]]
-    # Two families: that many federated arms are compared must not hide what federation costs.
+    # Two families: the number of federated arms must not hide what federation costs.
     return (*_family(pairs, evidence, False), *_family(among, evidence, True))
 
 
 def _family(pairs: Sequence[tuple[Arm, Arm]], evidence: _Evidence, among: bool) -> tuple[Difference, ...]:
-    """The differences of these arms, one less the other, p adjusted for all of them."""
+    """The differences between these arms, with p adjusted for all of them."""
     groups = evidence.groups(evidence.heldout)
 
     def paired(label: str, other: str, seeds: Sequence[int], kind: str) -> NDArray[np.float64]:
@@ -513,7 +517,7 @@ def _unequal(finished: Sequence[tuple[RunFolder, Config]]) -> Iterable[str]:
 
 
 def _settings(config: Config) -> dict[str, object]:
-    """What all runs of a comparison should share, by dotted name."""
+    """The settings that all runs of a comparison should share, by dotted name."""
     plain = config.model_dump(
         exclude={"runtime": True, "seed": True, "arm_label": True, "algorithm": True, "data": {"seed"}}
     )

@@ -1,1 +1,1 @@
-"""What a hospital does with a request: train or score on its own images, and keep what is its own."""
+"""What a hospital does with a request: it trains or scores on its own images, and keeps its private state."""

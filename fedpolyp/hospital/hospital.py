@@ -22,8 +22,8 @@ class Hospital:
     store: Store
     ids: HospitalImages
     state: Path
-    parts: tuple[HospitalImages, ...] = ()  # of the pooled hospital: those that its images are from
-    keeper: Keeper | None = None  # at a site that keeps a promise of privacy
+    parts: tuple[HospitalImages, ...] = ()  # for the pooled hospital: the hospitals that its images come from
+    keeper: Keeper | None = None  # at a site with privacy
 
     def images(self, set: str) -> "tuple[Images, Images]":
         """Images (N, S, S, 3) and masks (N, S, S) of its 'train', 'val' or 'test' set, as the hospital has them."""
@@ -40,7 +40,7 @@ class Hospital:
         return images, masks
 
     def units(self, unit: str) -> list[list[int]]:
-        """The rows of the training images that a promise of privacy is for together: each 'image', or each 'group'."""
+        """The rows of the training images that form a unit of privacy: each 'image', or each 'group'."""
         if unit == "image":
             return [[row] for row in range(len(self.ids.train))]
         found: dict[int, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Which images a hospital of a simulation has."""
+"""The images of a hospital in a simulation."""
 
 from fedpolyp.algorithms.pooled import POOLED
 from fedpolyp.data.partition.partition import HospitalImages, Partition
@@ -18,5 +18,5 @@ def images_of(partition: Partition, name: str) -> HospitalImages:
 
 
 def parts_of(partition: Partition, name: str) -> tuple[HospitalImages, ...]:
-    """The hospitals that the images of 'pooled' are from, who have cameras and annotators of their own; else none."""
+    """The hospitals that the images of 'pooled' come from, with their cameras and annotators; otherwise none."""
     return tuple(partition.hospitals.values()) if name == POOLED and name not in partition.hospitals else ()

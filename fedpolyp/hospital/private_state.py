@@ -1,4 +1,4 @@
-"""A hospital's private state: one file a round, written by the hospital, never sent."""
+"""A hospital's private state: one file for each round, written by the hospital, never sent."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ _log = logging.getLogger("flwr")
 
 
 class Gone(FedpolypError):
-    """The state that a round left is not there; a training without it would give other bits, and not say so."""
+    """The state that a round left is missing; training without it would silently give other bits."""
 
 
 def read(folder: Path, round: int) -> Groups:
@@ -50,10 +50,10 @@ def read(folder: Path, round: int) -> Groups:
 
 
 def write(folder: Path, round: int, state: Groups, keep_from: int, keep: Collection[int] = ()) -> None:
-    """Write the state that `round` leaves, whole or not at all, and drop what no checkpoint needs any more.
+    """Write the state that `round` leaves, whole or not at all, and remove what no checkpoint needs any more.
 
     A round reads an earlier round's file and writes its own, so a repeated round gives the same bits. Files before
-    round `keep_from` go, but for those of the rounds in `keep`.
+    round `keep_from` are removed, except those of the rounds in `keep`.
     """
     members = {f"{group}/{name}": array for group, arrays in state.items() for name, array in arrays.items()}
     with replacing(_path(folder, round)) as stream:
@@ -64,9 +64,9 @@ def write(folder: Path, round: int, state: Groups, keep_from: int, keep: Collect
 
 
 def prune(states: Path, run: str) -> None:
-    """Mark the folder of `run` in `states` as touched now, and remove those of runs untouched for 30 days.
+    """Mark the folder of `run` in `states` as used now, and remove folders of runs that were not used for 30 days.
 
-    A run is touched by each request of it. Nothing but folders that are named as runs are is removed.
+    Each request of a run marks it as used. Only folders with the name of a run are removed.
     """
     present, now = states / run, time.time()
     if present.is_dir():
@@ -79,7 +79,7 @@ def prune(states: Path, run: str) -> None:
             if now - last > _UNTOUCHED_DAYS * 86400:
                 shutil.rmtree(folder)
                 _log.info("no request of the run %s has come for 30 days: %s is removed", folder.name, folder)
-        except OSError as error:  # what is in the way of tidying up is not in the way of the request
+        except OSError as error:  # a failure to tidy up must not fail the request
             _log.warning("%s could not be removed: %s", folder, error)
 
 

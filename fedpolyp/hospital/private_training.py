@@ -1,4 +1,4 @@
-"""What a hospital does in a round while something is promised: one gradient, cut unit by unit, with noise."""
+"""A hospital's round with privacy on: one gradient, clipped unit by unit, with noise."""
 
 import json
 
@@ -20,11 +20,11 @@ from fedpolyp.training import Trainer
 def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer: Trainer) -> Answer:
     """The noisy mean gradient of the hospital's units at `weights`, in units of the clip, downhill.
 
-    Nothing else leaves: no loss, no exact number of images, nothing that an optimizer remembers. It falls with the
-    schedule of the learning rate; how far a step goes, the server's optimizer says.
+    Nothing else leaves the hospital: no loss, no exact number of images, no optimizer state. The learning-rate schedule
+    scales it; the server's optimizer decides the length of a step.
 
     Raises:
-        Refusal: it would go beyond what the hospital gives away.
+        Refusal: it would exceed the hospital's limit.
         FedpolypError: the hospital's ledger is damaged.
     """
     config = hospital.config
@@ -53,9 +53,9 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
 
 
 def _said(request: Train, hospital: Hospital, units: int) -> str:
-    """All of the order that decides the answer, and nothing that differs when it is given again.
+    """The part of a request that decides the answer, without anything that differs when it is repeated.
 
-    Where a run lies, on how many processes, and which state may be dropped is of no interest.
+    The run's path, the number of processes, and which state may be removed do not count.
     """
     config = hospital.config
     return json.dumps(

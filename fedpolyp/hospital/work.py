@@ -1,4 +1,4 @@
-"""What a hospital does when it is asked: train with what it was sent, or score it, on its own images."""
+"""What a hospital does with a request: it trains what it was sent, or scores it, on its own images."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from fedpolyp.hospital.private_training import train_privately
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.training import Trainer, shared_trainer
 
-# Gives a group of arrays that came with the request, which must have these names, shapes and types.
+# Returns a group of arrays that came with the request, which must have these names, shapes and types.
 Received = Callable[[str, Arrays], Arrays]
 SCORES_STAY = "with privacy on, scores of a hospital's images do not leave it"
 
 
 def train(request: Train, received: Received, hospital: Hospital) -> Answer:
-    """Train on the hospital's training images; answer with an update, and keep what is the hospital's own.
+    """Train on the hospital's training images; reply with an update, and keep the private state.
 
     Raises:
-        Refusal: something is promised, and this would go beyond what the hospital gives away.
+        Refusal: with privacy on, this would exceed the hospital's limit.
         FedpolypError: the hospital's private state is gone or damaged.
     """
     if hospital.config.privacy.on:
@@ -60,7 +60,7 @@ def evaluate(request: Evaluate, received: Received, hospital: Hospital) -> Answe
     """Score the model that was sent on one of the hospital's own sets: each image's counts, losses and distances.
 
     Raises:
-        Refusal: something is promised of these images, and scores would tell of them.
+        Refusal: with privacy on, scores would reveal something about these images.
         FedpolypError: the hospital's private state is gone or damaged.
     """
     if hospital.config.privacy.on:
@@ -79,7 +79,7 @@ def evaluate(request: Evaluate, received: Received, hospital: Hospital) -> Answe
 
 
 def _fine_tuned(model: Arrays, request: Evaluate, hospital: Hospital, algorithm: Algorithm, trainer: Trainer) -> Arrays:
-    """What one more training makes of `model`, with a new optimizer.
+    """The result of one more training of `model`, with a new optimizer.
 
     Raises:
         FedpolypError: it diverged.
@@ -123,7 +123,7 @@ class _Visit:
 
     @property
     def start(self) -> Start:
-        """What the model and the optimizer look like."""
+        """The names, shapes and types of the model and the optimizer."""
         return self.trainer.start
 
     def train(self, arrays: Arrays, corrections: Mapping[str, Arrays] | None = None) -> Trained:
@@ -144,7 +144,7 @@ class _Visit:
         )
 
     def optimizer_to_keep(self, trained: Trained) -> Groups:
-        """What the optimizer remembers, where it stays at the hospital."""
+        """The optimizer's state, if it stays at the hospital."""
         return {OPTIMIZER: trained.optimizer} if self._keeps_optimizer else {}
 
     @property
@@ -153,7 +153,7 @@ class _Visit:
 
 
 def _update(visit: _Visit, outcome: Outcome, round: int) -> Mapping[str, Arrays]:
-    """The differences from what was sent, after the chain that they pass before they leave."""
+    """The differences from what was sent, after the chain of transforms."""
     values = dict(outcome.sent)
     if visit.algorithm.averages_optimizer:
         values.setdefault(OPTIMIZER, outcome.trained.optimizer)

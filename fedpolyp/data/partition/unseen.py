@@ -1,4 +1,4 @@
-"""Sources that stand for hospitals that take no part: no hospital trains, validates or tests on their images."""
+"""Sources that stand for hospitals outside the federation: no hospital trains, validates or tests on their images."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,11 +15,11 @@ def set_apart(
 ) -> tuple[dict[str, tuple[str, ...]], list["ImageRecord"]]:
     """The sorted ids of the images of each unseen source, and the records of the images that may be assigned.
 
-    A source is meant by its name, and one with several hospitals with all of them: `polypgen` are `polypgen-C1`,
-    `polypgen-C2` and so on. An image with a near-duplicate in an unseen source is in neither.
+    A source is given by its name. The name of a source with several hospitals means all of them: `polypgen` means
+    `polypgen-C1`, `polypgen-C2` and so on. An image with a near-duplicate in an unseen source is in neither result.
 
     Raises:
-        UsageError: there is no source of a name, or no other one.
+        UsageError: there is no source with such a name, or no other source is left.
     """
     present = sorted({record.source for record in records})
     apart: set[str] = set()
@@ -41,7 +41,7 @@ def set_apart(
 def unseen_notes(
     records: Sequence["ImageRecord"], unseen: Mapping[str, Sequence[str]], rest: Sequence["ImageRecord"]
 ) -> list[str]:
-    """A sentence for what `set_apart` has made of `records`, and one for what it left out."""
+    """A sentence for the images that `set_apart` found in `records`, and one for those that it left out."""
     said = ["unseen by all hospitals: " + ", ".join(f"{len(ids)} images of {name}" for name, ids in unseen.items())]
     if alike := len(records) - len(rest) - sum(map(len, unseen.values())):
         said.append(f"{alike} images are near-duplicates of unseen ones, and left out")

@@ -21,7 +21,8 @@ def stem(archive: Path) -> str:
 
 
 def unpacked(archive: Path, stores: Path) -> Path:
-    """The folder in `stores` that `archive` was unpacked to, now or before: known by its path, size and time of change.
+    """The folder in `stores` to which `archive` was unpacked, now or before: identified by its path, size and time of
+    change.
 
     Raises:
         UsageError: it is damaged, unsafe or too large (see `unpack`).
@@ -36,7 +37,7 @@ def unpacked(archive: Path, stores: Path) -> Path:
     folder = stores / f"{UNPACKED}{readable}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
         unpack(archive, folder)
-        # A store is known by the times of its files: unpacked again, they are the same files.
+        # A store is identified by the times of its files: unpacked again, they are the same files.
         for place, _, files in os.walk(folder):
             for file in files:
                 os.utime(os.path.join(place, file), ns=(status.st_mtime_ns, status.st_mtime_ns))
@@ -44,7 +45,8 @@ def unpacked(archive: Path, stores: Path) -> Path:
 
 
 def hold(folder: Path) -> int:
-    """A descriptor by which this process has an unpacked `folder` open, and nobody removes it; it was used now.
+    """A descriptor with which this process has an unpacked `folder` open, so that nobody removes it; marks it as used
+    now.
 
     Raises:
         FedpolypError: it was just removed.

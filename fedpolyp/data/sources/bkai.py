@@ -8,9 +8,9 @@ LOOKS_FOR = "train/ and train_gt/"
 
 
 def parts(tree: Tree) -> list[Part]:
-    """Its images that have masks; those of `test/` have none that are published."""
+    """Its images with masks; the masks of `test/` are not published."""
     if not tree.has("train", "train_gt"):
         return []
-    # As Kaggle unpacks it, each lies in a folder of its own name once more.
+    # As Kaggle unpacks it, each folder contains another one of the same name.
     images, masks = (f"{name}/{name}" if tree.has(f"{name}/{name}") else name for name in ("train", "train_gt"))
     return [Part(images, masks)]

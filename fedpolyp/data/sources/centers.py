@@ -1,6 +1,6 @@
-"""A folder for each hospital, as PolypDB (Jha et al., 2024) has them: each with `images/` and `masks/`.
+"""A folder for each hospital, as in PolypDB (Jha et al., 2024): each with `images/` and `masks/`.
 
-In a hospital's folder there may be one more for each modality (WLI, NBI …) that has them.
+A hospital's folder may contain a folder for each modality (WLI, NBI …) with these two.
 """
 
 from fedpolyp.data.sources.part import Part
@@ -8,11 +8,11 @@ from fedpolyp.data.sources.tree import Tree
 
 NAME = "folders of hospitals"
 LOOKS_FOR = "a folder for each hospital, with images/ and masks/ in it or in its folders"
-_POLYPDB = "PolypDB_center_wise"  # beside it, the same images lie by modality
+_POLYPDB = "PolypDB_center_wise"  # beside it are the same images by modality
 
 
 def parts(tree: Tree) -> list[Part]:
-    """The images of each hospital, which is called as its folder; one alone is no hospital among others."""
+    """The images of each hospital, named as its folder; a single folder does not count as a hospital."""
     top = f"{_POLYPDB}/" if tree.has(_POLYPDB) else ""
     found = []
     for center in tree.folders(top):

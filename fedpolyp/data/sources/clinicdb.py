@@ -19,7 +19,7 @@ LAST_FRAMES = (
 
 
 def sequence(stem: str) -> str:
-    """The sequence that the frame called `stem`, its number, is of: 'sequence 1' to 'sequence 29'; '' for no number."""
+    """The sequence of the frame `stem`, a number: 'sequence 1' to 'sequence 29'; '' if it is not a number."""
     if not (stem.isascii() and stem.isdigit()) or not 1 <= int(stem) <= LAST_FRAMES[-1]:
         return ""
     return f"CVC-ClinicDB sequence {1 + bisect_left(LAST_FRAMES, int(stem))}"
@@ -31,7 +31,7 @@ def is_called(tree: Tree) -> bool:
 
 
 def parts(tree: Tree) -> list[Part]:
-    """Its frames, once: where they lie as PNG and as TIFF, as PNG."""
+    """Its frames, each once: the PNG if there are PNG and TIFF."""
     for inside in ("", "PNG/", "TIF/"):
         images, masks = f"{inside}Original", f"{inside}{_MASKS}"
         if tree.has(images, masks):

@@ -1,6 +1,7 @@
-"""CVC-ColonDB (Bernal et al., Pattern Recognition 2012) as published: all in one folder, the mask of `1.bmp` `p1.bmp`.
+"""CVC-ColonDB (Bernal et al., Pattern Recognition 2012) as published: all in one folder; `p1.bmp` is the mask of
+`1.bmp`.
 
-Which frames are of one of its 15 sequences is not published with it: near-duplicates alone keep them together.
+It is not published which frames belong to which of its 15 sequences, so only near-duplicates are kept together.
 """
 
 import os
@@ -14,7 +15,7 @@ LOOKS_FOR = "1.bmp and p1.bmp, 2.bmp and p2.bmp and so on"
 
 
 def number(stem: str) -> str | None:
-    """The number that an image is called by; None for another file (`s1`, `c1`: other annotations)."""
+    """The number in an image's name; None for another file (`s1`, `c1`: other annotations)."""
     return stem if stem.isascii() and stem.isdigit() else None
 
 

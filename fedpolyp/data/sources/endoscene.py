@@ -10,7 +10,7 @@ _SETS = ("CVC-300", "CVC-612")
 
 
 def parts(tree: Tree) -> list[Part]:
-    """Its frames with the masks of polyps; CVC-612 is CVC-ClinicDB, whose sequences are known by number."""
+    """Its frames with the masks of polyps; CVC-612 is CVC-ClinicDB, whose sequences follow from the numbers."""
     if tree.has("bbdd", "gtpolyp"):
         return [_part(tree, "")]
     return [_part(tree.beneath(name), f"{name}/") for name in _SETS if tree.has(f"{name}/bbdd", f"{name}/gtpolyp")]

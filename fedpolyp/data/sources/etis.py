@@ -9,7 +9,7 @@ LOOKS_FOR = "ETIS-LaribPolypDB/ and 'Ground Truth'/"
 
 
 def parts(tree: Tree) -> list[Part]:
-    """Its frames, which lie in a folder of the set's name."""
+    """Its frames, which are in a folder with the set's name."""
     if not tree.has(NAME, "Ground Truth"):
         return []
     return [Part(NAME, "Ground Truth", image_key=number, mask_key=number_after_p)]

@@ -1,4 +1,4 @@
-"""HyperKvasir (Borgli et al., Scientific Data 2020): of it the images with masks, in `segmented-images/`."""
+"""HyperKvasir (Borgli et al., Scientific Data 2020): its images with masks, in `segmented-images/`."""
 
 from fedpolyp.data.sources.part import Part
 from fedpolyp.data.sources.tree import Tree
@@ -9,6 +9,6 @@ _FOLDER = "segmented-images"
 
 
 def parts(tree: Tree) -> list[Part]:
-    """Its segmented images, beside whatever else of the set lies there."""
+    """Its segmented images; other files of the set are ignored."""
     images, masks = f"{_FOLDER}/images", f"{_FOLDER}/masks"
     return [Part(images, masks)] if tree.has(images, masks) else []

@@ -1,4 +1,4 @@
-"""A part of a source: a folder of images and the folder of their masks, and how their files' names make pairs."""
+"""A part of a source: a folder of images and the folder of their masks, and how their files' names form pairs."""
 
 import os
 from collections.abc import Callable
@@ -33,12 +33,12 @@ class Part:
     image_key: Key = _stem
     mask_key: Key = _stem
     group: Callable[[str], str] = _no_group  # label of patient, procedure or video, from an image's stem; '' for none
-    center_of: Callable[[str], str] | None = None  # the hospital, from an image's stem, in the place of `center`
+    center_of: Callable[[str], str] | None = None  # the hospital, from an image's stem, instead of `center`
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a part holds."""
+    """The contents of a part."""
 
     files: list[File]
     pairs: list[Pair]
@@ -46,7 +46,7 @@ class Found:
 
 
 def look_through(tree: Tree, part: Part) -> Found:
-    """The pairs of `part`, and each file that makes none."""
+    """The pairs of `part`, and each file that forms none."""
     images, rejected = walk(tree, part.images)
     masks: list[File] = []
     if part.masks is not None and part.masks != part.images:

@@ -16,7 +16,7 @@ _CENTER = re.compile(r"(C[1-6])(?![0-9A-Za-z])")
 
 
 def parts(tree: Tree) -> list[Part]:
-    """Its single frames and its sequences; of a sequence the center is known where the names of its frames tell."""
+    """Its single frames and its sequences; the center of a sequence is known if the names of its frames show it."""
     found = [
         Part(f"data_{center}/images_{center}", f"data_{center}/masks_{center}", center, f"{center}/", _image, _mask)
         for center in _CENTERS

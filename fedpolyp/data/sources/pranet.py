@@ -10,12 +10,12 @@ _TRAIN, _TEST = "TrainDataset", "TestDataset"
 
 
 def parts(tree: Tree) -> list[Part]:
-    """Its images, each with the set it was taken from as its hospital."""
+    """Its images; the set from which an image was taken is its hospital."""
     if tree.name == _TRAIN:
         return _train(tree, "")
     if tree.name == _TEST:
         return _test(tree, "")
-    # Unpacked, they often lie in a folder of the same name once more.
+    # Unpacked, they are often in a second folder of the same name.
     train, test = (next((f for f in (f"{n}/{n}", n) if tree.has(f)), "") for n in (_TRAIN, _TEST))
     return [*(_train(tree, f"{train}/") if train else []), *(_test(tree, f"{test}/") if test else [])]
 
@@ -31,7 +31,7 @@ def _train(tree: Tree, inside: str) -> list[Part]:
 
 
 def _taken_from(stem: str) -> str:
-    """ClinicDB's frames are called by their numbers, Kvasir-SEG's by letters and numbers."""
+    """ClinicDB's frames are named by numbers, Kvasir-SEG's by letters and numbers."""
     return clinicdb.NAME if clinicdb.sequence(stem) else "Kvasir"
 
 

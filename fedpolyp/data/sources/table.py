@@ -1,4 +1,4 @@
-"""A CSV that says what belongs together: image, mask, and if known the patient (procedure, video) and the hospital."""
+"""A CSV that says which images belong together: image, mask and, if known, patient (procedure, video) and hospital."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ _READ = (*_NEEDED, "id", "hospital", *_LABELS)
 
 @dataclass(frozen=True)
 class Table:
-    """What a CSV lists."""
+    """The contents of a CSV."""
 
     files: list[File]
     pairs: list[Pair]
@@ -33,7 +33,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """What the CSV at `path` lists; its paths are relative to its own folder, or absolute.
+    """The contents of the CSV at `path`; its paths are relative to its own folder, or absolute.
 
     Raises:
         UsageError: it cannot be read, or lacks a column.

@@ -1,4 +1,4 @@
-"""Looks at a folder that may hold anything: links in circles, folders nobody may read. No file is opened."""
+"""Walks a folder that may contain anything: links in circles, unreadable folders. No file is opened."""
 
 import os
 import re
@@ -13,8 +13,8 @@ from fedpolyp.data.store import Rejection
 from fedpolyp.names import check_id
 from fedpolyp.text import printable
 
-# Control characters, bytes that are no UTF-8, breaks of lines, and what turns the direction of writing: names become
-# ids, which are written into tables and pages.
+# Control characters, bytes that are not UTF-8, line breaks, and characters that change the direction of writing: names
+# become ids, which are written into tables and pages.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -34,7 +34,7 @@ class Tree:
         return all(os.path.isdir(self.root / folder) for folder in folders)
 
     def names(self, folder: str = "") -> list[str]:
-        """What is in `folder`, sorted, but for what is hidden; [] if it cannot be read."""
+        """The names in `folder`, sorted, without hidden ones; [] if it cannot be read."""
         try:
             return sorted(_names(self.root / folder))
         except OSError:
@@ -50,9 +50,9 @@ class Tree:
 
 
 def walk(tree: Tree, folder: str) -> tuple[list[File], list[Rejection]]:
-    """All files in `folder` of `tree` and in its subfolders, and the entries that cannot be looked into.
+    """All files in `folder` of `tree` and in its subfolders, and the entries that cannot be read.
 
-    Each folder is read once, whatever links lead to it.
+    Each folder is read once, however many links lead to it.
     """
     files: list[File] = []
     rejected: list[Rejection] = []
