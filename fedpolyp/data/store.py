@@ -150,17 +150,14 @@ def stores_folder() -> Path:
         raise UsageError(f"no home folder is known for the stores of images ({asked}); set FEDPOLYP_STORES to a folder")
     if not chosen or chosen.startswith("~"):
         home = os.path.expanduser(chosen.split(os.sep)[0] if chosen else "~")
-        if Path(folder).is_relative_to(home) and not os.path.isdir(
-            home
-        ):  # otherwise the images would be copied to an unexpected place
+        # Otherwise the images would be copied to an unexpected place.
+        if Path(folder).is_relative_to(home) and not os.path.isdir(home):
             raise UsageError(f"the home folder {home} for the stores does not exist; set FEDPOLYP_STORES to a folder")
     return Path(folder)
 
 
 def store_path(stores: Path, name: str, image_size: int, key: Any) -> Path:
-    """The folder in `stores` for a source called `name`; `key` (JSON-able) has everything that decides the store's
-    content.
-    """
+    """The folder in `stores` for a source called `name`; `key` (JSON-able) is all that decides the store's content."""
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:40] or "images"
     return stores / f"{readable}-{image_size}px-{digest}"
@@ -218,9 +215,7 @@ def write_store(
 
 
 def _hold(path: Path) -> int:
-    """A descriptor with which this process has the store at `path` open, so that nobody removes it; marks it as used
-    now.
-    """
+    """A descriptor that keeps the store at `path` open, so that nobody removes it; marks it as used now."""
     held = os.open(path / TABLE, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         try:

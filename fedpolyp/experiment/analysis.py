@@ -68,9 +68,7 @@ class Arm:
     over_pixels: Mapping[str, float]  # Dice of all held-out pixels together, by model: last, and best with validation
     own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; local: by its own model
     unseen: Mapping[str, Estimate]  # Dice on each source that no hospital has, last round
-    without_polyp: Mapping[
-        str, float
-    ]  # see metrics.without_polyp: held-out images, last round; empty if there are none
+    without_polyp: Mapping[str, float]  # see metrics.without_polyp: held-out images, last round; empty for none
     by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None if there are none
     cost: Cost
     curves: tuple[Curve, ...]
@@ -190,9 +188,8 @@ def analyse(runs: Sequence[RunFolder]) -> Analysis:
     for label, pairs in by_label.items():
         _refuse_another_algorithm(label, pairs)
     of_label = {label: pairs[0][1].algorithm.name for label, pairs in by_label.items()}
-    order = sorted(
-        by_label, key=lambda label: (of_label[label] != POOLED, of_label[label] != LOCAL)
-    )  # then in the given order
+    # After these two, the arms stay in the given order.
+    order = sorted(by_label, key=lambda label: (of_label[label] != POOLED, of_label[label] != LOCAL))
     arms = tuple(_arm(label, by_label[label], evidence) for label in order)
     return Analysis(
         config=finished[0][1],

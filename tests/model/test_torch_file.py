@@ -136,7 +136,7 @@ def test_the_names_are_answered_without_importing_anything() -> None:
         (file({"a": tensor("0", 6, (2, 3), (3, 1))}, {"0": SIX}, system={"little_endian": False}), "little-endian"),
         (file({"a": number(1)}, {}), "something other than a dictionary of tensors"),
         (file({"a": tensor("0", 6, (2, 3), (3, 1))}, {"0": SIX}, keys=["1"]), "list of storages"),
-        (file({"a": tensor("0", 5, (5,), (1,))}, {"0": SIX}), "another size"),
+        (file({"a": tensor("0", 5, (5,), (1,))}, {"0": SIX}), "not have the size"),
     ],
 )
 def test_what_is_no_file_of_tensors_is_refused(content: bytes, said: str) -> None:

@@ -45,8 +45,7 @@ def unpacked(archive: Path, stores: Path) -> Path:
 
 
 def hold(folder: Path) -> int:
-    """A descriptor with which this process has an unpacked `folder` open, so that nobody removes it; marks it as used
-    now.
+    """A descriptor that keeps an unpacked `folder` open, so that nobody removes it; marks it as used now.
 
     Raises:
         FedpolypError: it was just removed.

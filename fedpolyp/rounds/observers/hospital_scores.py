@@ -111,7 +111,7 @@ class Validation(_Scores):
         if missing := [name for name in self.validators if name not in scored]:
             self.experiment.watcher.note(
                 f"round {record.round} cannot be the best on validation: the other rounds were also validated by "
-                f"{', '.join(missing)}, too"
+                f"{', '.join(missing)}"
             )
             return None, {}
         counts = {name: scored[name]["counts"] for name in self.validators}
