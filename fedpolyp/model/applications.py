@@ -1,4 +1,4 @@
-"""U-Nets on encoders of `keras.applications`, with weights from a file of the user's or by Keras's own download."""
+"""U-Nets on encoders of `keras.applications`, with weights from a file of the user's or from Keras's own download."""
 
 import warnings
 from collections.abc import Callable
@@ -23,8 +23,8 @@ class _Application:
     """One of Keras's networks."""
 
     network: Callable[..., keras.Model]
-    features: tuple[str, str, str, str]  # its layers whose outputs are taken, at strides 2, 4, 8 and 16
-    scales: bool  # whether it scales the images itself, as do those that do not want them in -1..1
+    features: tuple[str, str, str, str]  # its layers whose outputs are used, at strides 2, 4, 8 and 16
+    scales: bool  # whether it scales the images itself; otherwise it wants them in -1..1
 
 
 _APPLICATIONS = {
@@ -38,7 +38,8 @@ _APPLICATIONS = {
         ("block1a_project_activation", "block2b_add", "block3b_add", "block5e_add"),
         scales=True,
     ),
-    # What its stages hand on has 256 to 1024 channels that are not normalized; the first layers after have neither.
+    # The outputs of its stages have 256 to 1024 channels that are not normalized; the next layers have neither
+    # normalization nor activation.
     "resnet50-v2": _Application(
         keras.applications.ResNet50V2,
         ("conv1_conv", "conv2_block3_1_relu", "conv3_block4_1_relu", "conv4_block6_1_relu"),
@@ -59,17 +60,17 @@ def build(config: Config, for_training: bool = False) -> keras.Model:
 
 
 def pretrained(config: Config) -> Arrays:
-    """The weights of the whole network without its classifier, by the names that variables have here.
+    """The weights of the whole network without its classifier, by the names of the variables here.
 
     Raises:
-        FedpolypError: the file of weights is another than the config says, or of another network, or Keras cannot
-            download its own.
+        FedpolypError: the file of weights is not the one that the config expects, belongs to another network, or Keras
+            cannot download its own.
     """
     settings, size = config.model, config.data.image_size
     application = _APPLICATIONS[settings.encoder]
     download = settings.encoder_weights == "imagenet"
     if not download:
-        files.read(settings)  # which checks it
+        files.read(settings)  # reading also checks it
     try:
         network = application.network(
             include_top=False, weights="imagenet" if download else None, input_shape=(size, size, 3)
@@ -84,7 +85,7 @@ def pretrained(config: Config) -> Arrays:
 
 
 def _load(network: keras.Model, file: str) -> None:
-    """Load `file` into `network`; what the file lacks, over which Keras may pass with a warning, becomes NaN."""
+    """Load `file` into `network`; arrays that are missing in the file, which Keras may only warn about, become NaN."""
     for variable in network.weights:
         variable.assign(np.full(variable.shape, np.nan))
     with warnings.catch_warnings():
@@ -93,7 +94,7 @@ def _load(network: keras.Model, file: str) -> None:
 
 
 def _as_ours(layer: Any, blocks: Blocks) -> Any:
-    """A layer like `layer`, in the config's precision, with a seed of its own, to train with one of ours."""
+    """A layer like `layer`, in the config's precision, with its own seed; for training, one of ours."""
     kind, settings = type(layer), layer.get_config()
     settings |= {"dtype": blocks.policy.name, "name": ENCODER + layer.name}
     for initializer in ("kernel_initializer", "depthwise_initializer"):

@@ -1,4 +1,4 @@
-"""A model's weights as named arrays, and what federation needs to know and check about them."""
+"""A model's weights as named arrays, and what a federation needs to know and check about them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ Arrays = dict[str, NDArray[Any]]
 
 _STATISTICS = ("/moving_mean", "/moving_variance")
 NOT_FINITE = "has values that are not finite numbers"
-# No weight, moment or statistic of a model that can be trained is anywhere near: images are scaled to [0, 1].
+# No weight, moment or statistic of a trainable model comes near: images are scaled to [0, 1].
 LARGEST = 1e9
 
 
@@ -47,7 +47,7 @@ def assign(variables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
 
 
 def mismatch(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What in `arrays` does not fit `shapes`, in words; None when all fits and is finite numbers."""
+    """What in `arrays` does not fit `shapes`, in words; None if everything fits and is finite."""
     missing = [name for name in shapes if name not in arrays]
     extra = [name for name in arrays if name not in shapes]
     if missing or extra:
@@ -62,10 +62,10 @@ def mismatch(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int,
 
 
 def fault(arrays: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]]) -> str | None:
-    """What in `arrays`, which somebody has sent, cannot be of the model or optimizer that `like` is of, in words.
+    """What in the received `arrays` cannot belong to the model or optimizer `like`, in words; None if everything fits.
 
-    Names, shapes and types must be the same, values finite and no larger than `LARGEST`, and none negative where none
-    can be. None when all fits.
+    Names, shapes and types must be the same, values finite and no larger than `LARGEST`, and arrays that cannot be
+    negative must not be.
     """
     if differs := mismatch(arrays, {name: array.shape for name, array in like.items()}):
         return differs

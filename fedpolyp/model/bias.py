@@ -1,4 +1,4 @@
-"""Convolutions whose biases learn in bfloat16 what they learn in float32."""
+"""Convolutions whose biases learn the same in bfloat16 as in float32."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 def add_bias(activations: tf.Tensor, bias: Any) -> tf.Tensor:
     """`activations` (N, H, W, C) plus `bias` (C,).
 
-    Keras adds it with `tf.nn.bias_add`, whose gradient is a sum of a hundred thousand bfloat16 numbers in bfloat16,
-    where a sum no longer grows once it is 256 times what is added. Where the numbers nearly cancel, it comes out tens
-    of times too large, and under Adam, whose steps are of one size, the bias drifts. `tf.add` sums in float32.
+    Keras adds it with `tf.nn.bias_add`, whose gradient is a sum of a hundred thousand bfloat16 numbers in bfloat16.
+    Such a sum stops growing once it is 256 times the next summand. Where the numbers nearly cancel, it comes out tens
+    of times too large, and under Adam, whose steps have one size, the bias drifts. `tf.add` sums in float32.
     """
     return tf.add(activations, bias)

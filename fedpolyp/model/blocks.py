@@ -1,4 +1,4 @@
-"""What every model is made of: layers that share a config, each with a seed of its own."""
+"""The building blocks of every model: layers that share a config, each with its own seed."""
 
 import math
 
@@ -12,17 +12,14 @@ from fedpolyp.model.normalization import FrozenBatchNormalization, FusedBatchNor
 # Keras's default of 0.99 averages over the last hundred steps. A hospital takes about twenty in a round, so the moving
 # statistics would describe weights of several rounds ago and evaluation would lag behind training.
 STATISTICS_MOMENTUM = 0.9
-# Of depthwise convolutions, in every precision. TensorFlow's take longer in bfloat16: a step of EfficientNet-Lite0 took
+# For depthwise convolutions, in every precision. TensorFlow's are slower in bfloat16: a step of EfficientNet-Lite0 took
 # 44 ms an image with them, 31 without, and 37 in float32 (128 px, batches of 8).
 DEPTHWISE_PRECISION = "float32"
 LOGITS = "logits"
 
 
 class Blocks:
-    """Makes the layers of one model: Keras's own, or, to train with, ours with the same names and weights.
-
-    Initial weights depend on `config.seed` and on the order in which layers are made.
-    """
+    """Makes the layers of one model: Keras's own, or, for training, ours with the same names and weights."""
 
     def __init__(self, config: Config, for_training: bool) -> None:
         self.settings = config.model
@@ -33,10 +30,10 @@ class Blocks:
         self.convolution_layer = bias.Conv2D if self.in_bfloat16 else layers.Conv2D
         self.upsampling_layer = bias.Conv2DTranspose if self.in_bfloat16 else layers.Conv2DTranspose
         self.batch_normalization = FusedBatchNormalization if for_training else layers.BatchNormalization
-        # An encoder's statistics may stay as they were; only training would move them.
+        # An encoder's statistics may stay as they were; only training would change them.
         frozen = for_training and config.model.frozen_statistics
         self.encoder_normalization = FrozenBatchNormalization if frozen else self.batch_normalization
-        self._seed = config.seed * 1000  # room for every layer between one experiment's seed and the next
+        self._seed = config.seed * 1000  # leaves room for every layer between the seeds of two experiments
 
     def image(self) -> keras.KerasTensor:
         """The input: uint8 or float images (N, S, S, 3) in 0..255."""
@@ -66,7 +63,7 @@ class Blocks:
             filters,
             3,
             padding="same",
-            use_bias=normalization == "none",  # a normalization that follows has a bias of its own
+            use_bias=normalization == "none",  # a normalization that follows has its own bias
             kernel_initializer=self.initializer(),
             dtype=self.policy,
             name=name,
@@ -85,14 +82,14 @@ class Blocks:
         )(x)
 
     def join(self, x: keras.KerasTensor, skip: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        """Both, one behind the other along the channels."""
+        """Both, concatenated along the channels."""
         return layers.Concatenate(dtype=self.policy, name=f"{name}_skip")([x, skip])
 
     def model(self, image: keras.KerasTensor, x: keras.KerasTensor) -> keras.Model:
-        """The whole model, from `image` to the probability of lesion (N, S, S, 1); `x` is what was made of it.
+        """The whole model, from `image` to the probability of lesion (N, S, S, 1); `x` is the decoder's output.
 
-        The layer before the sigmoid is named `LOGITS`. Logits and probabilities stay float32 in every precision: the
-        loss is where bfloat16 would lose digits.
+        The layer before the sigmoid is named `LOGITS`. Logits and probabilities are float32 in every precision, because
+        bfloat16 would lose digits in the loss.
         """
         x = layers.Conv2D(1, 1, dtype="float32", kernel_initializer=self.initializer(), name=LOGITS)(x)
         return keras.Model(image, layers.Activation("sigmoid", dtype="float32", name="probability")(x), name="unet")

@@ -33,7 +33,7 @@ _STEM = 32
 _EPSILON = 1e-3
 _MEAN, _DEVIATION = 127.0, 128.0
 
-# What the file calls a layer, and what it is called here.
+# The name of a layer in the file, and its name here.
 _OUTSIDE = {"_conv_stem": "stem", "_bn0": "stem_norm", "_conv_head": "head", "_bn1": "head_norm", "_fc": "classes"}
 _INSIDE = {
     "_expand_conv": "expand",
@@ -74,10 +74,10 @@ def features(
 
 
 def pretrained(config: Config) -> Arrays:
-    """The ImageNet weights of the whole network, by the names that variables have here.
+    """The ImageNet weights of the whole network, by the names of the variables here.
 
     Raises:
-        FedpolypError: the package that holds them is not installed, or holds something else.
+        FedpolypError: their package is not installed, or contains something else.
     """
     try:
         tensors = torch_file.read(weights.read(config.model))

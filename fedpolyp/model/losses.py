@@ -1,4 +1,4 @@
-"""Losses of a batch of segmentations, one value an image."""
+"""Losses of a batch of segmentations, one value for each image."""
 
 import tensorflow as tf
 

@@ -1,7 +1,7 @@
-"""The models by the name of their encoder: which file builds each, what memory it needs, where its weights come from.
+"""The models by the name of their encoder: the file that builds each, its memory, and the source of its weights.
 
-A model's file offers `build(config, for_training)` and, where its encoder is pretrained, `pretrained(config)`. Nothing
-here loads TensorFlow before a model is asked for.
+A model's file has `build(config, for_training)` and, if its encoder is pretrained, `pretrained(config)`. TensorFlow is
+loaded only when a model is asked for.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from fedpolyp.model.arrays import Arrays, mismatch
 if TYPE_CHECKING:
     import keras
 
-# What the names of a pretrained encoder's layers begin with, and no other layer's.
+# The names of a pretrained encoder's layers begin with this, and no others do.
 ENCODER = "encoder_"
 
 
@@ -33,9 +33,9 @@ class PackagedWeights:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a training takes beside TensorFlow itself.
+    """The memory of a training, beside TensorFlow itself.
 
-    The shares are of what the activations of the plain U-Net take with 16 filters, in images of the same size.
+    The shares are relative to the activations of the plain U-Net with 16 filters, in images of the same size.
     """
 
     encoder: float = 0.0  # share that the number of filters does not change
@@ -76,10 +76,10 @@ MODELS = {
 
 
 def build(config: Config, for_training: bool = False) -> "keras.Model":
-    """The U-Net of `config`, with random weights that depend on `config.seed` alone.
+    """The U-Net of `config`, with random weights that depend only on `config.seed`.
 
-    Uint8 or float images (N, S, S, 3) in 0..255 go in, the probability of lesion (N, S, S, 1) comes out. Made of
-    Keras's own layers, so that a saved model is read by Keras alone, or `for_training` of ours with the same names and
+    Input: uint8 or float images (N, S, S, 3) in 0..255; output: the probability of lesion (N, S, S, 1). It is made of
+    Keras's own layers, so that Keras alone can read a saved model, or, `for_training`, of ours with the same names and
     weights.
     """
     model: keras.Model = importlib.import_module(MODELS[config.model.encoder].module).build(config, for_training)
@@ -87,12 +87,12 @@ def build(config: Config, for_training: bool = False) -> "keras.Model":
 
 
 def initial(config: Config, random: Arrays) -> Arrays:
-    """The weights that a run of `config` begins with: `random`, a new model's, but for a pretrained encoder's.
+    """The initial weights of a run of `config`: `random`, those of a new model, except for a pretrained encoder's.
 
-    Or all of those of a saved model, where the config names one.
+    If the config names a saved model, all of its weights instead.
 
     Raises:
-        FedpolypError: the weights are not at hand, not those that the config names, or do not fit.
+        FedpolypError: the weights are missing, are not those that the config names, or do not fit.
     """
     if config.model.initial_weights is not None:
         return _saved(config, random)
@@ -116,7 +116,7 @@ def _saved(config: Config, like: Arrays) -> Arrays:
         file = Path(folder) / "model.keras"
         file.write_bytes(read_initial(config.model))
         try:
-            # Layers of Keras's own alone: a file that brings code is refused.
+            # Only Keras's own layers: a file that brings code is refused.
             model = keras.models.load_model(file, compile=False, safe_mode=True)
         except Exception as error:
             why = " ".join(str(error).split())[:300]

@@ -1,7 +1,7 @@
-"""A file of weights as PyTorch wrote it before version 1.6, read with NumPy alone and without running what it says.
+"""Reads a file of weights as PyTorch wrote it before version 1.6, with NumPy only and without running any code in it.
 
-Such a file is a pickle, and a pickle may call any function. This reader admits the four names that tensors in a
-dictionary need, none of which is looked up anywhere, and refuses every other.
+Such a file is a pickle, and a pickle may call any function. This reader allows the four names that tensors in a
+dictionary need, looks none of them up, and refuses every other name.
 """
 
 import io
@@ -21,7 +21,7 @@ _STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 class NotTensors(ValueError):
-    """The content is something else than tensors in a dictionary."""
+    """The content is not a dictionary of tensors."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class _Tensor:
 def read(content: bytes) -> dict[str, NDArray[Any]]:
     """The tensors in `content`, by name, each in the order of its own axes.
 
-    A tensor may be a permuted view of what is stored, as one that was converted from TensorFlow is.
+    A tensor may be a permuted view of its storage, as after a conversion from TensorFlow.
 
     Raises:
-        NotTensors: it is something else, cut short, or goes on behind the last tensor.
+        NotTensors: it is something else, is cut short, or continues after the last tensor.
     """
     stream = io.BytesIO(content)
     try:
@@ -57,7 +57,7 @@ def read(content: bytes) -> dict[str, NDArray[Any]]:
         storages = {key: _storage(stream, *unpickler.storages[key]) for key in keys}
     except NotTensors:
         raise
-    except Exception as error:  # a pickle machine fed with nonsense fails in many ways
+    except Exception as error:  # unpickling nonsense fails in many ways
         raise NotTensors(f"{type(error).__name__}: {error}") from None
     if stream.read(1):
         raise NotTensors("it continues after its last tensor")
@@ -106,7 +106,8 @@ def _array(name: str, tensor: _Tensor, storage: NDArray[Any]) -> NDArray[Any]:
     """`tensor` copied out of its storage.
 
     Raises:
-        NotTensors: it is not the storage with its axes in some order; a view that reaches beyond reads other memory.
+        NotTensors: it is not the storage with its axes in some order; a view that reaches beyond would read other
+            memory.
     """
     plain = all(isinstance(number, int) and number >= 0 for number in (tensor.offset, *tensor.shape, *tensor.stride))
     if not plain or len(tensor.shape) != len(tensor.stride) or tensor.offset or math.prod(tensor.shape) != storage.size:

@@ -12,8 +12,8 @@ DEPTH = 4
 def build(config: Config, for_training: bool = False) -> keras.Model:
     """The U-Net of `config`: uint8 or float images (N, S, S, 3) in 0..255 in, lesion probability (N, S, S, 1) out.
 
-    Initial weights depend on `config.seed` alone. Made of Keras's own layers, so that a saved model is read by Keras
-    alone, or `for_training` of ours with the same names and weights.
+    Initial weights depend only on `config.seed`. It is made of Keras's own layers, so that Keras alone can read a saved
+    model, or, `for_training`, of ours with the same names and weights.
     """
     blocks = Blocks(config, for_training)
     image = blocks.image()

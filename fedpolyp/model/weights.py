@@ -1,4 +1,4 @@
-"""The file that a pretrained encoder's weights come from: found, checked, and noted in the config. No TensorFlow."""
+"""The file with a pretrained encoder's weights: found, checked, and recorded in the config. No TensorFlow."""
 
 import hashlib
 import importlib.util
@@ -11,10 +11,10 @@ from fedpolyp.runs import RunFolder
 
 
 def noted(config: Config) -> Config:
-    """`config` with the SHA-256 of its encoder's weights, where they come from a file: it is part of what the run is.
+    """`config` with the SHA-256 of its encoder's weights, if they come from a file: it is part of the run's config.
 
     Raises:
-        UsageError: there is no such file, or it is another than the config or the package says.
+        UsageError: there is no such file, or it is not the one that the config or the package expects.
     """
     changes = {}
     if weights_file(config.model) is not None:
@@ -25,7 +25,7 @@ def noted(config: Config) -> Config:
 
 
 def read_initial(settings: ModelConfig) -> bytes:
-    """The whole saved model that all weights begin with, checked.
+    """The whole saved model with the initial weights, checked.
 
     Raises:
         UsageError: there is no such file, or its SHA-256 is not the one that `settings` names.
@@ -44,7 +44,7 @@ def read_initial(settings: ModelConfig) -> bytes:
 
 
 def initial_file(given: Path) -> Path:
-    """The saved model that `given` is, or that the run in the folder `given` ended with.
+    """The saved model that `given` is, or the last model of the run in the folder `given`.
 
     Raises:
         UsageError: it is neither.
@@ -61,7 +61,7 @@ def initial_file(given: Path) -> Path:
 
 
 def read(settings: ModelConfig) -> bytes:
-    """The whole file that the encoder's weights come from, checked.
+    """The whole file with the encoder's weights, checked.
 
     Raises:
         UsageError: there is no such file, or its SHA-256 is not the one that `settings` or the package names.
@@ -82,7 +82,7 @@ def read(settings: ModelConfig) -> bytes:
 
 
 def weights_file(settings: ModelConfig) -> Path | None:
-    """Where the encoder's weights are; None where it has none, they are random, or Keras downloads them itself.
+    """The path of the encoder's weights; None if it has none, they are random, or Keras downloads them itself.
 
     Raises:
         UsageError: the package that holds them is not installed.
@@ -96,7 +96,7 @@ def weights_file(settings: ModelConfig) -> Path | None:
 
 
 def _installed(packaged: PackagedWeights, encoder: str) -> Path:
-    # The package is found, not imported: its weights are wanted, not its code.
+    # The package is found, not imported: only its weights are needed, not its code.
     found = importlib.util.find_spec(packaged.module)
     folders = (found.submodule_search_locations if found else None) or []
     for folder in folders:

@@ -1,1 +1,1 @@
-"""The rounds of a run: the loop, what it checks of replies, and the observers of each round."""
+"""The rounds of a run: the loop, its checks of replies, and the observers of each round."""

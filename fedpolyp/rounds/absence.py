@@ -1,4 +1,4 @@
-"""Who is missing from a round of a simulation, by simulated time and drawn from the seed."""
+"""Which hospitals are absent from a round of a simulation, by simulated time and drawn from the seed."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.rounds.sampling import needed, sample
 
-_DROPPING = 97  # a stream of random numbers of its own
+_DROPPING = 97  # its own stream of random numbers
 
 
 def absent(config: Config, partition: Partition, hospitals: Sequence[str], number: int) -> dict[str, str]:
     """Those of the round's `hospitals` whose reply does not come or comes too late, and why.
 
-    A training takes as long as its number of steps, times what `federation.slow` says of the hospital; the deadline is
-    `federation.deadline` times the round's median without slowness. Whoever would be too late is not asked: what it
-    would send is never used.
+    The time of a training is its number of steps, times the hospital's factor in `federation.slow`. The deadline is
+    `federation.deadline` times the round's median without slowness. A hospital that would be too late is not asked,
+    because its reply would never be used.
     """
     settings, missing = config.federation, dict[str, str]()
     draws = np.random.default_rng([config.seed, _DROPPING, number]).random(len(hospitals))
@@ -38,12 +38,12 @@ def absent(config: Config, partition: Partition, hospitals: Sequence[str], numbe
 
 
 def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> None:
-    """Refuse hospitals that are not in the partition, and rounds after `done` in which fewer are there than are needed.
+    """Refuse hospitals that are not in the partition, and rounds after `done` that would have too few hospitals.
 
-    Who is away is drawn from the seed, so such a round fails again whenever the run is resumed.
+    Absences are drawn from the seed, so such a round would fail again whenever the run is resumed.
 
     Raises:
-        UsageError: it is one.
+        UsageError: there is such a hospital or round.
     """
     settings, everyone = config.federation, sorted(partition.hospitals)
     for option, named in (("slow", settings.slowness), ("liars", settings.lying)):

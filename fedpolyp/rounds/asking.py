@@ -25,12 +25,12 @@ class Asking:
     counted: Counted
 
     def train(self, number: int, hospitals: Sequence[str], before: Checkpoint, state: Groups) -> Iterator[Reply]:
-        """Have `hospitals` train in round `number`, with what the algorithm sends of `state`."""
+        """Let `hospitals` train in round `number`, with the groups of `state` that the algorithm sends."""
         algorithm, folder = self.experiment.algorithm, self.experiment.run.checkpoints
         rate = learning_rate(self.experiment.config, number)
         oldest = checkpoints.oldest(folder)
-        # A run may go back to its oldest checkpoint, and then needs the best round of that time. One that was best
-        # later is later than that checkpoint, and so kept anyway.
+        # A run may go back to its oldest checkpoint, and then needs the best round of that time. A round that was best
+        # later is newer than that checkpoint, and is kept anyway.
         best = max(one.round for one in checkpoints.best_at(folder, oldest, before).values())
         requests: list[tuple[Request, Sent]] = []
         for name in hospitals:
@@ -75,9 +75,9 @@ class Asking:
         distances: bool = False,
         own: bool = False,
     ) -> Iterator[Reply]:
-        """Have `hospitals` score the models that `state` had after round `number` on a set of their own images.
+        """Let `hospitals` score the models that `state` had after round `number` on one of their own sets.
 
-        With `own` each trains its model for itself before.
+        With `own` each trains its model for itself first.
         """
         known, algorithm = models(state), self.experiment.algorithm
         requests: list[tuple[Request, Sent]] = []
@@ -104,10 +104,10 @@ class Asking:
 
     @cached_property
     def _place(self) -> dict[str, Any]:
-        """What every request says of the run."""
+        """The part that is the same in all requests of the run."""
         of = self.experiment
         if of.name_at_sites or of.store is None:
-            # What the coordinator's own folders are called is no business of the sites.
+            # The sites are not told the names of the coordinator's folders.
             for_sites = Config(
                 seed=of.config.seed,
                 data=DataConfig(image_size=of.config.data.image_size),

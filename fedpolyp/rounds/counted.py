@@ -1,4 +1,4 @@
-"""In which rounds a training of each hospital counted: by that its private state is found."""
+"""The rounds in which each hospital's training counted; they identify its private state."""
 
 import bisect
 from collections.abc import Iterable, Mapping
@@ -7,23 +7,23 @@ from typing import Any
 
 
 def trained(own: Mapping[str, Any]) -> bool:
-    """Whether a training of a hospital counted in the round of whose record `own` is its entry."""
-    return "train_loss" in own or "units" in own  # the loss stays at home where privacy is on
+    """Whether a hospital's training counted, from its entry `own` in the record of a round."""
+    return "train_loss" in own or "units" in own  # with privacy on, the loss stays at the hospital
 
 
 @dataclass
 class Counted:
-    """By hospital, the rounds in which its update counted, in order.
+    """For each hospital, the rounds in which its update counted, in order.
 
     A hospital writes its private state before anybody knows whether its update will count. So each request names the
-    last one that did, and the state of one that was refused is never read.
+    last round that did, and the state of a rejected update is never read.
     """
 
     rounds: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> "Counted":
-        """As the records of complete rounds have it."""
+        """From the records of complete rounds."""
         counted = cls()
         for record in records:
             for hospital, own in record["hospitals"].items():
@@ -36,7 +36,7 @@ class Counted:
         self.rounds.setdefault(hospital, []).append(round)
 
     def last(self, hospital: str, round: int) -> int:
-        """The last round up to `round` in which one of `hospital` counted; 0 when there is none."""
+        """The last round up to `round` in which an update of `hospital` counted; 0 if there is none."""
         known = self.rounds.get(hospital, [])
         place = bisect.bisect_right(known, round)
         return known[place - 1] if place else 0

@@ -17,16 +17,16 @@ from fedpolyp.watcher import Watcher
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run of one config on one partition; the rounds change nothing of it but its folder."""
+    """A run of one config on one partition; the rounds change only its folder."""
 
     config: Config
     run: RunFolder
-    store: Store | None  # None where the coordinator has no images: then the hospitals' own test sets count
+    store: Store | None  # None if the coordinator has no images: then the hospitals' own test sets are the score
     partition: Partition
     watcher: Watcher
     stop: threading.Event
-    name_at_sites: str = ""  # by which real sites know this run; '' in a simulation
-    registered: Mapping[str, int] = field(default_factory=dict)  # images that real sites may have, where agreed
+    name_at_sites: str = ""  # the name by which real sites know this run; '' in a simulation
+    registered: Mapping[str, int] = field(default_factory=dict)  # images that real sites may have, if agreed
 
     @cached_property
     def hospitals(self) -> tuple[str, ...]:
@@ -40,15 +40,15 @@ class Experiment:
 
     @property
     def rounds_values(self) -> bool:
-        """Whether arrays are rounded to bfloat16 on their way; without a federation nothing is on its way."""
+        """Whether arrays are rounded to bfloat16 when they are sent; without a federation nothing is sent."""
         return self.algorithm.federated and self.config.training.wire == "bfloat16"
 
     def needed(self, asked: int) -> int:
-        """How many of so many hospitals must reply usably for a round to count."""
+        """How many of so many hospitals must send a usable reply for a valid round."""
         return max(needed(self.config, asked), self.algorithm.least) if self.algorithm.federated else asked
 
     def refuse(self, record: RoundRecord, hospital: str, reason: str) -> None:
-        """Have the record and the watcher know that a reply does not count, and why."""
+        """Record that a reply is rejected, and why, and tell the watcher."""
         refusal = {"hospital": hospital, "reason": reason}
         if refusal in record.refused:  # a site that is not connected is so for every message of the round
             return

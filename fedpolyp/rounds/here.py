@@ -1,4 +1,4 @@
-"""A run in this process alone, without Flower and Ray: how pooled and local training are carried out."""
+"""Carries out a run in this process, without Flower and Ray: pooled and local training."""
 
 import threading
 
@@ -22,7 +22,7 @@ def run(
     watcher: Watcher,
     stop: threading.Event | None = None,
 ) -> None:
-    """Carry the run in `run` to its last round; any algorithm, one hospital after the other.
+    """Carry out the run in `run` to its last round, with any algorithm, one hospital after the other.
 
     Raises:
         FedpolypError: the run folder cannot be resumed from, or a training diverged.

@@ -1,4 +1,4 @@
-"""How many images each hospital has, for what it says of them decides how much it weighs in every mean."""
+"""Checks how many images each hospital has, because it decides the hospital's weight in every mean."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from fedpolyp.rounds.experiment import Experiment
 
 SETS = ("train", "val", "test")
-# Where a site's number was not registered: the most that is taken from it, and how many times the median of its round.
+# For a site whose number is not registered: the largest accepted number, absolute and relative to its round's median.
 MOST, MOST_TIMES_MEDIAN = 100_000, 100
-_ENOUGH = 3  # replies whose median says something
-# In a hospital's entry in rounds.jsonl; units are what it declares where it promises privacy.
+_ENOUGH = 3  # fewest replies for a meaningful median
+# In a hospital's entry in rounds.jsonl; units are what it declares with privacy on.
 _FIELDS = {"train": "images", "val": "val_images", "test": "test_images", "units": "units"}
 
 
@@ -24,8 +24,8 @@ _FIELDS = {"train": "images", "val": "val_images", "test": "test_images", "units
 class ImageCounts:
     """The numbers of images, as far as they are known.
 
-    In a simulation the partition has them. A real site tells its own, which stays what it was first in a run; in all
-    its sets together it cannot have more than were registered for it in coordinator.toml.
+    In a simulation the partition has them. A real site reports its own number, which must stay the same during a run.
+    If coordinator.toml registers a number for the site, all of its sets together cannot have more.
     """
 
     known: dict[tuple[str, str], int] = field(default_factory=dict)  # by hospital and set
@@ -48,7 +48,7 @@ class ImageCounts:
 
     @classmethod
     def at_sites(cls, rounds: Iterable[Mapping[str, Any]], registered: Mapping[str, int]) -> "ImageCounts":
-        """Those of real sites, as the records of earlier `rounds` have them."""
+        """Those of real sites, from the records of earlier `rounds`."""
         counts = cls(registered=registered)
         for record in rounds:
             for name, own in record["hospitals"].items():
@@ -58,7 +58,7 @@ class ImageCounts:
         return counts
 
     def fault(self, hospital: str, part: str, images: int) -> str | None:
-        """Why `hospital` cannot have so many `images` in its set `part`; None when it can."""
+        """Why `hospital` cannot have so many `images` in its set `part`; None if it can."""
         known = self.known.get((hospital, part))
         if known is not None:
             if images == known:
@@ -73,9 +73,10 @@ class ImageCounts:
         return None
 
     def outsized(self, part: str, images: Mapping[str, int]) -> dict[str, str]:
-        """Of hospitals that replied together with so many `images`, those whose number nothing vouches for; and why.
+        """The hospitals whose number of `images` is far beyond the others' and not registered; and why.
 
-        One must not own the mean by a number that it made up: 100 times the median takes a registration.
+        A hospital must not dominate the mean with an invented number: more than 100 times the median needs a
+        registration.
         """
         if self.simulated or len(images) < _ENOUGH:
             return {}
@@ -87,7 +88,7 @@ class ImageCounts:
         }
 
     def learn(self, hospital: str, part: str, images: int) -> None:
-        """Keep what `hospital` said: it has to say so again."""
+        """Remember the number that `hospital` reported: it must report the same again."""
         self.known.setdefault((hospital, part), images)
 
 

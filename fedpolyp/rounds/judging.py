@@ -1,4 +1,4 @@
-"""Which updates went so far that no training can have taken them there, as the others of their round show."""
+"""Finds updates that are larger than any training could make them, by comparison with the others of their round."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,35 +13,36 @@ from fedpolyp.model.arrays import is_statistic
 from fedpolyp.rounds.image_counts import ImageCounts
 
 # Updates of a round that are held until they have been compared with one another; later ones are compared with them.
-# The mean streams: more would take their memory in a federation of many hospitals, and nine have a median that four
-# liars cannot move far.
+# More would take the memory that the streaming mean saves, and nine have a median that four liars cannot move far.
 HELD = 9
-_ENOUGH = 3  # of which one stands out
+_ENOUGH = 3  # fewest updates among which one stands out
 
 
 @dataclass(frozen=True)
 class Reference:
-    """How far the first updates of a round went: the median of each group of arrays, and of their steps."""
+    """The size of the first updates of a round: the median of each group of arrays, and of their steps."""
 
     lengths: Mapping[str, float]
     steps: float
 
     @classmethod
     def of(cls, updates: list[tuple[Update, dict[str, float]]]) -> "Reference":
-        """That of these updates and their lengths."""
+        """The reference from these updates and their lengths."""
         groups = updates[0][1]
         lengths = {group: float(np.median([own[group] for _, own in updates])) for group in groups}
         return cls(lengths, float(np.median([update.steps for update, _ in updates])))
 
     def fault(self, update: Update, lengths: Mapping[str, float], most: float) -> str | None:
-        """What of `update` went over `most` times as far as the median, moments over its square; None when nothing did.
+        """What in `update` is more than `most` times the median (for moments, more than its square); None if nothing
+        is.
 
-        One that took more steps than the median may go farther in proportion: no training goes farther than that.
+        An update with more steps than the median may be larger in proportion: no training goes farther than that.
         """
         longer = max(1.0, update.steps / self.steps)
         for group, median in self.lengths.items():
-            # An optimizer takes the size of gradients out of its steps. Its moments have it, and vary a lot. So does
-            # what an algorithm adds: a hospital's first control variate is all of it, a later one's change little.
+            # An optimizer removes the size of gradients from its steps. Its moments keep it, and vary a lot. So do
+            # arrays that an algorithm adds: a hospital's first control variate is sent whole, later ones as small
+            # changes.
             allowed = longer * (most if group in ("weights", "statistics") else most**2)
             if lengths[group] > allowed * median > 0:
                 return f"its {group} changed {lengths[group] / median:.3g} times as much as the round's median"
@@ -49,10 +50,10 @@ class Reference:
 
 
 def lengths(update: Update) -> dict[str, float]:
-    """How far an update went from what was sent, by kind of array: L2 norms, of second moments their root.
+    """The size of an update, by kind of array: L2 norms of the differences; of second moments the root of the norm.
 
-    Second moments are squares of gradients: their root is what grows with a gradient as the others do. Of noisy mean
-    gradients the sum counts: its noise is the same at every hospital, that of a mean is large where units are few.
+    Second moments are squares of gradients, so their root grows with a gradient as the other arrays do. For noisy mean
+    gradients the sum is used: its noise is the same at every hospital, while that of a mean is large with few units.
     """
     squares = {"weights": 0.0, "statistics": 0.0, "first moments": 0.0, "second moments": 0.0}
     for group, arrays in update.changes.items():
@@ -66,7 +67,7 @@ def lengths(update: Update) -> dict[str, float]:
 
 
 def _kind(group: str, name: str) -> str | None:
-    """What an array is compared as; None for the optimizer's counter of steps, which is checked by itself."""
+    """The kind as which an array is compared; None for the optimizer's step counter, which is checked separately."""
     if group == MODEL:
         return "statistics" if is_statistic(name) else "weights"
     if group == OPTIMIZER:
@@ -77,15 +78,15 @@ def _kind(group: str, name: str) -> str | None:
 def comparable(
     updates: Iterable[Update], most: float, counts: ImageCounts, refuse: Callable[[str, str], None]
 ) -> Iterator[Update]:
-    """Those of a round's `updates`, in their order, that are fit to be combined; the others are `refuse`d.
+    """The updates in `updates` that may be combined, in their order; the others are passed to `refuse`.
 
-    With fewer than three there is no telling which is the strange one: all are taken.
+    With fewer than three an outlier cannot be recognized: all are accepted.
 
     Args:
-        updates: each in itself as it should be.
-        most: times the median that an update may go.
+        updates: each valid by itself.
+        most: times the median that an update may be.
         counts: of the hospitals' images.
-        refuse: is told a hospital and the reason.
+        refuse: receives a hospital and the reason.
     """
     reference: Reference | None = None
     held: list[tuple[Update, dict[str, float]]] = []
@@ -118,4 +119,4 @@ def comparable(
 
 def _square(change: NDArray[Any]) -> float:
     values = np.asarray(change, np.float64)
-    return float(np.sum(values * values))  # no product of vectors: its last bits depend on how many cores there are
+    return float(np.sum(values * values))  # no product of vectors: its last bits depend on the number of cores

@@ -31,7 +31,7 @@ from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.training import shared_trainer
 
 MOST_LOST = 3  # rounds in a row whose secure sums stay closed; then somebody should look why
-_STAGES = 83  # a stream of random numbers of its own
+_STAGES = 83  # its own stream of random numbers
 
 
 def carry(experiment: Experiment, exchange: Exchange) -> None:
@@ -186,7 +186,7 @@ class _Loop:
             raise Closed(str(error)) from None
 
     def _updates(self, stage: Sequence[str], before: Checkpoint, state: Groups, tally: "_Tally") -> Iterator[Update]:
-        """The updates of the hospitals of `stage` that count, in their order; the others are refused."""
+        """The updates of the hospitals of `stage` that count, in their order; the others are rejected."""
         of, halves = self.experiment, self.experiment.rounds_values
         # Each group of arrays, as it arrives at all who are sent it; kept itself, too, or its id would be another's.
         arrived: dict[int, tuple[Arrays, Arrays]] = {}

@@ -39,7 +39,7 @@ _LOST, _LOST_SQUARE = 1e-16, 1e-34  # what float32 may lose for being too small
 
 
 def fault_of_weights(changes: Arrays, config: Config) -> str:
-    """What of the `changes` of a model's arrays no training of `config` can have made, in words; '' for nothing."""
+    """What in the `changes` of a model's arrays no training of `config` can have made, in words; '' for nothing."""
     model = config.model
     if model.encoder == "plain":
         return ""
@@ -55,9 +55,10 @@ def fault_of_weights(changes: Arrays, config: Config) -> str:
 
 
 def fault_of_moments(changes: Arrays, sent: Arrays, steps: int, bfloat16: bool = False) -> str:
-    """What of the `changes` of an optimizer's moments no `steps` steps can have made of those `sent`; '' for nothing.
+    """What in the `changes` of an optimizer's moments no `steps` steps from `sent` can have made, in words; '' for
+    nothing.
 
-    `bfloat16` tells whether the changes travelled in it.
+    `bfloat16` says whether the changes were sent in it.
     """
     lost = 2.0**-8 if bfloat16 else 2.0**-23
     for name in sent:

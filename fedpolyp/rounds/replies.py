@@ -1,6 +1,6 @@
-"""What hospitals reply, read: the one place where it is taken apart, and all of it may be hostile.
+"""Reads hospitals' replies: this is the only place that does, and every reply may be hostile.
 
-Limits on sizes come first, then types, then values; whatever goes wrong in reading a reply is a refusal of it.
+Limits on sizes come first, then types, then values; any error while reading a reply rejects it.
 """
 
 import math
@@ -24,21 +24,21 @@ from fedpolyp.privacy.secure_sum import SEED_BYTES, Opening
 from fedpolyp.rounds.possible import fault_of_moments, fault_of_weights
 from fedpolyp.text import printable
 
-# A loss is a mean over pixels: beyond this nothing was learned, and sums of some more would be infinite.
+# A loss is a mean over pixels: a larger one means that nothing was learned, and sums of a few would be infinite.
 LARGEST_LOSS = 1e6
 _SMALLEST_LOSS = -1e-3  # soft Dice may be a rounding error above 1
 _SAID = 300  # characters of a reason
 
 
 class BadReply(ValueError):
-    """A reply that does not count; the reason is short and prints."""
+    """A rejected reply; the reason is short and printable."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(printable(reason, _SAID))
 
 
 class NotFinite(BadReply):
-    """A training that diverged: its loss or its weights are no finite numbers."""
+    """A training that diverged: its loss or its weights are not finite."""
 
 
 def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Update:
@@ -46,12 +46,12 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
 
     Args:
         reply: the reply.
-        sent: what the hospital was sent, by group.
+        sent: what was sent to the hospital, by group.
         like: the names, shapes and types of an update's arrays, by group.
         config: of the training.
 
     Raises:
-        BadReply: the hospital failed, or sent what cannot come of that training.
+        BadReply: the hospital failed, or its reply cannot be a result of that training.
     """
     with _nothing_but_bad_replies():
         content = _content(reply)
@@ -60,7 +60,7 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
         _refuse_unknown(content, like.keys())
         if find(config.algorithm.name).whole:
             return replace(told, changes={group: _change(content, group, {}, own) for group, own in like.items()})
-        if config.privacy.on:  # what noise may make of a gradient, nobody can tell
+        if config.privacy.on:  # with noise, no gradient is impossible
             known = {name: sent[MODEL][name] for name in like[MODEL]}
             return replace(told, changes={MODEL: _change(content, MODEL, known, like[MODEL])})
         changes = {group: _change(content, group, sent.get(group, {}), arrays) for group, arrays in like.items()}
@@ -146,7 +146,7 @@ def _refuse_unknown(content: Content, expected: Collection[str]) -> None:
 
 
 def _change(content: Content, group: str, sent: Arrays, like: Arrays) -> Arrays:
-    """A group of an update: a difference that leads from what was `sent` to values that can be."""
+    """A group of an update: a difference that leads from what was `sent` to possible values."""
     change = content.arrays(group)
     if wrong := mismatch(change, {name: array.shape for name, array in like.items()}):
         raise NotFinite(wrong) if wrong.endswith(NOT_FINITE) else BadReply(wrong)
@@ -161,12 +161,12 @@ def _change(content: Content, group: str, sent: Arrays, like: Arrays) -> Arrays:
 
 
 def read_scores(reply: Reply, side: int, distances: bool = False) -> Arrays:
-    """The 'counts' (N, 4) int64 and 'losses' (N,) float64 that a hospital sent of images of `side` pixels.
+    """The 'counts' (N, 4) int64 and 'losses' (N,) float64 of a hospital's images of `side` pixels.
 
     With `distances` also 'hd95' (N,) float64.
 
     Raises:
-        BadReply: the hospital failed, or sent what are no such scores.
+        BadReply: the hospital failed, or its reply has no such scores.
     """
     with _nothing_but_bad_replies():
         content = _content(reply)
@@ -174,7 +174,7 @@ def read_scores(reply: Reply, side: int, distances: bool = False) -> Arrays:
         counts = scores.get("counts")
         if counts is None or counts.ndim != 2 or counts.shape[1] != 4 or counts.dtype.kind not in "iu":
             raise BadReply("its scores have no counts with four columns")
-        # Each for itself before their sum, which may wrap around.
+        # Each before the sum, which may wrap around.
         if (counts < 0).any() or (counts > side**2).any() or (counts.astype(np.int64).sum(axis=1) != side**2).any():
             raise BadReply(f"its counts do not add up to the {side**2} pixels of an image")
         read = {"counts": counts.astype(np.int64)}
@@ -183,7 +183,7 @@ def read_scores(reply: Reply, side: int, distances: bool = False) -> Arrays:
             if others is None or others.shape != (len(counts),) or others.dtype.kind != "f":
                 raise BadReply(f"its scores do not hold one of {name} for each image")
             low, high = (0.0, 1.0) if name == "hd95" else (_SMALLEST_LOSS, LARGEST_LOSS)
-            if not ((others >= low) & (others <= high)).all():  # no number is neither
+            if not ((others >= low) & (others <= high)).all():  # NaN is neither
                 raise BadReply(f"its {name} are not all numbers between {max(0, low):g} and {high:g}")
             read[name] = others.astype(np.float64)
         return read

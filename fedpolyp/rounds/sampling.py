@@ -1,4 +1,4 @@
-"""Which hospitals take part in a round."""
+"""Draws the hospitals of a round."""
 
 import math
 from fractions import Fraction
@@ -7,7 +7,7 @@ import numpy as np
 
 from fedpolyp.config import Config
 
-_SAMPLING = 71  # a stream of random numbers of its own
+_SAMPLING = 71  # its own stream of random numbers
 
 
 def sample(everyone: list[str], config: Config, number: int) -> list[str]:
@@ -18,7 +18,7 @@ def sample(everyone: list[str], config: Config, number: int) -> list[str]:
 
 
 def needed(config: Config, asked: int) -> int:
-    """How many of so many hospitals of a federation must reply usably for a round to count."""
-    # As it was typed: 0.28 times 25 is 7, and the float nearest to 0.28 is a little more.
+    """How many of so many hospitals of a federation must send a usable reply for a valid round."""
+    # As it was typed: 0.28 times 25 is 7, but the float nearest to 0.28 is a little more.
     replies = math.ceil(Fraction(str(config.federation.min_replies)) * asked)
     return max(1, replies, config.privacy.secure_least if config.privacy.secure_sums else 0)

@@ -1,1 +1,1 @@
-"""Flower's simulation engine and Ray: every private hook of theirs has its one address here."""
+"""Flower's simulation engine and Ray: each use of their private interfaces is in this package."""

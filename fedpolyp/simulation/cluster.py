@@ -1,4 +1,4 @@
-"""The Ray that a simulation computes on: started in the background, for it takes as long as importing TensorFlow."""
+"""The Ray instance of a simulation: started in the background, because it takes as long as importing TensorFlow."""
 
 import contextlib
 import ctypes
@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# Read by Ray when it is imported.
+# Ray reads these when it is imported.
 os.environ.setdefault("RAY_DISABLE_METRICS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # in this process, where Ray would warn of it
-os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # none of them would have our runtime_env
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # such workers would not have our runtime_env
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call after the shutdown must not start a second Ray
 
 import ray
@@ -29,22 +29,22 @@ from fedpolyp.imports import keep_out_the_working_folder
 from fedpolyp.planning import actors_on_a_gpu, gpu_share, planned, seats, this_machine
 from fedpolyp.simulation import hooks
 
-# Ray's processes are killed when the thread that started them ends: this one ends with the process.
+# Ray's processes are killed when the thread that started them ends, so this thread lasts as long as the process.
 _starter = ThreadPoolExecutor(1)
-SETUP = "fedpolyp.simulation.cluster.load_trainer"  # what an actor does first
+SETUP = "fedpolyp.simulation.cluster.load_trainer"  # an actor runs it first
 _PATIENCE = 5.0  # seconds for a cluster to answer
-_STARTING = 20.0  # seconds that a start may go on when it is no longer wanted: it cannot be broken off
+_STARTING = 20.0  # seconds that an unwanted start may continue: it cannot be interrupted
 _LIBC = ctypes.CDLL(None)
 
 
 def actors(config: Config) -> int:
-    """How many processes are to play the hospitals, where so many find a place."""
+    """How many processes should play the hospitals, if there is room for them."""
     chosen = planned(config, this_machine())[0].runtime.actors
     return min(chosen or seats(config), config.hospitals.count)
 
 
 def resources(config: Config, actors: int) -> dict[str, float]:
-    """What each of `actors` takes of the Ray that is there: a CPU for each of its threads, and a share of a GPU."""
+    """The resources of each of `actors`: a CPU for each of its threads, and a share of a GPU."""
     share = config.runtime.gpus_per_client
     if share is None:
         at_hand = sum(int(machine.get("GPU", 0)) for machine in _machines())
@@ -54,10 +54,10 @@ def resources(config: Config, actors: int) -> dict[str, float]:
 
 
 def places(resources: dict[str, float]) -> int:
-    """How many actors that take `resources` Ray has a place for.
+    """How many actors with `resources` fit on Ray's machines.
 
     Raises:
-        FedpolypError: for none.
+        FedpolypError: none fits.
     """
     threads, share = int(resources["num_cpus"]), resources["num_gpus"]
     places = 0
@@ -71,7 +71,7 @@ def places(resources: dict[str, float]) -> int:
 
 
 def _machines() -> list[dict[str, float]]:
-    """What each machine of Ray's has, by name."""
+    """The resources of each of Ray's machines, by name."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -82,7 +82,7 @@ def _gpus() -> int:
 
 
 class Started:
-    """A Ray that is being started in the background, or joined; it ends with the first `with` that it is used in."""
+    """A Ray instance that is being started in the background, or joined; it ends with the first `with` that uses it."""
 
     def __init__(self, config: Config, verbose: bool) -> None:
         self._kept = contextlib.ExitStack()
@@ -94,17 +94,17 @@ class Started:
         self._future: Future[None] = _starter.submit(_start, config, folder, verbose)
 
     def wait(self) -> None:
-        """Wait until it is there.
+        """Wait until it has started.
 
         Raises:
-            UsageError: it was to be joined, and is no Ray.
+            UsageError: the address to join is not that of a Ray cluster.
             FedpolypError: it does not start.
         """
         self._future.result()
 
     @property
     def there(self) -> bool:
-        """Whether there is no more to wait for."""
+        """Whether the start has finished."""
         return self._future.done()
 
     def __enter__(self) -> "Started":
@@ -118,7 +118,7 @@ class Started:
         self._ended = True
         with contextlib.suppress(Exception):
             self._future.result(_STARTING)
-        # One half of which has died would be waited for by Ray until it ends this process, too.
+        # If half of it has died, Ray would wait for that half until it ends this process, too.
         if hooks.dead_process():
             hooks.kill_processes_afterwards()
         else:
@@ -127,10 +127,10 @@ class Started:
 
 
 def begin(config: Config, verbose: bool = False) -> Started:
-    """Start a Ray of our own, or join the one at `runtime.ray_address`.
+    """Start our own Ray instance, or join the one at `runtime.ray_address`.
 
-    One of our own listens to this machine alone, and does what it is told only by those that know its token, which is
-    in the environment of its processes. Its folder, with the sockets that ask for no token, is closed to other users.
+    Our own listens on this machine only, and serves only processes that know its token, which is in the environment of
+    its own processes. Its folder, with sockets that need no token, is closed to other users.
 
     Raises:
         UsageError: nothing answers at that address.
@@ -142,7 +142,7 @@ def begin(config: Config, verbose: bool = False) -> Started:
 
 
 def _check_answer(address: str) -> None:
-    """Ray itself would try for many minutes, deaf to Ctrl-C."""
+    """Check the address first: Ray itself would try for many minutes and ignore Ctrl-C."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -165,7 +165,7 @@ def _check_speech(address: str) -> None:
 
 @contextlib.contextmanager
 def _token() -> Iterator[None]:
-    """Have a Ray that this process starts ask for a token that nobody else knows, and its processes know it."""
+    """Set a secret token for a Ray that this process starts, and pass it to its processes."""
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -182,7 +182,7 @@ def _token() -> Iterator[None]:
 def _start(config: Config, folder: Path | None, verbose: bool) -> None:
     where: dict[str, Any] = {"address": config.runtime.ray_address}
     if folder is not None:
-        # "local": without an address Ray would join whatever cluster somebody has started on this machine.
+        # "local": without an address Ray would join any cluster on this machine.
         where = {"address": "local", "num_cpus": actors(config) * config.training.threads, "_temp_dir": str(folder)}
     path = os.pathsep.join([*sys.path, *filter(None, [os.environ.get("PYTHONPATH")])])
     with _our_handlers(), contextlib.nullcontext() if folder is None else hooks.on_loopback():
@@ -197,7 +197,7 @@ def _start(config: Config, folder: Path | None, verbose: bool) -> None:
                     "env_vars": {
                         "PYTHONPATH": path,  # the actors import what we import
                         "PYTHONSAFEPATH": "1",
-                        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who was given no GPU sees none
+                        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a process without a share of a GPU sees none
                     },
                     "worker_process_setup_hook": SETUP,
                 },
@@ -213,9 +213,9 @@ def _start(config: Config, folder: Path | None, verbose: bool) -> None:
 
 @contextlib.contextmanager
 def _our_handlers() -> Iterator[None]:
-    """Keep what SIGTERM does in this process: Ray's C++ side would have it abort without a word.
+    """Keep this process's handler of SIGTERM: Ray's C++ side would make it abort without a message.
 
-    Python can set handlers only in the main thread, which this is not, so the system's own record of it is kept.
+    Python can set handlers only in the main thread, and this is another one, so the system's own record is kept.
     """
     record = ctypes.create_string_buffer(1024)  # larger than any system's `struct sigaction`
     _LIBC.sigaction(signal.SIGTERM, None, record)
@@ -226,5 +226,5 @@ def _our_handlers() -> Iterator[None]:
 
 
 def load_trainer() -> None:
-    """Load what an actor computes with, while the driver loads it, and faster than Flower would."""
+    """Load an actor's libraries while the driver loads them, which is faster than Flower's way."""
     import fedpolyp.training  # noqa: F401

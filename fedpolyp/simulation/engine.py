@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Read by Flower when it is imported.
+# Flower reads these when it is imported.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
@@ -35,13 +35,14 @@ from fedpolyp.simulation import told
 from fedpolyp.watcher import Watcher
 
 _POLL_SECONDS = 0.2
-_GRACE_SECONDS = 5.0  # for a run that was interrupted to end what it is doing
+_GRACE_SECONDS = 5.0  # an interrupted run may take this long to end what it is doing
 
 
 def _flowers_engine() -> Callable[..., None]:
-    """Flower's `run_simulation`, without the TensorFlow that it would load only to offer a setting not used here.
+    """Flower's `run_simulation`, without loading TensorFlow, which it would load only for a setting that is not used
+    here.
 
-    TensorFlow takes seconds; the federation loads it itself, while the actors, which this starts, load theirs.
+    Loading TensorFlow takes seconds; the federation loads it itself, while the actors load theirs.
     """
     with without("tensorflow"):
         from flwr.simulation import run_simulation
@@ -57,16 +58,16 @@ def run(
     verbose: bool = False,
     starting: cluster.Started | None = None,
 ) -> None:
-    """Carry the run in `run` to its last round, from wherever its checkpoints left it.
+    """Carry out the run in `run` to its last round, from its newest checkpoint.
 
-    Each actor is a process that plays one hospital at a time. Ctrl-C, SIGTERM and SIGHUP stop it in seconds, a second
-    one at once. `starting` is the Ray that somebody has begun to start for it, and ends; else it has one of its own.
+    Each actor is a process that plays one hospital at a time. Ctrl-C, SIGTERM and SIGHUP stop the run in seconds, a
+    second one at once. `starting` is a Ray instance whose start has begun and which its owner ends; otherwise the run
+    starts one.
 
-    When the run was stopped at once, or Ray has died, threads are left that wait for what will not come: the process
-    should end.
+    If the run was stopped at once, or Ray has died, some threads wait for ever: the process should end.
 
     Raises:
-        FedpolypError: the run cannot go on; its folder holds every complete round.
+        FedpolypError: the run cannot continue; its folder has every complete round.
         Interrupted: Ctrl-C or SIGTERM.
     """
     failure: list[BaseException] = []
@@ -82,8 +83,8 @@ def run(
             try:
                 _carry(config, run, store, partition, watcher, ray_there, stop, over, failure)
             except BaseException as error:
-                failure.append(error)  # after the federation's own failure, which tells more
-                stop.set()  # or the federation would go on waiting for an engine that is gone
+                failure.append(error)  # after the federation's own failure, which says more
+                stop.set()  # otherwise the federation would wait for an engine that has gone
                 over.wait(
                     _GRACE_SECONDS
                 )  # for what it asks of Ray last, which would wait a minute for one that is gone
@@ -118,7 +119,7 @@ def _carry(
     over: threading.Event,
     failure: list[BaseException],
 ) -> None:
-    """Have Flower carry the run; what the federation fails with is added to `failure`, and `over` is set at its end."""
+    """Let Flower carry out the run; a failure of the federation is added to `failure`, and `over` is set at the end."""
     seats = len(sample(sorted(partition.hospitals), config, 1))
     actors = cluster.actors(config)
     server_app = ServerApp()
@@ -131,8 +132,8 @@ def _carry(
             run_on(Experiment(config, run, store, partition, watcher, stop), grid, seats, actors)
         except BaseException as error:
             failure.append(error)
-            # So that Flower's threads stop waiting for trainings that nobody wants any more. (Shutting Ray down
-            # instead leaves those threads waiting for ever.)
+            # So that Flower's threads stop waiting for trainings that are no longer needed. (Shutting Ray down instead
+            # leaves those threads waiting for ever.)
             for actor in handles:
                 ray.kill(actor)
             raise
@@ -156,20 +157,20 @@ def _carry(
 
 
 def _backend(resources: dict[str, float]) -> dict[str, Any]:
-    # A dead actor is replaced without end, and what it was doing is tried three times in all: the message is
-    # repeated with the same bits, because a hospital's training depends on nothing that the dead process held.
+    # A dead actor is always replaced, and its work is tried three times in all: the message is repeated with the same
+    # bits, because a hospital's training depends on nothing in the dead process.
     return {"client_resources": {**resources, "max_restarts": -1, "max_task_retries": 2}}
 
 
 def _root(error: BaseException) -> BaseException:
-    """What an exception goes back to: Flower wraps it twice."""
+    """The original exception: Flower wraps it twice."""
     while before := error.__cause__ or error.__context__:
         error = before
     return error
 
 
 class _Interrupts:
-    """What the user has asked for by Ctrl-C or SIGTERM."""
+    """What the user has asked for with Ctrl-C or SIGTERM."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -177,19 +178,19 @@ class _Interrupts:
         self._since: float | None = None
 
     def heed(self, *_: object) -> None:
-        """Hear one; a signal handler."""
+        """Handle one signal."""
         self._at_once = self.stop.is_set()
         self._since = self._since or time.monotonic()
         self.stop.set()
 
     def impatient(self) -> bool:
-        """Whether the run is to stop now, whatever it is doing: asked twice, or a while ago."""
+        """Whether the run should stop at once, whatever it is doing: asked twice, or some time ago."""
         return self._at_once or (self._since is not None and time.monotonic() - self._since > _GRACE_SECONDS)
 
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[_Interrupts]:
-    """Hear Ctrl-C and SIGTERM, which else would break into whatever is at work."""
+    """Handle Ctrl-C and SIGTERM, which otherwise would interrupt whatever code is running."""
     heard = _Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield heard
@@ -204,9 +205,9 @@ def _interrupts() -> Iterator[_Interrupts]:
 
 @contextlib.contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Send what Flower, Ray and TensorFlow print, their C++ sides too, to the file `log`.
+    """Redirect the output of Flower, Ray and TensorFlow, including their C++ sides, to the file `log`.
 
-    What concerns the user reaches the watcher, in words of our own; a watcher that prints needs a stream of its own.
+    What matters to the user reaches the watcher in our own words; a watcher that prints needs its own stream.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What is used of Ray and Flower that they do not promise to keep: each has its one address here, and a test."""
+"""Uses of Ray and Flower that they do not promise to keep: all are in this file, each with a test."""
 
 import atexit
 import contextlib
@@ -12,10 +12,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def on_loopback() -> Iterator[None]:
-    """Have a Ray that starts listen on 127.0.0.1 alone.
+    """Make a Ray that starts here listen on 127.0.0.1 only.
 
-    Ray does so where it is not to be a cluster of machines, and takes only macOS and Windows for that; an address that
-    `ray.init` is given is no help, for it makes the machine's own address of 127.0.0.1.
+    Ray does so if it is not a cluster of machines, but only on macOS and Windows. An address for `ray.init` does not
+    help: Ray turns 127.0.0.1 into the machine's own address.
     """
     from ray._private import ray_constants
 
@@ -28,7 +28,7 @@ def on_loopback() -> Iterator[None]:
 
 
 def read_environment_again() -> None:
-    """Have Ray in this process read RAY_AUTH_MODE and RAY_AUTH_TOKEN again: it keeps what it has read once."""
+    """Make Ray in this process read RAY_AUTH_MODE and RAY_AUTH_TOKEN again: it remembers what it has read once."""
     raylet: Any = importlib.import_module("ray._raylet")  # whose type stubs leave these out
     raylet.AuthenticationTokenLoader.instance().reset_cache()
     raylet.Config.initialize("")
@@ -46,7 +46,7 @@ def job_without_the_working_folder() -> Any:
 
 
 def dead_process() -> str:
-    """Which process has ended of those that a Ray started by this process cannot do without; '' if none has."""
+    """The name of a required process of Ray, started by this process, that has ended; '' if all are alive."""
     from ray._private import ray_constants, worker
 
     node = worker._global_node
@@ -56,7 +56,7 @@ def dead_process() -> str:
     return next((str(kind) for kind, _ in node.dead_processes() if kind in needed), "")
 
 
-# Waits for the end of its standard input, which is that of the process at whose other end it hangs.
+# It waits for the end of its standard input, a pipe that ends with this process.
 _KILL = """
 import signal, sys
 sys.stdin.buffer.read()
@@ -66,14 +66,14 @@ for process in map(int, sys.argv[1:]):
     except ProcessLookupError:
         pass
 """
-_killers: list["subprocess.Popen[bytes]"] = []  # kept: what they wait for is the end of a pipe that each holds
+_killers: list["subprocess.Popen[bytes]"] = []  # kept alive: each holds the other end of such a pipe
 
 
 def kill_processes_afterwards() -> None:
-    """Have what is left of a Ray started by this process killed as soon as this process has ended, however it ends.
+    """Kill what is left of a Ray started by this process as soon as this process has ended, however it ends.
 
-    Not before: Ray ends a process at once, and without a word, whose raylet is gone. Nor is it left to `ray.shutdown`,
-    which would wait a minute for one that is dead. Some of what the raylet has started would outlive it.
+    Not earlier: Ray ends a process at once, without a message, when its raylet has gone. `ray.shutdown` is not enough:
+    it would wait a minute for a dead raylet, and some processes that the raylet has started would outlive it.
     """
     import ray
     from ray._private import worker
@@ -85,7 +85,7 @@ def kill_processes_afterwards() -> None:
     atexit.unregister(ray.shutdown)
     processes = [info.process for kind in worker._global_node.all_processes.values() for info in kind]
     started = [process.pid for process in processes if process.poll() is None]
-    handles = []  # by which no other process is meant that has one's number later
+    handles = []  # handles stay valid even if another process later gets the same number
     for number in dict.fromkeys([*started, *(found for process in started for found in descendants(process))]):
         with contextlib.suppress(ProcessLookupError):
             handles.append(os.pidfd_open(number))
@@ -105,11 +105,11 @@ def kill_processes_afterwards() -> None:
 
 @contextlib.contextmanager
 def pool_of(actors: int) -> Iterator[list[Any]]:
-    """Have Flower start so many actors; the list yielded holds their handles as soon as there are any.
+    """Let Flower start this many actors; the yielded list holds their handles as soon as there are any.
 
-    Flower itself would start one wherever its resources are left in the whole cluster, and more than find a place where
-    GPUs are shared: the rest waits for a place without end, and so does a message that is given to it. Nor does it hand
-    out its actors.
+    Flower itself would start an actor wherever the cluster has resources left. If GPUs are shared, it would start more
+    than there is room for: the others would wait for ever, and so would their messages. Nor does it give access to its
+    actors.
     """
     raybackend: Any = importlib.import_module("flwr.server.superlink.fleet.vce.backend.raybackend")
     before, handles = raybackend.BasicActorPool, list[Any]()

@@ -12,20 +12,20 @@ from fedpolyp.exchange.requests import Request
 from fedpolyp.model.arrays import Arrays
 
 REQUEST, SAID = "request", "metrics"
-# The one array of a record, or its first piece: Flower's own way of packing an array copies it twice on either side.
+# The only array of a record, or its first piece: Flower's own packing copies an array twice on each side.
 _PACKED = "packed"
-# Bytes that travel in one request. Flower gives each 3 minutes, and begins one anew whose link broke.
+# Bytes that are sent in one request. Flower gives each request 3 minutes, and repeats one whose link broke.
 _PIECE = 4 * 1024**2
 _PIECES = 4096  # of a record at most
 
 
 def to_record(arrays: Arrays, bfloat16: bool = False) -> ArrayRecord:
-    """Named arrays as Flower carries them: packed into one, for it sends each array in a request of its own."""
+    """Named arrays as a Flower record: packed into one, because Flower sends each array in its own request."""
     return _in_pieces(pack(arrays, bfloat16))
 
 
 def from_record(record: ArrayRecord) -> Arrays:
-    """Named arrays out of `to_record`'s record, which they share the memory of: they cannot be written to.
+    """Named arrays from `to_record`'s record; they share its memory and cannot be written to.
 
     Raises:
         Malformed: it holds something else.
@@ -39,7 +39,7 @@ def to_content(request: Request, sent: Mapping[str, ArrayRecord]) -> RecordDict:
 
 
 def plain_request(content: RecordDict) -> Mapping[str, Any]:
-    """What a message says of its request; empty when it says nothing."""
+    """The request in a message, as plain values; empty if there is none."""
     return content.config_records.get(REQUEST, {})
 
 
@@ -51,7 +51,7 @@ def to_reply(answer: Answer, process: int, bfloat16: bool = False) -> RecordDict
 
 @dataclass(frozen=True)
 class RecordContent:
-    """What a reply's content holds; see `fedpolyp.exchange.replies.Content`."""
+    """The content of a reply; see `fedpolyp.exchange.replies.Content`."""
 
     record: RecordDict
 
@@ -85,7 +85,7 @@ def _piece_names(count: int) -> list[str]:
 
 
 def _whole(record: ArrayRecord) -> bytes:
-    """The bytes that `_in_pieces` made `record` of; not copied where it is of one piece.
+    """The bytes from which `_in_pieces` made `record`; not copied if it has one piece.
 
     Raises:
         Malformed: it is no such record.

@@ -1,4 +1,6 @@
-"""What the actors of a simulation are told through Ray, for not all machines of a cluster can read the run folder."""
+"""Gives the actors of a simulation the partition through Ray, because some machines of a cluster cannot read the run
+folder.
+"""
 
 import contextlib
 import pickle
@@ -15,14 +17,14 @@ _NAMESPACE = "fedpolyp"
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """A run's partition, and by what its images are known."""
+    """A run's partition, and the digest of its images."""
 
     partition: Partition
     images: str  # see `files_digest`
 
 
 def tell(run_folder: Path, store: Store, partition: Partition) -> None:
-    """Have the actors of this process's Ray know the run, wherever they are."""
+    """Give the run to the actors of this process's Ray, wherever they are."""
     from ray.experimental import internal_kv
 
     value = pickle.dumps(Told(partition, files_digest(store, partition)))
@@ -30,17 +32,18 @@ def tell(run_folder: Path, store: Store, partition: Partition) -> None:
 
 
 def forget(run_folder: Path) -> None:
-    """Take back what `tell` told, unless Ray has gone with it: a cluster outlives its runs."""
+    """Remove what `tell` stored, unless Ray has ended: a cluster outlives its runs."""
     import ray
     from ray.experimental import internal_kv
 
-    with contextlib.suppress(Exception):  # what is left behind harms nobody, and what was trained is not lost for it
+    # Leftovers do no harm, and finished trainings must not be lost because of them.
+    with contextlib.suppress(Exception):
         if ray.is_initialized():
             internal_kv._internal_kv_del(_key(run_folder), namespace=_NAMESPACE)
 
 
 def told(run_folder: Path) -> Told | None:
-    """What this actor was told of the run; None where there is no Ray, or another program's."""
+    """What this actor knows of the run; None if there is no Ray, or it is another program's."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return None

@@ -81,7 +81,7 @@ def test_without_held_out_images_nothing_is_begun(tmp_path: Path) -> None:
     [
         (
             {"algorithm.name": "fedavg"},
-            "whose server takes the steps (fedavgm, fedadagrad, fedadam, fedyogi); got",
+            r"whose server takes the steps \(fedavgm, fedadagrad, fedadam, fedyogi\); got",
         ),
         ({"algorithm.name": "scaffold"}, "whose server takes the steps"),
         ({"model.normalization": "batch"}, "--normalization group \\(or none\\); batch mixes images"),

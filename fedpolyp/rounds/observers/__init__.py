@@ -1,4 +1,4 @@
-"""What sees each round after it, and never changes the next one's bits: one file an observer."""
+"""Observers: they run after each round, one file for each, and never change the bits of the next round."""
 
 from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.experiment import Experiment
@@ -14,7 +14,7 @@ from fedpolyp.rounds.observers.unseen import Unseen
 
 
 def observers_of(experiment: Experiment, asking: Asking, counts: ImageCounts) -> list[Observer]:
-    """A run's observers, in the order in which they see a round."""
+    """A run's observers, in the order in which they are called."""
     heldout = HeldOut(experiment)  # computes here while the hospitals score
     unseen = Unseen(experiment)
     tests = Tests(experiment, asking, counts)

@@ -17,11 +17,10 @@ from fedpolyp.training import Evaluation, Images, shared_trainer
 
 @dataclass
 class HeldOut(Observer):
-    """The mean over the held-out images becomes the round's Dice, IoU and loss; over the models, where there are more.
+    """The mean over the held-out images is the round's Dice, IoU and loss; over the models, if there are several.
 
-    Dice and IoU are of the images with a polyp; what is seen in those without is told beside them.
-
-    Nothing happens where the coordinator has no images.
+    Dice and IoU are over the images with a polyp; predictions in the others are recorded beside them. Nothing happens
+    if the coordinator has no images.
     """
 
     experiment: Experiment
@@ -55,7 +54,7 @@ class HeldOut(Observer):
         return shared_trainer(self.experiment.config).evaluate(arrays, *self.images)
 
     def evaluation(self, checkpoint: Checkpoint, mark: str) -> Evaluation:
-        """The scores of a checkpoint's model, which is asked for what it sees only if it is not the newest."""
+        """The scores of a checkpoint's model; it is evaluated only if it is not the newest."""
         if checkpoint.round == self.round:
             return self.newest[mark]
         return self.evaluate(checkpoint.models[mark])

@@ -1,4 +1,4 @@
-"""Has hospitals score the models on their own validation and test images."""
+"""Lets hospitals score the models on their own validation and test images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,9 +33,9 @@ class _Scores(Observer):
 
     @cached_property
     def panel(self) -> Sequence[str]:
-        """The hospitals that score each round's model: as many as train in a round, the same all along.
+        """The hospitals that score each round's model: as many as train in a round, and always the same ones.
 
-        So rounds can be compared, and what a round costs does not grow with the number of hospitals.
+        So rounds can be compared, and the cost of a round does not grow with the number of hospitals.
         """
         hospitals = self.experiment.hospitals
         return sample(list(hospitals), self.experiment.config, 0) if self.experiment.algorithm.federated else hospitals
@@ -43,9 +43,9 @@ class _Scores(Observer):
     def _ask(
         self, round: Round, score_set: str, hospitals: Sequence[str], distances: bool = False, own: bool = False
     ) -> Iterator[Reply]:
-        if self.experiment.config.privacy.on:  # scores would tell of the images
+        if self.experiment.config.privacy.on:  # scores would reveal something about the images
             return iter(())
-        if self.experiment.algorithm.federated:  # else nothing travels
+        if self.experiment.algorithm.federated:  # otherwise nothing is sent
             model = next(iter(round.checkpoint.models.values()))
             round.record.bytes_down += carried_bytes(model, self.experiment.rounds_values) * len(hospitals)
         return self.asking.score(round.number, round.checkpoint.state, score_set, hospitals, distances, own)
@@ -53,7 +53,7 @@ class _Scores(Observer):
     def _scored(
         self, replies: Iterator[Reply], score_set: str, record: RoundRecord, distances: bool = False
     ) -> tuple[dict[str, Arrays], dict[str, BadReply]]:
-        """The scores in `replies` by hospital, and why others do not count; into the record what is said of each."""
+        """The scores in `replies` by hospital, and why others are rejected; both go into the record."""
         scored, refused = dict[str, Arrays](), dict[str, BadReply]()
         for reply in replies:
             try:
@@ -81,9 +81,9 @@ class _Scores(Observer):
 
 @dataclass
 class Validation(_Scores):
-    """Has each round's models validated, which tells the best rounds."""
+    """Lets hospitals validate each round's models; this decides the best rounds."""
 
-    validators: list[str] = field(default_factory=list)  # who validated the first round that was validated
+    validators: list[str] = field(default_factory=list)  # the hospitals that validated the first validated round
     _replies: Iterator[Reply] = field(default_factory=lambda: iter(()))
 
     def ask(self, round: Round) -> None:
@@ -99,10 +99,10 @@ class Validation(_Scores):
     def _val_dice(
         self, scored: Mapping[str, Arrays], record: RoundRecord
     ) -> tuple[float | None, dict[str, float | None]]:
-        """Mean over the validation images of the hospitals that the run's first validated round was validated by.
+        """Mean over the validation images of the hospitals that validated the run's first validated round.
 
-        Over all of them, and over those of each model. So like is compared with like: None when one of them is missing,
-        for the mean over the others is another.
+        It is over all of them, and over those of each model. None if one of these hospitals is missing, because the
+        mean over the others cannot be compared.
         """
         if not self.validators:
             rounds = (own["hospitals"] for own in (*self.experiment.run.rounds(), {"hospitals": record.hospitals}))
@@ -123,7 +123,7 @@ class Validation(_Scores):
 
 @dataclass
 class Tests(_Scores):
-    """Has the last round's models tested, and each round's where there is no held-out set: then that is the score."""
+    """Lets hospitals test the last round's models; without a held-out set those of each round, as the round's score."""
 
     # Test scores of the last round by hospital, or why there are none.
     newest: dict[str, Arrays | BadReply] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Tests(_Scores):
     def see(self, round: Round) -> None:
         """See `Observer`."""
         if round.last and not self._of_all:  # only now is it known to be the last
-            for _ in self._replies:  # that are under way
+            for _ in self._replies:  # the replies that are still to come
                 pass
             self._replies = self._ask(round, "test", self.experiment.hospitals, distances=True)
         test, refused = self._scored(self._replies, "test", round.record, distances=round.last)
@@ -156,20 +156,20 @@ class Tests(_Scores):
     def scores(self, model: Checkpoint, mark: str) -> Iterator[tuple[str, Arrays | BadReply]]:
         """Every hospital's test scores of one of the checkpoint's models, or why there are none.
 
-        Those that `see` has taken of this very model are not asked for again. There are none where privacy is on.
+        Scores that `see` already has for this model are not requested again. With privacy on there are none.
         """
         if self.experiment.config.privacy.on:
             return
         hospitals, model_of = self.experiment.hospitals, self.experiment.algorithm.model_of
         known = {name: own for name, own in self.newest.items() if model.round == self.round and model_of(name) == mark}
         others = [name for name in hospitals if name not in known]
-        # A hospital with a model of its own scores this one in the place of that.
+        # A hospital with its own model scores this one instead of its own.
         state = {_group(model_of(name)): model.models[mark] for name in others}
         known.update(self._read_all(self.asking.score(model.round, state, "test", others, distances=True)))
         yield from ((name, known[name]) for name in hospitals)
 
     def fine_tuned(self, last: Checkpoint) -> Iterator[tuple[str, Arrays | BadReply]]:
-        """The test scores of each hospital's own model, where the algorithm has them trained after the last round."""
+        """The test scores of each hospital's own model, if the algorithm fine-tunes after the last round."""
         if not self.experiment.algorithm.fine_tunes:
             return
         if last.round != self.round:
@@ -197,7 +197,7 @@ class Tests(_Scores):
 
 
 def _means(test: Mapping[str, Arrays], record: RoundRecord) -> dict[str, float]:
-    """Mean per-image Dice, IoU and loss over all hospitals' test images, which stand in for a held-out set.
+    """Mean per-image Dice, IoU and loss over all hospitals' test images, instead of a held-out set.
 
     Raises:
         FedpolypError: no hospital has scored any.
@@ -224,7 +224,7 @@ def _group(mark: str) -> str:
 
 
 def _dice(counts: Iterable[Counts]) -> float | None:
-    """Mean Dice over all images with a polyp; None where there are no images, or none has one."""
+    """Mean Dice over all images with a polyp; None if there are no images, or none with a polyp."""
     every = np.concatenate([np.zeros((0, 4), np.int64), *counts])
     there = every[every[:, 0] + every[:, 2] > 0]
     return float(metrics.dice(there).mean()) if len(there) else None

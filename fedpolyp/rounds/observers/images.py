@@ -1,4 +1,4 @@
-"""Scores all images that are for scoring by the last models and by those best on validation: images.csv."""
+"""Scores all images with the last models and those best on validation: images.csv."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from fedpolyp.training import Images
 
 @dataclass
 class ScoredImages(Observer):
-    """Writes images.csv, and what the last models see in the held-out and unseen images: predictions*.npz."""
+    """Writes images.csv, and the last models' predictions in the held-out and unseen images: predictions*.npz."""
 
     experiment: Experiment
     heldout: HeldOut
@@ -29,7 +29,8 @@ class ScoredImages(Observer):
         """See `Observer`."""
         of = self.experiment
         predicted: dict[str, dict[str, Images]] = {}  # by source, '' for the held-out set, and mark
-        known: dict[tuple[str, int], list[ScoredSet]] = {}  # by model: a last one that is the best is scored once
+        # By model: a last model that is also the best is scored once.
+        known: dict[tuple[str, int], list[ScoredSet]] = {}
         rows: list[ScoredImage] = []
         for kind in ("last", "best"):
             for mark, best in last.best.items():
@@ -51,7 +52,9 @@ class ScoredImages(Observer):
         return checkpoints.load(run.checkpoints, round, run.fingerprint(), like=last.state)
 
     def _scored(self, model: Checkpoint, mark: str, predicted: dict[str, dict[str, Images]]) -> Iterator[ScoredSet]:
-        """All sets, scored by one model; `predicted` learns what a mark's first model, the last one, sees."""
+        """All sets, scored by one model; the predictions of a mark's first model, the last one, are added to
+        `predicted`.
+        """
         if self.experiment.store is not None:
             evaluation = self.heldout.evaluation(model, mark)
             predicted.setdefault("", {}).setdefault(mark, evaluation.predicted)
@@ -69,6 +72,6 @@ class ScoredImages(Observer):
                 of.watcher.note(f"the scores of {hospital} are missing from images.csv: {scores}")
                 continue
             ids = of.partition.hospitals[hospital].test
-            if of.name_at_sites:  # real sites tell no names: their images are numbered
+            if of.name_at_sites:  # real sites send no names: their images are numbered
                 ids = tuple(f"{number:05d}" for number in range(len(scores["counts"])))
             yield f"test:{hospital}", ids, scores["counts"], scores["hd95"]

@@ -1,4 +1,4 @@
-"""Tells MLflow of a run: its settings, and each round's scores."""
+"""Logs a run to MLflow: its settings, and each round's scores."""
 
 import importlib
 import os
@@ -15,14 +15,14 @@ from fedpolyp.rounds.observers.observer import Observer, Round
 
 _SCORES = ("dice", "iou", "loss", "val_dice", "seconds", "bytes_up", "bytes_down")
 _LONGEST = 500  # characters of a setting's value in MLflow
-_RUN_FILE = "mlflow-run"  # in the run's folder: which of MLflow's runs this is
+_RUN_FILE = "mlflow-run"  # in the run's folder: the id of the run in MLflow
 
 
 @dataclass
 class MLflow(Observer):
-    """Logs to where MLFLOW_TRACKING_URI says, or to the folder `mlruns` beside the run's.
+    """Logs to MLFLOW_TRACKING_URI, or to the folder `mlruns` beside the run's.
 
-    A run that is resumed goes on in the same run of MLflow's. What MLflow fails with is told, and ends nothing.
+    A resumed run continues the same run in MLflow. An error of MLflow is reported, and does not end the run.
     """
 
     experiment: Experiment
@@ -36,7 +36,7 @@ class MLflow(Observer):
             UsageError: the package is not installed.
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need the whole of MLflow
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need all of MLflow
         try:
             tracking = importlib.import_module("mlflow.tracking")
         except ImportError:

@@ -1,4 +1,4 @@
-"""An observer, and the round that it sees."""
+"""The base class of observers, and the round that they receive."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from fedpolyp.runs import RoundRecord
 
 @dataclass
 class Round:
-    """A round after its training: the state it led to, and its record, which observers complete."""
+    """A round after its training: the new state, and its record, which observers complete."""
 
     checkpoint: Checkpoint
     record: RoundRecord
@@ -16,21 +16,21 @@ class Round:
 
     @property
     def number(self) -> int:
-        """The round's, from 0: the initial weights."""
+        """The round's number; 0 is the initial weights."""
         return self.record.round
 
 
 class Observer:
-    """Sees each round, and may write files and ask hospitals for scores; override what is of interest.
+    """Is called after each round; it may write files and ask hospitals for scores. Override the methods you need.
 
     Observers are called in their order: first `ask` of all, then `see` of all.
     """
 
     def ask(self, round: Round) -> None:
-        """Have hospitals begin with what takes them long; others work meanwhile."""
+        """Send requests that take hospitals long; other observers work meanwhile."""
 
     def see(self, round: Round) -> None:
-        """Look at the round; write what is to be written."""
+        """Process the round, and write files."""
 
     def end(self, last: Checkpoint) -> None:
-        """The run's last round is complete, with all that was written of it."""
+        """The run's last round is complete, with all of its files."""

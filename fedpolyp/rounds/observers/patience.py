@@ -1,4 +1,4 @@
-"""Stops a run whose rounds do not get better on validation."""
+"""Stops a run whose rounds no longer improve on validation."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from fedpolyp.rounds.observers.observer import Observer, Round
 
 @dataclass
 class Patience(Observer):
-    """Ends the run after `federation.patience` rounds in a row of which none was the best on validation.
+    """Ends the run after `federation.patience` rounds in a row without a new best validation score.
 
-    The reason is in the record of the last round. Where there are several models, each round that was the best for one
-    of them counts. It follows `Validation`, which tells the best rounds.
+    The reason is in the record of the last round. With several models, a round counts as best if it is the best for one
+    of them. It must follow `Validation`, which finds the best rounds.
     """
 
     experiment: Experiment

@@ -1,4 +1,4 @@
-"""Writes a round down: first its record, then the checkpoint that makes it complete."""
+"""Saves a round: first its record, then the checkpoint that makes it complete."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Record(Observer):
 
 @dataclass
 class Checkpoints(Observer):
-    """Saves what the next round needs, and what was best on validation."""
+    """Saves the state that the next round needs, and the models best on validation."""
 
     experiment: Experiment
 
@@ -32,7 +32,7 @@ class Checkpoints(Observer):
 
 @dataclass
 class Told(Observer):
-    """Tells the watcher of a round that is complete."""
+    """Tells the watcher that a round is complete."""
 
     experiment: Experiment
 

@@ -1,4 +1,4 @@
-"""Scores the models on sources that no hospital has: how they would do at a hospital that never took part."""
+"""Scores the models on sources that no hospital has, as an estimate for hospitals outside the federation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Unseen(Observer):
                 round.record.unseen[source] = float(np.mean([one.means()["dice"] for one in scored]))
 
     def scores(self, model: Checkpoint, mark: str) -> Iterator[tuple[str, ScoredSet, Images]]:
-        """Each unseen source as one of a checkpoint's models sees it: its name, its scores, and what the model sees."""
+        """For each unseen source: its name, and the scores and predictions of one of a checkpoint's models."""
         for source, ids in self.experiment.partition.unseen.items():
             seen, masks = self._evaluation(source, model.models[mark])
             yield source, (f"unseen:{source}", ids, seen.counts, metrics.hd95(seen.predicted, masks)), seen.predicted
