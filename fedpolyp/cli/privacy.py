@@ -1,5 +1,6 @@
 """`fedpolyp privacy`: what privacy takes."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -80,6 +81,13 @@ def plan(
         Literal["all", "poisson"], typer.Option(help="images in a step: all, or each drawn independently")
     ] = "all",
     batch: Annotated[int | None, typer.Option(min=1, help="poisson: expected number of images in a step")] = None,
+    mode: Annotated[
+        Literal["local", "joint"], typer.Option(help="each hospital's own noise, or a share of that of a secure sum")
+    ] = "local",
+    secure_least: Annotated[int, typer.Option(min=2, help="joint: the fewest hospitals whose sum may be read")] = 3,
+    colluders: Annotated[
+        int, typer.Option(min=0, help="joint: hospitals that may tell the coordinator all they know")
+    ] = 1,
 ) -> None:
     """Print the noise that a guarantee needs, its cost, and the same for other guarantees.
 
@@ -87,6 +95,13 @@ def plan(
     """
     if (batches == "poisson") != (batch is not None):
         raise UsageError("--batches poisson and --batch B go together: the expected number of images in a step")
+
+    sharers = secure_least - colluders if mode == "joint" else 1
+    if mode == "joint" and not 2 <= sharers <= secure_least <= hospitals:
+        raise UsageError(
+            "joint noise takes --hospitals of at least --secure-least, and --secure-least of at least --colluders + 2; "
+            f"got {hospitals}, {secure_least} and {colluders}"
+        )
 
     from fedpolyp.privacy.plan import Plan  # SciPy takes a moment
 
@@ -99,8 +114,14 @@ def plan(
     console.print(
         f"noise: sigma {wanted.sigma:.2f}, in units of the clip, on each number of a step's sum", soft_wrap=True
     )
-    mean = f"{wanted.noise():.2%} of the clip on each number of the step's mean gradient"
-    together = f", {wanted.noise(hospitals):.2%} on the mean of {hospitals} hospitals" if hospitals > 1 else ""
+    if mode == "joint":
+        console.print(
+            f"joint: each hospital adds {wanted.sigma / math.sqrt(sharers):.2f} to its own sum, and {sharers} of them "
+            "make the noise of a sum of hospitals",
+            soft_wrap=True,
+        )
+    mean = f"{wanted.noise(1, sharers):.2%} of the clip on each number of the step's mean gradient"
+    together = f", {wanted.noise(hospitals, sharers):.2%} on the mean of {hospitals} hospitals" if hospitals > 1 else ""
     console.print(f"cost: {mean}{together}", soft_wrap=True)
     if unit == "image" and batch is None:
         pair = wanted.epsilon_of_several(2)
@@ -109,7 +130,9 @@ def plan(
     table = plain_table(None, "rounds", *(f"epsilon {one.epsilon:g}" for one in others[0]), numbers_from=0)
     for row in others:
         bold = "bold" if row[0].rounds == rounds else None
-        table.add_row(str(row[0].rounds), *(f"{one.sigma:.2f} ({one.noise(hospitals):.2%})" for one in row), style=bold)
+        table.add_row(
+            str(row[0].rounds), *(f"{one.sigma:.2f} ({one.noise(hospitals, sharers):.2%})" for one in row), style=bold
+        )
     whose = "a hospital's mean" if hospitals == 1 else f"the mean of {hospitals} hospitals"
     console.print(f"other guarantees: sigma, and the noise on {whose} as a share of the clip", soft_wrap=True)
     console.print(table)

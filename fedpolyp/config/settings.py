@@ -383,10 +383,10 @@ class AlgorithmConfig(Section):
 class PrivacyConfig(Section):
     """What hospitals promise about their images, by noise on what they send."""
 
-    mode: Literal["off", "local"] = Field(
+    mode: Literal["off", "local", "joint"] = Field(
         "off",
         description="local: each hospital sends one gradient a round, clipped image by image, with its own noise; "
-        "off: ordinary training, without a guarantee",
+        "joint: with a share of the noise that the secure sum needs; off: ordinary training, without a guarantee",
     )
     epsilon: float = Field(8.0, gt=0, le=1000, description="the guarantee for all rounds together; smaller is stronger")
     delta: float = Field(1e-3, gt=0, lt=1, description="of the guarantee; below 1 / units of the smallest hospital")
@@ -407,6 +407,10 @@ class PrivacyConfig(Section):
 
     @model_validator(mode="after")
     def _hides_something(self) -> Self:
+        if self.mode == "joint" and not self.secure_sums:
+            raise ValueError(
+                "privacy joint needs secure sums (--secure-sums): the noise of one hospital alone protects too little"
+            )
         if self.secure_sums and self.secure_least < self.colluders + 2:
             raise ValueError(
                 f"a sum over {self.secure_least} hospitals of which {self.colluders} tell all they know hides nothing: "
@@ -418,6 +422,11 @@ class PrivacyConfig(Section):
     def on(self) -> bool:
         """Whether anything is promised."""
         return self.mode != "off"
+
+    @property
+    def sharers(self) -> int:
+        """How many hospitals make the noise of a sum together: the fewest in it that keep their share to themselves."""
+        return self.secure_least - self.colluders if self.mode == "joint" else 1
 
     def sigma(self, rounds: int) -> float:
         """The noise that so many rounds take, in units of the clip."""
@@ -583,6 +592,11 @@ class Config(Section):
 
     def _no_plain_sum(self) -> str:
         """What of the settings makes of updates what a sum of them cannot tell; '' for nothing."""
+        if self.privacy.mode == "joint" and self.federation.weights == "equal":
+            return (
+                "privacy joint takes --weights images: with equal ones a small hospital's images would need more noise "
+                "than large hospitals add; got equal"
+            )
         if self.federation.max_weight is not None or self.federation.per_step:
             return (
                 "secure sums take a mean with weights that each hospital knows by itself: not --max-weight, nor "

@@ -40,7 +40,7 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
     total = trainer.clipped_sum(weights, as_units(images, masks, rows), privacy.clip)
     sigma = privacy.sigma(rounds)
     order = order_of(_said(request, hospital, units), weights)
-    noisy = keeper.noisy(total, privacy.clip, sigma, order, request.run, request.round)
+    noisy = keeper.noisy(total, privacy.clip, sigma, order, request.run, request.round, privacy.sharers)
     part = request.learning_rate / rate_of(config)
     change = {
         name: (noisy[name] * (-part / (privacy.clip * units))).astype(array.dtype) if name in noisy else 0 * array

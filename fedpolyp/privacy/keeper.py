@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,19 @@ class Keeper:
         """For a hospital in a simulation: the number of its images is known, and its secret follows from the seed."""
         return cls(simulated_secret(seed, hospital), Ledger(folder / LEDGER), None)
 
-    def noisy(self, total: Arrays, scale: float, sigma: float, order: Iterable[bytes], run: str, round: int) -> Arrays:
+    def noisy(
+        self,
+        total: Arrays,
+        scale: float,
+        sigma: float,
+        order: Iterable[bytes],
+        run: str,
+        round: int,
+        sharers: int = 1,
+    ) -> Arrays:
         """`total` with Gaussian noise of `sigma * scale` on each number, in float64, once it is in the ledger.
+
+        With `sharers` it is a share of that: so many hospitals' noise together has that size, and nobody may see less.
 
         Args:
             total: a sum of which no unit has added a vector longer than `scale`.
@@ -40,6 +52,7 @@ class Keeper:
             order: what was asked for, and with which weights.
             run: which run it is of, for whoever reads the ledger.
             round: likewise.
+            sharers: how many hospitals make the noise together.
 
         Raises:
             Refusal: it would go beyond the limit; nothing is counted.
@@ -47,13 +60,12 @@ class Keeper:
         """
         # With another secret the same sum has another noise, and counts anew.
         digest = hmac.new(self.secret, digestmod=hashlib.sha256)
-        for part in (*order, f"{scale!r} {sigma!r}".encode(), *_bytes_of(total)):
+        for part in (*order, f"{scale!r} {sigma!r} {sharers}".encode(), *_bytes_of(total)):
             digest.update(len(part).to_bytes(8, "little") + part)
-        self.ledger.spend(digest.hexdigest(), sigma, run, round, self.limit)
-        stream = NoiseStream(self.secret, digest.digest())
+        self.ledger.spend(digest.hexdigest(), sigma, run, round, self.limit, sharers)
+        stream, own = NoiseStream(self.secret, digest.digest()), sigma / math.sqrt(sharers)
         return {
-            name: array + sigma * scale * stream.normal(array.size).reshape(array.shape)
-            for name, array in total.items()
+            name: array + own * scale * stream.normal(array.size).reshape(array.shape) for name, array in total.items()
         }
 
     def spent(self, delta: float) -> float:

@@ -43,8 +43,12 @@ class Ledger:
 
     path: Path
 
-    def spend(self, digest: str, sigma: float, run: str, round: int, limit: Limit | None = None) -> list[float]:
+    def spend(
+        self, digest: str, sigma: float, run: str, round: int, limit: Limit | None = None, sharers: int = 1
+    ) -> list[float]:
         """Count the sum known by `digest`, with noise `sigma`, unless it is counted; the noise of all that are.
+
+        `sharers` is how many hospitals make that noise together.
 
         Raises:
             Refusal: it would go beyond `limit`; nothing is counted.
@@ -58,6 +62,7 @@ class Ledger:
                     limit.refuse([*known.values(), sigma])
                 time = datetime.now(UTC).isoformat(timespec="seconds")
                 entry = {"time": time, "run": run, "round": round, "sigma": sigma, "sum": digest}
+                entry |= {"sharers": sharers} if sharers > 1 else {}
                 append(stream, entry)
                 known[digest] = sigma
         return list(known.values())

@@ -50,9 +50,12 @@ class Plan:
             return sigma_for(self.epsilon, self.delta, self.rounds)
         return poisson_sigma(self.epsilon, self.delta, self.rounds, self.batch / self.units)
 
-    def noise(self, hospitals: int = 1) -> float:
-        """The same of the mean over the step's units at so many equal hospitals, each with noise of its own."""
-        return self.sigma / ((self.batch or self.units) * math.sqrt(hospitals))
+    def noise(self, hospitals: int = 1, sharers: int = 1) -> float:
+        """The same of the mean over the step's units at so many equal hospitals, each with a share of the noise.
+
+        With one sharer each hospital has all of it by itself.
+        """
+        return self.sigma / ((self.batch or self.units) * math.sqrt(hospitals * sharers))
 
     def epsilon_of_several(self, units: int) -> float:
         """The epsilon that the plan's noise keeps for so many units together; not for drawn batches."""

@@ -1,9 +1,10 @@
 """What is promised in a run, and what is not, in words."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fedpolyp.config import Config
+from fedpolyp.config import Config, PrivacyConfig
 
 NO_HELD_OUT = (
     "with privacy on, sites send no scores of their images: the coordinator needs a held-out set of its own "
@@ -31,9 +32,14 @@ def _promised(config: Config, simulated: bool) -> str:
     privacy, rounds = config.privacy, config.federation.rounds
     if not privacy.on or not rounds:
         return ""
+    shared = ""
+    if privacy.sharers > 1:
+        own = privacy.sigma(rounds) / math.sqrt(privacy.sharers)
+        shared = f" of {privacy.sharers} hospitals, {own:.2f} of each"
+    seeded = "; the noise comes from the seed, so it is no real promise" if simulated else ""
     return (
         f"privacy {privacy.mode}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} in {rounds} rounds, sigma "
-        f"{privacy.sigma(rounds):.2f}{'; the noise comes from the seed, so it is no real promise' if simulated else ''}"
+        f"{privacy.sigma(rounds):.2f}{shared}{seeded}"
     )
 
 
@@ -56,6 +62,7 @@ def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: b
         f"Privacy: epsilon {max(every):.2f} at delta {privacy.delta:g} for each {unit} among a hospital's training "
         "images. So much is all that anybody can learn about whether it was among them, from the model and from all "
         "that the hospital sent: the coordinator, the other hospitals, whoever gets the model.",
+        *([_joint(privacy)] if privacy.mode == "joint" else []),
         "It does not hide what a hospital's images have in common, and does not cover the held-out set.",
         "Every further run on the same images spends more, so tuning spends, too.",
         "It relies on the program at the hospital, which the coordinator ships; and numbers in a computer are not "
@@ -63,6 +70,20 @@ def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: b
         *([_SIMULATED] if simulated else []),
     ]
     return " ".join(said)
+
+
+def _joint(privacy: PrivacyConfig) -> str:
+    """What it takes for a promise of joint noise to hold."""
+    kinds = {
+        0: "no hospital helps the coordinator",
+        1: "at most one hospital helps the coordinator, or looks by itself",
+    }
+    few = kinds.get(privacy.colluders, f"at most {privacy.colluders} hospitals help the coordinator")
+    return (
+        f"It holds as long as {few}: the noise of a sum is that of the {privacy.sharers} or more others among the "
+        f"{privacy.secure_least} or more hospitals in it, and a hospital that leaves out its share is one that helps. "
+        "A hospital that is lost makes the noise no less than that."
+    )
 
 
 def _spent(records: Iterable[Mapping[str, Any]]) -> list[float]:

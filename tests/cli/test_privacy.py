@@ -33,7 +33,27 @@ def test_a_plan_tells_noise_cost_and_others(
     assert [line.split()[0] for line in said.splitlines() if "%)" in line] == ["10", "20", "40", "80", "160"]
 
 
-@pytest.mark.parametrize("more", [("--batches", "poisson"), ("--batch", "32"), ("--delta", "0.5"), ("--rounds", "0")])
+def test_a_plan_of_joint_noise_tells_each_hospitals_share_and_what_is_left_on_the_mean(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *PLAN, "--hospitals", "5", "--mode", "joint", "--secure-least", "5") == 0
+    said = capsys.readouterr().out
+    assert "noise: sigma 3.04" in said  # the promise takes as much, whoever makes it
+    assert "joint: each hospital adds 1.52 to its own sum, and 4 of them make the noise of a sum of hospitals" in said
+    assert "0.48% on the mean of 5 hospitals" in said and "3.04 (0.48%)" in said
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--batches", "poisson"),
+        ("--batch", "32"),
+        ("--delta", "0.5"),
+        ("--rounds", "0"),
+        ("--mode", "joint"),  # of one hospital
+        ("--mode", "joint", "--hospitals", "5", "--colluders", "2"),
+    ],
+)
 def test_what_goes_not_together_is_a_usage_error(
     more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

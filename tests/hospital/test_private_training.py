@@ -72,6 +72,17 @@ def test_the_update_is_the_clipped_sum_with_the_planned_noise_over_the_units(pri
     )
 
 
+def test_with_joint_noise_each_hospital_adds_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joint = {"privacy__mode": "joint", "privacy__secure_sums": True, "privacy__secure_least": 5}
+    at = hospital(tmp_path, **PRIVATE | joint)
+    monkeypatch.setattr("fedpolyp.hospital.work.mask", lambda request, answer, *rest: answer)
+    sent = answer(at, learning_rate=at.config.training.learning_rate).sent["model"]
+    rows, pairs = at.units("group"), at.images("train")
+    total = shared_trainer(at.config).clipped_sum(model(at), as_units(*pairs, rows), at.config.privacy.clip)
+    noise = np.concatenate([(-sent[name] * len(rows) - total[name]).ravel() for name in total])
+    assert noise.std() == pytest.approx(sigma_for(8.0, 1e-3, 3) / 2, rel=0.01)  # of 5 hospitals 4 keep theirs
+
+
 def test_the_same_order_twice_gives_the_same_bytes_and_one_line_and_other_weights_other_noise(
     private: Hospital,
 ) -> None:

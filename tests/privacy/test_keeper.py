@@ -25,7 +25,9 @@ WITH: Arrays = {name: array + CANARY[name] for name, array in WITHOUT.items()}
 class Uncounted(Ledger):
     """A ledger that is not written, for a thousand draws."""
 
-    def spend(self, digest: str, sigma: float, run: str, round: int, limit: Limit | None = None) -> list[float]:
+    def spend(
+        self, digest: str, sigma: float, run: str, round: int, limit: Limit | None = None, sharers: int = 1
+    ) -> list[float]:
         return []
 
 
@@ -70,6 +72,32 @@ def test_a_thousand_draws_with_and_without_a_canary_prove_no_more_than_the_promi
     assert 0.2 < proven_epsilon(SECRET, sigma_for(1.0, DELTA, 1)) <= 1
 
 
+def proven_of_a_joint_sum(there: int, sharers: int) -> float:
+    """The same of sums over hospitals that are there, of which one has the canary, where so many share the noise."""
+
+    def summed(first: Arrays) -> list[Arrays]:
+        sigma, sums = sigma_for(1.0, DELTA, 1), list[Arrays]()
+        keepers = [Keeper(bytes([number]) * 32, Uncounted(Path()), 8) for number in range(there)]
+        for n in range(DRAWS):
+            order = [f"order {n}".encode()]
+            totals = [first, *[WITHOUT] * (there - 1)]
+            pairs = zip(keepers, totals, strict=True)
+            own = [keeper.noisy(total, CLIP, sigma, order, "run", n, sharers) for keeper, total in pairs]
+            sums.append({name: np.sum([one[name] for one in own], axis=0) for name in WITHOUT})
+        return sums
+
+    return _by_projection(summed(WITHOUT), summed(WITH))
+
+
+@pytest.mark.parametrize("there", [3, 5])
+def test_shares_of_the_fewest_honest_survivors_and_of_more_keep_the_promised_epsilon(there: int) -> None:
+    assert 0.2 < proven_of_a_joint_sum(there, 3) <= 1
+
+
+def test_with_fewer_shares_than_were_reckoned_with_more_is_proven() -> None:
+    assert proven_of_a_joint_sum(1, 3) > 1
+
+
 def test_the_same_draws_prove_more_when_the_noise_is_halved() -> None:
     assert proven_epsilon(SECRET, sigma_for(1.0, DELTA, 1) / 2) > 1
 
@@ -106,6 +134,7 @@ def test_the_same_order_gives_the_same_bits_and_one_line(keeper: Keeper) -> None
         lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.0, order_of("another", WITH), "run", 1),
         lambda keeper: keeper.noisy(WITH, CLIP, 2.0, order_of("order", WITH), "run", 1),  # an image more
         lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.5, order_of("order", WITH), "run", 1),
+        lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1, 2),
     ],
 )
 def test_anything_else_has_other_noise_and_a_line_of_its_own(

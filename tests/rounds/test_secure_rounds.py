@@ -1,5 +1,6 @@
 """A run with secure sums: the bits of the plain sum, whoever is lost, and nothing that tells of a single update."""
 
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from fedpolyp.hospital import masking
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.in_simulation import images_of
 from fedpolyp.privacy import secure_sum
+from fedpolyp.privacy.words import paragraph
 from fedpolyp.rounds.loop import MOST_LOST
 from fedpolyp.runs import RunFolder
 from tests.tiny import (
@@ -238,6 +240,14 @@ def test_members_of_a_sum_are_the_hospitals_that_are_asked(tmp_path: Path) -> No
         ({"training.optimizer_state": "average"}, "--optimizer-state reset or keep; got average"),
         ({"privacy.secure_least": 2}, "privacy.secure_least must be 3 at least, or privacy.colluders smaller"),
         ({"privacy.secure_least": 1}, "privacy.secure_least must be greater than or equal to 2"),
+        (
+            {"privacy.secure_sums": False, "privacy.mode": "joint"},
+            "privacy joint needs secure sums \\(--secure-sums\\)",
+        ),
+        (
+            {"privacy.mode": "joint", "model.normalization": "group", "federation.weights": "equal"},
+            "privacy joint takes --weights images",
+        ),
     ],
 )
 def test_what_no_sum_can_tell_is_refused_in_a_sentence(settings: dict[str, Any], said: str) -> None:
@@ -249,6 +259,36 @@ def test_what_no_sum_can_tell_is_refused_in_a_sentence(settings: dict[str, Any],
 @pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedbn", "finetune", "fedadam", "fedavgm", "fedyogi"])
 def test_algorithms_of_a_weighted_mean_are_taken(name: str) -> None:
     load(overrides={"privacy.secure_sums": True, "training.optimizer_state": "keep", "algorithm.name": name})
+
+
+JOINT = {"privacy__mode": "joint", "algorithm__name": "fedadam", "model__normalization": "group", **TWO_ARE_ENOUGH}
+
+
+def test_joint_noise_is_shared_and_a_lost_hospital_raises_no_epsilon(tmp_path: Path) -> None:
+    config = secured(**JOINT)
+    run = tiny_run(tmp_path / "run", config)
+    asked = carry_listening(run, config, lost("hospital-1", Train, (1, 2)))
+    assert {type(one) for one in asked} == {Train, Unmask}
+    for name in ALL[1:]:
+        own = run.rounds()[2]["hospitals"][name]
+        assert own.keys() == {"units", "epsilon"} and own["epsilon"] == pytest.approx(8.0)
+    lines = (run.state / "hospital-2" / "privacy.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sharers"] for line in lines] == [2, 2]
+    said = paragraph(config, run.rounds(), simulated=True)
+    assert "epsilon 8.00 at delta 0.001" in said
+    assert "It holds as long as no hospital helps the coordinator: the noise of a sum is that of the 2 or more" in said
+    change = weights(run, config)
+    start = checkpoints.load(run.checkpoints, 1, run.fingerprint()).models[""]
+    assert any((change[name] != start[name]).any() for name in change)
+
+
+def test_a_lost_round_keeps_what_it_has_cost(tmp_path: Path) -> None:
+    config = secured(**JOINT)
+    run = tiny_run(tmp_path / "run", config)
+    carry_listening(run, config, lost("hospital-2", Unmask, (2,)))
+    last = run.rounds()[2]
+    assert last["lost"] and all(own == {"epsilon": pytest.approx(8.0)} for own in last["hospitals"].values())
+    assert "epsilon 8.00" in paragraph(config, run.rounds(), simulated=True)
 
 
 def test_more_hospitals_than_a_round_has_are_refused_before_it_begins(tmp_path: Path) -> None:
