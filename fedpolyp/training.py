@@ -1,4 +1,4 @@
-"""The trainer: one U-Net compiled once per process, and as many trainings with it as are asked for."""
+"""The trainer: a hospital's training, and the scoring of images, by a network that was compiled once."""
 
 import itertools
 import tempfile
@@ -8,31 +8,26 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 import fedpolyp.quiet_tensorflow  # noqa: F401
 
 # isort: split
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import Start, Trained
-from fedpolyp.algorithms.finding import find, make
-from fedpolyp.config import AlgorithmConfig, Config, DataConfig, rate_of
+from fedpolyp.config import Config, rate_of
 from fedpolyp.data import augmentation
 from fedpolyp.files import replacing
 from fedpolyp.model import arrays as named
 from fedpolyp.model import registry
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.model.blocks import LOGITS
-from fedpolyp.model.losses import segmentation_loss
-from fedpolyp.optimizers import optimizer_of, remembered
-from fedpolyp.privacy.gradients import Unit, UnitGradients
+from fedpolyp.network import Network, shared_network
+from fedpolyp.privacy.gradients import Unit
 
 Images = NDArray[np.uint8]
 _T = TypeVar("_T")
@@ -59,43 +54,26 @@ class Evaluation:
 
 
 class Trainer:
-    """A compiled U-Net that trains from given weights and leaves no trace of one training in the next.
+    """Trains a network from given weights and leaves no trace of one training in the next.
 
     A used trainer gives the same bits as a new one: weights, optimizer state and random draws all come in as arguments
     or are derived from (seed, round, hospital, epoch, index).
     """
 
-    def __init__(self, config: Config) -> None:
-        prepare_tensorflow(config.training.threads)
+    def __init__(self, config: Config, network: Network | None = None) -> None:
+        """`network` is one that was compiled for `config`; None builds a new one."""
         self.config = config
-        self.model = registry.build(config, for_training=True)
-        self._logits = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
-        self._variables = {variable.path: variable for variable in self.model.weights}
-        self._optimizer = optimizer_of(config.training, self.model)
-        self._remembered = remembered(self._optimizer, self.model.trainable_variables)
-        self._algorithm = make(config)
-        self._corrections = {name: self._like_trainable() for name in self._algorithm.corrections}
-        self._gradients = self._like_trainable() if self._algorithm.wants_gradients else {}
-        slow = config.model.encoder_rate < 1
-        self._slowed = [v for v in self.model.trainable_variables if slow and v.path.startswith(registry.ENCODER)]
-        self.start = Start(named.read(self._variables), named.read(self._remembered))
-        self.traces = 0
-        size = config.data.image_size
-        # One signature for every batch size, or each hospital's last partial batch would be traced anew.
-        image, mask = tf.TensorSpec((None, size, size, 3), tf.uint8), tf.TensorSpec((None, size, size), tf.uint8)
-        # No branch of ours depends on a tensor: rewriting Python for that would only take time.
-        self._train_step = tf.function(self._step, input_signature=[image, mask], autograph=False)
-        self._logits_of = tf.function(partial(self._logits, training=False), input_signature=[image], autograph=False)
-        self._score = tf.function(self._scores, input_signature=[image, mask], autograph=False)
+        self.network = network or Network(config)
 
-    @cached_property
+    @property
+    def start(self) -> Start:
+        """Weights and optimizer state as they were built."""
+        return self.network.start
+
+    @property
     def initial(self) -> Arrays:
-        """The weights that a run begins with: random, or a pretrained encoder's under a random decoder.
-
-        Raises:
-            FedpolypError: the encoder's weights are not at hand, or do not fit.
-        """
-        return registry.initial(self.config, self.start.model)
+        """See `Network.initial`."""
+        return self.network.initial
 
     def train(
         self,
@@ -128,23 +106,26 @@ class Trainer:
         """
         if len(images) == 0:
             raise ValueError("there are no training images")
-        named.assign(self._variables, start)
-        named.assign(self._remembered, self.start.optimizer if optimizer is None else optimizer)
-        self._optimizer.learning_rate.assign(learning_rate)
+        network = self.network
+        named.assign(network.variables, start)
+        named.assign(network.remembered, network.start.optimizer if optimizer is None else optimizer)
+        network.optimizer.learning_rate.assign(learning_rate)
         self._reseed_dropout(round, hospital)
-        if (corrections or {}).keys() != self._corrections.keys():
-            raise ValueError(f"the algorithm corrects by {sorted(self._corrections)}; got {sorted(corrections or {})}")
+        if (corrections or {}).keys() != network.corrections.keys():
+            raise ValueError(
+                f"the algorithm corrects by {sorted(network.corrections)}; got {sorted(corrections or {})}"
+            )
         for name, arrays in (corrections or {}).items():
-            _assign(self._corrections[name], arrays)
-        for total in self._gradients.values():
+            _assign(network.corrections[name], arrays)
+        for total in network.gradients.values():
             total.assign(tf.zeros_like(total))
         losses, sizes = [], []
         for batch, truth in _one_ahead(self._batches(images, masks, hospital, round, epochs)):
-            losses.append(self._train_step(batch, truth))  # read at the end: a GPU would be waited for at every step
+            losses.append(network.train_step(batch, truth))  # read at the end: a GPU would be waited for at every step
             sizes.append(len(batch))
         loss = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
-        gradient = {name: total.numpy() / np.float32(len(losses)) for name, total in self._gradients.items()}
-        after = named.read(self._variables), named.read(self._remembered)
+        gradient = {name: total.numpy() / np.float32(len(losses)) for name, total in network.gradients.items()}
+        after = named.read(network.variables), named.read(network.remembered)
         return Trained(*after, loss, len(images), len(losses), gradient)
 
     def clipped_sum(self, weights: Arrays, units: Iterable[Unit], clip: float) -> Arrays:
@@ -152,14 +133,8 @@ class Trainer:
 
         By name, for the arrays that learn: not those of an encoder with the rate 0.
         """
-        named.assign(self._variables, weights)
-        return self._unit_gradients.clipped_sum(units, clip)
-
-    @cached_property
-    def _unit_gradients(self) -> UnitGradients:
-        still = registry.ENCODER if self.config.model.encoder_rate == 0 else None
-        learning = [v for v in self.model.trainable_variables if still is None or not v.path.startswith(still)]
-        return UnitGradients(self._logits, learning, self.config.training.loss)
+        named.assign(self.network.variables, weights)
+        return self.network.unit_gradients.clipped_sum(units, clip)
 
     def evaluate(self, arrays: Arrays, images: Images, masks: Images) -> Evaluation:
         """Score the model with weights `arrays` on `images` (N, S, S, 3) uint8 and `masks` (N, S, S) uint8."""
@@ -172,11 +147,13 @@ class Trainer:
 
     def probabilities(self, arrays: Arrays, images: Images) -> NDArray[np.float32]:
         """The probability of polyp that the model with weights `arrays` gives to each pixel, (N, S, S) in [0, 1]."""
-        named.assign(self._variables, arrays)
+        named.assign(self.network.variables, arrays)
         found = np.zeros(images.shape[:3], np.float32)
         for first in range(0, len(images), _EVALUATION_BATCH):
             rows = slice(first, first + _EVALUATION_BATCH)
-            found[rows] = tf.sigmoid(tf.cast(self._logits_of(np.asarray(images[rows]))[..., 0], tf.float32)).numpy()
+            found[rows] = tf.sigmoid(
+                tf.cast(self.network.logits_of(np.asarray(images[rows]))[..., 0], tf.float32)
+            ).numpy()
         return found
 
     def save(self, arrays: Arrays, path: Path, members: Mapping[str, str] | None = None) -> None:
@@ -202,12 +179,12 @@ class Trainer:
                 stream.write(whole.read_bytes())
 
     def _run(self, arrays: Arrays, images: Images, masks: Images) -> tuple[Images, NDArray[np.float64]]:
-        named.assign(self._variables, arrays)
+        named.assign(self.network.variables, arrays)
         predicted = np.zeros(masks.shape, np.uint8)
         losses = np.zeros(len(images))
         for first in range(0, len(images), _EVALUATION_BATCH):
             rows = slice(first, first + _EVALUATION_BATCH)
-            batch = self._score(np.asarray(images[rows]), np.asarray(masks[rows]))
+            batch = self.network.score(np.asarray(images[rows]), np.asarray(masks[rows]))
             predicted[rows], losses[rows] = batch[0].numpy(), batch[1].numpy()
         return predicted, losses
 
@@ -231,42 +208,10 @@ class Trainer:
                     ]
                 yield np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
-    def _step(self, images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-        self.traces += 1  # runs in Python, so only when TensorFlow traces
-        variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self._logits(images, training=True)[..., 0]
-            loss = tf.reduce_mean(segmentation_loss(self.config.training.loss, tf.cast(masks, tf.float32), logits))
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
-        for total, gradient in zip(self._gradients.values(), gradients, strict=False):
-            total.assign_add(gradient)
-        if self._corrections:
-            own = [{name: each[v.path] for name, each in self._corrections.items()} for v in variables]
-            gradients = [
-                self._algorithm.gradient(gradient, variable.value, correction)
-                for gradient, variable, correction in zip(gradients, variables, own, strict=True)
-            ]
-        # A lower rate for some variables is a shorter step, whatever the optimizer.
-        before = [tf.identity(variable.value) for variable in self._slowed]
-        self._optimizer.apply(gradients, variables)
-        for variable, was in zip(self._slowed, before, strict=True):
-            variable.assign(was + self.config.model.encoder_rate * (variable.value - was))
-        return loss
-
-    def _scores(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        self.traces += 1
-        logits = self._logits(images, training=False)[..., 0]
-        losses = segmentation_loss(self.config.training.loss, tf.cast(masks, tf.float32), logits)
-        return tf.cast(logits > 0.0, tf.uint8), losses  # a probability above 0.5 is a logit above 0
-
-    def _like_trainable(self) -> dict[str, tf.Variable]:
-        return {v.path: tf.Variable(tf.zeros_like(v), trainable=False) for v in self.model.trainable_variables}
-
     def _reseed_dropout(self, round: int, hospital: str) -> None:
-        for number, layer in enumerate(self.model.layers):
-            if isinstance(layer, keras.layers.Dropout):
-                words = np.random.SeedSequence([self.config.seed, round, zlib.crc32(hospital.encode()), number])
-                layer.seed_generator.state.assign(words.generate_state(2))
+        for number, layer in self.network.dropouts:
+            words = np.random.SeedSequence([self.config.seed, round, zlib.crc32(hospital.encode()), number])
+            layer.seed_generator.state.assign(words.generate_state(2))
 
 
 def _one_ahead(batches: Iterator[_T]) -> Iterator[_T]:
@@ -279,23 +224,8 @@ def _one_ahead(batches: Iterator[_T]) -> Iterator[_T]:
 
 
 def shared_trainer(config: Config) -> Trainer:
-    """This process's trainer for `config`, built once: building and tracing anew costs seconds and leaks memory."""
-    kind = find(config.algorithm.name)
-    traced = bool(kind.corrections) or kind.wants_gradients
-    return _trainer(
-        Config(
-            seed=config.seed,
-            data=DataConfig(image_size=config.data.image_size),
-            model=config.model,
-            training=config.training.model_copy(update={"optimizer_state": "reset", "schedule": "constant"}),
-            algorithm=config.algorithm if traced else AlgorithmConfig(),
-        )
-    )
-
-
-@lru_cache(maxsize=1)
-def _trainer(what_matters: Config) -> Trainer:
-    return Trainer(what_matters)
+    """A trainer for `config` with this process's network, which is built once."""
+    return Trainer(config, shared_network(config))
 
 
 def _assign(variables: Mapping[str, tf.Variable], arrays: Arrays) -> None:
@@ -303,21 +233,6 @@ def _assign(variables: Mapping[str, tf.Variable], arrays: Arrays) -> None:
         raise ValueError(fault)
     for name, variable in variables.items():
         variable.assign(arrays[name])
-
-
-def prepare_tensorflow(threads: int) -> None:
-    """Fix the threads of this process, which decide the bits, and make GPU kernels repeatable.
-
-    Raises:
-        RuntimeError: TensorFlow has already computed here, with other threads.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if gpus:
-        tf.config.experimental.enable_op_determinism()
 
 
 def learning_rate(config: Config, round: int) -> float:

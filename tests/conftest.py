@@ -33,7 +33,7 @@ def _one_thread() -> None:
     Not by an environment variable: the processes that tests start would have it, too.
     """
     if "tensorflow" in sys.modules:
-        from fedpolyp.training import prepare_tensorflow
+        from fedpolyp.network import prepare_tensorflow
 
         prepare_tensorflow(1)
 

@@ -10,7 +10,7 @@ FOLDER = "FEDPOLYP_TEST_COUNTS"
 
 def setup() -> None:
     """Load the trainer; what is built, traced and opened from then on is written to a file of this process."""
-    from fedpolyp import training
+    from fedpolyp import network
     from fedpolyp.data.store import Store
     from fedpolyp.model import registry
 
@@ -25,6 +25,6 @@ def setup() -> None:
         return counting
 
     registry.build = counted("model", registry.build)
-    training.Trainer._step = counted("training step traced", training.Trainer._step)  # type: ignore[method-assign]
-    training.Trainer._scores = counted("scoring traced", training.Trainer._scores)  # type: ignore[method-assign]
+    network.Network._step = counted("training step traced", network.Network._step)  # type: ignore[method-assign]
+    network.Network._scores = counted("scoring traced", network.Network._scores)  # type: ignore[method-assign]
     Store.open = counted("store", Store.open)  # type: ignore[method-assign]

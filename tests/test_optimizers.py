@@ -85,7 +85,7 @@ def test_muon_remembers_one_buffer_of_a_kernel_and_two_of_what_takes_adam() -> N
         "m/decoder1_up/kernel",
     } < names
     assert not {"v/bridge_conv1/kernel", "v/decoder1_up/kernel"} & names
-    one = {v.path: v for v in trainer.model.trainable_variables}
+    one = {v.path: v for v in trainer.network.model.trainable_variables}
     assert all(trainer.start.optimizer[name].shape == tuple(one[name[2:]].shape) for name in names - {"iterations"})
 
 
@@ -97,7 +97,7 @@ def test_every_optimizer_learns_remembers_by_name_and_leaves_no_trace(name: str)
     assert np.isfinite(first.loss) and first.optimizer["iterations"] == first.steps
     assert all(np.abs(first.optimizer[key]).sum() > 0 for key in first.optimizer if key.startswith(("m/", "v/")))
     assert {key[2:] for key in first.optimizer if key.startswith("m/")} == {
-        v.path for v in trainer.model.trainable_variables
+        v.path for v in trainer.network.model.trainable_variables
     }
     goes_on = train(trainer, data, first.arrays, learning_rate=rate, round=2, optimizer=first.optimizer)
     assert goes_on.loss < first.loss
@@ -112,7 +112,7 @@ def test_adamw_takes_the_decay_off_kernels_alone() -> None:
         kernels[decay] = train(trainer, frames(4), learning_rate=0.01).arrays
     changed = {name for name in kernels[0.0] if not np.array_equal(kernels[0.0][name], kernels[0.5][name])}
     # One step: what decay took off a kernel is half a hundredth of it; norms and biases moved by the gradient alone.
-    trainable = {v.path for v in trainer.model.trainable_variables}
+    trainable = {v.path for v in trainer.network.model.trainable_variables}
     assert changed & trainable == {name for name in trainable if name.endswith("kernel")}
     shrunk = kernels[0.0]["bridge_conv1/kernel"] - 0.005 * trainer.initial["bridge_conv1/kernel"]
     assert kernels[0.5]["bridge_conv1/kernel"] == pytest.approx(shrunk, abs=1e-6)

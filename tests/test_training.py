@@ -97,7 +97,7 @@ def test_no_number_of_images_is_traced_anew() -> None:
     for count in (3, 16, 17, 1):
         one.evaluate(one.initial, *frames(count))
         one.predict(one.initial, frames(count)[0])
-    assert one.traces == 2
+    assert one.network.traces == 2
 
 
 def test_a_training_says_how_many_images_and_steps_it_took() -> None:
@@ -175,7 +175,7 @@ def test_fedprox_without_pull_is_fedavg() -> None:
 def test_a_strong_pull_of_fedprox_stays_nearer_to_the_start() -> None:
     free, bound = trainer(), trainer(algorithm__name="fedprox", algorithm__mu=50.0)
     start = train(free, frames(6)).arrays  # not the initial weights, so that the anchor has to move
-    names = [variable.path for variable in free.model.trainable_variables]
+    names = [variable.path for variable in free.network.model.trainable_variables]
     moved = [distance(train(one, frames(48), start).arrays, start, names) for one in (free, bound)]
     assert moved[1] < moved[0] / 2
 
@@ -185,7 +185,7 @@ def test_mixed_precision_leaves_float32_weights_and_scores() -> None:
     trained = train(one, frames(6))
     assert {array.dtype for array in trained.arrays.values()} == {np.dtype(np.float32)}
     assert {array.dtype for name, array in trained.optimizer.items() if name != "iterations"} == {np.dtype(np.float32)}
-    assert one.model.output.dtype == "float32"
+    assert one.network.model.output.dtype == "float32"
     exact = train(trainer(), frames(6))
     assert not equal(trained.arrays, exact.arrays)
     assert trained.loss == pytest.approx(exact.loss, rel=0.05)

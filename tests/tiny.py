@@ -10,7 +10,7 @@ from typing import Any
 from flwr.app import Message
 
 from clients.app import app as client_app
-from fedpolyp import checkpoints, runs, training
+from fedpolyp import checkpoints, network, runs
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, load
 from fedpolyp.data.partition.assign import partition_images
@@ -30,8 +30,8 @@ from fedpolyp.watcher import Watcher
 from server.federation import run_on
 from tests.serial_grid import SerialGrid
 
-# A process of ours computes one experiment; that of the tests many in turn, and building a trainer takes seconds.
-training._trainer = functools.lru_cache(maxsize=8)(training._trainer.__wrapped__)
+# A process of ours computes one experiment; that of the tests many in turn, and building a network takes seconds.
+network._network = functools.lru_cache(maxsize=8)(network._network.__wrapped__)
 
 SETTINGS: dict[str, Any] = {
     "data.image_size": 32,

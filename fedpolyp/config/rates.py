@@ -1,7 +1,7 @@
 """The learning rate where the config leaves it open.
 
-What suits one model that steps on and on is too small for models that are averaged, unless their encoder was trained
-before. The rates of Adam and Muon were chosen on validation: docs/results.md. That of SGD was not measured.
+What suits one model that steps on and on is too small for models that are averaged. The rates of Adam and Muon were
+chosen on validation: docs/results.md. That of SGD was not measured.
 """
 
 from fedpolyp.config.settings import Config
@@ -9,7 +9,7 @@ from fedpolyp.config.settings import Config
 _ONE_MODEL = ("pooled", "local", "cyclic")
 # By optimizer: of models that are averaged each round, and of one model.
 _RATES = {"muon": (0.03, 0.01), "adam": (3e-3, 1e-3), "adamw": (3e-3, 1e-3), "sgd": (0.03, 0.03)}
-_WITH_ENCODER = {"muon": 0.01, "adam": 3e-3, "adamw": 3e-3, "sgd": 0.03}
+_WITH_ENCODER = {"adam": 3e-3, "adamw": 3e-3}  # of either kind, where the encoder was trained before
 
 
 def rate_of(config: Config) -> float:
@@ -17,7 +17,7 @@ def rate_of(config: Config) -> float:
     given, optimizer = config.training.learning_rate, config.training.optimizer
     if given is not None:
         return given
-    if config.model.encoder != "plain":
+    if config.model.encoder != "plain" and optimizer in _WITH_ENCODER:
         return _WITH_ENCODER[optimizer]
     return _RATES[optimizer][config.algorithm.name in _ONE_MODEL]
 

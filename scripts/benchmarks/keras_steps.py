@@ -44,12 +44,12 @@ def main(job: Path, precision: str, threads: int, settings: dict[str, Any]) -> N
     chosen: dict[str, Any] = {"data.image_size": batches[0][1].shape[1], "model.base_filters": filters}
     chosen |= {"training.threads": threads, "training.precision": precision, "training.optimizer": "adam"}
     trainer = Trainer(noted(load(overrides=chosen | {"training.learning_rate": LEARNING_RATE} | settings)))
-    variables = trainer.model.trainable_variables
+    variables = trainer.network.model.trainable_variables
     if [variable.shape for variable in variables] == [weight.shape for weight in weights]:
         for variable, weight in zip(variables, weights, strict=True):
             variable.assign(weight)
     # Not `train`: it augments, and it gives and takes the weights, for which the others have no counterpart.
-    step = trainer._train_step
+    step = trainer.network.train_step
     losses = [float(step(*batch)) for batch in batches]
     parameters = sum(int(np.prod(variable.shape)) for variable in variables)
     print(json.dumps({"parameters": parameters, "losses": losses, "version": tensorflow.__version__}), flush=True)

@@ -21,7 +21,7 @@ _OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 def rows(row: Callable[..., dict[str, Any]], size: int, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """A row of the benchmark's table for each, made by `row`; images of `size` pixels a side."""
-    from fedpolyp.training import prepare_tensorflow
+    from fedpolyp.network import prepare_tensorflow
 
     prepare_tensorflow(1)  # before this process computes anything
     config = load(overrides={"data.image_size": size, "training.optimizer": "adam"})

@@ -14,7 +14,7 @@ from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
-from fedpolyp.training import learning_rate, shared_trainer
+from fedpolyp.training import Trainer, learning_rate, shared_trainer
 from tests.algorithms.test_pooled import starts_with_the_federation
 from tests.algorithms.unfederated import StopIn, carry, rows, trained
 from tests.tiny import federate, final, tiny_config, tiny_run
@@ -155,14 +155,13 @@ def test_a_training_that_diverges_is_a_named_failure_and_not_a_score_of_zero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(algorithm__name="local")
-    run, trainer = tiny_run(tmp_path / "run", config), shared_trainer(config)
-    usual = trainer.train
+    run, usual = tiny_run(tmp_path / "run", config), Trainer.train
 
     def diverge(*arguments: Any, **about: Any) -> Trained:
         done = usual(*arguments, **about)
         return replace(done, loss=float("nan")) if (about["round"], about["hospital"]) == (2, "hospital-3") else done
 
-    monkeypatch.setattr(trainer, "train", diverge)
+    monkeypatch.setattr(Trainer, "train", diverge)
     with pytest.raises(FedpolypError, match="round 2: the training of hospital-3 has diverged"):
         carry(run, config)
     assert [record["round"] for record in run.rounds()] == [0, 1]

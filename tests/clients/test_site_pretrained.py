@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp import runs
+from fedpolyp import network, runs
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import Refusal
@@ -29,9 +29,9 @@ from tests.real_sites import make_sites, send, tiny, training
 @pytest.fixture(autouse=True)
 def _small_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(efficientnet_lite, "_TO_STRIDE_16", SMALL)
-    shared_trainer.__globals__["_trainer"].cache_clear()
+    network._network.cache_clear()
     yield
-    shared_trainer.__globals__["_trainer"].cache_clear()
+    network._network.cache_clear()
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ from pathlib import Path
 from fedpolyp.errors import FedpolypError
 from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.runs import RunFolder
-from fedpolyp.training import prepare_tensorflow
+from fedpolyp.network import prepare_tensorflow
 import tensorflow as tf
 writer = EventWriter(RunFolder(Path(sys.argv[1])))
 prepare_tensorflow(1)

@@ -24,7 +24,7 @@ from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.sampling import sample
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation.records import from_record, to_record
-from fedpolyp.training import shared_trainer
+from fedpolyp.training import Trainer, shared_trainer
 from fedpolyp.watcher import Watcher
 from tests.tiny import (
     Notes,
@@ -403,8 +403,7 @@ def test_a_training_without_a_federation_that_diverges_ends_the_run_in_one_clear
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, name: str, change: dict[str, Any], seen: str
 ) -> None:
     config = tiny_config(algorithm__name=algorithm)
-    run, trainer, notes = tiny_run(tmp_path / "run", config), shared_trainer(config), Notes()
-    trained = trainer.train
+    run, trained, notes = tiny_run(tmp_path / "run", config), Trainer.train, Notes()
 
     def diverge(*arguments: Any, **about: Any) -> Trained:
         done = trained(*arguments, **about)
@@ -414,7 +413,7 @@ def test_a_training_without_a_federation_that_diverges_ends_the_run_in_one_clear
             return replace(done, **change)
         return replace(done, arrays=done.arrays | {"logits/bias": np.array([change["arrays"]], np.float32)})
 
-    monkeypatch.setattr(trainer, "train", diverge)
+    monkeypatch.setattr(Trainer, "train", diverge)
     with pytest.raises(Diverged) as error:
         carry_here(run, config, notes)
     assert str(error.value) == (

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from clients import simulated, work
-from fedpolyp import training
+from fedpolyp import network, training
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
 from fedpolyp.simulation import cluster, engine, records
-from fedpolyp.training import Trainer, shared_trainer
+from fedpolyp.training import shared_trainer
 from fedpolyp.watcher import Watcher
 from server import exchange
 from tests import counting_actor
@@ -31,10 +31,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return counting
 
-    training._trainer.cache_clear()
+    network._network.cache_clear()
     for cached in (simulated._store, simulated._partition, simulated._config, simulated._told):
         cached.cache_clear()
-    monkeypatch.setattr(Trainer, "__init__", count("builds", Trainer.__init__))
+    monkeypatch.setattr(network.Network, "__init__", count("builds", network.Network.__init__))
     monkeypatch.setattr(Store, "open", count("openings", Store.open))
     to_record, from_record = records.to_record, records.from_record
     monkeypatch.setattr(records, "to_record", count("packed", to_record))  # by hospitals
@@ -55,7 +55,9 @@ def test_the_model_is_built_and_traced_once_and_the_store_opened_once_however_ma
         before = counted["openings"]
         federate(tiny_run(tmp_path / name, config), config)
         openings.append(counted["openings"] - before)
-        assert shared_trainer(config).traces == 2  # a training step and a scoring, whatever the size of the last batch
+        assert (
+            shared_trainer(config).network.traces == 2
+        )  # a training step and a scoring, whatever the size of the last batch
         assert counted["builds"] == 1
     # Twice to make the run and once to federate; the first time also to draw it, and once at all hospitals together.
     assert openings == [5, 3]
