@@ -47,12 +47,19 @@ def test_trainings_share_a_network_unless_they_differ_in_what_is_compiled(name: 
         ("data__image_size", 64, False),
         ("model__base_filters", 2, False),
         ("algorithm__name", "fedprox", False),  # corrects gradients
-        ("algorithm__name", "fedadam", True),
+        *[("algorithm__name", name, True) for name in ("pooled", "local", "cyclic", "fedadam", "krum", "fedbn")],
+        ("hospitals__count", 9, True),
+        ("runtime__actors", 7, True),
         ("federation__rounds", 9, True),
     ],
 )
 def test_other_settings_are_compiled_where_steps_depend_on_them(setting: str, value: Any, shared: bool) -> None:
     assert (compiled(tiny_config()) == compiled(tiny_config(**{setting: value}))) == shared
+
+
+def test_what_an_algorithm_traces_into_the_step_is_compiled() -> None:
+    near, far = (tiny_config(algorithm__name="fedprox", algorithm__mu=mu) for mu in (0.1, 0.2))
+    assert compiled(near) != compiled(far)
 
 
 def test_a_trainer_of_its_own_builds_a_network_and_a_shared_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

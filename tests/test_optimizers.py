@@ -119,7 +119,7 @@ def test_adamw_takes_the_decay_off_kernels_alone() -> None:
 
 
 def test_what_the_config_calls_an_optimizer_is_that_optimizer() -> None:
-    model = Trainer(tiny()).model
+    model = Trainer(tiny()).network.model
     kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "muon": Muon, "sgd": keras.optimizers.SGD}
     for name, kind in kinds.items():
         made = optimizer_of(load(overrides={"training.optimizer": name}).training, model)
