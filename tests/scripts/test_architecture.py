@@ -7,6 +7,8 @@ from scripts.architecture import LAYERS, PICTURE, ROOT, draw, imports, needed, u
 
 # What goes up, and why. A new one needs a reason here, or another place.
 KNOWN = {
+    ("aggregation", "privacy"): "a masked sum is opened with what has masked it",
+    ("hospital", "rounds"): "a hospital checks what it masks as the coordinator would",
     ("config", "algorithms"): "an algorithm's settings are part of the config",
     ("config", "privacy"): "epsilon is checked against what is possible",
     ("data", "algorithms"): "a partition names the hospital of pooled training",
