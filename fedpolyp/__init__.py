@@ -14,7 +14,7 @@ __all__ = ["Comparison", "Predictor", "Run", "compare", "load_comparison", "load
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for, and only then: a command must not wait for what it does not use."""
+    """Load a name only when it is asked for, so that a command does not wait for what it does not use."""
     if name == "Predictor":
         from fedpolyp.inference.predictor import Predictor
 

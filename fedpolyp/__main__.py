@@ -1,4 +1,4 @@
-"""`fedpolyp`, and `python -m fedpolyp`: the command line as a process of its own."""
+"""`fedpolyp`, and `python -m fedpolyp`: the command line as a process."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ def main() -> None:
         keep_out_the_working_folder()
         from fedpolyp.cli import main
         from fedpolyp.cli.output import tolerate_readers_that_go_away
-    except KeyboardInterrupt:  # while it was loading
+    except KeyboardInterrupt:  # while the program was loading
         sys.exit("fedpolyp: interrupted")
     tolerate_readers_that_go_away()
     try:
@@ -27,7 +27,7 @@ def main() -> None:
         sys.stderr.flush()
         threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
         if end.code and not all(thread.daemon for thread in threads):
-            os._exit(int(end.code))  # one of Flower's may be left waiting for what will not come
+            os._exit(int(end.code))  # one of Flower's threads may wait for ever
         raise
 
 

@@ -1,7 +1,7 @@
-"""fedpolyp from Python: `simulate`, `compare`, and what they leave, as objects.
+"""fedpolyp from Python: `simulate`, `compare`, and their results as objects.
 
-Each run is carried out in a process of its own, exactly as the command line would: the same bits, and nothing of Ray,
-Flower or TensorFlow's threads is left in the process that asks.
+Each run is carried out in its own process, exactly as by the command line: the bits are the same, and nothing of Ray,
+Flower or TensorFlow's threads is left in the calling process.
 """
 
 import os
@@ -31,7 +31,7 @@ Settings = Mapping[str, object]
 
 
 class Run:
-    """A run and what it has left; `load_run` finds one."""
+    """A run and its results; `load_run` loads one."""
 
     def __init__(self, folder: RunFolder) -> None:
         """`folder` is that of a run of this version."""
@@ -49,24 +49,24 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run went to its end."""
+        """Whether the run is finished."""
         return self.folder.finished
 
     @property
     def dice(self) -> float | None:
-        """Held-out Dice of the newest complete round, the mean over images; None before there is one."""
+        """Held-out Dice of the newest complete round, the mean over images; None before the first."""
         records = self.folder.rounds()
         return records[-1]["dice"] if records else None
 
     @property
     def rounds(self) -> Table:
-        """A row a complete round, from round 0 (the initial weights): scores, loss, seconds, bytes."""
+        """A row for each complete round, from round 0 (the initial weights): scores, loss, seconds, bytes."""
         plain = [{name: v for name, v in record.items() if _is_plain(v)} for record in self.folder.rounds()]
         return Table(plain)
 
     @property
     def hospitals(self) -> Table:
-        """A row a round and hospital: what the hospital reported of its training and its own images."""
+        """A row for each round and hospital: what the hospital reported about its training and its own images."""
         return Table(
             {"round": record["round"], "hospital": name, **{key: v for key, v in own.items() if _is_plain(v)}}
             for record in self.folder.rounds()
@@ -75,9 +75,9 @@ class Run:
 
     @property
     def images(self) -> Table:
-        """A row a scored image and model: arm, seed, model, hospital, round, set, id, and the scores of it.
+        """A row for each scored image and model: arm, seed, model, hospital, round, set, id, and the scores.
 
-        `model` is 'last' or 'best' (on validation), `hospital` the one whose own model it is, '' for one of all.
+        `model` is 'last' or 'best' (on validation). `hospital` is the one whose own model it is, '' for a model of all.
 
         Raises:
             FedpolypError: the run is not finished.
@@ -97,18 +97,18 @@ class Run:
         """The run's model, of its last round or of the round best on validation.
 
         Raises:
-            UsageError: the run has none, or one of each hospital.
+            UsageError: the run has none, or one for each hospital.
         """
         from fedpolyp.inference.predictor import Predictor
 
         return Predictor.load(self.path, which)
 
     def resume(self, rounds: int | None = None, *, quiet: bool = False) -> "Run":
-        """Go on with the run where it was interrupted, or to more `rounds`; returns itself.
+        """Resume an interrupted run, or extend it to more `rounds`; returns itself.
 
         Raises:
             UsageError: it cannot have these rounds.
-            FedpolypError: it could not be carried to its end.
+            FedpolypError: it could not be finished.
         """
         if rounds is not None:
             refuse_fewer_rounds(self.config, rounds)
@@ -116,7 +116,7 @@ class Run:
         return self
 
     def __repr__(self) -> str:
-        """Where it is, and how far."""
+        """Its folder, and how many rounds are complete."""
         done = max(0, len(self.folder.rounds()) - 1)
         return f"Run({str(self.path)!r}: {done} of {self.config.federation.rounds} rounds)"
 
@@ -128,19 +128,20 @@ class Comparison:
         """`path` is the comparison's folder.
 
         Raises:
-            UsageError: it is none.
+            UsageError: it is not a comparison's.
         """
         self.path = path
         self.runs = tuple(Run(folder) for folder in runs_in(path))
 
     @property
     def report(self) -> Path:
-        """The page about it."""
+        """The report's page."""
         return self.path / "report.html"
 
     @property
     def arms(self) -> Table:
-        """A row an arm: the held-out Dice after the last round with its 95 % interval, and what stands in the report.
+        """A row for each arm: the held-out Dice after the last round with its 95 % interval, and the report's other
+        numbers.
 
         Raises:
             FedpolypError: no run is finished.
@@ -160,7 +161,7 @@ class Comparison:
 
     @property
     def differences(self) -> Table:
-        """A row a pair of arms: the difference of their held-out Dice with its 95 % interval, and p after Holm.
+        """A row for each pair of arms: the difference of their held-out Dice with its 95 % interval, and p after Holm.
 
         Raises:
             FedpolypError: no run is finished.
@@ -182,7 +183,7 @@ class Comparison:
         return analyse([run.folder for run in self.runs])
 
     def __repr__(self) -> str:
-        """Where it is, and of how many runs."""
+        """Its folder, and its number of runs."""
         return f"Comparison({str(self.path)!r}: {len(self.runs)} runs)"
 
 
@@ -203,7 +204,7 @@ def simulate(
     """Train a federation of hospitals on this machine, as `fedpolyp simulate` does.
 
     Args:
-        data: a folder of images and masks, 'phantom', or several by name; the config's where it is left out.
+        data: a folder of images and masks, 'phantom', or several by name; the config's if it is left out.
         hospitals: how many there are.
         algorithm: its name, or module:Class.
         rounds: of the federation.
@@ -211,13 +212,13 @@ def simulate(
         seed: fixes the partition, the initial weights and every random draw.
         settings: any other setting by its name in the config, as {"training.learning_rate": 0.01}.
         preset: named settings to start from.
-        config: a TOML file of settings; all that is given beside it wins.
-        out: the run folder to make; named by the time under runs/ where it is left out.
-        quiet: whether nothing is printed; else a line a round.
+        config: a TOML file of settings; the other arguments override it.
+        out: the run folder to make; if it is left out, a folder under runs/ named by the time.
+        quiet: whether nothing is printed; otherwise a line for each round.
 
     Raises:
-        UsageError: the settings, the images or the folder cannot be.
-        FedpolypError: the run could not be carried to its end; its folder can be resumed.
+        UsageError: the settings, the images or the folder cannot be used.
+        FedpolypError: the run could not be finished; its folder can be resumed.
     """
     given = {
         "hospitals.count": hospitals,
@@ -251,13 +252,13 @@ def compare(
 ) -> Comparison:
     """Train several arms on the same partition, and write the report, as `fedpolyp compare` does.
 
-    Called again with the same `out`, it goes on where it was interrupted.
+    Called again with the same `out`, it resumes an interrupted comparison.
 
     Args:
-        data: as `simulate` has it; so are the others that are not here.
+        data: as in `simulate`, like the other arguments that are not listed here.
         out: the folder of the comparison.
         arms: algorithms, or settings by an arm's label: {"near": {"algorithm.name": "fedprox", "algorithm.mu": 0.1}}.
-        seeds: how often everything is trained, with another seed each; five and more compare methods.
+        seeds: number of seeds, with each of which every arm is trained; five or more compare methods.
         hospitals: as in `simulate`.
         rounds: of every arm, or by arm.
         learning_rate: likewise.
@@ -269,7 +270,7 @@ def compare(
         quiet: as in `simulate`.
 
     Raises:
-        UsageError: the settings, the images or the folder cannot be.
+        UsageError: the settings, the images or the folder cannot be used.
         FedpolypError: runs failed; the report is about the others.
     """
     given = {"hospitals.count": hospitals, "data.image_size": image_size, "seed": seed}
@@ -295,7 +296,7 @@ def compare(
 
 
 def load_run(run: str | os.PathLike[str]) -> Run:
-    """The run in a folder, or of a name under runs/.
+    """The run in a folder, or with a name under runs/.
 
     Raises:
         UsageError: there is none.
@@ -313,7 +314,7 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
 
 
 class _Nothing:
-    """Hears and says nothing."""
+    """Ignores everything."""
 
     def begun(self, run: str, rounds: int, done: int) -> None:
         """Say nothing."""
@@ -326,10 +327,10 @@ class _Nothing:
 
 
 class _Printed(_Nothing):
-    """Prints a line a round."""
+    """Prints a line for each round."""
 
     def round(self, run: str, record: dict[str, Any], rounds: int) -> None:
-        """Print how the round's model scores."""
+        """Print the scores of the round's model."""
         val = record["val_dice"]
         said = f"held-out Dice {record['dice']:.3f}" + ("" if val is None else f", validation Dice {val:.3f}")
         print(f"{run} round {record['round']}/{rounds}: {said}")
@@ -340,7 +341,7 @@ class _Printed(_Nothing):
 
 
 def _carry_out(folder: RunFolder, rounds: int | None, quiet: bool) -> None:
-    """Carry a run to its end in a process of its own."""
+    """Carry out a run in its own process."""
     config = folder.config()
     if rounds is not None:
         config = config.model_copy(update={"federation": config.federation.model_copy(update={"rounds": rounds})})
@@ -360,10 +361,10 @@ def _config(
     preset: str | None,
     file: str | os.PathLike[str] | None,
 ) -> Config:
-    """The whole config that the arguments make.
+    """The whole config that the arguments describe.
 
     Raises:
-        UsageError: they make none, or a setting is given twice.
+        UsageError: they are not valid, or a setting is given twice.
     """
     overrides = {name: value for name, value in given.items() if value is not None}
     if isinstance(data, Mapping):

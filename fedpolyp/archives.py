@@ -1,4 +1,4 @@
-"""Files of named arrays (NumPy's .npz) that may come from somebody else: no pickles, no bombs, no surprises."""
+"""Files of named arrays (NumPy's .npz) that may come from somebody else: no pickles, no bombs."""
 
 import zipfile
 from collections.abc import Collection
@@ -15,13 +15,13 @@ _MOST_ARRAYS = 20_000
 
 
 def read_arrays(path: Path, only: Collection[str] = (), most_bytes: int | None = None) -> dict[str, NDArray[Any]]:
-    """The arrays in `path` by name, in their order; all of them, checked against their checksums, unless `only` some.
+    """The arrays in `path` by name, in their order; all of them, checked against their checksums, or `only` some.
 
-    `most_bytes` is how many they may have together; None: as many as the file, which is then not compressed.
+    `most_bytes` is their largest total size; None: the size of the file, which is then not compressed.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: whatever else is wrong with it.
+        ValueError: anything else is wrong with it.
     """
     try:
         with open_regular(path) as stream:
@@ -33,7 +33,8 @@ def read_arrays(path: Path, only: Collection[str] = (), most_bytes: int | None =
             assert archive.zip is not None  # what its stub allows for
             with archive:
                 _check_members(archive.zip, size if most_bytes is None else most_bytes)
-                if not only and (broken := archive.zip.testzip()):  # reading may stop before a checksum is due
+                # Reading an array may stop before its checksum is checked.
+                if not only and (broken := archive.zip.testzip()):
                     raise ValueError(f"{broken} was changed after it was written")
                 arrays = {name: archive[name] for name in archive.files if not only or name in only}
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""CSV files, and names in them: a spreadsheet must not take what somebody else wrote for a formula."""
+"""CSV files, and names in them: a spreadsheet must not take somebody else's text for a formula."""
 
 import csv
 import io
@@ -15,18 +15,18 @@ from fedpolyp.files import read_bytes
 Row = TypeVar("Row", bound=BaseModel)
 _MOST_BYTES = 16 * 1024**2
 
-# What a spreadsheet calculates (https://owasp.org/www-community/attacks/CSV_Injection; four of them in full width),
-# and what was guarded before, so that every text is read back as it was.
+# What a spreadsheet calculates (https://owasp.org/www-community/attacks/CSV_Injection; four of them in full width), and
+# the guard itself, so that every text is read back unchanged.
 _FORMULA = re.compile(r"'*(?:\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
 
 
 def guarded(text: str) -> str:
-    """`text`, a name and no number, as a cell: with an apostrophe before it where a spreadsheet would calculate."""
+    """`text`, a name and not a number, as a cell: with an apostrophe before it if a spreadsheet would calculate it."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def unguarded(cell: str) -> str:
-    """The text that `guarded` made `cell` of."""
+    """The text from which `guarded` made `cell`."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
@@ -40,7 +40,7 @@ def csv_text(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def read_rows(path: Path, kind: type[Row]) -> tuple[Row, ...]:
-    """The rows of a CSV file, each checked as a `kind`; none where there is no file.
+    """The rows of a CSV file, each checked as a `kind`; none if there is no file.
 
     Raises:
         FedpolypError: the file holds something else.

@@ -1,4 +1,4 @@
-"""Checkpoints: everything the next round needs, in one file a round, whole or absent."""
+"""Checkpoints: everything that the next round needs, in one file for each round, whole or absent."""
 
 import json
 import math
@@ -21,7 +21,7 @@ _NAME = re.compile(r"(?:round|best)-(\d{6})\.npz")
 
 @dataclass(frozen=True)
 class Best:
-    """Which round's model scored best on validation so far, and its Dice there; -1.0 before any was validated."""
+    """The round whose model scored best on validation so far, and its Dice; -1.0 before any was validated."""
 
     round: int = 0
     val_dice: float = -1.0
@@ -33,7 +33,7 @@ class Checkpoint:
 
     round: int
     fingerprint: str  # of the config that made it
-    state: Groups  # the models, and what else the algorithm keeps at the server
+    state: Groups  # the models, and the algorithm's other state at the server
     best: Mapping[str, Best]  # by the models' marks, see `fedpolyp.algorithms.base.models`
 
     @property
@@ -47,7 +47,7 @@ class DamagedCheckpoint(FinalError):
 
 
 def judged(before: Checkpoint, val_dice: Mapping[str, float | None]) -> Checkpoint:
-    """`before` with each model as the best so far, if its `val_dice` is the highest, or if none has been validated."""
+    """`before`, with each model as the new best if its `val_dice` is the highest, or if none has been validated."""
     best = {}
     for mark, known in before.best.items():
         dice = val_dice.get(mark)
@@ -59,31 +59,31 @@ def judged(before: Checkpoint, val_dice: Mapping[str, float | None]) -> Checkpoi
 
 
 def checkpoint_path(folder: Path, round: int) -> Path:
-    """Where the checkpoint of `round` lies in `folder`."""
+    """The path of the checkpoint of `round` in `folder`."""
     return folder / f"round-{round:06d}.npz"
 
 
 def best_path(folder: Path, round: int) -> Path:
-    """Where the checkpoint of `round` lies once it is kept only for having scored best on validation.
+    """The path of the checkpoint of `round` when it is kept only because it scored best on validation.
 
-    A run does not resume from it: what the hospitals kept of that round may be gone.
+    A run does not resume from it: the hospitals' state of that round may be gone.
     """
     return folder / f"best-{round:06d}.npz"
 
 
 def rounds_in(folder: Path, kind: str = "round") -> list[int]:
-    """The rounds that `folder` has a checkpoint to resume from, oldest first; with kind 'best', the others."""
+    """The rounds with a checkpoint in `folder` to resume from, oldest first; with kind 'best', the others."""
     names = (_NAME.fullmatch(path.name) for path in folder.glob(f"{kind}-*.npz"))
     return sorted(int(name[1]) for name in names if name)
 
 
 def oldest(folder: Path) -> int:
-    """The first round that a run can resume from; 0 when there is none."""
+    """The first round that a run can resume from; 0 if there is none."""
     return min(rounds_in(folder), default=0)
 
 
 def best_at(folder: Path, round: int, otherwise: Checkpoint) -> Mapping[str, Best]:
-    """What was best by the time of the checkpoint of `round`; where it cannot be read, what is in `otherwise`."""
+    """The best models at the time of the checkpoint of `round`; `otherwise` for those that cannot be read."""
     try:
         return load(folder, round, None, arrays=False).best
     except DamagedCheckpoint:
@@ -91,9 +91,9 @@ def best_at(folder: Path, round: int, otherwise: Checkpoint) -> Mapping[str, Bes
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Write `checkpoint`, then delete all but the `keep` newest, and the models that a kept one calls its best."""
+    """Write `checkpoint`, then delete all but the `keep` newest, and the best models of the kept ones."""
     _write(checkpoint_path(folder, checkpoint.round), checkpoint)
-    newest = [known for known in rounds_in(folder) if known <= checkpoint.round][-keep:]  # a later one was refused
+    newest = [known for known in rounds_in(folder) if known <= checkpoint.round][-keep:]  # later ones were refused
     best = [*checkpoint.best.items()]
     for round in newest[:-1]:
         try:
@@ -114,7 +114,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
 
 
 def _keep_models(folder: Path, round: int, marks: Collection[str]) -> None:
-    """Write the models of `marks` alone to where the best are kept; one that cannot be read stays as it is."""
+    """Write only the models of `marks` to where the best are kept; one that cannot be read stays as it is."""
     try:
         whole = load(folder, round, None)
     except DamagedCheckpoint:
@@ -140,10 +140,10 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
 def load(
     folder: Path, round: int, fingerprint: str | None, arrays: bool = True, like: Groups | None = None
 ) -> Checkpoint:
-    """Read the checkpoint of `round`; with `arrays` false only what is said about it.
+    """Read the checkpoint of `round`; with `arrays` false only its description.
 
-    Its groups must be those of `like`, where that is given, with arrays of the same names and shapes. Of a round
-    that is kept for its best models alone there are no more than these.
+    If `like` is given, its groups must be the same, with arrays of the same names and shapes. A round that is kept only
+    for its best models has no others.
 
     Raises:
         DamagedCheckpoint: it is missing, truncated, corrupt, of a config with another fingerprint or of another model.
@@ -193,9 +193,9 @@ def _check_meta(meta: Any, round: int) -> None:
 def latest(
     folder: Path, fingerprint: str, refused: Callable[[str], None], like: Groups | None = None
 ) -> Checkpoint | None:
-    """The newest usable checkpoint; `refused` hears why each newer one is not. None when there are none.
+    """The newest usable checkpoint; `refused` is told why each newer one is not usable. None if there are none.
 
-    Usable is what `load` takes, with `like` where that is given.
+    A checkpoint is usable if `load` accepts it, with `like` if that is given.
 
     Raises:
         DamagedCheckpoint: there are checkpoints, and none can be used.

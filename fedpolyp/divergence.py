@@ -1,15 +1,15 @@
-"""A training that diverged: what to change, and that going on with it cannot help."""
+"""A training that diverged: what to change, and why resuming cannot help."""
 
 from fedpolyp.config import Config, rate_of
 from fedpolyp.errors import FinalError
 
 
 class Diverged(FinalError):
-    """Losses or weights are no finite numbers any more; a resume would compute the same again."""
+    """Losses or weights are no longer finite; resuming would compute the same again."""
 
 
 def diverged(what: str, config: Config) -> Diverged:
-    """The failure of which `what` says what was seen, with the likely causes in `config`."""
+    """The failure with the observation `what` and the likely causes in `config`."""
     causes = [f"a learning rate that is too high (it was {rate_of(config):g})"]
     if config.model.normalization == "none":
         causes.append("training without normalization (--normalization batch or group)")

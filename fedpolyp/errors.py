@@ -1,4 +1,4 @@
-"""The ways a command can end badly, each with one clear sentence for the person who typed it."""
+"""The ways in which a command can fail, each with one clear sentence for the user."""
 
 
 class FedpolypError(Exception):
@@ -10,12 +10,12 @@ class UsageError(FedpolypError):
 
 
 class FinalError(FedpolypError):
-    """The same command would fail again in the same way: none is advised that goes on."""
+    """The same command would fail again in the same way, so no command is suggested."""
 
 
 class Interrupted(FedpolypError):
-    """Somebody asked the run to stop."""
+    """The run was asked to stop."""
 
 
 class Refusal(ValueError):
-    """A request that a site does not carry out; the reason names nothing of the site and may be sent."""
+    """A request that a site refuses; the reason contains no names of the site and may be sent."""

@@ -1,7 +1,7 @@
-"""Files that are either whole or absent, whatever happens to the process that writes them, their reading, and locks.
+"""Writes files that are either whole or absent, whatever happens to the process; reads files safely; locks.
 
-What is read may come from somebody else: only regular files are opened, up to a size, and what cannot be read as it
-should be is refused in one sentence.
+Files may come from somebody else: only regular files are opened, up to a size, and a file that cannot be read as
+expected is refused in one sentence.
 """
 
 import errno
@@ -21,16 +21,16 @@ from typing import Any, BinaryIO
 from fedpolyp.errors import FedpolypError, UsageError
 
 _TOML_BYTES = 64 * 1024  # ten times a config with all its comments
-_LOOKS, _PAUSE = 5, 0.05  # times that a lock is tried, and seconds in between
-_TOML_DOTS = 1000  # in a line: what tomllib needs for a dotted key grows with its square, 9 s for 20,000 dots
+_LOOKS, _PAUSE = 5, 0.05  # how often a lock is tried, and seconds in between
+_TOML_DOTS = 1000  # in a line: tomllib's time for a dotted key grows with the square of its dots, 9 s for 20,000
 
 
 @contextmanager
 def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the place of `path` when the block ends without an exception.
+    """Open a temporary file that replaces `path` when the block ends without an exception.
 
-    The bytes are on disk before the name changes, so a reader finds the old file or the new one, never a part. Who may
-    read it is as `mode` and the process's umask say.
+    The bytes are on disk before the name changes, so a reader finds the old file or the new one, never a part. `mode`
+    and the process's umask decide who may read it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -55,10 +55,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add `text` (UTF-8) to the file at `path`, which is on disk when this returns.
+    """Append `text` (UTF-8) to the file at `path`; it is on disk when this returns.
 
     Raises:
-        OSError: the disk refuses, or there is a link at `path`: it is not followed.
+        OSError: the disk refuses, or `path` is a link, which is not followed.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     with _named(path), os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
@@ -69,7 +69,7 @@ def append_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Have an error say that it was about `path`: one of a full disk names no file by itself."""
+    """Add `path` to an error: that of a full disk names no file."""
     try:
         yield
     except OSError as error:
@@ -79,7 +79,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """`value` as JSON that every reader of JSON understands: a number that is not finite is null."""
+    """`value` as standard JSON: a number that is not finite is null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
@@ -93,12 +93,12 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open `path` for reading when it is a regular file, or a link to one: what else has a name may never end.
+    """Open `path` for reading if it is a regular file, or a link to one; reading anything else may never end.
 
     Raises:
-        OSError: it is none, or cannot be opened.
+        OSError: it is not a regular file, or cannot be opened.
     """
-    # Opening a named pipe would wait for whoever writes to it.
+    # Opening a named pipe would wait for a writer.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         kind = os.fstat(stream.fileno()).st_mode
         if not stat.S_ISREG(kind):
@@ -111,7 +111,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes.
 
     Raises:
-        OSError: it is larger, no regular file, or cannot be read.
+        OSError: it is larger, not a regular file, or cannot be read.
     """
     with open_regular(path) as stream:
         content = stream.read(limit + 1)
@@ -121,10 +121,10 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """What `content` says as JSON; NaN and Infinity, which JSON does not have, are None.
+    """The value of `content` as JSON; NaN and Infinity, which JSON does not have, are None.
 
     Raises:
-        ValueError: it is no JSON, no text, too deeply nested, or has a number of thousands of digits.
+        ValueError: it is not JSON, not text, too deeply nested, or has a number of thousands of digits.
     """
     try:
         return json.loads(content, parse_constant=lambda _: None)
@@ -133,10 +133,10 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def read_json(path: Path, limit: int) -> Any:
-    """What the file at `path`, of at most `limit` bytes, says as JSON.
+    """The value of the JSON file at `path`, of at most `limit` bytes.
 
     Raises:
-        FedpolypError: it cannot be read, or says nothing as JSON.
+        FedpolypError: it cannot be read, or is not JSON.
     """
     try:
         return parse_json(read_bytes(path, limit))
@@ -147,7 +147,7 @@ def read_json(path: Path, limit: int) -> Any:
 
 
 def read_toml(path: Path, called: str = "") -> dict[str, Any]:
-    """What the file of settings at `path` says as TOML, with or without a byte-order mark; `called` is what it is.
+    """The content of the TOML file at `path`, with or without a byte-order mark; `called` describes it in messages.
 
     Raises:
         UsageError: it cannot be read, is larger than 64 KB, or is not TOML.
@@ -168,12 +168,12 @@ def read_toml(path: Path, called: str = "") -> dict[str, Any]:
 
 @contextmanager
 def sole(lock: Path, otherwise: str) -> Iterator[None]:
-    """Keep every other process out of the block; the lock goes with the process that holds it.
+    """Keep every other process out of the block; the lock ends with the process that holds it.
 
-    The file `lock` stays as it is, and no link is followed to one elsewhere.
+    The file `lock` stays, and a link in its place is not followed.
 
     Raises:
-        FedpolypError: another process is in it, which `otherwise` says, or `lock` cannot be opened.
+        FedpolypError: another process is in the block, with the message `otherwise`, or `lock` cannot be opened.
     """
     with _lock_file(lock, os.O_RDWR | os.O_CREAT) as handle:
         if not _taken(handle):
@@ -182,7 +182,7 @@ def sole(lock: Path, otherwise: str) -> Iterator[None]:
 
 
 def _taken(handle: int) -> bool:
-    """Take the lock, if nobody has it; one who only looks (`is_locked`) has it for a moment."""
+    """Take the lock if it is free; `is_locked` takes it for a moment."""
     for look in range(_LOOKS):
         if look:
             time.sleep(_PAUSE)
@@ -195,7 +195,7 @@ def _taken(handle: int) -> bool:
 
 
 def is_locked(lock: Path) -> bool:
-    """Whether a process is in a block that `sole` keeps with the file `lock`.
+    """Whether a process is in a block that `sole` protects with the file `lock`.
 
     Raises:
         FedpolypError: `lock` cannot be opened.

@@ -1,4 +1,4 @@
-"""Going on with a run, perhaps from an earlier checkpoint; what is made anew is set aside, never deleted."""
+"""Resumes a run, perhaps from an earlier checkpoint; results that will be made again are set aside, never deleted."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from fedpolyp.runs import RunFolder
 
 
 def refuse_unusable(run: RunFolder, config: Config, round: int | None = None) -> None:
-    """Refuse to change `run` where it could not go on afterwards: with its newest checkpoints, or those of `round`.
+    """Refuse to change `run` if it could not be resumed afterwards from its newest checkpoints, or those of `round`.
 
-    Nothing is written. Loads TensorFlow where there are checkpoints.
+    Nothing is written. Loads TensorFlow if there are checkpoints.
 
     Raises:
         UsageError: there is no checkpoint of `round` to resume from.
@@ -43,9 +43,9 @@ def refuse_unusable(run: RunFolder, config: Config, round: int | None = None) ->
 
 
 def go_back(run: RunFolder, round: int) -> None:
-    """Have `run`, which nobody else may be at work on, go on after `round` when it is resumed.
+    """Set `run` back so that it resumes after `round`; no other process may be working on it.
 
-    Later checkpoints and what is made after the last round move to `set-aside/<n>/`, with a copy of rounds.jsonl.
+    Later checkpoints and the final results move to `set-aside/<n>/`, with a copy of rounds.jsonl.
 
     Raises:
         UsageError: there is no checkpoint of `round` to resume from.
@@ -65,7 +65,7 @@ def go_back(run: RunFolder, round: int) -> None:
 
 
 def _refuse_unknown(run: RunFolder, round: int) -> list[int]:
-    """The rounds that there are checkpoints of, `round` among them."""
+    """The rounds with a checkpoint; `round` must be among them."""
     there = checkpoints.rounds_in(run.checkpoints)
     if round not in there:
         known = ", ".join(map(str, there)) or "none"

@@ -1,4 +1,4 @@
-"""Importing without what is not needed, and from nowhere but where it was installed."""
+"""Importing without unneeded packages, and only from where they are installed."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ _INSTALLATION = Path(__file__).resolve().parents[1]
 
 @contextlib.contextmanager
 def without(package: str) -> Iterator[None]:
-    """Let imports of `package` fail as if it were not installed, unless it has been imported already."""
+    """Let imports of `package` fail as if it were not installed, unless it is imported already."""
     if package in sys.modules:
         yield
         return
@@ -23,10 +23,10 @@ def without(package: str) -> Iterator[None]:
 
 
 def keep_out_the_working_folder() -> None:
-    """Let neither this process nor any that it starts import what lies in the working folder.
+    """Keep this process, and those that it starts, from importing modules in the working folder.
 
-    A user's own clients.py, server.py or random.py there would take the place of this project's packages, or of
-    Python's. Where this project itself lies in the working folder, it stays.
+    A user's own clients.py, server.py or random.py there would replace this project's packages, or Python's. If this
+    project itself is in the working folder, it stays.
     """
     sys.path[:] = kept(sys.path)
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -39,7 +39,7 @@ def keep_out_the_working_folder() -> None:
 
 
 def kept(path: Iterable[str]) -> list[str]:
-    """The folders of `path`, in its order, without the working folder and what is relative to it."""
+    """The folders of `path`, in order, without the working folder and relative ones."""
     return [
         folder
         for folder in path

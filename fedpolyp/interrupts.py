@@ -1,4 +1,4 @@
-"""What stops a command: Ctrl-C, SIGTERM (a job's end on a cluster), and SIGHUP (its terminal has gone)."""
+"""The signals that stop a command: Ctrl-C, SIGTERM (the end of a job on a cluster), and SIGHUP (a closed terminal)."""
 
 import signal
 
@@ -6,26 +6,26 @@ _ending = False
 
 
 def numbers() -> list[signal.Signals]:
-    """The signals; not SIGHUP where it is ignored, as under nohup."""
+    """The signals; without SIGHUP if it is ignored, as under nohup."""
     hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
     return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
 def hear() -> None:
-    """Have each raise KeyboardInterrupt in the main thread, until the command is ending."""
+    """Make each raise KeyboardInterrupt in the main thread, until the command is ending."""
     for number in numbers():
-        if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # as a shell's background has it
+        if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # a shell's background job ignores it
             signal.signal(number, _interrupt)
 
 
 def ending() -> None:
-    """The command is ending and says why: another signal changes nothing any more."""
+    """The command is ending and says why: further signals change nothing."""
     global _ending
     _ending = True
 
 
 def ignore() -> None:
-    """Be deaf to all: while Python ends, one that it heard no more would kill the process, whatever its exit code."""
+    """Ignore all of them: while Python ends, an unhandled one would kill the process, whatever its exit code."""
     for number in numbers():
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""Scores of predicted masks: pixels are counted once per image, every overlap score is one line of those counts."""
+"""Scores of predicted masks: pixels are counted once for each image; every overlap score is one line of the counts."""
 
 import math
 from typing import Any
@@ -56,17 +56,17 @@ def recall(counts: Counts) -> Scores:
 
 
 def with_polyp(counts: Counts) -> NDArray[np.bool_]:
-    """Which images have a polyp in truth, (N,); all where none has, so that a mean over them is one."""
+    """Which images have a polyp in the true mask, (N,); all if none has, so that a mean over them exists."""
     there = counts[:, 0] + counts[:, 2] > 0
     return there if there.any() else np.ones_like(there)
 
 
 def without_polyp(counts: Counts) -> dict[str, float]:
-    """What a model sees in images without a polyp; empty where there are none.
+    """A model's predictions in images without a polyp; empty if there are none.
 
     Returns:
-        `images`, how many there are; `rate`, the share of them in which it sees any; `area`, the mean share of their
-        pixels that it takes for polyp; both in [0,1].
+        `images`, how many there are; `rate`, the share of them in which it predicts a polyp; `area`, the mean share of
+            their pixels that it marks; both in [0,1].
     """
     seen = counts[counts[:, 0] + counts[:, 2] == 0]
     if not len(seen):
@@ -103,19 +103,19 @@ def hd95(pred: NDArray[Any], truth: NDArray[Any]) -> Scores:
     return np.array(distances, dtype=np.float64) / diagonal
 
 
-# How far a part of one contour may lie from the other and still count as met: 1 % of the image's diagonal, which is 8
-# pixels of an image of 640 x 480. There is no clinical number for polyps.
+# How far a part of one contour may be from the other and still match: 1 % of the image's diagonal, which is 8 pixels of
+# an image of 640 x 480. There is no clinical number for polyps.
 SURFACE_TOLERANCE = 0.01
-# The length of the contour in a square of 2 x 2 pixels, by which of them are in the mask: bits 8 4 over 2 1.
+# The length of the contour in a square of 2 x 2 pixels, for each combination of pixels in the mask: bits 8 4 over 2 1.
 _CONTOUR = np.array([0, 0.5, 0.5, 0, 0.5, 0, 1, 0.5, 0.5, 1, 0, 0.5, 0, 0.5, 0.5, 0]) * math.sqrt(2)
 _CONTOUR[[3, 5, 10, 12]] = 1.0
 
 
 def surface_dice(pred: NDArray[Any], truth: NDArray[Any], tolerance: float) -> Scores:
-    """The share of both contours that lies within `tolerance` of the other, in [0,1], of each image.
+    """The share of both contours that is within `tolerance` of the other, in [0,1], of each image.
 
     S. Nikolov et al., Clinically Applicable Segmentation of Head and Neck Anatomy, JMIR 2021: the normalized surface
-    Dice, in the way of their package surface-distance: a contour runs between pixels, and each piece counts by its
+    Dice, computed as in their package surface-distance: a contour runs between pixels, and each piece counts by its
     length.
 
     Args:
@@ -155,7 +155,7 @@ def _contour(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _percentile_distance(pred: NDArray[np.bool_], truth: NDArray[np.bool_], if_one_empty: float) -> float:
-    from scipy.ndimage import distance_transform_edt  # here: every process of a run would wait for it at its start
+    from scipy.ndimage import distance_transform_edt  # here: otherwise every process would load it at its start
 
     has_polyp = pred.any(), truth.any()
     if not all(has_polyp):

@@ -1,6 +1,6 @@
-"""What may name a hospital or an image: names become parts of paths and pages, and somebody else may write them.
+"""Rules for the names of hospitals and images: names become parts of paths and pages, and somebody else may write them.
 
-The one place of these rules: who reads a partition, a store's table or the records of rounds asks here.
+These rules are only here: whatever reads a partition, a store's table or the records of rounds uses them.
 """
 
 import re
@@ -9,14 +9,14 @@ from fedpolyp.text import printable
 
 HOSPITAL = "1 to 63 letters, digits, spaces, dots, hyphens and underscores, and begins with a letter or digit"
 _HOSPITAL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,61}[A-Za-z0-9_-])?", re.ASCII)
-_LONGEST_ID = 255  # what a file name can have
-# Control characters, bytes that are no UTF-8, breaks of lines, and what turns the direction of writing.
+_LONGEST_ID = 255  # the longest file name
+# Control characters, bytes that are not UTF-8, line breaks, and characters that change the direction of writing.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PARTS = re.compile(r"[/\\]")
 
 
 def check_hospital(name: str) -> str:
-    """`name`, which may name a hospital.
+    """`name`, if a hospital may have it.
 
     Raises:
         ValueError: it may not.
@@ -27,7 +27,7 @@ def check_hospital(name: str) -> str:
 
 
 def check_id(id: str) -> str:
-    """`id`, which may be an image's: a file's name without its ending, with or without folders before it.
+    """`id`, if an image may have it: a file's name without its ending, with or without folders before it.
 
     Raises:
         ValueError: it may not.
@@ -42,5 +42,5 @@ def check_id(id: str) -> str:
 
 
 def shown(text: object, most: int = 80) -> str:
-    """`text` in quotes, as it can be printed anywhere: see `printable`."""
+    """`text` in quotes, printable anywhere: see `printable`."""
     return f"'{printable(text, most)}'"

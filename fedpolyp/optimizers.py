@@ -1,4 +1,4 @@
-"""The optimizers of a hospital's training: Adam, AdamW, Muon and SGD, with what they remember as named arrays."""
+"""The optimizers of a hospital's training: Adam, AdamW, Muon and SGD, with their state as named arrays."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ import tensorflow as tf
 from fedpolyp.config import TrainingConfig
 
 MOMENTUM = 0.9  # of SGD
-# What an optimizer remembers of each variable: the end of its name in Keras, and its name in a checkpoint.
+# An optimizer's state for each variable: the end of its name in Keras, and its name in a checkpoint.
 _REMEMBERED = {"momentum": "m", "velocity": "v"}
 
 
 @dataclass(frozen=True)
 class _State:
-    """What Muon remembers of a variable, and how its kernel lies."""
+    """Muon's state for a variable, and the layout of its kernel."""
 
     momentum: Any
     velocity: Any  # None for a matrix
@@ -28,9 +28,10 @@ class Muon(keras.optimizers.Optimizer):
     """Momentum, orthogonalized by Newton-Schulz iterations, for kernels; Adam for everything else.
 
     K. Jordan et al., Muon (2024), with the update's scale of Liu et al. (arXiv 2502.16982): each step has about the
-    size that Adam's has. Keras's own Muon treats 2-D kernels alone, of which a U-Net has none. Here a convolution's
-    kernel is the matrix (height * width * in, out), a transposed convolution's (in, height * width * out). A kernel
-    with one output (the logits', a depthwise convolution's) is no matrix: it takes Adam, as biases and normalizations.
+    size of Adam's. Keras's own Muon treats only 2-D kernels, of which a U-Net has none. Here a convolution's kernel is
+    the matrix (height * width * in, out), a transposed convolution's (in, height * width * out). A kernel with one
+    output (the logits', a depthwise convolution's) is not treated as a matrix: it uses Adam, like biases and
+    normalizations.
 
     Args:
         learning_rate: of kernels; Adam's is `ADAM_RATIO` of it.
@@ -51,7 +52,7 @@ class Muon(keras.optimizers.Optimizer):
         self._state: dict[Any, _State] = {}
 
     def build(self, variables: list[Any]) -> None:
-        """Make the momentum of each variable, and the second moment of those that take Adam."""
+        """Make the momentum of each variable, and the second moment of those that use Adam."""
         super().build(variables)
         for variable in variables:
             momentum = self.add_variable_from_reference(variable, name="momentum")
@@ -64,7 +65,7 @@ class Muon(keras.optimizers.Optimizer):
         return len(variable.shape) == 4 and variable.shape[-1] > 1
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """Move `variable` against its `gradient`."""
+        """Update `variable` from its `gradient`."""
         state = self._state[variable.ref()]
         if state.velocity is not None:
             self._adam_step(gradient, variable, learning_rate, state.momentum, state.velocity)
@@ -136,9 +137,9 @@ def _unbuilt(training: TrainingConfig, model: keras.Model) -> keras.optimizers.O
 
 
 def remembered(optimizer: keras.optimizers.Optimizer, trainable: Sequence[Any]) -> dict[str, Any]:
-    """What a built `optimizer` remembers, by name: `iterations`, its number of steps (int64), then for each variable
-    `m/<path>`, the first moment or momentum, and `v/<path>`, the second moment, where it has them; each of the
-    variable's shape, float32.
+    """The state of a built `optimizer`, by name: `iterations`, its number of steps (int64), then for each variable
+    `m/<path>`, the first moment or momentum, and `v/<path>`, the second moment, if it has them; each of the variable's
+    shape, float32.
     """
     state: dict[str, Any] = {"iterations": optimizer.iterations}
     own = {variable.path.removeprefix(f"{optimizer.name}/"): variable for variable in optimizer.variables}

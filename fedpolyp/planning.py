@@ -1,4 +1,4 @@
-"""How many hospitals to train at a time on this machine, and in which precision, where the config leaves that open."""
+"""Chooses how many hospitals train at a time on this machine, and the precision, where the config leaves them open."""
 
 import importlib.util
 import os
@@ -16,9 +16,9 @@ from fedpolyp.processor import instructions
 # Resident memory of an actor: 1.3 GB for 128 px, 16 filters and batches of 8, of which TensorFlow alone takes 0.7.
 _TENSORFLOW_BYTES = 0.7e9
 _BYTES_PER_PIXEL = 0.6e9 / (128 * 128 * 8)
-_HOSPITALS_ON_A_CORE = 1.5  # beyond, an actor more takes longer to start than a short run gains
+_HOSPITALS_ON_A_CORE = 1.5  # with more, starting another actor takes longer than a short run gains from it
 _ACTORS_PER_GPU = 2  # one computes while the other reads and writes weights; not measured
-_UNITS = 10_000  # in which Ray counts the shares of a GPU
+_UNITS = 10_000  # Ray counts the shares of a GPU in these
 _DEVICES = Path("/dev")
 NO_MLFLOW = "--track mlflow needs the package mlflow-skinny: pip install 'fedpolyp[mlflow]'"
 
@@ -28,13 +28,13 @@ class Machine:
     """What this process may use of a machine."""
 
     cores: int
-    memory: int  # bytes that are free
+    memory: int  # free bytes
     gpus: int  # that TensorFlow can use
-    bfloat16: bool  # whether the processor computes in it, which is then faster than float32
+    bfloat16: bool  # whether the processor supports it, and so computes faster in it than in float32
 
 
 def this_machine() -> Machine:
-    """The machine at hand; what a container grants of it counts, not what is built in."""
+    """The machine at hand, within the limits of a container."""
     quota = re.match(r"(\d+) (\d+)", _read("/sys/fs/cgroup/cpu.max"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if quota:
@@ -44,14 +44,14 @@ def this_machine() -> Machine:
     granted = _read("/sys/fs/cgroup/memory.max").strip()
     if granted.isdigit():
         used = int(_read("/sys/fs/cgroup/memory.current").strip() or 0)
-        # Files that were read or written lately count as used, until somebody needs the room.
+        # Recently used files count as used memory, but are dropped when the memory is needed.
         files = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
         memory = max(0, min(memory, int(granted) - used + int(files[1] if files else 0)))
     return Machine(cores, memory, _gpus(), bool(instructions() & {"avx512_bf16", "amx_bf16"}))
 
 
 def _gpus() -> int:
-    """How many GPUs TensorFlow can use, told without loading it, which takes seconds."""
+    """How many GPUs TensorFlow can use, found without loading TensorFlow, which takes seconds."""
     built_in = sum(path.name[6:].isdigit() for path in _DEVICES.glob("nvidia*"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
@@ -60,21 +60,21 @@ def _gpus() -> int:
 
 
 def _has_cuda() -> bool:
-    """Whether TensorFlow will find cuDNN, from `tensorflow[and-cuda]` or the system; it has no GPU without."""
-    with suppress(ModuleNotFoundError):  # raised where there is no package 'nvidia' at all
+    """Whether TensorFlow will find cuDNN, from `tensorflow[and-cuda]` or the system; without it there is no GPU."""
+    with suppress(ModuleNotFoundError):  # raised if there is no package 'nvidia' at all
         if importlib.util.find_spec("nvidia.cudnn") is not None:
             return True
     return find_library("cudnn") is not None
 
 
 def planned(config: Config, machine: Machine, begun: Config | None = None) -> tuple[Config, str]:
-    """`config` with its number of actors and its precision settled, and one line that says what was chosen, and why.
+    """`config` with its number of actors and its precision chosen, and one line that says what was chosen, and why.
 
-    The line is '' when nothing was left open. A Ray cluster has other machines: nothing is settled for it. What goes
-    on with a run, or a comparison, that was `begun` in one precision keeps to it on any machine: it decides the bits.
+    The line is '' if nothing was left open. For a Ray cluster, which has other machines, nothing is chosen. A run or
+    comparison that was `begun` in one precision keeps it on any machine, because it decides the bits.
 
     Raises:
-        UsageError: hospitals are to have GPUs, and this machine has none, or MLflow is to be told, and is not there.
+        UsageError: the config asks for a GPU, and this machine has none, or for MLflow, and it is not installed.
     """
     if begun is not None and config.training.precision is None:
         config = _in_precision(config, begun.training.precision)
@@ -111,20 +111,20 @@ def seats(config: Config) -> int:
 
 
 def gpu_share(actors: int, gpus: int) -> float:
-    """The share of a GPU for each of `actors` with which all of them find a place; 0.0 without a GPU.
+    """The share of a GPU for each of `actors` with which all of them fit; 0.0 without a GPU.
 
-    Ray puts a share on one GPU: of three GPUs, three fifths each are a place for three actors, not for five.
+    Ray takes a share from one GPU: of three GPUs, shares of three fifths are enough for three actors, not for five.
     """
     return _UNITS // -(-actors // gpus) / _UNITS if gpus else 0.0
 
 
 def actors_on_a_gpu(share: float) -> int:
-    """How many actors with such a share find a place on one GPU."""
+    """How many actors with such a share fit on one GPU."""
     return _UNITS // max(1, round(share * _UNITS))
 
 
 def trainer_bytes(config: Config) -> float:
-    """About how much memory a process takes that trains by `config`."""
+    """The approximate memory of a process that trains by `config`."""
     memory = MODELS[config.model.encoder].memory
     pixels = config.data.image_size**2 * config.training.batch_size
     share = memory.activations(config.model.base_filters)
@@ -134,8 +134,8 @@ def trainer_bytes(config: Config) -> float:
 def _actors(config: Config, machine: Machine) -> tuple[int, str]:
     """As many as there are hospitals in a round and as cores (at `training.threads` each), memory and GPUs allow.
 
-    Somewhat more hospitals than cores train all at a time and share the cores: in turns, the few of the second turn
-    would leave the other cores idle for half of the round.
+    If there are slightly more hospitals than cores, all train at the same time and share the cores. In turns, the few
+    hospitals of the second turn would leave the other cores idle for half of the round.
     """
     cores, threads, share = machine.cores, config.training.threads, config.runtime.gpus_per_client
     each, wanted = trainer_bytes(config), seats(config)
@@ -146,7 +146,7 @@ def _actors(config: Config, machine: Machine) -> tuple[int, str]:
             (wanted, f"{_count(wanted, 'hospital')} in a round"),
             (cores // threads, f"{_count(cores, 'core')}, {_count(threads, 'thread')} each"),
         ]
-    # The server, which scores the model, takes as much as an actor.
+    # The server, which scores the model, needs as much as an actor.
     held = int(machine.memory // each) - 1
     limits.append((held, f"{machine.memory / 1e9:.1f} GB free, {each / 1e9:.1f} each and the server"))
     if machine.gpus and share != 0:

@@ -1,10 +1,10 @@
-"""What this machine's processor can do, and which kernels TensorFlow will compute with on it."""
+"""The abilities of this machine's processor, and the kernels with which TensorFlow will compute on it."""
 
 import os
 import platform
 from pathlib import Path
 
-# From what oneDNN likes best to what it likes least; with none of them it is no faster than TensorFlow's own kernels.
+# In the order of oneDNN's preference; with none of them it is no faster than TensorFlow's own kernels.
 _LEVELS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx512f", "avx2")
 _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 _LIMIT = "ONEDNN_MAX_CPU_ISA"
@@ -12,7 +12,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def instructions() -> frozenset[str]:
-    """The instruction sets of the processor, as Linux calls them; empty where that cannot be told."""
+    """The instruction sets of the processor, as Linux calls them; empty if they are unknown."""
     return frozenset(_said("flags").split())
 
 
@@ -22,20 +22,20 @@ def name() -> str:
 
 
 def choose_kernels() -> None:
-    """Let TensorFlow compute with oneDNN where the processor has AVX2, unless the user has said otherwise.
+    """Let TensorFlow compute with oneDNN if the processor has AVX2, unless the user has set something else.
 
-    By itself it does so only with AVX512-VNNI, AVX-VNNI or AMX; with AVX2 alone a training step then takes 1.6 times as
-    long. TensorFlow reads this when it is imported.
+    TensorFlow's default needs AVX512-VNNI, AVX-VNNI or AMX; with AVX2 alone a training step without oneDNN takes 1.6
+    times as long. TensorFlow reads this when it is imported.
     """
     if "avx2" in instructions():
         os.environ.setdefault(_SWITCH, "1")
 
 
 def kernels() -> str:
-    """What decides the bits of a computation here, beside versions and threads: 'oneDNN avx2', 'TensorFlow avx2'."""
+    """What decides the bits of a computation here, besides versions and threads: 'oneDNN avx2', 'TensorFlow avx2'."""
     known = instructions()
     level = next((level for level in _LEVELS if level in known), platform.machine())
-    # Where TensorFlow's default counts, it is what `choose_kernels` would set.
+    # If TensorFlow's default is used, it is what `choose_kernels` would set.
     library = "oneDNN" if os.environ.get(_SWITCH, str(int("avx2" in known))) == "1" else "TensorFlow"
     limit = os.environ.get(_LIMIT)
     return f"{library} {level}" + (f" limited to {limit}" if limit else "")

@@ -1,4 +1,4 @@
-"""Imports TensorFlow fast, and without the lines that its C++ start-up writes to the terminal at every log level."""
+"""Imports TensorFlow fast, and without the lines that its C++ start-up prints at every log level."""
 
 import gc
 import os
@@ -17,11 +17,11 @@ if "tensorflow" not in sys.modules:
     sys.stderr.flush()
     _terminal = os.dup(2)
     _collects = gc.isenabled()
-    gc.disable()  # a third of the import would go to looking for garbage among what is here to stay
+    gc.disable()  # a third of the import would go to looking for garbage among objects that stay
     try:
         with Path(os.devnull).open("wb") as _nowhere:
             os.dup2(_nowhere.fileno(), 2)
-        with without("matplotlib"):  # Keras would load it to offer plots, an eighth of the import
+        with without("matplotlib"):  # Keras would load it only for plots, an eighth of the import
             import tensorflow  # noqa: F401
     finally:
         os.dup2(_terminal, 2)

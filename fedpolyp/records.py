@@ -1,4 +1,4 @@
-"""The records of rounds.jsonl as they are read back: types and names are checked, for somebody else may write them."""
+"""The records of rounds.jsonl as they are read: types and names are checked, because somebody else may write them."""
 
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ _Name = Annotated[str, AfterValidator(check_hospital)]
 
 
 class _Read(BaseModel):
-    # What a later version adds is let through.
+    # Additions of a later version are accepted.
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
@@ -23,7 +23,7 @@ class _Hospital(_Read):
     val_images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     test_images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     train_loss: float = 0.0
-    # Where something is promised, in the place of both.
+    # With privacy on, these replace both.
     units: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     epsilon: Annotated[float, Field(ge=0, le=1e9)] | None = None
     # null: the hospital has no such images
@@ -61,10 +61,10 @@ class _Record(_Read):
 
 
 def checked(record: dict[str, Any], where: str) -> dict[str, Any]:
-    """`record`, which is a round's.
+    """`record`, if it is a valid record of a round.
 
     Raises:
-        FedpolypError: it is none; the message names `where` and what is wrong.
+        FedpolypError: it is not; the message names `where` and what is wrong.
     """
     try:
         _Record.model_validate(record)

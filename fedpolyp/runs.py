@@ -1,4 +1,4 @@
-"""The run folder: what a run writes, in an order that leaves the last complete round readable, and how it is read."""
+"""The run folder: written in an order that always leaves the last complete round readable; and how it is read."""
 
 import csv
 import io
@@ -33,18 +33,18 @@ from fedpolyp.records import checked
 
 DEFAULT_ROOT = Path("runs")
 _IMAGE_COLUMNS = ("arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95")
-_ENVIRONMENT_BYTES, _ROUNDS_BYTES, _PREDICTIONS_BYTES = 1024**2, 1024**3, 4 * 1024**3  # the most that is read
+_ENVIRONMENT_BYTES, _ROUNDS_BYTES, _PREDICTIONS_BYTES = 1024**2, 1024**3, 4 * 1024**3  # largest sizes that are read
 _AFTER_THE_ROUNDS = ("images.csv", "predictions*", "curves.png", "model-*.keras", "calibration.csv", "robustness.csv")
 _PACKAGES = ("tensorflow", "keras", "flwr", "ray", "numpy", "opencv-python")
 
 
 class OlderRun(UsageError):
-    """A run of an older version, which this one does not read."""
+    """A run of an older version, which this version does not read."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder; every path in it has its one name here."""
+    """A run's folder; the name of every path in it is defined here."""
 
     path: Path
 
@@ -60,7 +60,7 @@ class RunFolder:
 
     @property
     def digest_file(self) -> Path:
-        """By what the run's partition and images are known."""
+        """The digest of the run's partition and images."""
         return self.path / "digest.json"
 
     @property
@@ -75,12 +75,12 @@ class RunFolder:
 
     @property
     def rounds_file(self) -> Path:
-        """One JSON line a round."""
+        """One JSON line for each round."""
         return self.path / "rounds.jsonl"
 
     @property
     def images_file(self) -> Path:
-        """One row a scored image and model."""
+        """One row for each scored image and model."""
         return self.path / "images.csv"
 
     @property
@@ -90,22 +90,22 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """The hospitals' private state, a folder each."""
+        """The hospitals' private state, a folder for each."""
         return self.path / "state"
 
     def predictions_file(self, source: str = "") -> Path:
-        """The masks that the last models see in the held-out images, or in those of an unseen source."""
-        # A partition that somebody else wrote may call a source anything.
+        """The masks that the last models predict in the held-out images, or in those of an unseen source."""
+        # A partition that somebody else wrote may have any name for a source.
         return self.path / f"predictions{'-' if source else ''}{re.sub('[^A-Za-z0-9_-]', '_', source)}.npz"
 
     @property
     def calibration_file(self) -> Path:
-        """How true the last models' probabilities are on the held-out images."""
+        """The calibration of the last models' probabilities on the held-out images."""
         return self.path / "calibration.csv"
 
     @property
     def robustness_file(self) -> Path:
-        """What the last models score on held-out images made worse, where it was measured."""
+        """The scores of the last models on held-out images made worse, if they were measured."""
         return self.path / "robustness.csv"
 
     def model_file(self, kind: str, hospital: str = "") -> Path:
@@ -122,7 +122,7 @@ class RunFolder:
 
     @property
     def engine_log(self) -> Path:
-        """What Flower, Ray and TensorFlow said."""
+        """The output of Flower, Ray and TensorFlow."""
         return self.path / "engine.log"
 
     @property
@@ -132,12 +132,12 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run went to its end: every image scored, models saved, pictures drawn."""
+        """Whether the run is finished: every image scored, models saved, pictures drawn."""
         return self.images_file.exists() and self.curves.exists()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process from writing to this run; the lock goes with the process that holds it.
+        """Keep every other process from writing to this run; the lock ends with the process that holds it.
 
         Raises:
             FedpolypError: another process is working on this run, or there is a link in its folder.
@@ -147,7 +147,7 @@ class RunFolder:
             yield
 
     def _clear(self) -> None:
-        """Drop what a process that was killed left half written; refuse links, through which a run writes elsewhere."""
+        """Remove half-written files of a killed process; refuse links, which would lead writes elsewhere."""
         for folder, folders, names in os.walk(self.path):
             for path in (Path(folder, name) for name in (*folders, *names)):
                 if path.is_symlink():
@@ -159,7 +159,7 @@ class RunFolder:
 
     @property
     def at_work(self) -> bool:
-        """Whether a process is at work on this run."""
+        """Whether a process is working on this run."""
         return files.is_locked(self.path / ".lock")
 
     def config(self) -> Config:
@@ -173,11 +173,11 @@ class RunFolder:
         return read(self.config_file)
 
     def refuse_older(self) -> None:
-        """Raise an `OlderRun` when the run is of version 0.1, whose config.toml says other things."""
+        """Raise an `OlderRun` if the run is of version 0.1, whose config.toml is different."""
         try:
             said = files.read_toml(self.config_file, "the config file ")
         except FedpolypError:
-            return  # whoever needs the config hears of that
+            return  # it is reported to whoever needs the config
         federation = said.get("federation")
         if "arm" in said or (isinstance(federation, dict) and "strategy" in federation):
             raise OlderRun(
@@ -186,14 +186,14 @@ class RunFolder:
             )
 
     def fingerprint(self) -> str:
-        """By which the run's checkpoints know what config.toml says of their bits."""
+        """Identifies the settings in config.toml that decide the bits, for the run's checkpoints."""
         return fingerprint(self.config_file)
 
     def digest(self) -> Digest | None:
-        """By what the run's images are known; None when the file that says so is gone.
+        """The digest of the run's partition and images; None if its file is gone.
 
         Raises:
-            FedpolypError: the file that says so cannot be read, or partition.json is not the one it speaks of.
+            FedpolypError: the file cannot be read, or partition.json does not match it.
         """
         if not os.path.lexists(self.digest_file):
             return None
@@ -206,10 +206,10 @@ class RunFolder:
         return digest
 
     def refuse_changed(self, store: Store | None) -> None:
-        """Refuse to go on with the run when its partition, or its images in `store`, are others than at its beginning.
+        """Refuse to resume the run if its partition, or its images in `store`, have changed since it began.
 
         Raises:
-            UsageError: they are, or what would tell is gone.
+            UsageError: they have, or the digest is gone.
             FedpolypError: a file is damaged, or an image is not in the store.
         """
         digest = self.digest()
@@ -230,7 +230,7 @@ class RunFolder:
             raise UsageError(f"{self.path} cannot be resumed: {change}{place}")
 
     def changes(self, config: Config) -> dict[str, Any]:
-        """What `config` would have changed in config.toml, by dotted name: of the rounds, and where the images lie."""
+        """The changes that `config` would make in config.toml, by dotted name: rounds, and paths of the images."""
         before, changes = self.config(), dict[str, Any]()
         if config.federation.rounds != before.federation.rounds:
             changes["federation.rounds"] = config.federation.rounds
@@ -239,12 +239,12 @@ class RunFolder:
         return changes
 
     def change(self, config: Config, store: Path) -> None:
-        """Have the run go on with the images in `store`, from where `config` says, and to `config`'s number of rounds.
+        """Change the run to the images in `store`, at the path in `config`, and to `config`'s number of rounds.
 
-        A run that is finished is so no more when it is to have more rounds: its results are set aside.
+        A finished run that gets more rounds is unfinished again: its results are set aside.
 
         Raises:
-            UsageError: config.toml does not let itself be changed.
+            UsageError: config.toml cannot be changed.
         """
         changes = self.changes(config)
         if not changes:
@@ -264,7 +264,7 @@ class RunFolder:
         aside.mkdir(parents=True)
         if self.rounds_file.exists():
             shutil.copyfile(self.rounds_file, aside / self.rounds_file.name)
-        # A kill in between leaves a run without some of them, which a resume makes again.
+        # A kill in between leaves a run without some of them; resuming makes them again.
         for pattern in _AFTER_THE_ROUNDS:
             for file in self.path.glob(pattern):
                 file.rename(aside / file.name)
@@ -286,7 +286,7 @@ class RunFolder:
         return said
 
     def other_kernels(self) -> str:
-        """A sentence when the run began with other kernels than this machine computes with, whose bits differ."""
+        """A sentence if the run began with other kernels than this machine's, so that the bits differ."""
         begun, here = self.environment().get("kernels"), processor.kernels()
         if begun in (None, here):
             return ""
