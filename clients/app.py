@@ -1,4 +1,4 @@
-"""The ClientApp: hands a message to the hospital's work, in this process or, at a site, in one that is warm."""
+"""The ClientApp: passes a message to the hospital's code, in this process or, at a site, in a warm worker."""
 
 from flwr.app import Context, Message, RecordDict
 
@@ -30,6 +30,6 @@ def _done(kind: str, content: RecordDict, context: Context) -> RecordDict:
     if file := worker.file_of(context.node_config):
         return worker.ask(file, kind, content, context.node_config)
 
-    from clients.work import WORK  # loads TensorFlow, which takes seconds: not where a worker has it
+    from clients.work import WORK  # loads TensorFlow, which takes seconds: not if there is a worker
 
     return WORK[kind](content, context.node_config)

@@ -1,4 +1,4 @@
-"""A ClientApp that keeps a site's audit log, and lets nothing of the site out in the reason of a failure."""
+"""A ClientApp that keeps a site's audit log, and removes everything about the site from the reason of a failure."""
 
 import errno
 import hashlib
@@ -31,17 +31,17 @@ _log = logging.getLogger("flwr")
 
 
 class AuditedApp(ClientApp):
-    """Writes what a site was asked before it is done, and what it sends before it is sent.
+    """Logs each request before it is carried out, and each reply before it is sent.
 
-    Without a log nothing is done. In a simulation there is no site and no log.
+    Nothing is done without a log. In a simulation there is no site and no log.
     """
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer `message`, as `ClientApp` does.
 
         Raises:
-            Refusal: the site does not carry the request out; the reason may be sent.
-            RuntimeError: the site tried and failed; the reason names no file and no folder of it.
+            Refusal: the site refuses the request; the reason may be sent.
+            RuntimeError: the site tried and failed; the reason names none of its files and folders.
         """
         if not is_site(context.node_config):
             return super().__call__(message, context)
@@ -50,7 +50,7 @@ class AuditedApp(ClientApp):
         except Refusal:
             raise
         except Exception as error:
-            _log.exception("the request failed")  # this stays here
+            _log.exception("the request failed")  # this stays at the site
             raise RuntimeError(_sayable(error)) from None
 
     def _answer(self, message: Message, context: Context, log: Path) -> Message:
@@ -70,7 +70,7 @@ class AuditedApp(ClientApp):
 
 
 def _about(message: Message) -> dict[str, Any]:
-    """Which run and message this is, and the request's round and set, as far as they can be read."""
+    """The run and kind of this message, and the request's round and set, as far as they can be read."""
     kind = message.metadata.message_type
     request = plain_request(message.content)
     about: dict[str, Any] = {"run": str(request.get("run", ""))[:32], "message": str(kind)[:100]}
@@ -96,6 +96,6 @@ def _sayable(error: Exception) -> str:
     disk = error if isinstance(error, OSError) else error.__context__
     if isinstance(disk, OSError) and disk.errno in _DISK:
         return f"it cannot work with its disk: {disk.strerror}"
-    if type(disk) is OSError and disk.errno is None:  # as NumPy says that it could not write everything
+    if type(disk) is OSError and disk.errno is None:  # NumPy's error when it could not write everything
         return "it cannot work with its disk: its own log says why"
     return f"it failed ({type(error).__name__}): its own log says why"

@@ -1,4 +1,4 @@
-"""A site keeps the reply to its last training until a later round's request shows that it was delivered.
+"""Saves a site's reply to its last training until a later round's request shows that it was delivered.
 
 So no training is lost to a broken link or a killed process: the same request is answered with the same bits.
 """
@@ -24,22 +24,22 @@ from fedpolyp.files import open_regular, replacing
 _NAME = re.compile(r"reply-(\d{6,})-[0-9a-f]{64}\.npz")
 _HEADER = "about"
 _DIGEST = hashlib.sha256().digest_size
-_LEFT_DAYS = 7.0  # after which that of a run that nobody has gone on with is removed
+_LEFT_DAYS = 7.0  # after this, the file of a run that was not continued is removed
 _log = logging.getLogger("flwr")
 
 
 @dataclass(frozen=True)
 class KeptReply:
-    """The reply to one request: a file beside the hospital's private state, named by what was asked.
+    """The reply to one request: a file beside the hospital's private state, named by the request.
 
-    The file is an archive of arrays, followed by its SHA-256: a bit that a disk has changed is not sent.
+    The file is an archive of arrays, followed by its SHA-256, so that bits changed by a disk are not sent.
     """
 
     path: Path
 
     @classmethod
     def of(cls, state: Path, request: Train, content: RecordDict) -> "KeptReply":
-        """Where the reply to the training request in `content` is kept: by its round, and a digest of all it says.
+        """The saved reply to the training request in `content`, identified by its round and a digest of the request.
 
         The digest is SHA-256 over the request's fields and the bytes of all arrays that came with it.
         """
@@ -51,7 +51,7 @@ class KeptReply:
         return cls(state / f"reply-{request.round:06d}-{digest.hexdigest()}.npz")
 
     def read(self) -> RecordDict | None:
-        """The reply; None when there is none, or its file is damaged."""
+        """The reply; None if there is none, or its file is damaged."""
         try:
             with open_regular(self.path) as stream:
                 whole = stream.read()
@@ -73,7 +73,7 @@ class KeptReply:
         return reply
 
     def write(self, reply: RecordDict) -> None:
-        """Keep `reply`, whole or not at all, instead of those before it; without room on the disk it is not kept."""
+        """Save `reply`, whole or not at all, in place of earlier ones; on a full disk it is not saved."""
         described: list[list[Any]] = []
         arrays = {}
         for name, record in reply.array_records.items():
@@ -98,7 +98,7 @@ class KeptReply:
 
 
 def drop_delivered(state: Path, round: int) -> None:
-    """Remove what a request of `round` shows to have been delivered, and what other runs have left for a week."""
+    """Remove replies that a request of `round` shows to have been delivered, and those of other runs after a week."""
     for path, known in _kept(state):
         if known < round:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The hospital that a seat of a simulation plays, and where its images and its private state are."""
+"""The hospital that a seat of a simulation plays, and the paths of its images and private state."""
 
 import platform
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ from fedpolyp.simulation.told import Told, told
 
 
 def hospital_in_simulation(request: Request, node_config: Mapping[str, Any]) -> Hospital:
-    """The hospital that `request` names: a node of a simulation is a seat, and plays whichever it is asked to.
+    """The hospital that `request` names: a node of a simulation is a seat, and plays any hospital.
 
     Raises:
-        ValueError: this node is no seat of a simulation, the partition has no such hospital, or this machine lacks the
-            run's images or the hospital's private state.
+        ValueError: this node is not a seat of a simulation, the partition has no such hospital, or this machine lacks
+            the run's images or the hospital's private state.
     """
     if "partition-id" not in node_config:
         raise ValueError("this node is neither a seat of a simulation nor a site: its config names no site.toml")
@@ -60,7 +60,7 @@ def _store(path: Path) -> Store:
 
 @lru_cache(maxsize=1)
 def _store_here(path: Path, config: str, known: Told) -> Store:
-    """The store at `path`, or, on a machine that has none there, one of the same source made on this machine."""
+    """The store at `path`, or, on a machine without it, one of the same source made on this machine."""
     data, seed = _config(config).data, _config(config).data_seed
     try:
         store = _store(path) if path.exists() else open_source(data, seed)

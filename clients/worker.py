@@ -1,8 +1,9 @@
-"""A site's worker: keeps TensorFlow and the traced U-Net, for Flower starts a process for every message to a site.
+"""A site's worker: keeps TensorFlow and the traced U-Net, because Flower starts a process for every message to a site.
 
-The first message starts the worker, from the very code that Flower was sent with the message. What it needs to be found
-is in a file that only the site's user can read; it lives as long as that file is its own, and as `fedpolyp site join`.
-It serves one experiment's config: TensorFlow takes its threads once a process, and never gives a traced graph back.
+The first message starts the worker, from the code that Flower was sent with that message. Its address and secret are in
+a file that only the site's user can read. The worker lives as long as that file is its own, and as `fedpolyp site
+join`. It serves one experiment's config: TensorFlow sets its threads once for a process, and never frees a traced
+graph.
 """
 
 import contextlib
@@ -33,34 +34,34 @@ if TYPE_CHECKING:
     from flwr.app import RecordDict
 
 FILE = "worker.json"  # in Flower's own folder at the site
-JOINED = "FEDPOLYP_SITE_JOINED"  # the process of `fedpolyp site join`, told to what it starts
+JOINED = "FEDPOLYP_SITE_JOINED"  # the process of `fedpolyp site join`, passed on to what it starts
 _CODE = Path(__file__).resolve().parents[1]
 _MOST_BYTES = 4096  # of that file
 _IDLE_SECONDS = 600.0
 _START_SECONDS = 60.0
 _GREETING_SECONDS = 10  # an idle worker takes milliseconds
-# What a worker's file holds.
+# The contents of a worker's file.
 _TOLD: dict[str, Callable[[Any], Any]] = {"port": int, "key": bytes.fromhex, "process": int, "purpose": str}
 _GONE = (OSError, EOFError, AuthenticationError, AssertionError)  # the last is how Python 3.11 meets a stranger's words
 
 
 class WorkerDied(RuntimeError):
-    """The worker ended while it was at work, or could not be started."""
+    """The worker ended during a request, or could not be started."""
 
 
 def file_of(node_config: Mapping[str, Any]) -> Path | None:
-    """Where the site's worker is to be found; None where there is to be none."""
+    """The path of the worker's file; None if there should be no worker."""
     if JOINED not in os.environ or not is_site(node_config):
         return None
     return settings_of(node_config).flower / FILE
 
 
 def ask(file: Path, kind: str, content: "RecordDict", node_config: Mapping[str, Any]) -> "RecordDict":
-    """What the worker of `file` answers to a message; one that is not there, or serves for another purpose, is started.
+    """The answer of `file`'s worker to a message; a worker is started if there is none, or it serves something else.
 
     Raises:
-        WorkerDied: it ended before it had answered.
-        Exception: what the work raised.
+        WorkerDied: it ended before it answered.
+        Exception: raised by the work.
     """
     with _reached(file, _purpose(content)) as connection:
         try:
@@ -96,7 +97,7 @@ def _purpose(content: "RecordDict") -> str:
 
 def _reached(file: Path, purpose: str) -> "Connection[Any, Any]":
     with file.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two messages at a time start one worker
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two messages at a time start only one worker
         with contextlib.suppress(*_GONE):
             return _connected(file, purpose)
         end(file)
@@ -119,12 +120,12 @@ def _reached(file: Path, purpose: str) -> "Connection[Any, Any]":
 
 
 def _connected(file: Path, purpose: str) -> "Connection[Any, Any]":
-    """A connection to the worker of `file`, if it is there, serves `purpose` and is idle."""
+    """A connection to the worker of `file`, if it exists, serves `purpose` and is idle."""
     found = _told(file)
     if found is None or found["purpose"] != purpose:
         raise FileNotFoundError(file)
     with socket.socket() as plain:
-        # Who listens there may be somebody else by now, who says nothing, or busy with a request that nobody waits for.
+        # The listener may be another process by now, or busy with a request that nobody waits for.
         _limit(plain, _GREETING_SECONDS)
         plain.connect(("127.0.0.1", found["port"]))
         connection: Connection[Any, Any] = Connection(plain.dup().detach())
@@ -139,13 +140,13 @@ def _connected(file: Path, purpose: str) -> "Connection[Any, Any]":
 
 
 def _limit(plain: socket.socket, seconds: int) -> None:
-    """Let the kernel limit how long one sending or receiving may wait; 0 for no limit."""
+    """Let the kernel limit how long one send or receive may wait; 0 for no limit."""
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         plain.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
 
 
 def _told(file: Path) -> dict[str, Any] | None:
-    """What the worker of `file` told of itself; None when there is no such file, or a power cut left half of it."""
+    """The description that the worker of `file` wrote; None if there is no file, or a power cut left half of it."""
     try:
         found = parse_json(read_bytes(file, _MOST_BYTES))
         return {name: kind(found[name]) for name, kind in _TOLD.items()}
@@ -154,7 +155,7 @@ def _told(file: Path) -> dict[str, Any] | None:
 
 
 def main(file: Path, purpose: str, joined: int) -> None:
-    """Answer messages, one at a time, for as long as `file` is this worker's, `joined` lives and there are any."""
+    """Answer messages, one at a time, as long as `file` is this worker's, `joined` lives and messages come."""
     key = secrets.token_bytes(32)
     with Listener(("127.0.0.1", 0), authkey=key) as listener:
         told = {"port": listener.address[1], "key": key.hex(), "process": os.getpid(), "purpose": purpose}
@@ -175,7 +176,7 @@ def main(file: Path, purpose: str, joined: int) -> None:
 
 
 def _answer(kind: str, content: "RecordDict", node_config: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
-    """The reply's content, or the exception and what it came of."""
+    """The reply's content, or the exception and its cause."""
     try:
         from clients.work import WORK
 

@@ -317,7 +317,7 @@ class RunFolder:
 
     @property
     def stopped(self) -> str:
-        """Why the run ended before its last round; '' where it did not."""
+        """Why the run ended before its last round; '' if it did not."""
         records = self.rounds()
         return str(records[-1].get("stopped", "")) if records else ""
 
@@ -326,7 +326,7 @@ class RunFolder:
         files.append_text(self.rounds_file, files.to_json(record) + "\n")
 
     def start_over(self) -> None:
-        """Drop the record of round 0, which is all that a run killed before its first checkpoint has left.
+        """Remove the record of round 0, which is all that a run killed before its first checkpoint has left.
 
         Raises:
             FedpolypError: there are records of later rounds, which had checkpoints.
@@ -339,7 +339,7 @@ class RunFolder:
         self.rounds_file.unlink(missing_ok=True)
 
     def rewind(self, round: int) -> None:
-        """Drop the records after `round`, so that a resumed run writes them again.
+        """Remove the records after `round`, so that a resumed run writes them again.
 
         Raises:
             FedpolypError: records up to `round` are missing.
@@ -350,9 +350,9 @@ class RunFolder:
         files.write_text(self.rounds_file, "".join(files.to_json(record) + "\n" for record in kept))
 
     def write_predictions(self, masks: Mapping[str, NDArray[np.uint8]], source: str = "") -> None:
-        """Write predictions.npz: by model, the masks (N, S, S) in {0, 1} that it sees in the held-out images.
+        """Write predictions.npz: by model, the masks (N, S, S) in {0, 1} that it predicts in the held-out images.
 
-        Those of an unseen `source` go into a file of their own.
+        Those of an unseen `source` go into a separate file.
         """
         packed = {name: np.packbits(mask.reshape(len(mask), -1), axis=1) for name, mask in masks.items()}
         side = next(iter(masks.values())).shape[1]
@@ -362,7 +362,7 @@ class RunFolder:
     def predictions(self, source: str = "") -> dict[str, NDArray[np.uint8]]:
         """The masks (N, S, S) in {0, 1} by model, in the order of the held-out ids, or of an unseen source's.
 
-        Empty when the file is absent.
+        Empty if there is no file.
 
         Raises:
             FedpolypError: the file holds something else.
@@ -380,7 +380,7 @@ class RunFolder:
             raise FedpolypError(f"{self.predictions_file(source)} is damaged: {error}") from None
 
     def write_images(self, rows: Iterable["ScoredImage"]) -> None:
-        """Write images.csv, one row a scored image and model."""
+        """Write images.csv, with one row for each scored image and model."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_IMAGE_COLUMNS)
@@ -392,7 +392,7 @@ class RunFolder:
 
 @dataclass
 class RoundRecord:
-    """What rounds.jsonl says about one round, as it comes together."""
+    """The contents of one round's line in rounds.jsonl, while they are collected."""
 
     round: int
     scores: dict[str, float] = field(default_factory=dict)
@@ -404,8 +404,8 @@ class RoundRecord:
     steps: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
-    lost: str = ""  # why nothing came of the round
-    stopped: str = ""  # why the run ends with this round, where it was to have more
+    lost: str = ""  # why the round had no result
+    stopped: str = ""  # why the run ends early with this round
     began: float = field(default_factory=time.monotonic)
 
     def start_again(self) -> None:
@@ -421,7 +421,7 @@ class RoundRecord:
         self.lost = why
 
     def hospital(self, name: str) -> dict[str, Any]:
-        """The entry of one hospital, made when it is first asked for."""
+        """The entry of one hospital, made when it is first needed."""
         return self.hospitals.setdefault(name, {})
 
     def to_plain(self) -> dict[str, Any]:
@@ -446,7 +446,7 @@ class RoundRecord:
 
 
 def model_name(kind: str, hospital: str = "") -> str:
-    """A model's name in images.csv: 'last' or 'best' (on validation), and whose it is where each hospital has one."""
+    """A model's name in images.csv: 'last' or 'best' (on validation), with its hospital if each hospital has one."""
     return f"{kind}:{hospital}" if hospital else kind
 
 
@@ -486,7 +486,7 @@ def scored_images(
 
 
 def refuse_taken(path: Path) -> None:
-    """Raise a UsageError when `path` exists and is not an empty folder."""
+    """Raise a UsageError if `path` exists and is not an empty folder."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not path.is_dir():
             raise UsageError(f"{path} is a file; --out must be a folder to make, or an empty one")
@@ -496,7 +496,7 @@ def refuse_taken(path: Path) -> None:
 
 
 def refuse_in_run(path: Path) -> None:
-    """Raise a UsageError when `path` is the folder of a run, or lies in one."""
+    """Raise a UsageError if `path` is the folder of a run, or is inside one."""
     for folder in (path, *path.absolute().parents):
         if RunFolder(folder).config_file.exists() and RunFolder(folder).partition_file.exists():
             raise UsageError(
@@ -507,16 +507,16 @@ def refuse_in_run(path: Path) -> None:
 def create(
     path: Path, config: Config, partition: Partition, store: Path | None = None, digest: Digest | None = None
 ) -> RunFolder:
-    """Make a run's folder with its config, partition, environment and digest; `store` is where the images lie.
+    """Make a run's folder with its config, partition, environment and digest; `store` is where the images are.
 
-    `digest` is theirs, where it is known already.
+    `digest` is theirs, if it is known already.
 
     Raises:
         UsageError: `path` exists and is not an empty folder.
     """
     refuse_taken(path)
     try:
-        # Made under another name, unless the folder is there: a kill now must not leave something like a run behind.
+        # Made under another name, unless the folder exists: a kill now must not leave something that looks like a run.
         path.parent.mkdir(parents=True, exist_ok=True)
         made = RunFolder(path if path.exists() else Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")))
         made.checkpoints.mkdir()
@@ -534,7 +534,7 @@ def create(
 
 
 def find(run: str, root: Path = DEFAULT_ROOT) -> RunFolder:
-    """The run that `run` names: a folder's path, or a name under `root`.
+    """The run that `run` names: the path of a folder, or a name under `root`.
 
     Raises:
         UsageError: neither is a run folder.
@@ -549,13 +549,13 @@ def find(run: str, root: Path = DEFAULT_ROOT) -> RunFolder:
 
 
 def new_name(config: Config, now: datetime | None = None) -> str:
-    """A name that sorts by time and says what is in it: '20260131-235959-kvasir-5-hospitals'."""
+    """A name that sorts by time and describes the run: '20260131-235959-kvasir-5-hospitals'."""
     source = config.data.called
     return f"{now or datetime.now():%Y%m%d-%H%M%S}-{source}-{config.hospitals.count}-hospitals"
 
 
 def _commit(root: Path) -> str:
-    """The commit of a checkout, with '+' where files of it were changed since; '' for an installed package."""
+    """The commit of a checkout, with '+' if files were changed since; '' for an installed package."""
     if not (root / ".git").exists():
         return ""
     git = ["git", "-C", str(root)]

@@ -1,4 +1,4 @@
-"""A folder for a program's own sockets and logs: short in name, closed to others, and gone with its process."""
+"""A folder for a program's own sockets and logs: with a short name, closed to others, and removed with its process."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ from pathlib import Path
 from fedpolyp.errors import UsageError
 
 _PREFIX = "fedpolyp-ray-"
-_INSIDE = "r"  # Ray lets everybody into the folder that it is given, so it is given one behind a closed door
+_INSIDE = "r"  # Ray opens its folder to everybody, so it gets one inside a closed folder
 # A socket's path has at most 107 bytes (103 on macOS). In its folder Ray makes
 # session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store, and a folder of ours is named by 8 characters.
 _LONGEST = (103 if sys.platform == "darwin" else 107) - len(
@@ -24,7 +24,7 @@ _ELSEWHERE = (Path("/tmp"), Path("/var/tmp"))
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A new folder that only this user can enter, removed at the end; with it go those of processes that were killed.
+    """A new folder that only this user can enter, removed at the end, together with those of killed processes.
 
     Raises:
         UsageError: no temporary folder can be written whose path is short enough.
@@ -41,21 +41,21 @@ def folder() -> Iterator[Path]:
 
 
 def _places() -> list[Path]:
-    """Where such a folder may lie: first where the user wants temporary files."""
+    """Where such a folder may be: first where the user wants temporary files."""
     wanted = [os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)]
     places = dict.fromkeys([*(Path(place).absolute() for place in wanted), *_ELSEWHERE])
     return [place for place in places if len(os.fsencode(place)) <= _LONGEST_ABOVE]
 
 
 def _make(above: list[Path]) -> tuple[int, Path]:
-    """A new folder with its lock, which goes with this process."""
+    """A new folder with its lock, which ends with this process."""
     for place in above:
         with contextlib.suppress(OSError):
             while True:
                 made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
                 descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if made.exists():  # nobody took it for one that was left behind, before it had its lock
+                if made.exists():  # no other process took it for a leftover before it had its lock
                     (made / _INSIDE).mkdir()
                     return descriptor, made
                 os.close(descriptor)

@@ -1,11 +1,11 @@
-"""A table of the TOML file: what every part of the config, and of an algorithm's settings, is."""
+"""A table of the TOML file: the base of every part of the config, and of an algorithm's settings."""
 
 import re
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-_PROBLEMS, _SHOWN = 5, 200  # of a file that is wrong all over
+_PROBLEMS, _SHOWN = 5, 200  # how much is reported about a file with many errors
 
 
 class Section(BaseModel):
@@ -15,17 +15,17 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _written(self) -> Self:
-        """Texts are paths, but for some that are checked more closely."""
+        """Texts are paths, except for some that are checked more closely."""
         section = type(self).__name__.removesuffix("Config").lower()
         for name in type(self).model_fields:
-            # The surrogates are how Python reads a name that is no UTF-8.
+            # Python reads a name that is not UTF-8 with surrogates.
             if isinstance(text := getattr(self, name), str) and re.search("[\0\ud800-\udfff]", text):
                 raise ValueError(f"{section}.{name} must be a path in UTF-8 without a NUL character; got {text!r}")
         return self
 
 
 def sentence(error: ValidationError, prefix: str = "") -> str:
-    """What is wrong with settings, in words; `prefix` stands before the names."""
+    """What is wrong with settings, in words; the names begin with `prefix`."""
     parts: list[str] = []
     for problem in error.errors(include_url=False)[:_PROBLEMS]:
         where = prefix + (".".join(str(part) for part in problem["loc"]) or "config")

@@ -1,4 +1,4 @@
-"""A small table: rows of named values, as a run's rounds and scored images are given to Python."""
+"""A small table: rows of named values, for a run's rounds and scored images in Python."""
 
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ class Table(Sequence[Mapping[str, Any]]):
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-        """`columns` are all that any row has, in the order they come up, unless given."""
+        """`columns` are all columns of any row, in the order of appearance, unless given."""
         given = list(rows)
         self.columns = tuple(columns if columns is not None else dict.fromkeys(name for row in given for name in row))
         self._rows = [{name: row.get(name) for name in self.columns} for row in given]
@@ -63,11 +63,11 @@ class Table(Sequence[Mapping[str, Any]]):
         return pandas.DataFrame(self._rows, columns=list(self.columns))
 
     def __repr__(self) -> str:
-        """How large it is."""
+        """Its size."""
         return f"Table({len(self)} rows: {', '.join(self.columns)})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The table as a notebook shows it."""
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
         shown = self._rows[:_SHOWN]
         body = "".join(

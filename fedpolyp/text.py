@@ -1,15 +1,16 @@
-"""Text of another party (a site's reason, a request, a file's name), made fit to be printed, logged and written."""
+"""Makes text of another party (a site's reason, a request, a file's name) safe to print, log and write."""
 
 
 def printable(text: object, most: int = 0) -> str:
-    r"""`text` on one line, with every character that does not print as itself written out, as in `\x1b` or `\n`.
+    r"""`text` on one line, with every character that does not print as itself written as `\x1b` or `\n`.
 
-    So nothing in it can steer a terminal, forge a line of a log, or turn the direction of writing. What may come from
-    another party passes through here once, where it comes in or where it is shown; a second time changes nothing.
+    So nothing in it can control a terminal, forge a line of a log, or change the direction of writing. Text that may
+    come from another party passes through here once, where it comes in or where it is shown; a second time changes
+    nothing.
 
     Args:
         text: what is shown by `str`.
-        most: characters kept, of `text` and of the result; the rest is cut off and told by '…'. 0 keeps all.
+        most: characters kept, of `text` and of the result; the rest is cut off and marked by '…'. 0 keeps all.
     """
     plain = str(text)
     whole = "".join(char if char.isprintable() else _written_out(char) for char in (plain[:most] if most else plain))

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it: a screen, a log, a test."""
+"""The progress of a run for whoever watches it: a screen, a log, a test."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from fedpolyp.data.partition.partition import Partition
 
 
 class Watcher:
-    """Hears what happens in a run and does nothing about it; override what is of interest."""
+    """Receives what happens in a run and does nothing with it; override the methods you need."""
 
     def started(self, config: Config, partition: Partition, round: int) -> None:
-        """The run begins (`round` is -1), or goes on after `round`."""
+        """The run begins (`round` is -1), or resumes after `round`."""
 
     def asked(self, round: int, task: str, hospitals: Sequence[str]) -> None:
         """`hospitals` were asked for `task`: 'train', 'val' or 'test'."""
 
     def replied(self, round: int, task: str, hospital: str, reason: str) -> None:
-        """A hospital replied; with a `reason` that is not empty it failed."""
+        """A hospital replied; with a non-empty `reason` it failed."""
 
     def finished_round(self, record: dict[str, Any]) -> None:
         """A round is complete and saved; `record` is its line of rounds.jsonl."""

@@ -1,4 +1,4 @@
-"""The ServerApp that `flwr run` starts: the same federation, with its settings out of Flower's run config."""
+"""The ServerApp that `flwr run` starts: the same federation, with settings from Flower's run config."""
 
 import contextlib
 import logging
@@ -36,8 +36,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment of the run config: `config` (a TOML file), `out` (a folder), `overrides`; '' for the defaults.
 
-    `overrides` are single settings that win over the file: 'federation.rounds=3 training.loss="bce"'. With `sites`, the
-    nodes are real hospitals, and the run is the one that was handed over by that name.
+    `overrides` are single settings that override the file: 'federation.rounds=3 training.loss="bce"'. With `sites`, the
+    nodes are real hospitals, and the run is the one that was handed over with that name.
     """
     if real := str(context.run_config.get("sites", "")):
         at_sites(grid, handed_over(real), str(context.run_id))
@@ -55,10 +55,10 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def experiment(run_config: Mapping[str, Any]) -> Config:
-    """The config that the run config's `config` and `overrides` make.
+    """The config from the run config's `config` and `overrides`.
 
     Raises:
-        UsageError: it cannot be read, or is that of an algorithm without a federation.
+        UsageError: it cannot be read, or its algorithm is not federated.
     """
     file, overrides = (str(run_config.get(name, "")) for name in ("config", "overrides"))
     config = load(
@@ -71,15 +71,17 @@ def experiment(run_config: Mapping[str, Any]) -> Config:
 
 
 def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
-    """Carry the run of a folder that 'fedpolyp site run' has made to its last round, at real hospitals.
+    """Carry out the run of a folder that 'fedpolyp site run' made, to its last round, at real hospitals.
 
-    What happens, to the very first failure, is told in a file of the folder, which that command follows.
+    Every event, from the very first failure on, is written to a file of the folder, which that command follows.
 
     Raises:
-        FedpolypError: the run cannot go on; its folder holds every complete round.
+        FedpolypError: the run cannot continue; its folder has every complete round.
     """
     told = FileWatcher(progress_file(run), flower_run)
-    with contextlib.ExitStack() as lock:  # which is held until the end was told: who finds it free knows of a kill
+    with (
+        contextlib.ExitStack() as lock
+    ):  # held until the end was recorded: a free lock without a recorded end means that the run was killed
         try:
             lock.enter_context(run.locked())
             config, partition = run.config().ready(), run.partition()
@@ -100,7 +102,7 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
 
 
 class LogWatcher(Watcher):
-    """Writes what happens to Flower's log, which `flwr run --stream` shows."""
+    """Writes events to Flower's log, which `flwr run --stream` shows."""
 
     def started(self, config: Config, partition: Partition, round: int) -> None:
         """See `Watcher`."""

@@ -1,4 +1,4 @@
-"""Messages to hospitals by way of Flower: requests go out, replies are taken in the order of the requests."""
+"""Messages to hospitals through Flower: requests go out, replies are returned in the order of the requests."""
 
 import math
 import re
@@ -22,24 +22,23 @@ from fedpolyp.text import printable
 
 _POLL_SECONDS = 0.05
 _SITES_POLL_SECONDS = 0.5
-# Requests at a time: Flower looks through all of them whenever it is asked for replies, and replies ahead of their turn
-# take memory.
+# Requests at a time: Flower looks through all of them whenever it is asked for replies, and early replies take memory.
 _UNDER_WAY = 64
-# Characters of a reason: so many are kept, and so many are looked at: Flower and Ray wrap a lot around it.
+# Characters of a reason that are kept, and that are read: Flower and Ray wrap a lot of text around it.
 _KEPT, _LOOKED_AT = 500, 100_000
-# What Flower replies in the place of a site whose reply broke off or came too late: such a request is sent again.
+# Flower's reply for a site whose reply broke off or came too late; such a request is sent again.
 _LINK_FAILED = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
 _AGAIN_SECONDS = 10.0  # at least, from one sending of a request to the next
-_KEPT_PACKED = 4  # a model, what is sent beside it, and the best model
-_CRASHES = 3  # of a site's program in one request: it would end so each time
-_AT_WORK = 24  # times `round_timeout`: how long a site that stays connected may take
+_KEPT_PACKED = 4  # a model, the arrays sent beside it, and the best model
+_CRASHES = 3  # of a site's program in one request: more tries would end in the same way
+_AT_WORK = 24  # times `round_timeout`: the longest time for a site that stays connected
 _FAILED = "its machine or its link has failed"
 _WRAPPED = re.compile(r"^<class '[\w.]+'>:<'")
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The newest arrays that were sent, as Flower carries them: a model is packed once, whoever it is sent to."""
+    """The newest arrays that were sent, as Flower carries them: a model is packed once for all hospitals."""
 
     bfloat16: bool = False
     known: "deque[tuple[Arrays, ArrayRecord]]" = field(default_factory=lambda: deque(maxlen=_KEPT_PACKED))
@@ -57,8 +56,8 @@ class Packed:
 class Seats:
     """The nodes that play hospitals, and how long to wait for them: a `fedpolyp.exchange.replies.Exchange`.
 
-    In a simulation any node plays any hospital. At real sites (`own_names`) a node is the hospital that it was
-    registered as, and who is connected may change from one exchange to the next.
+    In a simulation any node plays any hospital. At real sites (`own_names`) a node is the hospital under whose name it
+    was registered, and sites may connect and disconnect between exchanges.
     """
 
     grid: Grid
@@ -88,10 +87,9 @@ class Seats:
         note: Callable[[str], None] = lambda text: None,
         packed: Packed | None = None,
     ) -> "Seats":
-        """Wait until `at_least` nodes have registered: Flower starts the ServerApp before its nodes are there.
+        """Wait until `at_least` nodes have registered: Flower starts the ServerApp before its nodes exist.
 
-        The seats are in the order in which Flower's engine hands out what was sent to them, which is that of their
-        registration.
+        The seats are in the order in which Flower's engine distributes messages: that of their registration.
 
         Raises:
             FedpolypError: too few nodes registered in `patience` seconds.
@@ -130,19 +128,19 @@ class Seats:
             self.stop.wait(_SITES_POLL_SECONDS)
 
     def _connected(self) -> dict[str, Any]:
-        """The sites that are connected, by name, as Flower tells of nodes; each of them has given a sign of life."""
+        """The connected sites, by name, from Flower's list of nodes; this counts as a sign of life of each."""
         nodes = {node.name: node for node in self.grid.get_nodes()}
         self.signs.update(dict.fromkeys(nodes, time.monotonic()))
         return nodes
 
     def send(self, requests: Sequence[tuple[Request, Sent]], arrived: Callable[[Reply], None]) -> Iterator[Reply]:
-        """Send every request; the iterator returned gives the replies in the order of `requests`.
+        """Send every request; the returned iterator gives the replies in the order of `requests`.
 
-        Replies ahead of their turn are held back, so that what is made of them does not depend on who was fastest;
-        `arrived` hears of each one at once.
+        Early replies are held back, so that the result does not depend on which hospital was fastest; `arrived` is told
+        of each one at once.
 
-        A site that takes part in a round and disappears is asked again as soon as it is back. It is given up when it
-        was not connected for `timeout` seconds, and one that stays connected after `_AT_WORK` times as long.
+        A site that takes part in a round and disappears is asked again as soon as it is back. It is given up after
+        `timeout` seconds without a connection; a site that stays connected is given up after `_AT_WORK` times as long.
 
         Raises:
             Interrupted: (the iterator) `stop` was set.
@@ -152,10 +150,10 @@ class Seats:
         return exchange.replies([request.hospital for request, _ in requests])
 
     def _largest_first(self, requests: Sequence[tuple[Request, Sent]]) -> list[tuple[Request, Sent]]:
-        """The requests as they are sent: those of large hospitals first, so that no process ends long after the others.
+        """The requests in the order of sending: large hospitals first, so that no process ends long after the others.
 
-        Only among as many as may be under way: the replies are awaited in the order of `requests`, and one that were
-        not yet asked for could be awaited for ever.
+        Only among as many as may be open at a time: replies are awaited in the order of `requests`, and a request that
+        is not sent yet could be awaited for ever.
         """
         queue: list[tuple[Request, Sent]] = []
         for first in range(0, len(requests), _UNDER_WAY):
@@ -164,7 +162,7 @@ class Seats:
         return queue
 
     def replacement(self, reply: Reply) -> int | None:
-        """The process that sent `reply`, if it stands in for one of the `actors` that has died."""
+        """The process that sent `reply`, if it replaces one of the `actors` that has died."""
         process = None if self.actors is None else _process(reply)
         if self.actors is None or process is None:
             return None
@@ -175,15 +173,15 @@ class Seats:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A message that is under way."""
+    """A message that has been sent."""
 
     hospital: str
-    since: str  # the last time before it that the site connected, as Flower tells it
+    since: str  # when the site had last connected before it, as Flower reports
 
 
 @dataclass
 class _Exchange:
-    """The requests of one `Seats.send`, and what has become of them."""
+    """The requests of one `Seats.send`, and their state."""
 
     seats: Seats
     open: dict[str, tuple[Request, Sent]]  # by hospital, neither answered nor given up, in the order of sending
@@ -193,8 +191,8 @@ class _Exchange:
     sent: dict[str, float] = field(default_factory=dict)  # when each was last asked
     crashes: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.monotonic)
-    told: set[str] = field(default_factory=set)  # who is late
-    away: set[str] = field(default_factory=set)  # who was asked and is not connected
+    told: set[str] = field(default_factory=set)  # which late hospitals were reported
+    away: set[str] = field(default_factory=set)  # asked, and not connected
 
     def __post_init__(self) -> None:
         self.seat_of = {hospital: seat for seat, hospital in enumerate(self.open)}
@@ -204,7 +202,8 @@ class _Exchange:
         seats, self.began = self.seats, time.monotonic()
         for hospital in hospitals:
             while hospital not in self.held:
-                # Taken first: to pull lasts as long as a slow site sends, and who replied meanwhile is not late.
+                # First take replies: a pull lasts as long as a slow site sends, and sites that replied meanwhile are
+                # not late.
                 nodes, now = seats._connected() if seats.own_names else {}, time.monotonic()
                 self._pull(nodes)
                 self._note_who_is_away(nodes)
@@ -220,7 +219,7 @@ class _Exchange:
             yield self.held.pop(hospital)
 
     def ask(self, nodes: Mapping[str, Any]) -> None:
-        """Send the requests that are due; at sites, those whose site, of `nodes`, has not had it since it connected."""
+        """Send the requests that are due; at sites, those that a site of `nodes` has not received since it connected."""
         now, seats, batch = time.monotonic(), self.seats, list[tuple[_Sent, Message]]()
         under_way = set(self.waiting.values())
         for name, (request, sent_with) in self.open.items():
@@ -243,7 +242,7 @@ class _Exchange:
         self.waiting.update(zip(ids, (sent for sent, _ in batch), strict=True))
 
     def _pull(self, nodes: Mapping[str, Any]) -> None:
-        """Take what has come."""
+        """Take the replies that have come."""
         for message in self._arrived(nodes):
             asked = message.metadata.reply_to_message_id
             sent = self.waiting.get(asked)
@@ -251,7 +250,7 @@ class _Exchange:
                 continue
             at_site, code = self.seats.own_names, message.error.code if message.has_error() else None
             if at_site and code == ErrorCode.NODE_UNAVAILABLE:
-                continue  # when only its link broke, its reply to this very message may still come
+                continue  # if only its link broke, its reply to this message may still come
             del self.waiting[asked]
             reply = _reply(sent.hospital, message)
             if at_site and self._may_pass(sent.hospital, code):
@@ -273,8 +272,8 @@ class _Exchange:
     def _arrived(self, nodes: Mapping[str, Any]) -> list[Message]:
         """The messages that have come.
 
-        At real sites asked for one by one: what makes Flower fail to read a reply is then that reply, which is refused,
-        and no other is lost. Of a site that is not connected nothing comes.
+        At real sites they are requested one by one: if Flower cannot read a reply, only that reply is rejected, and no
+        other is lost. Nothing comes from a site that is not connected.
         """
         grid = self.seats.grid
         if not self.seats.own_names:
@@ -296,7 +295,7 @@ class _Exchange:
         return crashed or code in _LINK_FAILED
 
     def _why_given_up(self, hospital: str, nodes: Mapping[str, Any], now: float) -> str:
-        """Why nobody waits for it any longer; '' while one does."""
+        """Why it is given up; '' if it is still awaited."""
         seats, waited = self.seats, now - self.began
         if not seats.own_names:
             return f"no reply within {seats.timeout:.0f} s" if waited > seats.timeout else ""
@@ -328,25 +327,25 @@ def _reply(hospital: str, message: Message) -> Reply:
 
 
 def _process(reply: Reply) -> int | None:
-    """The process that a reply says it comes from; None where it says none."""
+    """The process that a reply says it comes from; None if it does not say."""
     process = None if reply.content is None else reply.content.said.get("process")
     return process if type(process) is int else None
 
 
 def _of_the_connection(error: Exception) -> bool:
-    """Whether `error`, of Flower's grid, is of the connection to the coordinator's own SuperLink."""
+    """Whether `error`, from Flower's grid, is about the connection to the coordinator's own SuperLink."""
     from httpx import HTTPError  # which Flower's grid at sites has loaded
 
     return isinstance(error, (HTTPError, OSError))
 
 
 def _reason(text: str) -> str:
-    """Why a hospital failed, of whatever it says: one short line that prints."""
+    """Why a hospital failed, from whatever it says: one short, printable line."""
     return printable(_plain_reason(text[-_LOOKED_AT:]), _KEPT)
 
 
 def _plain_reason(reason: str) -> str:
-    """The one line that says what went wrong, out of what Flower and Ray wrap around it."""
+    """The one line that says what went wrong, without the text that Flower and Ray wrap around it."""
     if "ActorDiedError" in reason or "ActorUnavailableError" in reason:
         return "its process died each time that it tried this round"
     if "Node Unavailable" in reason:

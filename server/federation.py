@@ -1,4 +1,4 @@
-"""A federation by way of Flower: the seats of a simulation, or real sites, as the rounds' exchange."""
+"""A federation through Flower: the seats of a simulation, or real sites, as the rounds' exchange."""
 
 from flwr.serverapp import Grid
 
@@ -10,13 +10,13 @@ _SEATS_TIMEOUT = 120.0
 
 
 def run_on(experiment: Experiment, grid: Grid, seats: int = 1, actors: int | None = None) -> None:
-    """Carry the experiment from its newest checkpoint, or from the start, to its last round.
+    """Carry out the experiment from its newest checkpoint, or from the start, to its last round.
 
     Args:
         experiment: what to carry out.
         grid: Flower's way to the nodes.
         seats: how many nodes to wait for before the first request is sent.
-        actors: how many processes play the nodes, where that is known: one more means that one has died.
+        actors: how many processes play the nodes, if known: another process then means that one has died.
 
     Raises:
         FedpolypError: too few nodes or hospitals replied, or the run folder cannot be resumed from.
