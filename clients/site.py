@@ -1,4 +1,4 @@
-"""A hospital at a real site: its images are where the site says, and requests are bound by the site's limits."""
+"""A hospital at a real site: the site says where its images are, and its limits apply to every request."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
     """The hospital of this site, for a request that it accepts.
 
     Raises:
-        Refusal: the request is for another hospital, names a place, or asks for more than the site allows.
+        Refusal: the request is for another hospital, names a path, or asks for more than the site allows.
         FedpolypError: the site's own images or settings cannot be used.
     """
     if request.hospital != settings.name:
@@ -71,7 +71,7 @@ def _config(settings: SiteSettings, text: str) -> Config:
     """The config that came as JSON.
 
     Raises:
-        Refusal: it is none, or names an algorithm that the site does not allow, before anything is made of it.
+        Refusal: it is not valid, or names an algorithm that the site does not allow; this is checked first.
     """
     try:
         plain = parse_json(text)
@@ -85,11 +85,11 @@ def _config(settings: SiteSettings, text: str) -> Config:
 
 
 def _refuse_changed(kept: Path, now: str, what: str) -> None:
-    """Refuse a request when `what` is other than at the run's first request, of which the file `kept` tells.
+    """Refuse a request if `what` differs from the run's first request, which is recorded in the file `kept`.
 
     Raises:
-        Refusal: it is; a training image of one round may be a test image of the next, and scores of two kinds of masks
-            cannot be compared.
+        Refusal: it does; a training image of one round could be a test image of the next, and scores of two kinds of
+            masks cannot be compared.
     """
     try:
         before = read_bytes(kept, _KEPT_BYTES).decode(errors="replace")

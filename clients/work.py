@@ -1,4 +1,4 @@
-"""A message to a hospital, handed to the work that it asks for: the adapter between Flower and `fedpolyp.hospital`."""
+"""A message to a hospital, passed to its work: the adapter between Flower and `fedpolyp.hospital`."""
 
 import contextlib
 import os
@@ -24,9 +24,9 @@ R = TypeVar("R", bound=Request)
 
 
 def train(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
-    """Train on the hospital's training images; reply with an update, and how many images it is worth.
+    """Train on the hospital's training images; reply with an update, and the number of images.
 
-    A site answers a request that it has carried out already with the reply that it has kept.
+    A site answers a repeated request with the reply that it has saved.
     """
     request = read_request(Train, content)
     hospital = _hospital(request, node_config)
@@ -75,7 +75,7 @@ def read_request(kind: type[R], content: RecordDict) -> R:
     """The request in a message's content.
 
     Raises:
-        Refusal: there is none, or it is not as it should be.
+        Refusal: there is none, or it is not valid.
     """
     plain = plain_request(content)
     if not plain:
@@ -92,7 +92,7 @@ def _reply(answer: Answer, hospital: Hospital) -> RecordDict:
 
 @contextlib.contextmanager
 def _told_what_is_gone(request: Request) -> Iterator[None]:
-    """Tell the coordinator that a site has not kept what the request needs; where it would lie is not told."""
+    """Tell the coordinator that a site no longer has the state that the request needs, without a path."""
     try:
         yield
     except private_state.Gone:
@@ -107,7 +107,7 @@ def _received(content: RecordDict) -> work.Received:
         """The arrays of `group`, which must fit.
 
         Raises:
-            Refusal: they are not there, or do not fit.
+            Refusal: they are missing, or do not fit.
         """
         if group not in content.array_records:
             raise Refusal(f"the message holds no {group}")

@@ -1,4 +1,4 @@
-"""The network: a U-Net, its optimizer, and the steps of both, compiled once for as many trainings as are asked for."""
+"""The network: a U-Net, its optimizer, and the steps of both, compiled once for any number of trainings."""
 
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
@@ -21,12 +21,12 @@ from fedpolyp.model.losses import segmentation_loss
 from fedpolyp.optimizers import optimizer_of, remembered
 from fedpolyp.privacy.gradients import UnitGradients
 
-# What of the training's settings is compiled into the steps; the others are the trainer's alone.
+# The training settings that are compiled into the steps; the others concern only the trainer.
 _COMPILED = ("optimizer", "weight_decay", "loss", "precision", "threads")
 
 
 class Network:
-    """A U-Net whose weights, optimizer state and random draws all come in from outside.
+    """A U-Net whose weights, optimizer state and random draws are all passed in.
 
     Building it and tracing its steps costs seconds, and building many leaks memory: see `shared_network`.
     """
@@ -50,9 +50,9 @@ class Network:
         self.start = Start(named.read(self.variables), named.read(self.remembered))
         self.traces = 0
         size = config.data.image_size
-        # One signature for every batch size, or each hospital's last partial batch would be traced anew.
+        # One signature for every batch size, or each hospital's last partial batch would be traced again.
         image, mask = tf.TensorSpec((None, size, size, 3), tf.uint8), tf.TensorSpec((None, size, size), tf.uint8)
-        # No branch of ours depends on a tensor: rewriting Python for that would only take time.
+        # None of our branches depends on a tensor, so rewriting Python would only take time.
         function: Callable[..., Callable[..., Any]] = partial(tf.function, autograph=False)
         self.train_step = function(self._step, input_signature=[image, mask])
         self.logits_of = function(partial(self.logits, training=False), input_signature=[image])
@@ -60,10 +60,10 @@ class Network:
 
     @cached_property
     def initial(self) -> Arrays:
-        """The weights that a run begins with: random, or a pretrained encoder's under a random decoder.
+        """The initial weights of a run: random, or a pretrained encoder's under a random decoder.
 
         Raises:
-            FedpolypError: the encoder's weights are not at hand, or do not fit.
+            FedpolypError: the encoder's weights are missing, or do not fit.
         """
         return registry.initial(self.config, self.start.model)
 
@@ -89,7 +89,7 @@ class Network:
                 self._algorithm.gradient(gradient, variable.value, correction)
                 for gradient, variable, correction in zip(gradients, variables, own, strict=True)
             ]
-        # A lower rate for some variables is a shorter step, whatever the optimizer.
+        # A lower rate for some variables is a shorter step, with every optimizer.
         before = [tf.identity(variable.value) for variable in self._slowed]
         self.optimizer.apply(gradients, variables)
         for variable, was in zip(self._slowed, before, strict=True):
@@ -107,12 +107,12 @@ class Network:
 
 
 def shared_network(config: Config) -> Network:
-    """This process's network for `config`, built once; trainings that differ in nothing compiled share it."""
+    """This process's network for `config`, built once and shared by trainings with the same compiled settings."""
     return _network(compiled(config))
 
 
 def compiled(config: Config) -> Config:
-    """What of `config` is compiled into a network; everything else has its default."""
+    """The part of `config` that is compiled into a network; everything else has its default."""
     kind = find(config.algorithm.name)
     traced = bool(kind.corrections) or kind.wants_gradients
     return Config(
@@ -130,7 +130,7 @@ def _network(what_matters: Config) -> Network:
 
 
 def prepare_tensorflow(threads: int) -> None:
-    """Fix the threads of this process, which decide the bits, and make GPU kernels repeatable.
+    """Fix the threads of this process, which decide the bits, and make GPU kernels deterministic.
 
     Raises:
         RuntimeError: TensorFlow has already computed here, with other threads.

@@ -1,4 +1,4 @@
-"""The trainer: a hospital's training, and the scoring of images, by a network that was compiled once."""
+"""The trainer: trains and scores a hospital's images with a network that was compiled once."""
 
 import itertools
 import tempfile
@@ -37,14 +37,14 @@ _EVALUATION_BATCH = 16
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a model on a set of images, one row an image."""
+    """Scores of a model on a set of images, one row for each image."""
 
     counts: NDArray[np.int64]  # (N, 4): tp, fp, fn, tn
     losses: NDArray[np.float64]  # (N,)
     predicted: Images  # masks (N, S, S) in {0, 1}
 
     def means(self) -> dict[str, float]:
-        """Mean per-image Dice and IoU over the images with a polyp (all, where none has one); mean loss over all."""
+        """Mean per-image Dice and IoU over the images with a polyp (all, if none has one); mean loss over all."""
         there = self.counts[metrics.with_polyp(self.counts)]
         return {
             "dice": float(metrics.dice(there).mean()),
@@ -54,14 +54,14 @@ class Evaluation:
 
 
 class Trainer:
-    """Trains a network from given weights and leaves no trace of one training in the next.
+    """Trains a network from given weights; no training leaves a trace in the next.
 
-    A used trainer gives the same bits as a new one: weights, optimizer state and random draws all come in as arguments
-    or are derived from (seed, round, hospital, epoch, index).
+    A reused trainer gives the same bits as a new one: weights, optimizer state and random draws are all arguments or
+    are derived from (seed, round, hospital, epoch, index).
     """
 
     def __init__(self, config: Config, network: Network | None = None) -> None:
-        """`network` is one that was compiled for `config`; None builds a new one."""
+        """`network` was compiled for `config`; None builds a new one."""
         self.config = config
         self.network = network or Network(config)
 
@@ -97,9 +97,9 @@ class Trainer:
             hospital: whose images these are; with `round` and the config's seed it fixes every random draw.
             round: from 1.
             learning_rate: the optimizer's, for the whole training.
-            optimizer: what the optimizer remembered at the end of an earlier training; None starts anew.
-            corrections: what the algorithm's `gradient` reads, each like the trainable arrays.
-            epochs: in the place of the config's epochs or steps.
+            optimizer: the optimizer's state at the end of an earlier training; None for a new one.
+            corrections: arrays for the algorithm's `gradient`, each like the trainable arrays.
+            epochs: instead of the config's epochs or steps.
 
         Raises:
             ValueError: there are no images, or arrays do not fit the model.
@@ -121,7 +121,9 @@ class Trainer:
             total.assign(tf.zeros_like(total))
         losses, sizes = [], []
         for batch, truth in _one_ahead(self._batches(images, masks, hospital, round, epochs)):
-            losses.append(network.train_step(batch, truth))  # read at the end: a GPU would be waited for at every step
+            losses.append(
+                network.train_step(batch, truth)
+            )  # read at the end: reading at every step would wait for a GPU
             sizes.append(len(batch))
         loss = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
         gradient = {name: total.numpy() / np.float32(len(losses)) for name, total in network.gradients.items()}
@@ -129,7 +131,7 @@ class Trainer:
         return Trained(*after, loss, len(images), len(losses), gradient)
 
     def clipped_sum(self, weights: Arrays, units: Iterable[Unit], clip: float) -> Arrays:
-        """The sum over `units` of each one's gradient at `weights`, cut to the length `clip`.
+        """The sum over `units` of each unit's gradient at `weights`, clipped to the length `clip`.
 
         By name, for the arrays that learn: not those of an encoder with the rate 0.
         """
@@ -142,7 +144,7 @@ class Trainer:
         return Evaluation(metrics.count_pixels(predicted, masks), losses, predicted)
 
     def predict(self, arrays: Arrays, images: Images) -> Images:
-        """The masks (N, S, S) uint8 in {0, 1} that the model with weights `arrays` sees in `images`."""
+        """The masks (N, S, S) uint8 in {0, 1} that the model with weights `arrays` predicts in `images`."""
         return self._run(arrays, images, np.zeros(images.shape[:3], np.uint8))[0]
 
     def probabilities(self, arrays: Arrays, images: Images) -> NDArray[np.float32]:
@@ -159,22 +161,24 @@ class Trainer:
     def save(self, arrays: Arrays, path: Path, members: Mapping[str, str] | None = None) -> None:
         """Write the model with weights `arrays` as a .keras file, whole or not at all; `members` are added to it.
 
-        Uint8 RGB images in, lesion probability out. It is made of Keras's own layers and computes in float32, so that
-        it can be used without fedpolyp, anywhere.
+        Input: uint8 RGB images; output: lesion probability. It is made of Keras's own layers and computes in float32,
+        so that it can be used without fedpolyp.
         """
         plain = self.config.training.model_copy(update={"precision": "float32"})
         model = registry.build(self.config.model_copy(update={"training": plain}))
         named.assign({variable.path: variable for variable in model.weights}, arrays)
-        # Keras writes to where it is told, bit by bit, and only to a name that ends in .keras.
+        # Keras writes directly to the given path, and only to a name that ends in .keras.
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "model.keras"
             with warnings.catch_warnings():
-                # Keras 3.15 has not followed NumPy 2 in one place, which NumPy mentions whenever a model is saved.
+                # Keras 3.15 does not follow NumPy 2 in one place, and NumPy warns whenever a model is saved.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 model.save(whole)
             with zipfile.ZipFile(whole, "a") as archive:
                 for name, text in (members or {}).items():
-                    archive.writestr(zipfile.ZipInfo(name), text)  # without the time: same model, same bytes
+                    archive.writestr(
+                        zipfile.ZipInfo(name), text
+                    )  # without the time: the same model gives the same bytes
             with replacing(path) as stream:
                 stream.write(whole.read_bytes())
 
@@ -215,7 +219,7 @@ class Trainer:
 
 
 def _one_ahead(batches: Iterator[_T]) -> Iterator[_T]:
-    """Each of `batches`, the next of which is made in a thread while the caller works on the one at hand."""
+    """Each of `batches`; the next one is made in a thread while the caller uses the current one."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:

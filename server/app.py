@@ -79,9 +79,8 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
         FedpolypError: the run cannot continue; its folder has every complete round.
     """
     told = FileWatcher(progress_file(run), flower_run)
-    with (
-        contextlib.ExitStack() as lock
-    ):  # held until the end was recorded: a free lock without a recorded end means that the run was killed
+    # The lock is held until the end is recorded: a free lock without a recorded end means that the run was killed.
+    with contextlib.ExitStack() as lock:
         try:
             lock.enter_context(run.locked())
             config, partition = run.config().ready(), run.partition()

@@ -219,7 +219,7 @@ class _Exchange:
             yield self.held.pop(hospital)
 
     def ask(self, nodes: Mapping[str, Any]) -> None:
-        """Send the requests that are due; at sites, those that a site of `nodes` has not received since it connected."""
+        """Send the requests that are due; at sites, those that its site in `nodes` has not had since it connected."""
         now, seats, batch = time.monotonic(), self.seats, list[tuple[_Sent, Message]]()
         under_way = set(self.waiting.values())
         for name, (request, sent_with) in self.open.items():

@@ -1,6 +1,6 @@
-"""The experiment's settings: every one, its default, its meaning and its bounds.
+"""The experiment's settings: each with its default, its meaning and its bounds.
 
-Defaults live here and nowhere else. A config is frozen once made.
+Defaults are defined only here. A config is frozen once made.
 """
 
 import math
@@ -31,7 +31,7 @@ _LESION_VALUE = re.compile(r"\d{1,5}|#[0-9a-fA-F]{6}")
 
 
 def _lesion_values(given: Any) -> Any:
-    """What was given as the text '1,2', the list [1, 2] or the number 1, as text."""
+    """Lesion values given as the text '1,2', the list [1, 2] or the number 1, as text."""
     if given is None:
         return None
     words = [str(word).strip() for word in (given if isinstance(given, list) else str(given).split(","))]
@@ -114,12 +114,12 @@ class DataConfig(Section):
 
     @property
     def places(self) -> dict[str, str]:
-        """Where the images lie, by the sources' names; '' is the name of the only one."""
+        """The places of the images, by the sources' names; '' is the name of the only one."""
         return places.by_name(self.source)
 
     @property
     def called(self) -> str:
-        """What to call the images in few words."""
+        """A short name for the images."""
         return places.called(self.source)
 
     @property
@@ -250,7 +250,7 @@ class ModelConfig(Section):
 
     @property
     def architecture(self) -> "ModelConfig":
-        """The same without where its weights come from: what a hospital has to know, which is sent them."""
+        """The same without the source of its weights: what a hospital must know, which is sent the weights."""
         return self.model_copy(
             update={
                 "encoder_weights": "random",
@@ -305,22 +305,22 @@ class TrainingConfig(Section):
     threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; the bits depend on it")
 
     def steps(self, images: int) -> int:
-        """How many steps a training on so many `images` takes: `local_steps`, or so many epochs of them."""
+        """How many steps a training on this many `images` takes: `local_steps`, or the steps of the epochs."""
         if self.local_steps is not None:
             return self.local_steps
         return -(-images // self.batch_size) * self.local_epochs
 
     def images_seen(self, images: int) -> int:
-        """How many images the steps of a training on so many `images` use, each as often as it is used."""
+        """How many images the steps of a training on this many `images` use, counting each as often as it is used."""
         epochs, left = divmod(self.steps(images), -(-images // self.batch_size))
         return epochs * images + min(left * self.batch_size, images)
 
 
 def _plain(name: str, value: Any) -> Any:
-    """The setting `name` of an algorithm that was not asked about it, with a list as a tuple.
+    """The setting `name` of an algorithm that has not checked it yet, with a list as a tuple.
 
     Raises:
-        ValueError: it is nothing that a TOML file of settings could hold.
+        ValueError: a TOML file of settings could not contain it.
     """
     several = isinstance(value, (list, tuple))
     if not (_SETTING.fullmatch(name) and all(map(_is_plain, value if several else [value]))):
@@ -338,8 +338,8 @@ def _is_plain(value: Any) -> bool:
 class AlgorithmConfig(Section):
     """The algorithm, and its own settings.
 
-    Whoever wrote the config, reading it imports nothing that it names: the settings of a built-in algorithm are checked
-    at once, those of another when they are asked for; see `Config.ready`.
+    Reading a config imports no code that it names, whoever wrote it. The settings of a built-in algorithm are checked
+    at once, those of another when they are needed; see `Config.ready`.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -363,7 +363,7 @@ class AlgorithmConfig(Section):
 
     @property
     def own(self) -> dict[str, Any]:
-        """The algorithm's own settings as they stand here, by name; imports nothing."""
+        """The algorithm's own settings as they are here, by name; imports nothing."""
         return dict(self.model_extra or {})
 
     @property
@@ -436,7 +436,7 @@ class PrivacyConfig(Section):
 
 
 class FederationConfig(Section):
-    """Who trains in a round, and how their weights become one model."""
+    """Which hospitals train in a round, and how their weights are aggregated."""
 
     rounds: int = Field(
         40,
@@ -501,7 +501,7 @@ class FederationConfig(Section):
 
     @property
     def slowness(self) -> dict[str, float]:
-        """How many times as long a hospital takes, where it takes longer."""
+        """How many times as long each slow hospital takes."""
         pairs = (part.partition("=") for part in (self.slow or "").split(",") if part)
         return {name.strip(): float(factor) for name, _, factor in pairs}
 
@@ -512,14 +512,14 @@ class FederationConfig(Section):
 
     @property
     def simulated_only(self) -> tuple[str, ...]:
-        """What is set that means something in a simulation alone."""
+        """The settings in use that have a meaning only in a simulation."""
         given = {"drop_rate": self.drop_rate, "slow": self.slow, "deadline": self.deadline, "liars": self.liars}
         given["lie"] = self.lie != "sign-flip"
         return tuple(f"federation.{name}" for name, value in given.items() if value)
 
 
 class RuntimeConfig(Section):
-    """How the run is carried out on this machine: changes its speed, never its bits."""
+    """How the run is carried out on this machine: this changes its speed, never its bits."""
 
     actors: int | None = Field(
         None,
@@ -630,7 +630,7 @@ class Config(Section):
             raise ValueError(reason)
 
     def ready(self) -> "Config":
-        """The same, for an experiment that is to be carried out: checked by its algorithm, which is imported.
+        """The same, for an experiment that will be carried out: checked by its algorithm, which is imported.
 
         All settings of the algorithm are written out.
 
@@ -650,12 +650,12 @@ class Config(Section):
 
     @property
     def data_seed(self) -> int:
-        """What fixes the drawn images and the partition."""
+        """The seed of the drawn images and the partition."""
         return self.seed if self.data.seed is None else self.data.seed
 
     @property
     def federated(self) -> bool:
-        """Whether hospitals train, each on its own images; not in the arms to compare with, pooled and local.
+        """Whether hospitals train, each on its own images; not in the reference arms, pooled and local.
 
         Imports the algorithm.
         """
@@ -668,5 +668,5 @@ class Config(Section):
 
 
 def label_of(algorithm: str) -> str:
-    """What an arm of `algorithm` is called: its name; of one that is given as module:Class, the class's."""
+    """The label of an arm of `algorithm`: its name; for one given as module:Class, the class's."""
     return algorithm.rpartition(":")[2].lower()
