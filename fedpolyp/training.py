@@ -121,9 +121,7 @@ class Trainer:
             total.assign(tf.zeros_like(total))
         losses, sizes = [], []
         for batch, truth in _one_ahead(self._batches(images, masks, hospital, round, epochs)):
-            losses.append(
-                network.train_step(batch, truth)
-            )  # read at the end: reading at every step would wait for a GPU
+            losses.append(network.train_step(batch, truth))  # read at the end, so that no step waits for a GPU
             sizes.append(len(batch))
         loss = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
         gradient = {name: total.numpy() / np.float32(len(losses)) for name, total in network.gradients.items()}
@@ -176,9 +174,7 @@ class Trainer:
                 model.save(whole)
             with zipfile.ZipFile(whole, "a") as archive:
                 for name, text in (members or {}).items():
-                    archive.writestr(
-                        zipfile.ZipInfo(name), text
-                    )  # without the time: the same model gives the same bytes
+                    archive.writestr(zipfile.ZipInfo(name), text)  # without the time: same model, same bytes
             with replacing(path) as stream:
                 stream.write(whole.read_bytes())
 
