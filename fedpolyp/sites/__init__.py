@@ -1,1 +1,1 @@
-"""What a deployment at real hospitals needs besides Flower: certificates, folders, limits, audit log."""
+"""What a deployment at real hospitals needs beside Flower: certificates, folders, limits, audit log."""

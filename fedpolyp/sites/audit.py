@@ -1,4 +1,4 @@
-"""The audit log: one JSON line for each thing a site was asked and each thing it sent, chained by hashes."""
+"""The audit log: one JSON line for each request to a site and each reply from it, chained by hashes."""
 
 import errno
 import fcntl
@@ -14,15 +14,15 @@ from typing import Any
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import open_regular
 
-_START = "0" * 64  # what the first entry follows
+_START = "0" * 64  # the previous hash of the first entry
 _MOST_BYTES = 65536  # of an entry; those that this project writes are below 2 kB
-# What reading a line raises that somebody else has written: no JSON, no object, nested too deeply, a huge number.
+# Errors of reading a line that somebody else wrote: not JSON, not an object, nested too deeply, a huge number.
 _NO_ENTRY = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the log, and what is wrong with it ('' for nothing)."""
+    """A line of the log, and its fault ('' for none)."""
 
     number: int  # of the line, from 1
     content: dict[str, Any]
@@ -30,11 +30,11 @@ class Entry:
 
 
 def append(log: Path, event: str, details: Mapping[str, Any]) -> str:
-    """Add an entry; it is on disk when this returns. Returns its hash, which the next entry will name.
+    """Add an entry; it is on disk when this returns. Returns its hash, which the next entry will contain.
 
     Raises:
         OSError: the disk refuses.
-        FedpolypError: the last line is not an entry, so that nothing can follow it.
+        FedpolypError: the last line is not an entry, so nothing can follow it.
     """
     descriptor = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -54,7 +54,7 @@ def append(log: Path, event: str, details: Mapping[str, Any]) -> str:
             if written < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
-            os.ftruncate(descriptor, size)  # half a line would bar every later entry
+            os.ftruncate(descriptor, size)  # half a line would prevent all later entries
             raise
     finally:
         os.close(descriptor)
@@ -62,11 +62,10 @@ def append(log: Path, event: str, details: Mapping[str, Any]) -> str:
 
 
 def read(log: Path) -> Iterator[Entry]:
-    """The entries of `log` in their order, each with its fault, if what it says or follows was changed later.
+    """The entries of `log` in order, each with its fault if it or its link to the entry before was changed later.
 
-    What was cut off at the end cannot be seen in the log itself: compare the last hash with one noted earlier.
-
-    It may be long, and whoever can write it may have written anything: it is read line by line.
+    Lines cut off at the end cannot be detected in the log itself: compare the last hash with one recorded elsewhere.
+    The log may be long and contain anything, so it is read line by line.
 
     Raises:
         FedpolypError: it cannot be read.

@@ -25,7 +25,7 @@ _BEFORE = timedelta(hours=1)  # a site's clock may be a little behind
 
 @dataclass(frozen=True)
 class Authority:
-    """Who signs the certificates of coordinator and sites; both trust what it has signed and nothing else."""
+    """Signs the certificates of coordinator and sites; both trust only its signatures."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
@@ -45,10 +45,10 @@ class Authority:
 
     @classmethod
     def load(cls, key: Path, certificate: Path) -> "Authority":
-        """The authority whose files these are.
+        """The authority in these files.
 
         Raises:
-            FedpolypError: a file cannot be read as what it should be.
+            FedpolypError: a file cannot be read, or is not what it should be.
         """
         try:
             private = serialization.load_pem_private_key(read_bytes(key, MOST_BYTES), None)
@@ -64,7 +64,7 @@ class Authority:
     def server_certificate(
         self, names: Sequence[str], start: datetime | None = None, days: int = SERVER_DAYS
     ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-        """A new P-384 key and a certificate for a server that is reached by `names`: host names or IP addresses."""
+        """A new P-384 key and a certificate for a server with these `names`: host names or IP addresses."""
         key = ec.generate_private_key(ec.SECP384R1())
         builder = _builder(_name(names[0]), self.certificate.subject, key.public_key(), start, days).add_extension(
             x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False
@@ -74,9 +74,10 @@ class Authority:
     def site_certificate(
         self, site: str, key: ec.EllipticCurvePublicKey, start: datetime | None = None, days: int | None = None
     ) -> x509.Certificate:
-        """A certificate by which the coordinator knows `site`, for its public key; it lasts as long as the authority.
+        """A certificate that identifies `site` to the coordinator, for its public key; valid as long as the
+        authority's.
 
-        Who is let in is for the coordinator to say, by the certificates that it keeps.
+        The coordinator decides which sites it admits, by the certificates in its folder.
         """
         end = None if days is not None else self.certificate.not_valid_after_utc
         builder = _builder(_name(site), self.certificate.subject, key, start, days or 0, end)
@@ -94,7 +95,8 @@ class Authority:
 
 
 def write_site_key(private: Path, site: str) -> Path:
-    """Write a new P-384 key pair as OpenSSH files: `private` (0600) and, beside it, `site`.pub, whose path is returned.
+    """Write a new P-384 key pair as OpenSSH files: `private` (0600) and beside it `site`.pub; returns the latter's
+    path.
 
     Raises:
         UsageError: one of them exists already.
@@ -147,12 +149,12 @@ def read_certificate(path: Path) -> x509.Certificate:
 
 
 def read_authority(path: Path, now: datetime | None = None) -> x509.Certificate:
-    """The certificate of the federation's authority in the PEM file `path`: of one, which signs, and is good `now`.
+    """The certificate of the federation's authority in the PEM file `path`: exactly one, of an authority, valid `now`.
 
-    A library that is given no authority by an empty file trusts all those that the machine knows.
+    With an empty file, a library would trust all authorities that the machine knows.
 
     Raises:
-        UsageError: it is none, more than one, or has expired.
+        UsageError: it is not an authority's, there is more than one, or it has expired.
     """
     about = f"cannot read the authority's certificate {path}"
     try:
@@ -200,10 +202,10 @@ def site_of(certificate: x509.Certificate) -> str:
 
 
 def private_key_pem(path: Path) -> bytes:
-    """The site's private key in `path`, an OpenSSH file, in PEM, as TLS takes it.
+    """The site's private key in the OpenSSH file `path`, in PEM, as TLS needs it.
 
     Raises:
-        UsageError: it holds none.
+        UsageError: it does not contain one.
     """
     try:
         key = serialization.load_ssh_private_key(read_bytes(path, MOST_BYTES), None)
@@ -217,12 +219,12 @@ def private_key_pem(path: Path) -> bytes:
 
 
 def public_key_pem(key: CertificatePublicKeyTypes) -> bytes:
-    """`key` in PEM, as the SuperLink knows sites."""
+    """`key` in PEM, as the SuperLink identifies sites."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write the new file `path`, which nobody but its owner can read at any moment.
+    """Write the new file `path`, which only its owner can ever read.
 
     Raises:
         FileExistsError: there is such a file.

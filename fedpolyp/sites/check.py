@@ -1,4 +1,4 @@
-"""What a site should know before it joins: whether its images, its machine and its connection are fit for it."""
+"""What a site should know before it joins: whether its images, its machine and its connection are suitable."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ _LITTLE_DISK = 2 * _GIB
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
     good: bool
@@ -33,7 +33,7 @@ class Finding:
 
 
 def checks(settings: SiteSettings, config: Config | None = None) -> Iterator[Finding]:
-    """Look at one thing after the other, the slow ones last; `config` is the experiment to expect."""
+    """Run the checks one by one, the slow ones last; `config` is the experiment to expect."""
     yield _key(settings)
     yield _folder(settings)
     memory = _memory(config or Config())
@@ -61,7 +61,7 @@ def _folder(settings: SiteSettings) -> Finding:
 
 
 def _memory(config: Config) -> Finding:
-    needed, free = 1.5 * trainer_bytes(config), this_machine().memory  # half as much again keeps off the edge
+    needed, free = 1.5 * trainer_bytes(config), this_machine().memory  # with half as much in reserve
     return Finding("memory", free >= needed, f"{free / _GIB:.1f} GiB free, {needed / _GIB:.1f} are needed")
 
 
@@ -96,7 +96,7 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
         yield _limits(settings, config, len(ids.train))
         if config.privacy.on:
             yield _privacy(settings, config)
-    if expected.algorithm.name not in settings.limits.algorithms:  # its code is not for this site
+    if expected.algorithm.name not in settings.limits.algorithms:  # the site must not import its code
         expected = expected.model_copy(update={"algorithm": AlgorithmConfig()})
     if try_it and ids.train:
         yield _training(settings, expected, store, ids.train)
@@ -104,7 +104,7 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
 
 def _limits(settings: SiteSettings, config: Config, images: int) -> Finding:
     try:
-        # Where the images are is for each party to say, and no part of what is asked.
+        # Each party decides where its images are, so this is not part of the request.
         asked = {"data": DataConfig(image_size=config.data.image_size), "model": config.model.architecture}
         settings.limits.check(config.model_copy(update=asked))
         settings.limits.check_steps(images, config)
@@ -114,7 +114,7 @@ def _limits(settings: SiteSettings, config: Config, images: int) -> Finding:
 
 
 def _privacy(settings: SiteSettings, config: Config) -> Finding:
-    """What the experiment would spend, with what has been spent."""
+    """What the experiment would spend, and what has been spent."""
     privacy, rounds = config.privacy, config.federation.rounds
     try:
         keeper = settings.keeper

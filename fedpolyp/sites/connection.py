@@ -1,4 +1,4 @@
-"""Whether a site can reach its coordinator: address, certificate, clock; told in words, not in a traceback."""
+"""Whether a site can reach its coordinator: address, certificate, clock; reported in words, not in a traceback."""
 
 import contextlib
 import email.utils
@@ -13,9 +13,9 @@ from fedpolyp.sites.certificates import CIPHERS, certificate_pem, private_key_pe
 from fedpolyp.sites.settings import SiteSettings, address_of
 from fedpolyp.text import printable
 
-# Limits on a whole look at the coordinator, whatever it answers and however slowly.
+# Limits on the whole check of the coordinator, whatever it answers and however slowly.
 _SECONDS, _BYTES = 20.0, 65536
-# Flower takes signed messages that are from 5 s ahead to 305 s old; the coordinator's clock is read to the second.
+# Flower accepts messages signed from 5 s ahead to 305 s ago; the coordinator's clock is read to the second.
 _AHEAD_SECONDS, _BEHIND_SECONDS = 3.0, 240.0
 _NO_ADDRESS = "site.toml names no coordinator to connect to, as HOST:PORT"
 _FEW_DAYS = 30
@@ -24,7 +24,7 @@ ASK_FOR_ONE = "the coordinator makes a new one for this site's key: fedpolyp sit
 
 @dataclass(frozen=True)
 class Connection:
-    """What a connection to the coordinator showed."""
+    """The result of a connection to the coordinator."""
 
     days_left: float  # of its certificate
     own_days_left: float  # of this site's
@@ -32,11 +32,11 @@ class Connection:
 
 
 def connect(settings: SiteSettings) -> Connection:
-    """Connect to the coordinator as a site does, and look; however it answers, that takes about 20 s at most.
+    """Connect to the coordinator as a site does; whatever it answers, this takes about 20 s at most.
 
     Raises:
-        ConnectionError: it cannot be reached, is not to be trusted, or does not let this site in; the message says why.
-        UsageError: the site's own files do not say whom to connect to, whom to trust, or who the site is.
+        ConnectionError: it cannot be reached, cannot be trusted, or does not admit this site; the message says why.
+        UsageError: the site's own files do not say whom to connect to, whom to trust, or which site this is.
     """
     if (address := address_of(settings.coordinator)) is None:
         raise UsageError(f"{_NO_ADDRESS}; got '{printable(settings.coordinator, 100)}'")
@@ -75,20 +75,21 @@ def connect(settings: SiteSettings) -> Connection:
 
 
 def tls_context(settings: SiteSettings) -> ssl.SSLContext:
-    """How a site calls its coordinator: it trusts the federation's authority alone, and shows its own certificate.
+    """A site's TLS context: it trusts only the federation's authority, and presents the site's certificate.
 
     Raises:
         UsageError: one of the site's files is not what it should be.
     """
     authority = certificate_pem(read_authority(settings.authority)).decode()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that knows no authority but the one that it is told
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it knows no authority except the given one
     context.load_verify_locations(cadata=authority)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     if not settings.certificate.exists():
         raise UsageError(f"{settings.certificate} is missing; {ASK_FOR_ONE}")
     read_certificate(settings.certificate)
-    # OpenSSL reads no key in the form that Flower does, and only from a file: one in memory, which is gone with this.
+    # OpenSSL cannot read Flower's form of a key, and reads keys only from files: this one is in memory, and gone
+    # afterwards.
     key = os.memfd_create("site.key")
     try:
         os.write(key, private_key_pem(settings.key))
@@ -117,9 +118,9 @@ def _connected(host: str, port: int, deadline: float) -> socket.socket:
 
 
 def _answer(secure: ssl.SSLSocket, request: bytes, deadline: float) -> bytes:
-    """The beginning of what is answered to `request`; nothing, where the other end closes without an answer."""
+    """The beginning of the answer to `request`; empty if the other end closes without an answer."""
     said = b""
-    with contextlib.suppress(ConnectionError, ssl.SSLError):  # what came before is what was said
+    with contextlib.suppress(ConnectionError, ssl.SSLError):  # what came before is the answer
         secure.settimeout(_left(deadline))
         secure.sendall(request)
         while b"\r\n\r\n" not in said and len(said) < _BYTES:
@@ -138,10 +139,11 @@ def _left(deadline: float) -> float:
 
 
 def faults_of(settings: SiteSettings) -> list[str]:
-    """What keeps this site from its coordinator and may pass by itself, in words; nothing when it can connect.
+    """The problems that keep this site from its coordinator and may go away without action here; empty if it can
+    connect.
 
     Raises:
-        UsageError: what keeps it will not pass, for it lies in the site's own files.
+        UsageError: the problem is in the site's own files and will not go away.
     """
     try:
         return _clock_faults(connect(settings))
@@ -150,7 +152,7 @@ def faults_of(settings: SiteSettings) -> list[str]:
 
 
 def warnings_of(connection: Connection) -> list[str]:
-    """What keeps this site from its coordinator although it can connect, or will soon."""
+    """Problems of a site that can connect, or that will come soon."""
     warnings = _clock_faults(connection)
     if connection.days_left < _FEW_DAYS:
         warnings.append(f"the coordinator's certificate ends in {connection.days_left:.0f} days: ask it to renew")
@@ -183,11 +185,11 @@ def _plain(message: str) -> str:
 def _clock_ahead(asked: float, answer: bytes) -> float | None:
     """By how much the clock that said `asked` was ahead of the one that dated the answer.
 
-    The way there takes time, which makes up for some of being ahead; Flower, too, compares after the way.
+    The time of the request makes up for some of being ahead; Flower, too, compares after the transfer.
     """
     for line in answer.decode("latin-1").splitlines():
         name, _, value = line.partition(":")
         if name.lower() == "date":
-            with contextlib.suppress(ValueError, TypeError, OverflowError):  # whoever answered does not know the time
+            with contextlib.suppress(ValueError, TypeError, OverflowError):  # the other end does not know the time
                 return asked - email.utils.parsedate_to_datetime(value.strip()).timestamp()
     return None

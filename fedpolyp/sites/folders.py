@@ -21,7 +21,7 @@ def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_
     """Make `out` with a folder for the authority, the coordinator and each site; with `make_keys` their keys, too.
 
     Raises:
-        UsageError: `out` is there already, or a name is none.
+        UsageError: `out` exists already, or a name is not allowed.
     """
     check_host(host)
     check_names(list(sites))
@@ -48,20 +48,20 @@ def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_
 def renew_certificate(authority_folder: Path, coordinator: Path) -> None:
     """Give the coordinator of the folder `coordinator` a new key and certificate of the same authority and names.
 
-    Both are written whole before either takes its place: what fails, fails with the old ones in place.
+    Both are written completely before either replaces the old one, so an error leaves the old ones in place.
 
     Raises:
-        FedpolypError: a folder is not there or not whole, or the sites trust another authority.
+        FedpolypError: a folder is missing or incomplete, or the sites trust another authority.
     """
     authority, settings = _both(authority_folder, coordinator)
     _write_server(settings.folder, authority, settings.host)
 
 
 def certify_sites(authority_folder: Path, coordinator: Path, sites: Sequence[str]) -> list[Path]:
-    """Give `sites` certificates for the public keys in the folder `coordinator`; returns where they were written.
+    """Make certificates for `sites`, for the public keys in the folder `coordinator`; returns their paths.
 
     Raises:
-        FedpolypError: a folder is not there or not whole, a key is none, or the sites trust another authority.
+        FedpolypError: a folder is missing or incomplete, a key is not valid, or the sites trust another authority.
     """
     authority, settings = _both(authority_folder, coordinator)
     check_names(list(sites))
@@ -111,7 +111,7 @@ def _write_server(folder: Path, authority: Authority, host: str) -> None:
         for stream, content in ((secret, key_pem(key)), (public, certificate_pem(certificate))):
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())  # what a full disk refuses, it refuses here, with the old ones in place
+            os.fsync(stream.fileno())  # a full disk fails here, with the old files in place
 
 
 def _write_site(folder: Path, authority: Authority, host: str, port: int, site: str) -> None:

@@ -1,7 +1,7 @@
-"""How a run at real sites reaches the ServerApp: by a name, for what Flower is told of a run it tells every site.
+"""Hands a run at real sites to the ServerApp: by a name, because Flower tells every site what it knows about a run.
 
-'fedpolyp site run' writes down where the run folder lies, in a file that the run's name names; the ServerApp, which the
-coordinator's SuperLink starts, looks there. So no path of the coordinator's travels.
+'fedpolyp site run' writes the path of the run folder to a file with that name. The ServerApp, which the coordinator's
+SuperLink starts, reads it there. So no path of the coordinator is sent to the sites.
 """
 
 import hashlib
@@ -15,26 +15,26 @@ from fedpolyp.files import read_bytes, write_text
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.settings import CoordinatorSettings
 
-# The coordinator's folder, in the environment of the SuperLink and so of what it starts.
+# The coordinator's folder, in the environment of the SuperLink and of the processes that it starts.
 COORDINATOR = "FEDPOLYP_COORDINATOR"
 _MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 
 def name_at_sites(run: RunFolder) -> str:
-    """By which real sites know `run`; it tells nothing of where it lies or what it is called."""
+    """The name by which real sites know `run`; it reveals neither its path nor its folder's name."""
     return hashlib.sha256(read_bytes(run.path / "environment.json", _MOST_BYTES)).hexdigest()[:32]
 
 
 def hand_over(run: RunFolder, coordinator: Path) -> str:
-    """Let the ServerApp of the coordinator in the folder `coordinator` find `run`; returns the name to give it."""
+    """Let the ServerApp of the coordinator in the folder `coordinator` find `run`; returns the name for it."""
     name = name_at_sites(run)
     write_text(_file(coordinator, name), str(run.path.resolve()))
     return name
 
 
 def handed_over(name: str) -> RunFolder:
-    """The run that was handed over by `name`.
+    """The run that was handed over as `name`.
 
     Raises:
         FedpolypError: this process was not started by a coordinator, or there is no such run.
@@ -52,7 +52,7 @@ def handed_over(name: str) -> RunFolder:
 
 
 def registered_images() -> Mapping[str, int]:
-    """How many images were registered for sites in the coordinator.toml of the coordinator that started this process.
+    """How many images the coordinator.toml of the coordinator that started this process registers for each site.
 
     Raises:
         UsageError: it cannot be read.

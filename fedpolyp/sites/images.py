@@ -15,7 +15,7 @@ from fedpolyp.files import read_json
 from fedpolyp.sites.settings import SiteSettings
 
 _LISTS = TypeAdapter(HospitalImages)
-_STORES = 3  # that are kept beside those that are open
+_STORES = 3  # kept beside those that are open
 _LISTS_BYTES = 64 * 1024**2
 
 

@@ -1,4 +1,4 @@
-"""The programs that a site was sent: Flower unpacks each once, and takes one that it unpacked by half for whole."""
+"""The programs that a site was sent: Flower unpacks each once, and uses one that is only partly unpacked."""
 
 import re
 import shutil
@@ -9,14 +9,14 @@ from fedpolyp.errors import FedpolypError
 from fedpolyp.sites import audit
 from fedpolyp.sites.settings import SiteSettings
 
-# What a SuperNode prints when it passes a message on to a program, and when it has the reply.
+# The SuperNode's output when it passes a message to a program, and when it has the reply.
 _PASSED_ON = re.compile(r"(Receiving|Sending): (\S+) message \(ID: ")
 
 
 class SentPrograms:
-    """Where Flower keeps them; a program that did not get as far as its first line in the audit log is thrown away.
+    """Where Flower keeps them; a program that does not reach its first line in the audit log is deleted.
 
-    It may be one that a full disk or a kill left half unpacked. Flower unpacks it anew for the next message.
+    A full disk or a kill may have left it half unpacked. Flower unpacks it again for the next message.
     """
 
     def __init__(self, settings: SiteSettings, say: Callable[[str], Any]) -> None:
@@ -24,11 +24,11 @@ class SentPrograms:
         self._before = -1
 
     def throw_away(self) -> None:
-        """Throw all of them away; nothing of the site may be at work."""
+        """Delete all of them; nothing may be running at the site."""
         shutil.rmtree(self._settings.flower / "apps", ignore_errors=True)
 
     def heed(self, line: str) -> None:
-        """See in what the SuperNode prints whether a program was reached; if not, write that into the audit log."""
+        """Find out from the SuperNode's output whether a program was reached; if not, write that into the audit log."""
         said = _PASSED_ON.search(line)
         if said is None:
             return

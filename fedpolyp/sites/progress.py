@@ -1,4 +1,4 @@
-"""How a run is followed from outside: what its watcher hears goes to a file that another process reads."""
+"""The progress of a run for other processes: its watcher writes events to a file that they read."""
 
 import contextlib
 import os
@@ -16,15 +16,15 @@ from fedpolyp.watcher import Watcher
 
 
 def progress_file(run: RunFolder) -> Path:
-    """Where a run tells what happens."""
+    """The file with a run's progress."""
     return run.path / "progress.jsonl"
 
 
 class FileWatcher(Watcher):
-    """Writes what it hears to a file, one line each.
+    """Writes the events to a file, one line each.
 
-    A run folder may see several of Flower's runs, one after the other, or one too many while another is at work: each
-    line names the one that tells; in a simulation that is ''.
+    A run folder may see several of Flower's runs, one after the other, or one that was started while another is
+    running. So each line names the Flower run that wrote it; in a simulation the name is ''.
     """
 
     def __init__(self, file: Path, flower_run: str) -> None:
@@ -62,12 +62,12 @@ class FileWatcher(Watcher):
 
 
 def new_lines(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """The events written to `file` after `offset` bytes, and the offset to ask with next time.
+    """The events written to `file` after `offset` bytes, and the offset for the next call.
 
-    A line that is half there, or says what no run tells, tells nothing.
+    Half-written and invalid lines are ignored.
 
     Raises:
-        OSError: there is something else than a regular file.
+        OSError: it is not a regular file.
     """
     if not file.exists():
         return [], offset
@@ -86,8 +86,8 @@ def _event(plain: Any) -> dict[str, Any]:
     """`plain`, if it is an event.
 
     Raises:
-        ValueError: it is none.
-        FedpolypError: it is that of a round, with a record that is none.
+        ValueError: it is not.
+        FedpolypError: it is the event of a round, with an invalid record.
     """
     if not isinstance(plain, dict):
         raise ValueError("an event is an object")
@@ -104,7 +104,7 @@ def _event(plain: Any) -> dict[str, Any]:
 
 
 def told_by(run: RunFolder) -> dict[str, set[str]]:
-    """Flower's runs that this run folder has seen, the oldest first, and what kinds of events each has told."""
+    """Flower's runs that wrote to this run folder, the oldest first, with the kinds of events of each."""
     told: dict[str, set[str]] = {}
     for event in new_lines(progress_file(run), 0)[0]:
         told.setdefault(event["flower_run"], set()).add(event["event"])
@@ -112,7 +112,7 @@ def told_by(run: RunFolder) -> dict[str, set[str]]:
 
 
 def retell(event: dict[str, Any], run: RunFolder, watcher: Watcher) -> None:
-    """Tell `watcher` what the run's own watcher heard."""
+    """Pass to `watcher` what the run's own watcher received."""
     kind = event["event"]
     if kind == "started":
         watcher.started(run.config(), run.partition(), event["round"])
@@ -121,7 +121,7 @@ def retell(event: dict[str, Any], run: RunFolder, watcher: Watcher) -> None:
 
 
 def last_doings(run: RunFolder, sites: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What each of `sites` last did in `run`, as far as the run knows."""
+    """The last action of each of `sites` in `run`, as far as the run knows."""
     told = dict.fromkeys(sites, "")
     for event in new_lines(progress_file(run), 0)[0]:
         if event["event"] == "asked":

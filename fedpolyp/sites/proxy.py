@@ -1,9 +1,9 @@
-"""The one door of a coordinator: nginx ends TLS there and lets through what sites need, nothing else.
+"""The coordinator's only public entrance: nginx ends TLS there and lets through only what sites need.
 
-Whoever calls must show a certificate of the federation's authority before a byte of what they send is read, and the
-number of connections is limited, in all and for each address. A site whose certificate lies in the coordinator's
-folder is led to the paths of the SuperLink's Fleet API, on which every request is signed, too. The SuperLink itself,
-one port of which serves sites, its own programs and its control API without a login, listens on loopback.
+A client must present a certificate of the federation's authority before a byte of its data is read, and the number of
+connections is limited, in all and for each address. A site whose certificate is in the coordinator's folder reaches the
+paths of the SuperLink's Fleet API, where every request is also signed. The SuperLink itself listens on loopback: one of
+its ports serves sites, its own programs and its control API without a login.
 """
 
 import ipaddress
@@ -22,16 +22,16 @@ from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.certificates import CIPHERS, read_certificate, site_of
 from fedpolyp.sites.settings import CoordinatorSettings, check_host, is_name
 
-# Of one request: Flower sends weights in objects of 5 MB; what else it sends are lists of names.
+# Of one request: Flower sends weights in objects of 5 MB; its other requests are lists of names.
 _MAX_OBJECT, _MAX_BODY = "32m", "1m"
-# Connections at a time: in all, and from one address, behind which several sites may be. A site needs four.
+# Connections at a time: in all, and from one address, which several sites may share. A site needs four.
 _IN_ALL, _PER_ADDRESS = 2048, 128
-# Requests at a time of one site, and of those such as carry an object.
+# Requests at a time of one site, and those of them that carry an object.
 _PER_SITE, _OBJECTS_PER_SITE = 32, 8
 _HANDSHAKE_SECONDS = 10
-# Who has one address of IPv6 has 2^64: counted is what they share, the first four groups or what comes before '::'.
+# Whoever has one IPv6 address has 2^64, so networks are counted: the first four groups, or those before '::'.
 _NETWORK = "^(?<network_of>([0-9a-f]+:){3}[0-9a-f]+|[0-9a-f]+(:[0-9a-f]+){0,2}(?=::)):"
-_DESCRIPTORS = 4  # nginx's for one connection: in and out of the door, in and out of what is behind it
+_DESCRIPTORS = 4  # nginx's for one connection: in and out of the public port, in and out of the server behind it
 _STREAM = "nginx needs its stream module: apt-get install libnginx-mod-stream"
 
 
@@ -41,7 +41,7 @@ def nginx_config(settings: CoordinatorSettings, listen: str = "") -> str:
     `listen` is the address to listen on; '' for all of this machine's.
 
     Raises:
-        UsageError: `listen` is no address.
+        UsageError: `listen` is not an address.
         FedpolypError: there is no nginx, or one without its stream module.
     """
     work, known = work_folder(settings), let_in(settings)[0]
@@ -140,15 +140,15 @@ http {{
 
 
 def work_folder(settings: CoordinatorSettings) -> Path:
-    """The folder that nginx runs in and keeps all that it writes in."""
+    """The folder in which nginx runs and to which it writes."""
     return settings.folder / "proxy"
 
 
 def make_work_folder(settings: CoordinatorSettings) -> None:
-    """Make it, without what an nginx that was killed has left there.
+    """Make it, without the leftovers of a killed nginx.
 
-    Sockets are named as seen from there: their paths may not be long, and nginx's workers, which are 'nobody' when root
-    started it, may not look at the coordinator's folder, but stay in the one that they were started in.
+    Sockets have names relative to it, because their paths must be short. Besides, nginx's workers, which are 'nobody'
+    when root started nginx, cannot enter the coordinator's folder, but stay in the one in which they were started.
     """
     work = work_folder(settings)
     work.mkdir(exist_ok=True)
@@ -158,9 +158,9 @@ def make_work_folder(settings: CoordinatorSettings) -> None:
 
 
 def let_in(settings: CoordinatorSettings) -> tuple[dict[str, str], list[str]]:
-    """The sites that nginx lets in, each with its certificate's fingerprint as nginx writes it; and what was left out.
+    """The sites that nginx admits, each with its certificate's fingerprint in nginx's form; and what was left out.
 
-    They are those whose certificate, signed by the authority, lies in the coordinator's folder.
+    They are the sites whose certificate, signed by the authority, is in the coordinator's folder.
     """
     known, faults = {}, []
     authority = read_certificate(settings.authority)
@@ -182,7 +182,7 @@ def let_in(settings: CoordinatorSettings) -> tuple[dict[str, str], list[str]]:
 
 
 def stamps(settings: CoordinatorSettings) -> Mapping[str, tuple[int, int]]:
-    """What tells whether `let_in` would say something else than before, at little cost."""
+    """A cheap value that changes whenever `let_in` may return something else."""
     found = {}
     for file in settings.sites_folder.glob("*.crt"):
         try:
@@ -194,7 +194,7 @@ def stamps(settings: CoordinatorSettings) -> Mapping[str, tuple[int, int]]:
 
 
 def _load_stream() -> str:
-    """The line that loads nginx's stream module where it is a file; '' where nginx has it inside.
+    """The line that loads nginx's stream module if it is a file; '' if nginx has it built in.
 
     Raises:
         FedpolypError: it has none.

@@ -1,16 +1,16 @@
-"""What lies ready in a party's folder: how to start it, by hand, by systemd or in a container, and what to tell IT."""
+"""Files in a party's folder: how to start it, by hand, by systemd or in a container, and a page for IT."""
 
 import ipaddress
 from string import Template
 
-# Where the systemd units and the container expect things; whoever installs them changes it there.
+# Where the systemd units and the container expect things; the installer may change these paths.
 INSTALLED = "/opt/fedpolyp"
 
 
 def of_site(site: str, host: str, port: int) -> dict[str, str]:
-    """The recipes of a site, by file name.
+    """A site's files, by name.
 
-    Those for a container are left out where the coordinator is known by an address: only a name can lead to the relay.
+    Those for a container are left out if the coordinator is known only by an address: the relay needs a name.
     """
     named = not _is_address(host)
     texts = {"start": _SITE_START, f"fedpolyp-{site}.service": _SITE_UNIT, "IT.md": _IT}
@@ -31,7 +31,7 @@ def _is_address(host: str) -> bool:
 
 
 def of_coordinator(port: int) -> dict[str, str]:
-    """The recipes of the coordinator, by file name."""
+    """The coordinator's files, by name."""
     texts = {
         "start": _COORDINATOR_START,
         "fedpolyp-coordinator.service": _COORDINATOR_UNIT,

@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LONGEST_PATH = 4096
 _SAID = 100  # characters of what was received instead
-_TAKEN = ("authority", "coordinator", "refused")  # the other folders of a federation, and nginx's own door
+_TAKEN = ("authority", "coordinator", "refused")  # the other folders of a federation, and nginx's own socket
 
 
 class Table(BaseModel):
@@ -45,7 +45,7 @@ class Table(BaseModel):
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], file: Path) -> Self:
-        """The table that `file` holds as `plain`.
+        """The table with the content `plain` of `file`.
 
         Raises:
             UsageError: a value is missing, unknown or out of bounds.
@@ -63,7 +63,7 @@ class Table(BaseModel):
 
 
 class Limits(Table):
-    """What the coordinator may ask for at most; one that asks for more is refused."""
+    """The most that the coordinator may ask for; a request for more is refused."""
 
     local_epochs: int = Field(10, ge=1, description="passes over the training images in one round")
     steps: int = Field(20_000, ge=1, description="training steps in one round")
@@ -89,7 +89,7 @@ class Limits(Table):
     )
 
     def check(self, config: Config) -> None:
-        """Refuse `config`, which came with a request, when it asks for more than is allowed or names a place.
+        """Refuse `config`, which came with a request, if it asks for more than is allowed or names a path.
 
         Raises:
             Refusal: it does.
@@ -129,10 +129,10 @@ class Limits(Table):
                 raise Refusal(f"this site allows {name} up to {getattr(self, name)}; the request asks for {value}")
 
     def check_algorithm(self, name: object) -> None:
-        """Refuse an algorithm, named in a request, that is not allowed: one that is not built in would be imported.
+        """Refuse an algorithm in a request that is not allowed: one that is not built in would be imported.
 
         Raises:
-            Refusal: it is not.
+            Refusal: it is not allowed.
         """
         if name not in self.algorithms:
             allowed = ", ".join(self.algorithms)
@@ -140,7 +140,7 @@ class Limits(Table):
             raise Refusal(f"this site allows the algorithms {allowed}; the request asks for {said}")
 
     def check_steps(self, images: int, config: Config) -> None:
-        """Refuse a training on so many `images` that takes more steps than are allowed.
+        """Refuse a training on this many `images` that takes more steps than are allowed.
 
         Raises:
             Refusal: it does.
@@ -152,7 +152,7 @@ class Limits(Table):
 
 
 def _own_epochs(config: Config) -> int:
-    """The epochs that a hospital trains for itself after the last round, where the algorithm has it do so."""
+    """The epochs that a hospital trains for itself after the last round, if the algorithm does this."""
     return int(config.algorithm.own.get("own_epochs", 0))
 
 
@@ -168,9 +168,9 @@ class Split(Table):
 
 
 class SiteSettings(Table):
-    """A site: who it is, where its images are, what it allows."""
+    """A site: its name, its images, and what it allows."""
 
-    folder: Path  # that site.toml lies in
+    folder: Path  # the folder of site.toml
     name: str
     coordinator: str  # host:port
     data: str = ""  # the folder of images, or an archive or a CSV; '' until 'site join --data' names it
@@ -194,7 +194,7 @@ class SiteSettings(Table):
 
     @classmethod
     def load(cls, file: Path, data: str = "") -> "SiteSettings":
-        """The settings in `file`; `data` wins over the folder of images that it names.
+        """The settings in `file`; `data` overrides its folder of images.
 
         Raises:
             UsageError: the file cannot be read or holds something else.
@@ -214,17 +214,17 @@ class SiteSettings(Table):
 
     @property
     def certificate(self) -> Path:
-        """The site's certificate, for that key, by which the coordinator lets it in."""
+        """The site's certificate for that key; with it the coordinator admits the site."""
         return self.folder / "site.crt"
 
     @property
     def images(self) -> Path:
-        """The folder of images; a relative one lies in the site's folder."""
+        """The folder of images; a relative path starts at the site's folder."""
         return self.folder / self.data
 
     @property
     def private(self) -> Path:
-        """All that the site writes while it takes part, so that it needs to read the rest of its folder only."""
+        """The folder of everything that the site writes while it takes part; it only needs to read its other files."""
         return self.folder / "private"
 
     @property
@@ -234,12 +234,12 @@ class SiteSettings(Table):
 
     @property
     def state(self) -> Path:
-        """Where what a hospital keeps between rounds lies, a folder a run."""
+        """The folder of the hospital's private state, with a folder for each run."""
         return self.private / "state"
 
     @property
     def keeper(self) -> Keeper:
-        """What keeps its promise of privacy; makes the site's secret when there is none.
+        """The keeper of its privacy guarantee; makes the site's secret if there is none.
 
         Raises:
             Refusal: the site declares no number of units.
@@ -254,7 +254,7 @@ class SiteSettings(Table):
 
     @property
     def audit(self) -> Path:
-        """The log of what was asked and what was sent."""
+        """The audit log."""
         return self.private / "audit.jsonl"
 
     @property
@@ -264,17 +264,17 @@ class SiteSettings(Table):
 
 
 class CoordinatorSettings(Table):
-    """The coordinator: how it is reached, who takes part, where its runs lie."""
+    """The coordinator: its address, its sites, and the folder of its runs."""
 
-    folder: Path  # that coordinator.toml lies in
+    folder: Path  # the folder of coordinator.toml
     host: str
     sites: tuple[str, ...]
-    port: int = Field(9443, ge=1, le=65535, strict=True)  # that sites reach
+    port: int = Field(9443, ge=1, le=65535, strict=True)  # where sites connect
     control_port: int = Field(18080, ge=1, le=65535, strict=True)  # of the SuperLink, on loopback only
     held_out: str = ""  # a folder with images/ and masks/ that no site has; '' for none
     runs: str = "runs"
     reply_megabytes: int = Field(1024, ge=1, le=1_000_000, strict=True)  # of one reply of a site, in all
-    images: Mapping[str, Annotated[int, Field(ge=1)]] = {}  # registered for a site: no more count, in all its sets
+    images: Mapping[str, Annotated[int, Field(ge=1)]] = {}  # registered for a site: its largest number, in all sets
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -321,7 +321,7 @@ class CoordinatorSettings(Table):
 
     @property
     def database(self) -> Path:
-        """What the SuperLink remembers: registered sites and runs."""
+        """The SuperLink's database of registered sites and runs."""
         return self.folder / "superlink.db"
 
     @property
@@ -335,11 +335,11 @@ class CoordinatorSettings(Table):
         return self.folder / "sites"
 
     def public_key(self, site: str) -> Path:
-        """Where the public key of `site` lies."""
+        """The path of the public key of `site`."""
         return self.sites_folder / f"{site}.pub"
 
     def site_certificate(self, site: str) -> Path:
-        """Where the certificate of `site` lies; without it, it is not let in."""
+        """The path of the certificate of `site`; without it, the site is not admitted."""
         return self.sites_folder / f"{site}.crt"
 
 
@@ -349,7 +349,7 @@ def is_name(text: str) -> bool:
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse names of sites that are no names, or are given twice.
+    """Refuse names of sites that are not allowed, or are given twice.
 
     Raises:
         UsageError: one is.
@@ -371,7 +371,7 @@ def _fault_of_name(name: str) -> str:
 
 
 def check_host(host: str, option: str = "--coordinator") -> None:
-    """Refuse what is neither a host name nor an IP address, and was given with `option`.
+    """Refuse a value of `option` that is neither a host name nor an IP address.
 
     Raises:
         UsageError: it is neither.
@@ -382,7 +382,7 @@ def check_host(host: str, option: str = "--coordinator") -> None:
 
 
 def address_of(coordinator: str) -> tuple[str, int] | None:
-    """Host and port of 'HOST:PORT', where an IPv6 address stands in brackets; None where it is no such address."""
+    """Host and port of 'HOST:PORT', where an IPv6 address is in brackets; None if it is not such an address."""
     host, _, port = coordinator.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

@@ -1,1 +1,1 @@
-"""A page on this machine alone: how runs go, what they ended with, and what their models see in an image."""
+"""A page for this machine only: the progress and results of runs, and their models' predictions in an image."""

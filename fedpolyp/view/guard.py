@@ -1,6 +1,6 @@
-"""Lets nobody in but the page itself, opened by who has started the server.
+"""Admits only the page itself, opened by the user who started the server.
 
-The server listens on 127.0.0.1 only. That keeps other machines out, and neither the pages of other sites in the same
+The server listens on 127.0.0.1 only. This keeps other machines out, but neither the pages of other sites in the same
 browser nor other users of this machine: hence the rules here.
 """
 
@@ -13,10 +13,11 @@ from secrets import token_urlsafe
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PUBLIC = "/page/"  # what lies there, and the page itself at '/', holds nothing of anybody
-LINKED = ("/report", "/figure")  # that a browser opens by address alone: it has a key of its own
+PUBLIC = "/page/"  # these files, and the page itself at '/', are public
+LINKED = ("/report", "/figure")  # a browser opens them by address only, so each has its own key
 ENTER = "/api/enter"
-_KINDS = re.compile(r"(image/[\w.+-]+|application/octet-stream)")  # which no form of another site can send unasked
+# No form of another site can send these without permission.
+_KINDS = re.compile(r"(image/[\w.+-]+|application/octet-stream)")
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -27,12 +28,12 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",  # a browser's cache lies on disk
+    "cache-control": "no-store",  # a browser's cache is on disk
 }
 
 
 class Secrets:
-    """What opens the server: a token, a code that gives it once, and a key for each address of a file."""
+    """The secrets that open the server: a token, a code that gives it once, and a key for each address of a file."""
 
     def __init__(self) -> None:
         self.token = token_urlsafe(32)
@@ -40,27 +41,29 @@ class Secrets:
 
     @property
     def once(self) -> str:
-        """A code that gives the token once: a browser's command line can be read by other users of the machine."""
+        """A code that gives the token once: other users of the machine can read a browser's command line."""
         return self._once
 
     def enter(self, code: str) -> bool:
-        """Whether `code` is the one that gives the token; it is so once."""
+        """Whether `code` is the one that gives the token; this is true once."""
         right = bool(self._once) and same(code, self._once)
         self._once = "" if right else self._once
         return right
 
     def key(self, path: str, of: str) -> str:
-        """What opens the address `path` with the query `of`, and no other."""
+        """The key that opens only the address `path` with the query `of`."""
         return hmac.new(self.token.encode(), f"{path} {of}".encode(), sha256).hexdigest()
 
 
 def same(given: str, right: str) -> bool:
-    """Whether two texts are the same, without telling by the time how much of them is."""
+    """Whether two texts are equal, in a time that does not reveal how much of them is."""
     return hmac.compare_digest(given.encode(errors="replace"), right.encode())
 
 
 class Guard:
-    """Refuses what does not come from the server's own page, and gives each answer the headers that confine it."""
+    """Refuses requests that do not come from the server's own page, and adds the headers that confine it to each
+    answer.
+    """
 
     def __init__(self, app: ASGIApp, port: int, secrets: Secrets) -> None:
         self._app, self._secrets = app, secrets
@@ -86,10 +89,11 @@ class Guard:
             await self._app(scope, receive, confined)
 
     def _fault(self, scope: Scope) -> tuple[int, str] | None:
-        """Why a request is refused, with HTTP's number for it."""
+        """Why a request is refused, with the HTTP status for it."""
         path, asks = scope["path"], scope["method"] in ("GET", "HEAD")
         hosts, origins = _values(scope, "host"), _values(scope, "origin")
-        if len(hosts) != 1 or hosts[0] not in self._hosts:  # a name that leads here is still not ours
+        # A foreign name is refused even if it resolves to this machine.
+        if len(hosts) != 1 or hosts[0] not in self._hosts:
             return 421, f"this server answers to {' and '.join(sorted(self._hosts))} only"
         sites = _values(scope, "sec-fetch-site")
         foreign = any(origin != f"http://{hosts[0]}" for origin in origins)

@@ -1,4 +1,4 @@
-"""The models that a run, or the runs of a comparison, have ended with."""
+"""The models that a run, or the runs of a comparison, have saved."""
 
 import re
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ class Model:
     """A saved model."""
 
     id: str  # its path below the place
-    arm: str  # '' where the place is one run
+    arm: str  # '' if the place is a single run
     label: str
     path: Path
-    saved: int  # when, nanoseconds since 1970: a run that goes on saves it anew
+    saved: int  # time, nanoseconds since 1970: a run that is extended saves it again
 
 
 def models_of(place: Place) -> list[Model]:
-    """The place's models: run by run, and in each those of the last round first."""
+    """The place's models: run by run, and in each the last round's first."""
     found = []
     for run in place.runs:
         arm, seed = (printed_name(run.path.parent.name), run.name) if place.comparison else ("", "")

@@ -1,4 +1,4 @@
-"""What models see in an image that was sent: in memory only, one image at a time, in a thread of its own."""
+"""Models' predictions in an uploaded image: in memory only, one image at a time, in a separate thread."""
 
 import asyncio
 import base64
@@ -17,17 +17,17 @@ from fedpolyp.errors import FedpolypError
 
 MOST_BYTES = MAX_BYTES
 _STEPS = 200  # of the threshold
-_MODELS = 8  # that are kept loaded
-_SHOWN = 2048  # pixels of the longer side at which an image is shown; masks have its own size
+_MODELS = 8  # kept loaded
+_SHOWN = 2048  # pixels of the longer side at which an image is shown; masks have the image's own size
 _QUALITY = 92
 
 
 class Unreadable(FedpolypError):
-    """What was sent is no image that can be read."""
+    """The upload is not a readable image."""
 
 
 class Sees(Protocol):
-    """What is asked of a `Predictor`."""
+    """The part of a `Predictor` that is used here."""
 
     threshold: float
 
@@ -36,17 +36,17 @@ class Sees(Protocol):
 
 
 def levels_of(threshold: float) -> NDArray[np.float32]:
-    """The thresholds between which the page's slider chooses, ascending: 0.005 to 0.995, and the model's own."""
+    """The thresholds of the page's slider, ascending: 0.005 to 0.995, and the model's own."""
     return np.unique(np.array([*(step / _STEPS for step in range(1, _STEPS)), threshold], np.float32))
 
 
 def quantized(probability: NDArray[np.float32], levels: NDArray[np.float32]) -> NDArray[np.uint8]:
     """For each pixel (H, W), how many of `levels` its probability reaches.
 
-    So a pixel is polyp at the n-th level exactly where this is at least n: one byte a pixel, and no rounding.
+    A pixel is polyp at the n-th level exactly if this is at least n: one byte for each pixel, and no rounding.
 
     Raises:
-        FedpolypError: a probability is no number.
+        FedpolypError: a probability is not a number.
     """
     if not np.isfinite(probability).all():
         raise FedpolypError("the model returns values that are not numbers")
@@ -54,7 +54,7 @@ def quantized(probability: NDArray[np.float32], levels: NDArray[np.float32]) -> 
 
 
 class Seer:
-    """Decodes images and asks models, one after the other; a model is loaded when it is first asked."""
+    """Decodes images and applies models, one after the other; a model is loaded when it is first needed."""
 
     def __init__(self, load: Callable[[Path], Sees]) -> None:
         self._load, self._loaded = load, OrderedDict[tuple[Path, int], Sees]()
@@ -63,28 +63,28 @@ class Seer:
 
     @property
     def busy(self) -> bool:
-        """Whether something is going on."""
+        """Whether it is working."""
         return self._waiting > 0
 
     async def picture(self, content: bytes) -> dict[str, Any]:
-        """An image as it is shown: upright, as JPEG, with the size that it has itself.
+        """An image for display: upright, as JPEG, with its own size.
 
         Raises:
-            Unreadable: it is none.
+            Unreadable: it is not an image.
         """
         return await self._do(lambda: _shown(_decoded(content)))
 
     async def see(self, content: bytes, model: Path) -> dict[str, Any]:
-        """What a model sees in an image: `quantized`, as PNG, with the levels and the model's own threshold.
+        """A model's prediction in an image: `quantized`, as PNG, with the levels and the model's own threshold.
 
         Raises:
-            Unreadable: it is no image.
+            Unreadable: it is not an image.
             FedpolypError: the model cannot be used.
         """
         return await self._do(lambda: self._seen(_decoded(content), model))
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start nothing more."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     async def _do(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Seer:
         }
 
     def _model(self, path: Path) -> Sees:
-        key = path, path.stat().st_mtime_ns  # a run that goes on saves it anew
+        key = path, path.stat().st_mtime_ns  # a run that is extended saves it again
         if key not in self._loaded:
             self._loaded[key] = self._load(path)
         self._loaded.move_to_end(key)
@@ -119,7 +119,7 @@ class Seer:
 
 
 def load_predictor(path: Path) -> Sees:
-    """The model in a .keras file, as `fedpolyp predict` asks it."""
+    """The model in a .keras file, as `fedpolyp predict` uses it."""
     from fedpolyp.inference.predictor import Predictor
 
     return Predictor.load(path)
@@ -129,7 +129,7 @@ def _decoded(content: bytes) -> NDArray[np.uint8]:
     """The pixels (H, W, 3) RGB of an image, upright.
 
     Raises:
-        Unreadable: it is none.
+        Unreadable: it is not an image.
     """
     with silent_decoders():
         try:

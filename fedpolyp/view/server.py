@@ -1,4 +1,4 @@
-"""The server of the page: what it answers, and to whom."""
+"""The server of the page: its answers, and who gets them."""
 
 import asyncio
 import contextlib
@@ -26,18 +26,18 @@ from fedpolyp.view.models import models_of
 from fedpolyp.view.seeing import MOST_BYTES, Seer, Unreadable
 from fedpolyp.view.shelf import Place, Shelf
 
-_SEATS = 4  # images that are held in memory at a time
+_SEATS = 4  # images in memory at a time
 _PATIENCE = 60.0  # seconds that an image may take to arrive
 _CONNECTIONS = 64
 _REPORT_BYTES = 256 * 1024**2
 _START = "view.html"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-# A report may be somebody else's: it gets an origin of its own, and neither scripts nor anything from elsewhere.
+# A report may be somebody else's: it gets its own origin, no scripts, and nothing from elsewhere.
 _SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 
 
 class Refused(Exception):
-    """A request that is answered with HTTP's number `status` and a sentence."""
+    """A request that is answered with the HTTP status `status` and a sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -45,8 +45,8 @@ class Refused(Exception):
 
 
 def application(shelf: Shelf, seer: Seer, port: int, secrets: Secrets) -> ASGIApp:
-    """The server as an ASGI application, guarded; `port` is where it will listen."""
-    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)  # whose pages would load from elsewhere
+    """The server as a guarded ASGI application; `port` is where it will listen."""
+    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)  # these pages would load files from elsewhere
     _answer_with_sentences(api)
     _serve_page(api)
     seats = _Seats()
@@ -124,10 +124,10 @@ def application(shelf: Shelf, seer: Seer, port: int, secrets: Secrets) -> ASGIAp
 
 
 def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
-    """Answer what comes to `listener` until `stop` is set; requests under way are broken off.
+    """Answer requests to `listener` until `stop` is set; open requests are then aborted.
 
     Raises:
-        FedpolypError: the server has ended by itself.
+        FedpolypError: the server has ended unexpectedly.
     """
     import uvicorn
 
@@ -155,7 +155,7 @@ def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket that listens on `port` of 127.0.0.1, or on one that is free for 0.
+    """A socket that listens on `port` of 127.0.0.1; 0 takes a free one.
 
     Raises:
         FedpolypError: it cannot.
@@ -175,7 +175,7 @@ def listening(port: int) -> socket.socket:
 
 
 def _answer_with_sentences(api: FastAPI) -> None:
-    """Have every failure answered by {"error": sentence}; none of them ends the server."""
+    """Answer every failure with {"error": sentence}; none of them ends the server."""
 
     @api.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> JSONResponse:
@@ -220,17 +220,17 @@ def _answering(content: bytes, kind: str) -> Callable[[], Response]:
 
 
 class _Seats:
-    """Few may send an image at a time, for each is held in memory."""
+    """Limits how many images may be sent at a time, because each is held in memory."""
 
     def __init__(self) -> None:
         self._taken = 0
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
-        """A block for who has a seat.
+        """A block for one image.
 
         Raises:
-            Refused: all are taken.
+            Refused: there are too many.
         """
         if self._taken >= _SEATS:
             raise Refused(503, f"{_SEATS} images are being processed already; try again in a moment")
@@ -242,7 +242,7 @@ class _Seats:
 
 
 async def _body(request: Request) -> bytes:
-    """What was sent, in memory.
+    """The request's body, in memory.
 
     Raises:
         Refused: it is too large, or takes too long.

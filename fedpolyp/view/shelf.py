@@ -1,4 +1,4 @@
-"""What there is to look at: the runs and comparisons of a folder, found by their names and by nothing else."""
+"""The runs and comparisons of a folder; they can be found only by their names."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from fedpolyp.errors import UsageError
 from fedpolyp.experiment.comparison import runs_in
 from fedpolyp.runs import RunFolder
 
-_DEEP = 3  # a comparison's runs lie in <comparison>/<arm>/<seed>
+_DEEP = 3  # a comparison's runs are in <comparison>/<arm>/<seed>
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Shelf:
-    """The runs and comparisons in the folder `root`, or one of them alone."""
+    """The runs and comparisons in the folder `root`, or a single one of them."""
 
     root: Path
-    only: str = ""  # the one's name
+    only: str = ""  # the name of the single one
 
     def places(self) -> list[Place]:
-        """All of them, as they are now; the one where something was written last comes first."""
+        """All of them, as they are now; the most recently written comes first."""
         found: dict[str, Place] = {}
         for path in _runs_below(self.root / self.only, _DEEP - bool(self.only)):
             parts = path.relative_to(self.root).parts
@@ -48,7 +48,7 @@ class Shelf:
     def find(self, name: str) -> Place | None:
         """The run or comparison of that name, or a comparison's run; None if there is none.
 
-        `name` is compared with those that are there: it leads to no other folder, whatever it holds.
+        `name` is compared with the existing names, so it cannot lead to another folder.
         """
         for place in self.places():
             if place.name == name:
@@ -63,11 +63,11 @@ def shelf(named: str | None) -> Shelf:
     """What a user names: a run, a comparison, or a folder of them, by path or by name under runs/; runs/ for None.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: it is none of these.
     """
     if named is None:
         return Shelf(runs.DEFAULT_ROOT.absolute())
-    named.encode()  # a path of other bytes than UTF-8 cannot be sent to a page: UnicodeEncodeError
+    named.encode()  # a path that is not UTF-8 cannot be sent to a page: UnicodeEncodeError
     for path in (Path(named).resolve(), (runs.DEFAULT_ROOT / named).resolve()):
         if (path / "config.toml").is_file() or next(path.glob("*/*/config.toml"), None):
             return Shelf(path.parent, path.name)
@@ -79,20 +79,22 @@ def shelf(named: str | None) -> Shelf:
 
 
 def _runs_below(folder: Path, deep: int) -> Iterator[Path]:
-    """The run folders that `folder` is, or that lie at most so deep in it; nothing is looked for inside of a run."""
+    """`folder` if it is a run folder, or the run folders in it, down to this depth; the inside of a run is not
+    searched.
+    """
     if (folder / "config.toml").is_file():
         yield folder
         return
     try:
         inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    except OSError:  # it has gone, or may not be read
+    except OSError:  # it has gone, or is not readable
         return
     for name in inside if deep else ():
         yield from _runs_below(folder / name, deep - 1)
 
 
 def _nameable(place: Place) -> bool:
-    """Whether its name is text; another cannot be sent to a page."""
+    """Whether its name is text; other names cannot be sent to a page."""
     try:
         place.name.encode()
     except UnicodeEncodeError:
@@ -101,7 +103,7 @@ def _nameable(place: Place) -> bool:
 
 
 def _written(place: Place) -> float:
-    """When something was last written down of it, seconds since 1970."""
+    """When it was last written, seconds since 1970."""
     times = []
     for run in place.runs:
         for file in (run.rounds_file, run.config_file):

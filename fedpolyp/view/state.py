@@ -1,7 +1,8 @@
-"""How a run or a comparison stands, read from its files alone: so it may be another process's, or over long ago.
+"""The state of a run or a comparison, read only from its files: another process may be running it, or it ended long
+ago.
 
-What is said here is plain (dicts, lists, numbers, text) and goes to the page as JSON. Nothing but finished rounds is
-told of as a result; who is at work now is from `progress.jsonl`, where a run tells that.
+Everything here is plain (dicts, lists, numbers, text) and goes to the page as JSON. Only finished rounds are reported
+as results; `progress.jsonl` shows which hospitals are working now.
 """
 
 import os
@@ -30,26 +31,26 @@ Records = list[dict[str, Any]]
 Stamp = tuple[int, int]
 
 FIGURE = "predictions.png"
-_TAIL = 1024**2  # bytes of progress.jsonl that are read, from its end: some thousand lines
+_TAIL = 1024**2  # bytes at the end of progress.jsonl that are read: some thousand lines
 _LISTED = 200  # hospitals
-_DRAWN = 20  # hospitals with a line of their own
-_PACE = 5  # rounds that tell how long the next ones take
+_DRAWN = 20  # hospitals with their own line
+_PACE = 5  # rounds from which the time of the next ones is estimated
 _NOTES = 5
-_LONGEST = 400  # characters of what another party says
+_LONGEST = 400  # characters of another party's text
 
 
 @dataclass
 class _Meanwhile:
-    """What a run has told of the round that is running."""
+    """The current round, as the run has reported it."""
 
-    at_work: dict[str, str] = field(default_factory=dict)  # who was asked and has not replied, and for what
-    failed: dict[str, str] = field(default_factory=dict)  # hospitals whose reply is none, and why
-    ended: str = ""  # why the run broke off
+    at_work: dict[str, str] = field(default_factory=dict)  # hospitals that have not replied, and their task
+    failed: dict[str, str] = field(default_factory=dict)  # hospitals whose reply was rejected, and why
+    ended: str = ""  # why the run ended early
     notes: list[str] = field(default_factory=list)
 
 
 def of_place(place: Place) -> dict[str, Any]:
-    """All that the page shows of a run or a comparison."""
+    """Everything that the page shows about a run or a comparison."""
     return _of_comparison(place) if place.comparison else _of_run(place)
 
 
@@ -63,7 +64,7 @@ def in_short(place: Place) -> dict[str, Any]:
 
 
 def stamp(place: Place) -> str:
-    """Something that is another as soon as `of_place` would say something else, but for the time that is left."""
+    """A value that changes whenever `of_place` would, except for the remaining time."""
     parts: list[object] = []
     for run in place.runs:
         files = (run.config_file, run.partition_file, run.rounds_file, run.images_file, run.curves, progress_file(run))
@@ -73,7 +74,7 @@ def stamp(place: Place) -> str:
 
 @dataclass
 class _Standing:
-    """One run, as it is read at one moment."""
+    """One run, as it was read at one moment."""
 
     run: RunFolder
     state: str  # waiting, running, finished, stopped or damaged
@@ -95,7 +96,7 @@ class _Standing:
 
     @property
     def rounds(self) -> int:
-        """How many rounds it is to have."""
+        """The run's number of rounds."""
         return 0 if self.config is None else self.config.federation.rounds
 
     @property
@@ -104,7 +105,7 @@ class _Standing:
         return self.records[-1]["round"] if self.records else 0
 
     def seconds_left(self) -> float | None:
-        """How long the rounds that are left take, at the pace of the last ones; None where nothing tells."""
+        """The estimated time of the remaining rounds, at the pace of the last ones; None if it is unknown."""
         paces = [record["seconds"] for record in self.records[1:]][-_PACE:]
         if self.state != "running" or not paces or self.done >= self.rounds:
             return None
@@ -113,7 +114,7 @@ class _Standing:
         return float(pace * (self.rounds - self.done) - min(since, pace))
 
     def in_short(self) -> dict[str, Any]:
-        """What a row of a list says."""
+        """The row of a list."""
         best = best_on_validation(self.records)
         return {
             "state": self.state,
@@ -209,7 +210,7 @@ def _of_comparison(place: Place) -> dict[str, Any]:
 
 
 def _files(place: Place) -> dict[str, Any]:
-    """Which pages and pictures there are, and how many models."""
+    """The existing pages and pictures, and the number of models."""
     return {
         "report": _own_file(place.path / PAGE),
         "figure": not place.comparison and _own_file(place.path / FIGURE),
@@ -218,7 +219,7 @@ def _files(place: Place) -> dict[str, Any]:
 
 
 def _own_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()  # through a link any file would get into the page
+    return path.is_file() and not path.is_symlink()  # through a link any file could get into the page
 
 
 def _arms(standings: Sequence[_Standing]) -> Iterator[dict[str, Any]]:
@@ -315,11 +316,11 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hospitals(standing: _Standing, partition: Partition) -> Iterator[dict[str, Any]]:
-    """A row for each hospital; those that are at work first where not all are listed."""
+    """A row for each hospital; working hospitals come first if not all are listed."""
     running, meanwhile = standing.state == "running", standing.meanwhile
     rows = {name: _hospital(name) for name in partition.hospitals}
     for name, own in partition.hospitals.items():
-        if own.everything:  # else only the site knows
+        if own.everything:  # otherwise only the site knows
             rows[name]["images"] = {"train": len(own.train), "val": len(own.val), "test": len(own.test)}
     for record in standing.records:
         for name, said in record["hospitals"].items():
@@ -349,12 +350,12 @@ def _hospital(name: str) -> dict[str, Any]:
 def _at_work(run: RunFolder) -> bool:
     try:
         return run.at_work
-    except FedpolypError:  # a link in the place of the lock: no run of ours is
+    except FedpolypError:  # a link in place of the lock: it is not a run of ours
         return False
 
 
 def _stamp(file: Path) -> Stamp:
-    """When the file was changed last, nanoseconds since 1970, and its size; (0, -1) where there is none."""
+    """When the file was last changed, nanoseconds since 1970, and its size; (0, -1) if there is none."""
     try:
         status = os.stat(file)
     except OSError:
@@ -379,7 +380,7 @@ def _partition(path: Path, stamp: Stamp) -> Partition:
 
 @lru_cache(64)
 def _meanwhile(path: Path, stamp: Stamp) -> _Meanwhile:
-    """What the last lines of progress.jsonl tell; what they say twice, or of former starts, counts as it was told."""
+    """The content of the last lines of progress.jsonl; repeated lines and those of earlier starts are handled."""
     told = _Meanwhile()
     if stamp[1] < 0:
         return told
