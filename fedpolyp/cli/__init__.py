@@ -42,7 +42,7 @@ app.add_typer(privacy.app, name="privacy")
 app.add_typer(runs.app, name="runs")
 app.add_typer(site.app, name="site")
 
-_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt, without a word
+_INTERRUPTED = 130  # Typer's silent exit code for a KeyboardInterrupt
 
 
 def _show_version(wanted: bool) -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     """Run the command line; ends with `SystemExit`: 0 (done), 1 (failed) or 2 (usage)."""
     try:
         code = _run()
-    except KeyboardInterrupt:  # one that came while an earlier one was answered
+    except KeyboardInterrupt:  # it came while an earlier one was handled
         code = _failed("interrupted")
     sys.exit(code)
 
@@ -92,7 +92,7 @@ def _failed(*lines: str, code: int = 1) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """What happened; of a full disk or a folder that cannot be written, what the system says of it."""
+    """The error as a sentence; for a full disk or an unwritable folder, the system's message."""
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(str(part) for part in (error.filename2 or error.filename, error.strerror) if part)
     return str(error)

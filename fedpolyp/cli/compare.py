@@ -93,10 +93,10 @@ def compare(
 
 
 def wanted_arms(names: str | None, described: Sequence[str]) -> list[Arm]:
-    """The arms of `--arms` and `--arm`; those that are usual where neither was given.
+    """The arms of `--arms` and `--arm`; the usual ones if neither was given.
 
     Raises:
-        UsageError: one is none.
+        UsageError: an arm is not valid.
     """
     usual = list(ARMS) if names is None and not described else []
     return [*named_arms(usual if names is None else _names(names), bool(described)), *map(parse_arm, described)]

@@ -8,5 +8,5 @@ from fedpolyp.config import to_toml
 
 @with_settings()
 def config(given: Given) -> None:
-    """Print the config that the given options make, as TOML with each value's meaning."""
+    """Print the config that results from the given options, as TOML with each value's meaning."""
     typer.echo(to_toml(given.config(), explain=True), nl=False)

@@ -1,4 +1,4 @@
-"""The console of every command: it prints text as it is, and nothing in it can steer the terminal."""
+"""The console of every command: it prints text unchanged, and no text can control the terminal."""
 
 import os
 from typing import IO, Any
@@ -10,9 +10,9 @@ from fedpolyp.text import printable_lines
 
 
 class PlainConsole(Console):
-    """Prints without markup and highlighting; characters that would steer a terminal are written out.
+    """Prints without markup and highlighting; characters that would control a terminal are written out.
 
-    Of tables, `plain_table` sees to the cells.
+    `plain_table` does the same for the cells of tables.
     """
 
     def __init__(self, file: IO[str] | None = None, soft_wrap: bool = False, **options: Any) -> None:
@@ -24,5 +24,5 @@ class PlainConsole(Console):
 
 
 def console_of_its_own() -> PlainConsole:
-    """A console on today's standard output, wherever that is sent later: Ray prints there, too."""
+    """A console on the current standard output, even if that is redirected later: Ray prints there, too."""
     return PlainConsole(file=tolerant(os.fdopen(os.dup(1), "w", encoding="utf-8")))

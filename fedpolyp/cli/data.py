@@ -1,4 +1,4 @@
-"""`fedpolyp data`: ingest a folder of images, and look at what is in it."""
+"""`fedpolyp data`: download, ingest and audit images, and describe a folder of images."""
 
 from collections import Counter
 from dataclasses import replace
@@ -111,9 +111,9 @@ def download(
         str | None, typer.Option(metavar="ADDRESS", help="another address of the same archive, with https://")
     ] = None,
 ) -> None:
-    """Download a public data set under its licence, verify it, and unpack it; what broke off goes on.
+    """Download a public data set under its licence, verify it, and unpack it; an interrupted download resumes.
 
-    Nobody publishes checksums: that of the first download is kept beside it, and later ones must equal it.
+    No checksums are published: that of the first download is saved beside it, and later ones must equal it.
     """
     from fedpolyp.data.download.datasets import DATA_SETS
 
@@ -202,10 +202,10 @@ def stores(
         typer.Option(metavar="DAYS", min=0, help="remove stores that were not used for this many days"),
     ] = None,
 ) -> None:
-    """List the stores that were made of images, and remove old ones.
+    """List the stores of images, and remove old ones.
 
-    A store is a copy of the images and masks at the size of a training: treat it as the images themselves. What a
-    command is using is never removed; a store that is needed again is made again.
+    A store is a copy of the images and masks at the size used for training: protect it like the images themselves. A
+    store that a command is using is never removed; a removed store is made again when it is needed.
     """
     import time
 

@@ -43,7 +43,8 @@ def evaluate(
 ) -> None:
     """Score a model on images with masks: overlap, distance, lesions found, calibration.
 
-    Without --data, and with a run, on the held-out images of that run; else on all images of the sources given.
+    Without --data, a run's model is scored on the held-out images of that run; otherwise on all images of the given
+    sources.
     """
     import numpy as np
 
@@ -119,7 +120,7 @@ def evaluate(
 
 
 def _originals(data: "DataConfig", store: "Store", ids: list[str]) -> "Iterator[Original]":
-    """These images at their own size; the phantom's are drawn at the model's."""
+    """These images at their own size; the phantom's are drawn at the model's size."""
     from fedpolyp.config import PHANTOM
     from fedpolyp.data.ingest import Original, originals
     from fedpolyp.data.masks import MaskSettings

@@ -1,7 +1,7 @@
-"""Starts Flower's executor at a site, which starts a process for each order: `python -m` this module.
+"""Starts Flower's executor at a site, which starts a process for each request: `python -m` this module.
 
-Flower 1.41 writes the token that lets a process read an order and reply to it onto its command line, which every user
-of the machine can read. Here it is handed over in memory. And an order starts a ClientApp or nothing.
+Flower 1.41 writes the token with which a process reads a request and replies to it onto its command line, which every
+user of the machine can read. Here it is passed in memory. And a request can start only a ClientApp.
 """
 
 import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Start it; arguments: those of `flower-superexec`."""
+    """Start the executor; arguments: those of `flower-superexec`."""
     from flwr.supercore.cli.flower_superexec import flower_superexec
     from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
@@ -23,14 +23,14 @@ def main() -> None:
 
 
 def only_client_apps(*_: Any, **__: Any) -> tuple[set[Any], set[str]]:
-    """What orders this executor asks for."""
+    """The kind of requests that this executor asks for."""
     from flwr.supercore.constant import TaskType
 
     return {TaskType.CLIENT_APP}, set()
 
 
 def launch(_: Any, spec: "ExecutionSpec") -> "LaunchResult":
-    """Start the process that an order needs, as Flower does, with its token in a file that is in memory only."""
+    """Start the process that a request needs, as Flower does, but with its token in a file in memory."""
     from flwr.supercore.superexec.executor.types import LaunchResult
 
     token = os.memfd_create("token")

@@ -1,4 +1,4 @@
-"""`fedpolyp export`: a trained model in the formats of other programs."""
+"""`fedpolyp export`: writes a trained model in the formats of other programs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,10 +18,10 @@ def export(
         Literal["last", "best"], typer.Option(help="of a run: the model of the last round, or best on validation")
     ] = "last",
 ) -> None:
-    """Write a model in the format of another program, and check that it sees the same.
+    """Write a model in the format of another program, and check that its predictions are the same.
 
-    Keras and the export are shown the same images. Nothing is left where their probabilities differ by more than
-    rounding. export.json says what goes in, what comes out, and how large the difference was.
+    Keras and the export get the same images. The export is removed if their probabilities differ by more than rounding.
+    export.json describes the input, the output, and the largest difference.
     """
     from fedpolyp.inference.export.check import BOUND
     from fedpolyp.inference.export.export import export as written

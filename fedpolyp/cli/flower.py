@@ -1,4 +1,4 @@
-"""Flower's own programs: which are started, with what arguments and in what environment."""
+"""Flower's own programs: which are started, with which arguments and in which environment."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from fedpolyp.sites.certificates import certificate_pem, read_authority
 from fedpolyp.sites.handover import COORDINATOR
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 
-CONNECTION = "coordinator"  # what Flower's config calls the coordinator's own SuperLink
-# Flower asks itself once a second whether there is work; that would be lost at every message.
+CONNECTION = "coordinator"  # the name of the coordinator's own SuperLink in Flower's config
+# Flower checks once a second by default whether there is work; that would be lost at every message.
 _POLL_SECONDS = "0.3"
-# What a SuperNode says once it was let in; and before it lives on without asking for messages again, or has thrown away
-# one that somebody waits for.
+# The SuperNode's output when it was admitted; and before it stops asking for messages without ending, or has discarded
+# one that is awaited.
 _LET_IN = "SuperNode ID:"
 _REFUSED = "Exit Code: 305"
 _DEAF = ("SSL/TLS handshake error detected", "Failed to send message", "Failed to receive message")
@@ -34,7 +34,7 @@ _NO_ANSWER = "the coordinator does not answer: is 'fedpolyp site serve' running?
 
 @dataclass(frozen=True)
 class Node:
-    """A site as the SuperLink knows it; one that was taken out stays known, so that its key is never let in again."""
+    """A site in the SuperLink's list; a removed site stays in the list, so that its key is never admitted again."""
 
     id: int
     site: str
@@ -44,23 +44,23 @@ class Node:
 
     @property
     def let_in(self) -> bool:
-        """Whether its key opens the door."""
+        """Whether its key is admitted."""
         return self.state != _TAKEN_OUT
 
 
 @dataclass(frozen=True)
 class Command:
-    """A program with its arguments, and what it needs in its environment beside what is there."""
+    """A program with its arguments, and additions to its environment."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    folder: Path | None = None  # that it runs in, where it is not the one at hand
-    first_words: str = "\n"  # it was let in once it has said so; by default, anything
-    refused_words: str = "\0"  # it was not, once it has said so
-    last_words: tuple[str, ...] = ()  # it is of no more use once it has said one of these, though it may go on running
+    folder: Path | None = None  # the folder in which it runs, if not the current one
+    first_words: str = "\n"  # after this output it was admitted; by default, after any
+    refused_words: str = "\0"  # after this output it was not admitted
+    last_words: tuple[str, ...] = ()  # after one of these outputs it is useless, though it may keep running
 
     def shown(self) -> str:
-        """The command as one would type it."""
+        """The command as a user would type it."""
         settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         there = [] if self.folder is None else [f"cd {shlex.quote(str(self.folder))} &&"]
         return " ".join([*there, *settings, shlex.join(self.arguments)])
@@ -79,10 +79,10 @@ class Command:
         return subprocess.Popen([program, *self.arguments[1:]], env=environment, cwd=self.folder, **options)
 
     def answer(self) -> Any:
-        """Run it and return the JSON object it prints.
+        """Run it and return the JSON object that it prints.
 
         Raises:
-            FedpolypError: it failed; the message has what it said.
+            FedpolypError: it failed; the message has its output.
         """
         process = self.start(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         said, complained = (part.decode(errors="replace") for part in process.communicate())
@@ -99,9 +99,10 @@ class Command:
 
 
 def superlink(settings: CoordinatorSettings) -> Command:
-    """The SuperLink, on loopback: behind it, what sites may reach; its control API, which has no login, is not.
+    """The SuperLink, on loopback; sites can reach a part of it, but not its control API, which has no login.
 
-    It is started by `fedpolyp.cli.superlink`, which refuses what a site pushes in another's name, or too much of it.
+    It is started by `fedpolyp.cli.superlink`, which refuses messages in another site's name, and messages that are too
+    large.
     """
     return Command(
         (
@@ -125,11 +126,11 @@ def superlink(settings: CoordinatorSettings) -> Command:
 
 
 def supernode(settings: SiteSettings, site_file: Path, port: int) -> Command:
-    """The SuperNode of a site; what it passes on to the ClientApp is where site.toml and the images are.
+    """The SuperNode of a site; it tells the ClientApp the path of site.toml and of the images.
 
-    It is started by `fedpolyp.cli.supernode`, which lets it show the site's certificate and guards its port. When
-    Flower cannot unpack or load a program, it tells the coordinator the system's message, with the path: so it is given
-    its folder under a name that says nothing of this machine.
+    It is started by `fedpolyp.cli.supernode`, which presents the site's certificate and guards its port. If Flower
+    cannot unpack or load a program, it sends the coordinator the system's message, with the path: so its folder is
+    given under a name that reveals nothing about this machine.
     """
     named = f'site="{site_file.resolve()}" data="{settings.images.resolve()}"'
     return Command(
@@ -155,7 +156,7 @@ def supernode(settings: SiteSettings, site_file: Path, port: int) -> Command:
 
 
 def register(settings: CoordinatorSettings, site: str) -> Command:
-    """Make a site's public key known to the SuperLink."""
+    """Register a site's public key with the SuperLink."""
     return control(
         settings,
         "supernode",
@@ -170,20 +171,20 @@ def register(settings: CoordinatorSettings, site: str) -> Command:
 
 
 def unregister(settings: CoordinatorSettings, node: Node) -> Command:
-    """Take a site's key back for good: the SuperLink refuses it from now on."""
+    """Remove a site's key for good: the SuperLink refuses it from now on."""
     return control(settings, "supernode", "unregister", str(node.id), CONNECTION, "--format", "json")
 
 
 def nodes(settings: CoordinatorSettings) -> list[Node]:
-    """All sites that the SuperLink knows, in the order in which they were registered.
+    """All sites that the SuperLink knows, in the order of registration.
 
-    `flwr supernode list` prints neither their names nor their keys, so this asks as that command asks.
+    `flwr supernode list` prints neither their names nor their keys, so this sends the same request itself.
 
     Raises:
         FedpolypError: the SuperLink does not answer.
         UsageError: the authority's certificate cannot be trusted.
     """
-    # Imported only here: Flower's part for this is slow to load, and no other command needs it.
+    # Imported only here: this part of Flower is slow to load, and no other command needs it.
     import httpx
     from flwr.proto.control_pb2 import ListNodesRequest
     from flwr.supercore.control import ControlHttpClient
@@ -206,7 +207,7 @@ def nodes(settings: CoordinatorSettings) -> list[Node]:
 
 
 def submit(settings: CoordinatorSettings, app: Path, run: str) -> Command:
-    """Start the app in folder `app` on the run that was handed over by the name `run`; every site is told that name."""
+    """Start the app in folder `app` on the run that was handed over as `run`, a name that every site is told."""
     chosen = f"sites={json.dumps(run)}"
     return control(settings, "run", str(app), CONNECTION, "--run-config", chosen, "--format", "json")
 
@@ -217,7 +218,7 @@ def control(settings: CoordinatorSettings, *arguments: str) -> Command:
 
 
 def write_connection(settings: CoordinatorSettings) -> None:
-    """Tell `flwr` where the coordinator's SuperLink is, and whom it is to trust.
+    """Tell `flwr` the address of the coordinator's SuperLink, and the authority to trust.
 
     Raises:
         UsageError: the authority's certificate cannot be trusted.
@@ -231,7 +232,7 @@ def write_connection(settings: CoordinatorSettings) -> None:
 
 
 def quoted_safely(paths: Sequence[Path]) -> bool:
-    """Whether Flower can be told these paths: it takes settings apart at quotation marks."""
+    """Whether these paths can be passed to Flower, which splits settings at quotation marks."""
     return not any(mark in str(path) for path in paths for mark in "\"'\\\n")
 
 

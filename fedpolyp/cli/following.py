@@ -1,4 +1,4 @@
-"""A run at real sites, followed by a command that may come, die and come again, while the run goes on by itself."""
+"""Follows a run at real sites with a command that may end and be started again, while the run goes on by itself."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,22 +13,22 @@ from fedpolyp.sites.settings import CoordinatorSettings
 from fedpolyp.watcher import Watcher
 
 _STATUS_SECONDS, _POLL_SECONDS = 10.0, 0.5
-_PATIENCE = 60.0  # with a coordinator that does not answer, while nothing is heard of the run
+_PATIENCE = 60.0  # seconds with a coordinator that does not answer, and no news of the run
 
 
 def trained(run: RunFolder) -> bool:
-    """Whether nothing is left to do at the sites: every round is complete and every image scored."""
+    """Whether the sites are done: every round is complete and every image is scored."""
     rounds = run.rounds()
     return run.images_file.exists() and bool(rounds) and rounds[-1]["round"] == run.config().federation.rounds
 
 
 def under_way(settings: CoordinatorSettings, run: RunFolder) -> str | None:
-    """Which of Flower's runs is at work on `run`, if one is.
+    """The Flower run that is working on `run`, if there is one.
 
     Raises:
         FedpolypError: the coordinator does not answer.
     """
-    # One that has begun holds the run's lock, though Flower may take a killed one for running for another minute.
+    # A started run holds its lock. Flower may consider a killed one running for another minute.
     held = run.at_work
     seen = [
         known
@@ -43,7 +43,7 @@ def under_way(settings: CoordinatorSettings, run: RunFolder) -> str | None:
 
 
 def follow(settings: CoordinatorSettings, run: RunFolder, flower_run: str, quiet: bool) -> None:
-    """Show one of Flower's runs on `run`, from its start, until it has ended.
+    """Show one of Flower's runs on `run`, from its start to its end.
 
     Raises:
         FedpolypError: it failed, was stopped, or the coordinator no longer answers.
@@ -73,21 +73,21 @@ def follow(settings: CoordinatorSettings, run: RunFolder, flower_run: str, quiet
 
 @dataclass
 class _Follower:
-    """What one who follows has heard so far."""
+    """What has been received about the run so far."""
 
     settings: CoordinatorSettings
     run: RunFolder
     flower_run: str
     watcher: Watcher
     offset: int = 0
-    begun: bool = False  # it has taken the run's lock, which goes with its process
+    begun: bool = False  # it has taken the run's lock, which ends with its process
     heard: float = field(default_factory=time.monotonic)
 
     def finished(self) -> bool:
-        """Pass on what is new; whether the run has said that it is at its end.
+        """Pass on new events; returns whether the run has reported its end.
 
         Raises:
-            FedpolypError: the run has said that it failed.
+            FedpolypError: the run has reported a failure.
         """
         events, self.offset = new_lines(progress_file(self.run), self.offset)
         for event in events:
@@ -103,10 +103,11 @@ class _Follower:
         return False
 
     def state_if_ended(self) -> str:
-        """What Flower says of the run when it has ended; nothing while it goes on, or may do so.
+        """Flower's state of the run if it has ended; empty while it continues, or may do so.
 
         Raises:
-            FedpolypError: the coordinator does not answer, and the run has ended or was not heard of for a minute.
+            FedpolypError: the coordinator does not answer, and the run has ended or there was no news of it for a
+                minute.
         """
         asked = ("list", flower.CONNECTION, "--run-id", self.flower_run, "--format", "json")
         dead = self.begun and not self.run.at_work

@@ -1,4 +1,4 @@
-"""The experiment's settings as command-line options, made from the config itself so that the two never differ."""
+"""The experiment's settings as command-line options, generated from the config so that the two never differ."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ from fedpolyp.errors import UsageError
 from fedpolyp.experiment.settled import settled
 from fedpolyp.experiment.single import refuse_fewer_rounds
 
-# Where the setting's own name would say too little on a command line.
+# For settings whose own name would say too little on a command line.
 _NAMES = {
     "algorithm.name": "algorithm",
     "data.source": "data",
@@ -31,7 +31,7 @@ _NAMES = {
     "hospitals.test": "test-fraction",
 }
 _SEVERAL = "data.source"  # may be given more than once
-# What all these commands have beside.
+# The other options that all these commands have.
 _FLAGS = {"config", "preset", "set", "help", "h", "config_file", "by_name"}
 _PANELS = {
     "": "Experiment",
@@ -55,14 +55,14 @@ class Given:
     overrides: Mapping[str, Any]
 
     def config(self) -> Config:
-        """The whole config they make, with paths that mean the same from every working directory."""
+        """The whole config from them, with absolute paths."""
         return settled(load(self.file, self.preset, self.overrides))
 
     def resumed(self, config: Config) -> Config:
-        """The `config` of a run that goes on: with the runtime settings given, its images elsewhere, more rounds.
+        """The `config` of a resumed run: with the given runtime settings, the new path of its images, more rounds.
 
         Raises:
-            UsageError: other settings were given, which would change what the run is.
+            UsageError: other settings were given, which would make it another run.
         """
         changes = {name: value for name, value in self.overrides.items() if name in _RESUMED}
         other = [
@@ -96,9 +96,9 @@ _RESUMED |= {f"runtime.{name}": name for name in RuntimeConfig.model_fields}
 def with_settings(
     sections: tuple[str, ...] = tuple(_PANELS), without: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command an option for every setting of `sections` but those `without`, `--config` and `--preset`.
+    """Give a command an option for every setting of `sections` except `without`, and `--config` and `--preset`.
 
-    The command receives what the user gave as its argument `given`.
+    The command receives the user's settings as its argument `given`.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,8 +130,8 @@ def with_settings(
 def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, inspect.Parameter]:
     """An option for every setting of `sections`, by the setting's dotted name.
 
-    An algorithm's or a scheme's setting has none where another option, or one of `taken`, has its name: it is given by
-    --set.
+    A setting of an algorithm or a scheme has no option if another option, or one of `taken`, has its name: it is given
+    with --set.
     """
     taken = {*taken, *(option_of(name).replace("-", "_") for name in _names_of_settings())}
     found = {}
@@ -165,7 +165,7 @@ def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, insp
 
 
 def _names_of_settings() -> list[str]:
-    """The dotted names of all settings but the algorithms' own."""
+    """The dotted names of all settings except the algorithms' own."""
     found = []
     for name, field in Config.model_fields.items():
         members = type(field.default).model_fields if isinstance(field.default, Section) else ()
@@ -174,14 +174,14 @@ def _names_of_settings() -> list[str]:
 
 
 def option_of(dotted: str) -> str:
-    """The option of the setting `dotted`, without its dashes in front."""
+    """The option of the setting `dotted`, without its leading dashes."""
     return _NAMES.get(dotted, dotted.rpartition(".")[2].replace("_", "-"))
 
 
 def _own_of(section: str) -> dict[str, FieldInfo]:
-    """The settings of all algorithms, or of all schemes, that stand in a section; each once: several may have it.
+    """The own settings of all algorithms, or of all schemes, in a section; each once, because several may have it.
 
-    An algorithm of a package that cannot be loaded is in nobody's way who does not ask for it.
+    A package's algorithm that cannot be loaded is ignored unless it is asked for.
     """
     if section == "hospitals":
         return _shared(find_scheme(name).Settings for name in SCHEMES)
@@ -206,12 +206,12 @@ def _shared(kinds: Iterable[type[Section]]) -> dict[str, FieldInfo]:
     own = {}
     for setting, infos in found.items():
         own[setting] = FieldInfo(annotation=infos[-1].annotation, default=infos[-1].default)
-        own[setting].metadata = infos  # whose meanings and defaults differ
+        own[setting].metadata = infos  # their meanings and defaults differ
     return own
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Whether an option can give a value of this type: a number, a text, a flag, or one of some."""
+    """Whether an option can give a value of this type: a number, a text, a flag, or a choice."""
     if get_origin(annotation) is Literal:
         return True
     parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
@@ -219,7 +219,7 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def _meaning(info: FieldInfo) -> str:
-    """What a setting means, and its default, as Rich's markup; of one that several algorithms have, for each."""
+    """A setting's meaning and default, as Rich's markup; for each algorithm if several have the setting."""
     each = [known for known in info.metadata if isinstance(known, FieldInfo)] or [info]
     return "; ".join(f"{escape(one.description or '')} [dim]\\[{_shown(one.default)}][/dim]" for one in each)
 

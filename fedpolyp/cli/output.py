@@ -1,4 +1,4 @@
-"""Standard output that may be gone: `fedpolyp runs | head` is no failure, and a run does not end with its reader."""
+"""Standard output whose reader may go away: `fedpolyp runs | head` is not a failure, and does not end a run."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from typing import Any, TextIO, cast
 
 
 class Tolerant:
-    """A stream that drops what it is given, without a word, once nobody reads it any more."""
+    """A stream that silently drops its input once nobody reads it any more."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -16,7 +16,7 @@ class Tolerant:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write `text`, if somebody reads it; returns its length."""
+        """Write `text` if somebody reads it; returns its length."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -24,14 +24,14 @@ class Tolerant:
             return len(text)
 
     def flush(self) -> None:
-        """Write what was kept back, if somebody reads it."""
+        """Write what is buffered if somebody reads it."""
         try:
             self._stream.flush()
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal that has gone
+        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a closed terminal
             raise error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
@@ -39,7 +39,7 @@ class Tolerant:
 
 
 def tolerant(stream: TextIO) -> TextIO:
-    """`stream`, with a reader that may go away."""
+    """`stream`, tolerating a reader that goes away."""
     return cast(TextIO, Tolerant(stream))
 
 

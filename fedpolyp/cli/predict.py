@@ -1,4 +1,4 @@
-"""`fedpolyp predict`: find polyps in new images by models that were trained."""
+"""`fedpolyp predict`: finds polyps in new images with trained models."""
 
 import csv
 import io
@@ -44,9 +44,9 @@ def predict(
     every: Annotated[int, typer.Option(help="of a video: use one of this many frames", min=1)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
 ) -> None:
-    """Find polyps in images: a mask and an overlay of each at its own size, and tables of what was found.
+    """Find polyps in images: a mask and an overlay of each at its own size, and tables of the lesions found.
 
-    An image is turned upright as its EXIF tag says, and so are its mask and overlay.
+    An image is rotated upright as its EXIF tag says, and so are its mask and overlay.
     """
     import numpy as np
 
@@ -70,7 +70,7 @@ def predict(
         console.print(f"{predictor.path}: {what}", soft_wrap=True)
     cut = threshold_of(predictors, threshold)
     temperatures = _temperatures(predictors) if calibrated else None
-    if temperatures is not None:  # the same pixels are polyp, if there is one model
+    if temperatures is not None:  # with a single model, the same pixels are polyp
         cut = float(with_temperature(np.array(cut, np.float32), temperatures[0]))
     unusable: list[tuple[str, str]] = []
     began, count = time.monotonic(), 0
@@ -113,7 +113,7 @@ def _batches(pictures: "Iterator[Picture]") -> "Iterator[list[Picture]]":
 
 
 class _Writer:
-    """Writes what models see in pictures; the tables when all is done, or when it breaks off."""
+    """Writes the models' predictions in pictures, and the tables at the end, also after an error."""
 
     def __init__(self, out: Path, several: bool, threshold: float) -> None:
         self.out, self.several, self.threshold = out, several, threshold
@@ -134,7 +134,7 @@ class _Writer:
             write_text(self.out / f"{name}.csv", text.getvalue())
 
     def write(self, picture: "Picture", fields: "Sequence[Field]") -> None:
-        """Write the files of one picture, of which each model saw one of `fields`, (H, W) each."""
+        """Write the files of one picture; each model's probabilities are one of `fields`, (H, W) each."""
         import numpy as np
 
         from fedpolyp.cells import guarded

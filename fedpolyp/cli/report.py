@@ -1,4 +1,4 @@
-"""`fedpolyp report`: the page about finished runs, made again from their files."""
+"""`fedpolyp report`: makes the page about finished runs again from their files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +43,7 @@ def report(
 
 
 def show_report(folder: Path, runs: "list[RunFolder]", command: str | None, console: PlainConsole) -> None:
-    """Write the report about `runs` into `folder`, and print what it says in short."""
+    """Write the report about `runs` into `folder`, and print a summary."""
     from fedpolyp.experiment.analysis import analyse
     from fedpolyp.experiment.conclusions import answer, remarks
     from fedpolyp.report.comparison import write_page

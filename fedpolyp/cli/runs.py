@@ -1,4 +1,4 @@
-"""`fedpolyp runs`: what has been run, and how one run went."""
+"""`fedpolyp runs`: lists runs, and shows one."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,8 @@ from fedpolyp.report.rounds import best_on_validation
 from fedpolyp.runs import OlderRun, RunFolder
 
 _HEADINGS = ("run", "images", "state", "hospitals", "rounds", "last", "best")
-_LEFT_OUT = ((), ("hospitals",), ("hospitals", "images"))  # on a narrow terminal; 'runs show' tells
+# Columns to leave out on a narrow terminal; 'runs show' has them.
+_LEFT_OUT = ((), ("hospitals",), ("hospitals", "images"))
 _WIDE = PlainConsole(width=1000)
 
 app = typer.Typer(help="List runs, or show one.", invoke_without_command=True)
@@ -33,7 +34,7 @@ def list_runs(
     if root != runs.DEFAULT_ROOT and not root.is_dir():
         raise UsageError(f"there is no folder {root}; --root takes a folder of run folders")
     console = PlainConsole()
-    # A comparison's runs lie two folders deeper: <comparison>/<arm>/<seed>.
+    # A comparison's runs are two folders deeper: <comparison>/<arm>/<seed>.
     folders = sorted(path.parent for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/config.toml"))
     if not folders:
         console.print(f"no runs in {root}; 'fedpolyp simulate' makes one", soft_wrap=True)
@@ -68,7 +69,7 @@ def show(
     run: Annotated[str, typer.Argument(help="a run's name or path")],
     root: Annotated[Path | None, typer.Option(help="the folder of run folders  [dim]\\[runs][/dim]")] = None,
 ) -> None:
-    """Show how one run went, round by round."""
+    """Show the course of one run, round by round."""
     above = context.parent.params["root"] if context.parent else runs.DEFAULT_ROOT  # runs --root DIR show RUN
     folder = runs.find(run, root or Path(above))
     records, console = folder.rounds(), PlainConsole()
@@ -130,7 +131,7 @@ def _summary(run: RunFolder) -> tuple[str, ...]:
         config = run.config()
     except OlderRun:
         return "-", "of version 0.1", "-", "-", "-", "-"
-    except FedpolypError:  # one damaged folder does not hide the others
+    except FedpolypError:  # one damaged folder must not hide the others
         return "-", "unreadable config.toml", "-", "-", "-", "-"
     try:
         records = run.rounds()

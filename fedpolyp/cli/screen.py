@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live display on a terminal, plain lines elsewhere."""
+"""The output of a run: a live display on a terminal, plain lines elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from fedpolyp.watcher import Watcher
 
 
 class PlainScreen(Watcher):
-    """One line a round, for logs and pipes."""
+    """One line for each round, for logs and pipes."""
 
     def __init__(self, console: PlainConsole) -> None:
         self.console = console
@@ -23,19 +23,19 @@ class PlainScreen(Watcher):
         self.scored_on = "held-out"
 
     def started(self, config: Config, partition: Partition, round: int) -> None:
-        """Say what is trained on what."""
+        """Print what is trained on what."""
         self.rounds = config.federation.rounds
         images = sum(len(hospital.train) for hospital in partition.hospitals.values())
         again = "" if round < 0 else f", resumed after round {round}"
         self.scored_on = "held-out" if partition.heldout else "test"
         parts = [f"{len(partition.hospitals)} hospitals"]
-        if images:  # real sites do not tell
+        if images:  # real sites do not say
             parts.append(f"{images} training images")
         parts += [f"{len(partition.heldout)} held out", f"{self.rounds} rounds{again}"]
         self._say(", ".join(parts))
 
     def finished_round(self, record: dict[str, Any]) -> None:
-        """Say how the round's model scores."""
+        """Print the scores of the round's model."""
         val, loss = ("-" if record[name] is None else f"{record[name]:.3f}" for name in ("val_dice", "loss"))
         self._say(
             f"round {record['round']:>{len(str(self.rounds))}}/{self.rounds}  loss {loss}  "
@@ -61,12 +61,12 @@ class LiveScreen(PlainScreen):
         self._training: list[str] = []
 
     def started(self, config: Config, partition: Partition, round: int) -> None:
-        """Begin the bar where the run begins."""
+        """Start the bar where the run starts."""
         super().started(config, partition, round)
         self._progress.update(self._bar, total=self.rounds, completed=max(0, round))
 
     def asked(self, round: int, task: str, hospitals: Sequence[str]) -> None:
-        """Show who is at work."""
+        """Show which hospitals are working."""
         self._training = list(hospitals)
         self._show(round, task)
 
@@ -94,7 +94,7 @@ class ComparisonScreen:
         self.console = console
 
     def begun(self, run: str, rounds: int, done: int) -> None:
-        """A run of so many rounds begins, or goes on after `done` of them."""
+        """A run of this many rounds begins, or resumes after `done` of them."""
 
     def round(self, run: str, record: dict[str, Any], rounds: int) -> None:
         """A run has finished a round."""
@@ -147,7 +147,7 @@ def screen(console: PlainConsole, quiet: bool) -> Iterator[Watcher]:
 
 @contextmanager
 def comparison_screen(console: PlainConsole, quiet: bool) -> Iterator[ComparisonScreen]:
-    """What shows the runs of a comparison on `console`: nothing, bars on a terminal, lines elsewhere."""
+    """The display of a comparison's runs on `console`: nothing, bars on a terminal, lines elsewhere."""
     if quiet:
         yield SilentComparisonScreen(console)
     elif not console.is_terminal:

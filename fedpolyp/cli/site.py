@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Take a federation to real hospitals: the same code at separate sites.", no_args_is_help=True)
 
-_OF_TRAINING = ("model", "training", "algorithm")  # sections that are idle where nothing is trained
+_OF_TRAINING = ("model", "training", "algorithm")  # sections that are not used if nothing is trained
 
 Folder = Annotated[Path, typer.Option(help="the site's folder, with site.toml")]
 CoordinatorFolder = Annotated[Path, typer.Option(help="the coordinator's folder, with coordinator.toml")]
@@ -77,7 +77,7 @@ def renew(
 
 @app.command()
 def keygen(folder: Folder) -> None:
-    """Make a site's key at the site, so that only the public key ever travels."""
+    """Make a site's key at the site, so that only the public key is ever sent."""
     from fedpolyp.sites.certificates import write_site_key
 
     settings = SiteSettings.load(folder / "site.toml")
@@ -94,7 +94,7 @@ def certify(
     authority: AuthorityFolder = None,
     coordinator: AuthoritysCoordinator = None,
 ) -> None:
-    """Make certificates for the sites' public keys in the coordinator's folder, by which they are let in."""
+    """Make certificates for the sites' public keys in the coordinator's folder; with them sites are admitted."""
     from fedpolyp.sites.folders import certify_sites
 
     authority, coordinator = _folders(out, authority, coordinator)
@@ -109,7 +109,7 @@ def serve(
     listen: Annotated[str, typer.Option(help="address to listen on; if empty, all addresses of this machine")] = "",
     print_command: PrintCommand = False,
 ) -> None:
-    """Serve the federation until stopped: Flower's SuperLink on loopback, and before it nginx, which sites reach."""
+    """Serve the federation until stopped: Flower's SuperLink on loopback, and nginx, which sites reach, before it."""
     from fedpolyp.files import sole, write_text
     from fedpolyp.sites import proxy
     from fedpolyp.sites.certificates import check_pair, read_authority
@@ -134,7 +134,7 @@ def serve(
         seen = now
         try:
             write_text(config, proxy.nginx_config(settings, listen))
-        except (FedpolypError, OSError) as error:  # sites that are let in stay so
+        except (FedpolypError, OSError) as error:  # admitted sites stay admitted
             say(str(error))
             return
         running[1].send_signal(signal.SIGHUP)
@@ -160,9 +160,9 @@ def register(
     folder: CoordinatorFolder = Path("."),
     print_command: PrintCommand = False,
 ) -> None:
-    """Let sites in, by the public keys in the coordinator's folder; the coordinator must be serving.
+    """Register sites, by the public keys in the coordinator's folder; the coordinator must be serving.
 
-    A site whose public key has changed is let in with the new one; its old one is refused from then on.
+    A site whose public key has changed is registered with the new one; its old one is refused from then on.
     """
     from fedpolyp.sites.certificates import public_key_pem, read_certificate, read_public_key
 
@@ -209,7 +209,7 @@ def unregister(
     folder: CoordinatorFolder = Path("."),
     print_command: PrintCommand = False,
 ) -> None:
-    """Let sites in no longer, for good: a site comes back only with a new key; the coordinator must be serving."""
+    """Remove sites for good: a site can come back only with a new key. The coordinator must be serving."""
     settings = CoordinatorSettings.load(folder)
     flower.write_connection(settings)
     let_in = [node for node in flower.nodes(settings) if node.let_in]
@@ -223,7 +223,7 @@ def unregister(
         return
     _take_out(settings, chosen)
     for name in sites:
-        settings.site_certificate(name).unlink(missing_ok=True)  # nginx reads nothing of it any more, either
+        settings.site_certificate(name).unlink(missing_ok=True)  # nginx does not accept it any more, either
         _console().print(f"{name} is not registered any more")
 
 
@@ -236,7 +236,7 @@ def join(
     ] = 9094,
     print_command: PrintCommand = False,
 ) -> None:
-    """Join the federation and stay until stopped: Flower's SuperNode, started again whenever it ends."""
+    """Join the federation and stay until stopped: Flower's SuperNode, restarted whenever it ends."""
     from clients import worker
     from fedpolyp.files import sole
     from fedpolyp.sites.connection import faults_of
@@ -247,14 +247,14 @@ def join(
     if print_command:
         _print(node)
         return
-    os.umask(0o077)  # what is made of the images is for this user alone, in whatever way the folder came here
+    os.umask(0o077)  # only this user may read what is made of the images, wherever the folder came from
     for made in (settings.private, settings.flower):
         made.mkdir(exist_ok=True)
     with sole(settings.private / ".lock", f"'site join' is running in {settings.folder} already"):
         say(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
         os.environ[worker.JOINED] = str(os.getpid())
         ours, programs = settings.flower / worker.FILE, SentPrograms(settings, say)
-        worker.end(ours)  # of a start of this site that was killed, as which may have been while it unpacked a program
+        worker.end(ours)  # left by a killed start of this site, which may also have left a half-unpacked program
         programs.throw_away()
         try:
             keep_running(node, lambda: faults_of(settings), say, programs.heed)
@@ -270,12 +270,12 @@ def check(
         Path | None, typer.Option(help="TOML file of the experiment to expect, as 'fedpolyp config' prints it")
     ] = None,
 ) -> None:
-    """Before joining: try the images, one training step, the memory, the connection, the certificate, the clock."""
+    """Before joining: check the images, one training step, the memory, the connection, the certificate, the clock."""
     from fedpolyp.config import read
     from fedpolyp.sites.check import checks
 
     settings, console, bad = _site(folder, data), _console(), 0
-    os.umask(0o077)  # as 'join': it ingests the images
+    os.umask(0o077)  # as in 'join': it ingests the images
     for finding in checks(settings, None if config is None else read(config)):
         bad += not finding.good
         console.print(f"{'ok  ' if finding.good else 'MEND'}  {finding.about}: {finding.text}")
@@ -288,7 +288,7 @@ def log(
     folder: Folder = Path("."),
     last: Annotated[int, typer.Option(min=1, help="how many of the newest entries to show")] = 50,
 ) -> None:
-    """Show what this site was asked and what it sent, and whether the log was changed afterwards."""
+    """Show this site's requests and replies, and whether the log was changed afterwards."""
     from fedpolyp.sites import audit
 
     settings, console = SiteSettings.load(folder / "site.toml"), _console()
@@ -318,7 +318,7 @@ def log(
 
 @app.command()
 def status(folder: CoordinatorFolder = Path("."), print_command: PrintCommand = False) -> None:
-    """Show which sites are connected, and what each did last."""
+    """Show which sites are connected, and the last action of each."""
     from fedpolyp.runs import RunFolder
     from fedpolyp.sites.progress import last_doings
 
@@ -362,10 +362,10 @@ def run_(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but the last line")] = False,
     print_command: PrintCommand = False,
 ) -> None:
-    """Train at the sites; to be called on the coordinator's machine, in its folder, while 'site serve' runs there.
+    """Train at the sites. Call it on the coordinator's machine, in its folder, while 'site serve' runs there.
 
-    It submits the run, follows it, and finishes its folder. The run goes on without it: --resume follows a run that is
-    still under way, finishes one that has ended, and goes on with one that was interrupted.
+    It submits the run, follows it, and completes its folder. The run goes on without it: --resume follows a run that is
+    still active, completes one that has ended, and resumes one that was interrupted.
     """
     from fedpolyp import runs
     from fedpolyp.cli.following import follow, trained, under_way
@@ -397,7 +397,7 @@ def run_(
 
         if at_work := under_way(settings, run):
             raise UsageError(f"{run.path} is still running as Flower's run {at_work}: stop it before going back")
-        flower.nodes(settings)  # nothing is changed where no coordinator answers
+        flower.nodes(settings)  # nothing is changed if no coordinator answers
         with run.locked():
             refuse_unusable(run, run.config().ready(), from_round)
             go_back(run, from_round)
@@ -418,10 +418,10 @@ def run_(
 
 
 def _to_evaluate(given: Given, model: Path) -> Given:
-    """What scores `model` at the sites, with what was `given` beside.
+    """The settings with which `model` is scored at the sites, besides those `given`.
 
     Raises:
-        UsageError: what was given would make it another model, or train it.
+        UsageError: a given setting would make it another model, or train it.
     """
     from fedpolyp.inference.about import as_settings
     from fedpolyp.inference.predictor import model_file
@@ -474,14 +474,14 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
         ids = tuple(sorted(record.id for record in store.records))
     if dry:
         return runs.RunFolder(path)
-    # What images the sites have is theirs to know.
+    # Only the sites know their images.
     partition = Partition(ids, {site: HospitalImages((), (), ()) for site in settings.sites})
     return runs.create(path.resolve(), config, partition, None if store is None else store.path)
 
 
 def _refuse_simulated(run: "RunFolder") -> None:
     hospitals = run.partition().hospitals.values()
-    if any(own.train or own.val or own.test for own in hospitals):  # of real sites nobody knows
+    if any(own.train or own.val or own.test for own in hospitals):  # those of real sites are unknown
         raise UsageError(f"{run.path} was not run at sites; go on with fedpolyp simulate --resume {run.path}")
 
 

@@ -1,9 +1,9 @@
 """Starts Flower's SuperLink at the coordinator, with a gate that Flower 1.41 lacks: `python -m` this module.
 
-Flower checks whose request it is that pushes a message, but not whose message is in it: a hospital could push an order
-to another hospital, or a reply in another's name. It also stores any number as a time, and any number of objects of any
-size. The gate stands before Flower's two handlers that take what hospitals push. All hooks into Flower's private parts
-for that are here; tests/cli/test_superlink.py holds them.
+Flower checks which node pushes a message, but not whose message it is: a hospital could push a request to another
+hospital, or a reply in another's name. It also stores any number as a time, and any number of objects of any size. The
+gate is called before Flower's two handlers for what hospitals push. All uses of Flower's private parts for this are
+here; tests/cli/test_superlink.py checks them.
 """
 
 import importlib
@@ -28,12 +28,12 @@ from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest, PushObjectResp
 from fedpolyp.sites.settings import CoordinatorSettings
 from fedpolyp.text import printable
 
-# A reply lives no longer than its order, half a day; and who signs with a clock that is wrong by minutes is not let in.
+# A reply lives no longer than its request, half a day; and a site whose clock is wrong by minutes is not admitted.
 _DAY = 86400.0
 _LONGEST_WORK = 30 * _DAY
 # Weights travel in pieces of 4 MiB, each of them two of Flower's objects; twice as many and some more are allowed.
 _PIECE, _FEW = 4 * 1024**2, 64
-_SESSIONS = 4096  # that are remembered, the newest: of a message that is being pushed
+_SESSIONS = 4096  # the newest, which are remembered: each of a message that is being pushed
 _log = logging.getLogger("flwr")
 
 
@@ -60,7 +60,7 @@ class Forged(Exception):
 
 
 class Unfit(Exception):
-    """A hospital's own reply that cannot be taken; who waits for it is told why."""
+    """A hospital's own reply that cannot be accepted; the round is told why."""
 
 
 @dataclass
@@ -73,9 +73,9 @@ class _Pushed:
 
 @dataclass
 class Gate:
-    """What hospitals push passes here first; what does not pass is refused by the hospital's name.
+    """Checks what hospitals push; a refused message is reported with the hospital's name.
 
-    A reply that cannot be taken is replaced by a failure that says why: so its round goes on at once.
+    A reply that cannot be accepted is replaced by a failure that says why, so that its round goes on at once.
     """
 
     most_bytes: int  # of all objects of one reply
@@ -90,10 +90,10 @@ class Gate:
         return _FEW + 4 * (self.most_bytes // _PIECE + 1)
 
     def push_messages(self, request: PushMessagesRequest, state: Any) -> PushMessagesResponse:
-        """Take the one reply of a hospital to an order of its own.
+        """Accept the one reply of a hospital to its own request.
 
         Raises:
-            HTTPException: the message is not the sender's own, or answers another's order.
+            HTTPException: the message is not the sender's own, or answers another's request.
         """
         order = None
         try:
@@ -110,7 +110,8 @@ class Gate:
                 raise self._refused(state, request.node.node_id, str(error)) from None
             self._replace(state, metadata, str(error))
             return PushMessagesResponse(results={metadata.message_id: 0})
-        # A reply that comes too late, to an order that is gone, is Flower's to throw away: its site must not mind.
+        # A reply that comes too late, to a request that is gone, is left to Flower to discard: its site must see no
+        # error.
         answer = self.messages(request=request, state=state)  # type: ignore[call-arg]
         with self._lock:
             self._pushed[answer.session_id] = _Pushed(request.messages_list[0].metadata)
@@ -119,7 +120,7 @@ class Gate:
         return answer
 
     def push_object(self, request: PushObjectRequest, state: Any) -> PushObjectResponse:
-        """Take an object of a reply that this hospital is pushing, as long as all together are not too large."""
+        """Accept an object of a reply that this hospital is pushing, as long as all together are not too large."""
         node, size = request.node.node_id, len(request.object_content)
         with self._lock:
             pushed = self._pushed.get(request.session_id)
@@ -128,7 +129,7 @@ class Gate:
             if pushed is not None and own and fits:
                 pushed.taken += size
         if pushed is None or not own:
-            # Flower says no to this, in its own words: of a run that has ended, too, which a site must not mind.
+            # Flower refuses this itself, also for a run that has ended, which must not be an error for the site.
             request = PushObjectRequest(
                 node=request.node, run_id=request.run_id, session_id="none", object_id=request.object_id
             )
@@ -149,7 +150,7 @@ class Gate:
         return answer
 
     def _replace(self, state: Any, metadata: Any, reason: str) -> None:
-        """Answer the order that `metadata` replies to with a failure; its hospital is known to be the order's."""
+        """Answer the request that `metadata` replies to with a failure; its hospital is known to be the request's."""
         _log.warning("%s: %s", _name(state, metadata.src_node_id), reason)
         order = state.get_valid_message_ins(metadata.reply_to_message_id)
         if order is None:
@@ -180,7 +181,7 @@ class Gate:
 
 
 def check_sender(request: PushMessagesRequest) -> None:
-    """Refuse what is not one message, of the node that has signed the request, to the coordinator, as a reply.
+    """Refuse anything but one reply, from the node that has signed the request, to the coordinator.
 
     Raises:
         Forged: it is not.
@@ -200,7 +201,7 @@ def check_sender(request: PushMessagesRequest) -> None:
 
 
 def check_reply(request: PushMessagesRequest, most_objects: int, now: float) -> None:
-    """Refuse a reply whose times are none, or whose list of objects is too long.
+    """Refuse a reply whose times are not valid, or whose list of objects is too long.
 
     Args:
         request: with one message.
@@ -208,10 +209,10 @@ def check_reply(request: PushMessagesRequest, most_objects: int, now: float) -> 
         now: seconds since 1970.
 
     Raises:
-        Unfit: it is to be refused.
+        Unfit: it is refused.
     """
     metadata = request.messages_list[0].metadata
-    if not abs(metadata.created_at - now) <= _DAY:  # no number is neither
+    if not abs(metadata.created_at - now) <= _DAY:  # NaN fails this comparison, too
         raise Unfit(f"its reply says that it was made at the time {metadata.created_at:g}, which is not today")
     if not 0 < metadata.ttl < math.inf:
         raise Unfit(f"its reply says that it is valid for {metadata.ttl:g} s")
@@ -231,7 +232,7 @@ def _objects(tree: ObjectTree) -> Iterator[ObjectTree]:
 
 
 def _name(state: Any, node: int) -> str:
-    """What the node was registered as."""
+    """The name under which the node was registered."""
     known = state.get_node_info(node_ids=[node])
     return printable(known[0].name, 100) if known and known[0].name else f"node {node}"
 

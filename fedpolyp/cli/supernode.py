@@ -37,7 +37,7 @@ def main() -> None:
     start = flower.start_client_internal
 
     def start_with_executor(*, runtime_api_address: str, **options: Any) -> None:
-        # Not before: whoever held the port until now has kept the SuperNode from starting.
+        # Not earlier: another holder of the port would keep the SuperNode from starting until now.
         executor(runtime_api_address, authority, secret)
         start(runtime_api_address=runtime_api_address, **options)
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def show_certificate(settings: SiteSettings) -> None:
-    """Let all of this process's calls to the coordinator show the site's certificate."""
+    """Make all of this process's calls to the coordinator present the site's certificate."""
     from flwr.supernode.fleet_http_client import FleetHttpClient
 
     def from_server_address(
@@ -68,9 +68,9 @@ def show_certificate(settings: SiteSettings) -> None:
 
 
 def between(settings: SiteSettings) -> tuple[Path, Path, Path, Path]:
-    """New files for what SuperNode and executor say to each other: authority, certificate, its key, and the secret.
+    """New files for the connection between SuperNode and executor: authority, certificate, its key, and the secret.
 
-    They are named as seen from the site's folder, in which this runs: what fails may be told to the coordinator.
+    Their names are relative to the site's folder, in which this runs, because an error may be sent to the coordinator.
     """
     folder = settings.flower / _RUNTIME
     shutil.rmtree(folder, ignore_errors=True)
@@ -91,7 +91,7 @@ def between(settings: SiteSettings) -> tuple[Path, Path, Path, Path]:
 
 
 def executor(address: str, authority: Path, secret: Path) -> None:
-    """Start the executor; when it ends, so does this process, which would take orders that nobody carries out."""
+    """Start the executor; when it ends, so does this process, which would accept requests that nobody carries out."""
     command = [sys.executable, "-P", "-m", "fedpolyp.cli.executor", f"--runtime-api-address={address}"]
     options = [f"--root-certificates={authority}", f"--superexec-auth-secret-file={secret}"]
     process = subprocess.Popen([*command, *options, f"--parent-pid={os.getpid()}"])

@@ -1,4 +1,4 @@
-"""Keeps Flower's programs running: none is left behind, and one that ends is noticed."""
+"""Keeps Flower's programs running: none is left behind, and the end of one is noticed."""
 
 import contextlib
 import ctypes
@@ -28,12 +28,12 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of Flower's own log
 def serve_until_stopped(
     commands: Sequence[Command], meanwhile: Callable[[Sequence["subprocess.Popen[bytes]"]], Any] = lambda running: None
 ) -> None:
-    """Run all of `commands` until SIGINT or SIGTERM; when one ends by itself, end the others.
+    """Run all of `commands` until SIGINT or SIGTERM; when one ends unexpectedly, end the others.
 
-    Twice a second, `meanwhile` is given their processes.
+    `meanwhile` is called with their processes twice a second.
 
     Raises:
-        FedpolypError: one has ended by itself.
+        FedpolypError: one has ended unexpectedly.
     """
     with stop_signal() as stop:
         running: list[subprocess.Popen[bytes]] = []
@@ -57,10 +57,11 @@ def keep_running(
     say: Callable[[str], Any],
     heed: Callable[[str], Any] = lambda line: None,
 ) -> None:
-    """Run `command` until SIGINT or SIGTERM, and again whenever it ends; `heed` is told every line that it prints.
+    """Run `command` until SIGINT or SIGTERM, and again whenever it ends; `heed` is called with every line that it
+    prints.
 
-    `faults` says what stands in its way. That never makes it give up, for it may pass: a coordinator may be away for
-    days, or register a site days after it was asked to. What will not pass, `faults` raises.
+    `faults` returns temporary problems. They never make it give up: a coordinator may be away for days, or register a
+    site days after it was asked to. For lasting problems `faults` raises an error.
 
     Raises:
         FedpolypError: what `faults` raises, or there is no such program.
@@ -74,7 +75,7 @@ def keep_running(
 
 
 def _run_once(command: Command, stop: threading.Event, heed: Callable[[str], Any]) -> str:
-    """Run it until it ends or has said its last words; returns why it did not stay."""
+    """Run it until it ends or prints one of its last words; returns why it ended."""
     process, heard = _start(command, subprocess.PIPE), set[str]()
     reader = threading.Thread(target=_pass_on, args=(process, command, heard, heed), daemon=True)
     reader.start()
@@ -97,12 +98,12 @@ def _run_once(command: Command, stop: threading.Event, heed: Callable[[str], Any
 
 
 def _pass_on(process: "subprocess.Popen[bytes]", command: Command, heard: set[str], heed: Callable[[str], Any]) -> None:
-    """Print what it says, and tell `heed`; which words of the command's were among it is added to `heard`."""
+    """Print its output, and pass it to `heed`; the command's words in it are added to `heard`."""
     assert process.stdout is not None
     known = (command.first_words, command.refused_words, *command.last_words)
     for line in process.stdout:
         text = line.decode(errors="replace")
-        shown = printable(_COLOUR.sub("", text.rstrip("\r\n")))  # some of it a coordinator may have sent
+        shown = printable(_COLOUR.sub("", text.rstrip("\r\n")))  # a coordinator may have sent some of it
         sys.stdout.buffer.write(f"{shown}\n".encode())
         sys.stdout.flush()
         heard |= {words for words in known if words.encode() in line}
@@ -111,18 +112,18 @@ def _pass_on(process: "subprocess.Popen[bytes]", command: Command, heard: set[st
 
 def _start(command: Command, output: int | None = None) -> "subprocess.Popen[bytes]":
     errors = None if output is None else subprocess.STDOUT
-    # Should this process be killed, the kernel ends what it started. Ctrl-C on the terminal is for this process alone.
+    # If this process is killed, the kernel ends what it started. Ctrl-C on the terminal is only for this process.
     return command.start(stdout=output, stderr=errors, preexec_fn=_prepare, start_new_session=True)
 
 
 def _prepare() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # Flower's programs end themselves by SIGINT, which a shell makes what it starts in the background ignore.
+    # Flower's programs end on SIGINT, which a shell makes its background processes ignore.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End `process` and all that it has started, some of which would outlive it in sessions of their own."""
+    """End `process` and everything that it has started; some of it would outlive it in its own sessions."""
     everything = descendants(process.pid) | {process.pid}
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -139,7 +140,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def descendants(parent: int) -> set[int]:
-    """The processes that `parent` has started, that those have started, and so on."""
+    """The processes that `parent` has started, those that they have started, and so on."""
     found: set[int] = set()
     for children in Path(f"/proc/{parent}/task").glob("*/children"):
         with contextlib.suppress(OSError):
@@ -157,7 +158,7 @@ def _alive(process: int) -> bool:
 
 @contextmanager
 def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, instead of breaking into what is going on."""
+    """An event that SIGINT and SIGTERM set, instead of interrupting the running code."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in interrupts.numbers()}
     try:

@@ -17,7 +17,9 @@ _HOSPITALS_SPACED = 5
 
 
 class PlainTable(Table):
-    """A table whose cells are text as it is: characters that would steer a terminal are written out, markup is none."""
+    """A table with plain text in its cells: characters that would control a terminal are written out, and markup is
+    ignored.
+    """
 
     def add_row(self, *cells: str, **options: Any) -> None:  # type: ignore[override]  # plain text alone
         """See `rich.table.Table.add_row`."""
@@ -25,25 +27,25 @@ class PlainTable(Table):
 
 
 def plain_table(title: str | None, *headings: str, numbers_from: int = 1) -> PlainTable:
-    """An empty table in the house's look; columns from `numbers_from` on are right-aligned."""
+    """An empty table in the common style; columns from `numbers_from` on are right-aligned."""
     table = PlainTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.collapse_padding = True
     for place, heading in enumerate(headings):
-        # A name that does not fit goes on in the next line: it may have to be typed.
+        # A name that does not fit continues on the next line, because it may have to be typed.
         justify: Literal["left", "right"] = "right" if place >= numbers_from else "left"
         table.add_column(Text(printable(heading)), justify=justify, overflow="fold")
     return table
 
 
 def round_table(records: list[dict[str, Any]], heldout: bool = True) -> Group:
-    """A row a round: loss, Dice on the held-out set and on validation, Dice at up to 8 hospitals, time.
+    """A row for each round: loss, Dice on the held-out set and on validation, Dice at up to 8 hospitals, time.
 
-    Without a `heldout` set, all sites' own test images stand in for it.
-    Of a long run about 25 rows stay, always the first, the last and the best on validation, which has a star.
+    Without a `heldout` set, all sites' own test images are used instead. Of a long run about 25 rows stay, always the
+    first, the last and the best on validation, which has a star.
     """
     names = sorted({name for r in records for name, own in r["hospitals"].items() if "val_dice" in own})
     shown = names if len(names) <= _HOSPITALS_SHOWN else []
-    # Eight hospitals have to fit 80 columns.
+    # Eight hospitals must fit into 80 columns.
     headings = [name.removeprefix("hospital-") for name in shown]
     promised = any(spent(record) for record in records)
     title = f"Dice on {'the held-out set' if heldout else 'all test images'}" + (
@@ -78,7 +80,7 @@ def round_table(records: list[dict[str, Any]], heldout: bool = True) -> Group:
 
 
 def ending(records: list[dict[str, Any]], scored_on: str = "held-out", own_models: bool = False) -> str:
-    """What a finished run leaves: the Dice of its last model and of the best on validation, and the files of both.
+    """The results of a finished run: the Dice of its last model and of the best on validation, and the files of both.
 
     With `own_models`, where each hospital has its own, the best are each hospital's own choice and have no Dice here.
     """

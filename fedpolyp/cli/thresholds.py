@@ -1,4 +1,4 @@
-"""`--threshold`, as `predict` and `evaluate` have it."""
+"""`--threshold`, for `predict` and `evaluate`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +22,7 @@ Threshold = Annotated[
 
 
 def refuse_threshold(given: str | None) -> None:
-    """Raise a UsageError where `given` is no threshold."""
+    """Raise a UsageError if `given` is not a threshold."""
     if given in (None, _VALIDATION):
         return
     try:
@@ -37,7 +37,7 @@ def threshold_of(predictors: "Sequence[Predictor]", given: str | None) -> float:
     """The threshold that was `given` for a model, or the mean of several.
 
     Raises:
-        UsageError: the one of validation is wanted, and there are several models, or the one has none.
+        UsageError: the validation threshold is asked for, but there are several models, or the model has none.
     """
     if given is None:
         return predictors[0].threshold

@@ -22,14 +22,14 @@ def view(
     port: Annotated[int, typer.Option(min=0, max=65535, help="where it listens; 0 takes one that is free")] = PORT,
     no_open: Annotated[bool, typer.Option("--no-open", help="print the address, and open no browser")] = False,
 ) -> None:
-    """Open a page, for this machine alone, that shows how runs go and what their models see in your images.
+    """Open a page, for this machine only, that shows the progress of runs and their models' predictions in your images.
 
-    Without RUN or COMPARISON it lists what is in runs/; a folder of runs may be named, too. Ctrl-C ends it.
+    Without RUN or COMPARISON it lists the runs in runs/; you can also name a folder of runs. Ctrl-C ends it.
     """
     from fedpolyp.view.shelf import shelf
 
     shown = shelf(what)
-    # A run beside this may need all of a GPU's memory, and one image at a time needs none.
+    # A run on this machine may need all of a GPU's memory, and single images do not need a GPU.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     from fedpolyp.view.guard import Secrets
     from fedpolyp.view.seeing import Seer, load_predictor
@@ -45,11 +45,11 @@ def view(
             threading.Thread(target=webbrowser.open, args=(f"{place}#once={secrets.once}",), daemon=True).start()
         serve(app, listener, stop)
     seer.close()
-    if seer.busy:  # a model that is being loaded or asked is not waited for
+    if seer.busy:  # a model that is being loaded or used is not waited for
         sys.stdout.flush()
         os._exit(0)
 
 
 def _has_screen() -> bool:
-    """Whether a browser would come up in a window: one in this terminal would be in the way."""
+    """Whether a browser would open in a window: one in this terminal would be in the way."""
     return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
