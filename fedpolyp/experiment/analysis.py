@@ -243,7 +243,8 @@ def _described(config: Config) -> str:
     algorithm, privacy = config.algorithm, config.privacy
     own = ", ".join(f"{name} {value}" for name, value in algorithm.own.items())
     promised = f", privacy {privacy.mode} with epsilon {privacy.epsilon:g}" if privacy.on else ""
-    return (f"{algorithm.name} with {own}" if own else algorithm.name) + promised
+    summed = ", secure sums" if privacy.secure_sums else ""
+    return (f"{algorithm.name} with {own}" if own else algorithm.name) + promised + summed
 
 
 def _common_partition(runs: Sequence[RunFolder]) -> Partition:

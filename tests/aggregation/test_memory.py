@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from fedpolyp.aggregation.aggregate import Update
+from fedpolyp.aggregation.opaque import MASKED, SUM, Opaque
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Start
 from fedpolyp.algorithms.finding import FEDERATED, make
 from fedpolyp.config import load
+from fedpolyp.privacy.fixed_point import words_of
+from fedpolyp.privacy.secure_sum import Opening
 
 COLLECTING = ("median", "trimmed-mean", "krum", "multi-krum")
 STREAMING = tuple(name for name in FEDERATED if name not in COLLECTING)
@@ -52,6 +55,26 @@ def of(name: str, hospitals: int, **settings: object) -> Algorithm:
 def test_two_hundred_hospitals_take_the_memory_of_five(name: str, per_step: bool) -> None:
     few, many = (peak(of(name, n, **{"federation.per_step": per_step}), n) for n in (5, 200))
     assert many <= 1.5 * few
+
+
+def test_masked_updates_of_two_hundred_hospitals_take_the_memory_of_five() -> None:
+    like = {MODEL: start().model}
+
+    def held(hospitals: int) -> int:
+        words = np.arange(words_of(like), dtype=np.uint64)
+        tracemalloc.start()
+        try:
+            aggregate = Opaque(like)
+            for number in range(hospitals):
+                changes = {MASKED: {SUM: words + np.uint64(number)}}
+                aggregate.add(Update(f"hospital-{number}", changes, 1.0, 1, 0.5, 3))
+            for number in range(hospitals):
+                aggregate.open(f"hospital-{number}", Opening(bytes(31) + bytes([number])))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert held(200) <= 1.5 * held(5)
 
 
 @pytest.mark.parametrize("name", COLLECTING)

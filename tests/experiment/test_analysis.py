@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fedpolyp.algorithms.finding import BUILT_IN
+from fedpolyp.config import Config, PrivacyConfig
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
@@ -455,17 +456,28 @@ def test_two_arms_that_no_run_of_a_comparison_has_are_missed_by_their_algorithm(
     assert analyse(runs_in(tmp_path)).missing == ("There is no finished pooled run.", "There is no finished local run.")
 
 
+def secured(config: Config) -> Config:
+    training = config.training.model_copy(update={"optimizer_state": "keep"})
+    return config.model_copy(update={"privacy": PrivacyConfig(secure_sums=True), "training": training})
+
+
 def test_runs_of_one_label_that_are_of_two_algorithms_are_refused_and_not_averaged(tmp_path: Path) -> None:
     store = write_comparison(tmp_path / "other", ("near:fedprox",))
     partition, pictures = store[0].partition(), Store.open(Path(store[0].environment()["store"]))
     for name, config in (
         ("settings", fake_config("near:fedprox", 1, mu=0.5)),
         ("algorithms", fake_config("near:fedavg", 1)),
+        ("sums", secured(fake_config("near:fedprox", 1))),
     ):
         run = write_run(tmp_path / name, config, pictures, partition)
         with pytest.raises(UsageError) as refusal:
             analyse([store[0], run])
-        other = "fedprox with mu 0.5" if name == "settings" else "fedavg"
+        others = {
+            "settings": "fedprox with mu 0.5",
+            "algorithms": "fedavg",
+            "sums": "fedprox with mu 0.01, secure sums",
+        }
+        other = others[name]
         assert str(refusal.value) == (
             f"{store[0].path} and {run.path} are both called 'near', but are fedprox with mu 0.01 and {other}; "
             "give each its own label (--arm-label)"

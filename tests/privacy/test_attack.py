@@ -62,6 +62,13 @@ def test_where_nothing_travels_only_models_are_attacked_and_it_is_said(tmp_path:
     assert "one after the other" in attack(cyclic, store).left_out[0]
 
 
+def test_with_secure_sums_the_sum_is_attacked_and_no_update(tmp_path: Path) -> None:
+    run, store = trained(tmp_path / "run", privacy__secure_sums=True, training__optimizer_state="reset")
+    found = attack(run, store)
+    assert {row.target for row in found.rows} == {"model", "sum of updates"}
+    assert found.left_out == ("With secure sums the server has no single update to attack.",)
+
+
 def test_updates_whose_checkpoint_is_gone_are_left_out_and_it_is_said(tmp_path: Path) -> None:
     run, store = trained(tmp_path / "run")
     next(run.checkpoints.glob("round-*1.npz")).rename(tmp_path / "away.npz")
