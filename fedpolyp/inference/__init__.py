@@ -1,1 +1,1 @@
-"""Using a trained model: what it says of itself, what it sees in images, and where."""
+"""Using a trained model: its description, and its predictions in images."""

@@ -1,6 +1,6 @@
-"""What a saved model says of itself: a member of its .keras file, so that the one cannot be without the other.
+"""A saved model's description of itself: a member of its .keras file, so that the two stay together.
 
-A .keras file is a zip archive, of which Keras reads what it knows. So the file stays one that Keras opens anywhere.
+A .keras file is a zip archive, and Keras ignores members that it does not know. So Keras can open the file anywhere.
 """
 
 import tomllib
@@ -29,31 +29,31 @@ _Score = Annotated[float, Field(ge=0, le=1)]
 
 
 class About(BaseModel):
-    """Where a model comes from and how to use it."""
+    """The origin of a model, and how to use it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     format: Literal[1] = 1
     version: str = __version__  # of fedpolyp that saved it
     kind: Literal["last", "best"]  # after the last round, or in the round that was best on validation
-    hospital: str = ""  # whose own model it is; '' for one of all
+    hospital: str = ""  # whose own model it is; '' for a model of all
     round: Annotated[int, Field(ge=0)]
-    rounds: Annotated[int, Field(ge=0)]  # that its run has had
-    image_size: Annotated[int, Field(ge=32, le=1024)]  # side of the square images that it takes, pixels
+    rounds: Annotated[int, Field(ge=0)]  # number of rounds of its run
+    image_size: Annotated[int, Field(ge=32, le=1024)]  # side of its square input images, pixels
     threshold: Annotated[float, Field(gt=0, lt=1)] = THRESHOLD  # probability from which on a pixel is polyp
-    # Chosen on the hospitals' validation images; None where there are none. See fedpolyp.inference.calibration.
+    # Chosen on the hospitals' validation images; None if there are none. See fedpolyp.inference.calibration.
     temperature: Annotated[float, Field(gt=0)] | None = None
     best_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     dice: _Score | None = None  # in that round on the held-out images, mean per image; None for one hospital's own
     val_dice: _Score | None = None
-    heldout: int = 0  # how many of those there are
-    config: str  # the run's settings as TOML, with names in the place of paths
-    partition: str | None = None  # SHA-256 of which image was where
+    heldout: int = 0  # number of these images
+    config: str  # the run's settings as TOML, with names instead of paths
+    partition: str | None = None  # SHA-256 of the partition
     files: str | None = None  # SHA-256 of the partition and of the images' and masks' files
-    learnt_from: tuple[str, ...] = ()  # of each image it was trained or chosen on, the beginning of its SHA-256
+    learnt_from: tuple[str, ...] = ()  # the beginning of the SHA-256 of each image it was trained or selected on
 
     def known(self, records: Iterable[ImageRecord]) -> int:
-        """How many of these images, with these masks, the model was trained or chosen on."""
+        """How many of these images, with these masks, the model was trained or selected on."""
         learnt_from = set(self.learnt_from)
         return sum(record.sha256[:_HEX] in learnt_from for record in records)
 
@@ -71,8 +71,8 @@ def as_settings(path: Path) -> dict[str, object]:
     """The settings, by dotted name, of a run without training that scores the model in the .keras file at `path`.
 
     Raises:
-        UsageError: the model does not say what it is made of.
-        FedpolypError: the file is no model, or what it says is damaged.
+        UsageError: the model has no description.
+        FedpolypError: the file is not a model, or its description is damaged.
     """
     told = read_about(path)
     if told is None:
@@ -101,9 +101,9 @@ def about(
     store: Store | None = None,
     found: Fitted | None = None,
 ) -> About:
-    """What the model of a run says of itself; `store` has the run's images, where they are here.
+    """The description of a run's model; `store` has the run's images, if they are here.
 
-    `found` is what the hospitals' validation images say of its probabilities.
+    `found` is its calibration on the hospitals' validation images.
 
     Raises:
         FedpolypError: the run folder is damaged.
@@ -132,7 +132,7 @@ def about(
 
 
 def _portable(config: Config) -> Config:
-    """`config` without what concerns its machine alone: of paths the last part is left, and no runtime settings."""
+    """`config` without what concerns only its machine: only the last part of paths, and no runtime settings."""
 
     def last(path: str | None) -> str | None:
         return None if path is None else Path(path).name
@@ -153,10 +153,10 @@ def _portable(config: Config) -> Config:
 
 
 def read_about(path: Path) -> About | None:
-    """What the model in the .keras file at `path` says of itself; None if it says nothing.
+    """The description of the model in the .keras file at `path`; None if it has none.
 
     Raises:
-        FedpolypError: the file is no .keras file, or what it says is damaged.
+        FedpolypError: the file is not a .keras file, or its description is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:

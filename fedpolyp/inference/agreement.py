@@ -1,4 +1,4 @@
-"""How far several models agree about one image."""
+"""The agreement of several models about one image."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 
 def agreement(masks: Sequence[NDArray[Any]]) -> float:
-    """The mean Dice between each two of `masks` (H, W), in [0, 1]; two that are empty agree."""
+    """The mean Dice between each two of `masks` (H, W), in [0, 1]; two empty masks agree."""
     return float(np.mean([_dice(one, other) for one, other in combinations(masks, 2)]))
 
 
 def disagreement(fields: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """Where models differ, (H, W): the standard deviation of their probabilities, of which 0.5, the most, is 255."""
+    """Where models differ, (H, W): the standard deviation of their probabilities, scaled so that 0.5, the largest, is
+    255.
+    """
     return np.rint(np.std(np.stack(fields), axis=0) * 510).astype(np.uint8)
 
 

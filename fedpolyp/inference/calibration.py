@@ -1,8 +1,8 @@
-"""Are probabilities true? Of the pixels to which a model gives 0.7, seven of ten should be polyp.
+"""Calibration: of the pixels to which a model gives 0.7, seven of ten should be polyp.
 
-How that is measured: M. Naeini, G. Cooper, M. Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian
-Binning, AAAI 2015.
-How it is mended: C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017: one temperature for all logits.
+It is measured as in M. Naeini, G. Cooper, M. Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian
+Binning, AAAI 2015. It is corrected as in C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017: one
+temperature for all logits.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _LEAST = np.float32(1e-6)  # so that a logit is finite
 
 @dataclass
 class Reliability:
-    """Pixels by the probability that was given to them, in ten bins of equal width."""
+    """Pixels by their predicted probability, in ten bins of equal width."""
 
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
     given: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))  # sum of the probabilities
@@ -35,14 +35,14 @@ class Reliability:
         self.polyp += np.bincount(place[there], minlength=BINS)
 
     def put(self, given: float, polyp: float, pixels: int) -> None:
-        """Count `pixels` at once, of mean probability `given`, of which the share `polyp` is polyp; see `curve`."""
+        """Count `pixels` at once, with mean probability `given`, of which the share `polyp` is polyp; see `curve`."""
         place = min(int(given * BINS), BINS - 1)
         self.pixels[place] += pixels
         self.given[place] += given * pixels
         self.polyp[place] += round(polyp * pixels)
 
     def curve(self) -> list[tuple[float, float, int]]:
-        """(mean probability, share that is polyp, pixels) of each bin that has any."""
+        """(mean probability, share of polyp pixels, pixels) of each bin with pixels."""
         return [
             (float(given / count), float(polyp / count), int(count))
             for given, polyp, count in zip(self.given, self.polyp, self.pixels, strict=True)
@@ -51,23 +51,23 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """The expected calibration error, in [0, 1]: the mean over pixels of how far their bin is off."""
+        """The expected calibration error, in [0, 1]: the mean over pixels of the error of their bin."""
         total = int(self.pixels.sum())
         return sum(count * abs(given - share) for given, share, count in self.curve()) / total if total else 0.0
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What validation images say of a model's probabilities."""
+    """A model's calibration on validation images."""
 
-    temperature: float  # by which logits are divided; above 1 where the model is too sure
-    threshold: float  # of the raw probability, with which the mean Dice of these images is highest
+    temperature: float  # logits are divided by it; above 1 if the model is overconfident
+    threshold: float  # of the raw probability, with the highest mean Dice on these images
 
 
 def fitted(probabilities: NDArray[np.float32], masks: NDArray[Any]) -> Fitted:
-    """The temperature and the threshold that serve these images best; `probabilities` and `masks` are (N, H, W).
+    """The temperature and the threshold that suit these images best; `probabilities` and `masks` are (N, H, W).
 
-    Of thresholds in steps of 0.05 that are equally good, the one nearest to a half.
+    Among equally good thresholds in steps of 0.05, the one nearest to a half.
 
     Raises:
         ValueError: there are no images.

@@ -1,6 +1,7 @@
-"""Images as worse equipment would give them, at three severities: how much does a model lose by that?
+"""Images as worse equipment would show them, at three severities.
 
-Of the kinds of D. Hendrycks, T. Dietterich, Benchmarking Neural Network Robustness, ICLR 2019, those of endoscopy.
+These are the kinds of D. Hendrycks, T. Dietterich, Benchmarking Neural Network Robustness, ICLR 2019, that occur in
+endoscopy.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ def noise(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 
 def jpeg(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Saved to save space: JPEG of quality 40, 20 or 10."""
+    """Strong compression: JPEG of quality 40, 20 or 10."""
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, (40, 20, 10)[severity - 1]])
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
 
@@ -37,7 +38,7 @@ def darkness(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 
 def reflections(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Light that a wet wall throws back: small bright spots, 12, 24 or 36 of them."""
+    """Light reflected by a wet wall: small bright spots, 12, 24 or 36 of them."""
     bright, side = np.zeros(image.shape[:2], np.float32), image.shape[0]
     for _ in range(_LIGHTS * severity):
         at = tuple(int(value) for value in rng.integers(0, side, 2))

@@ -1,4 +1,4 @@
-"""Are lesions found? Connected parts of the truth against those of a prediction."""
+"""Which lesions are found: connected parts of the true mask against those of a prediction."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-ENOUGH = 0.5  # IoU of a lesion with a predicted one by which it is found
+ENOUGH = 0.5  # a lesion is found if a predicted one overlaps it with this IoU
 
 
 @dataclass(frozen=True)
 class Detection:
-    """Of one image."""
+    """The detections in one image."""
 
     lesions: int
     found: int  # lesions that a predicted one overlaps enough
@@ -20,7 +20,9 @@ class Detection:
 
 
 def detect(predicted: NDArray[Any], truth: NDArray[Any]) -> Detection:
-    """Compare masks (H, W), anything but 0 being lesion. With IoU from a half on, no two can claim the same lesion."""
+    """Compare masks (H, W), where anything but 0 is lesion. With an IoU of a half or more, no two can match the same
+    lesion.
+    """
     of_truth, true = _parts(truth)
     of_prediction, seen = _parts(predicted)
     both = np.zeros((true + 1, seen + 1), np.int64)

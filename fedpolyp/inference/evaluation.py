@@ -1,4 +1,4 @@
-"""Scores a model on images with masks: at the model's size, as a comparison does, and at the images' own."""
+"""Scores a model on images with masks: at the model's size, as in a comparison, and at the images' own size."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from fedpolyp.inference.predictor import Pixels, Predictor
 
 _BATCH = 16  # images
 
-# What is scored of an image at either size, by name.
+# The scores of an image at either size, by name.
 OVERLAPS: Mapping[str, Callable[[metrics.Counts], metrics.Scores]] = {
     "dice": metrics.dice,
     "iou": metrics.iou,
@@ -28,7 +28,7 @@ OVERLAPS: Mapping[str, Callable[[metrics.Counts], metrics.Scores]] = {
 
 @dataclass(frozen=True, eq=False)
 class AtASize:
-    """One row an image."""
+    """One row for each image."""
 
     counts: metrics.Counts  # (N, 4) pixels: tp, fp, fn, tn
     hd95: metrics.Scores  # (N,) pixels
@@ -38,7 +38,7 @@ class AtASize:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model makes of images with masks."""
+    """A model's scores on images with masks."""
 
     ids: tuple[str, ...]
     groups: NDArray[np.intp]  # (N,) images with equal numbers are near-duplicates
@@ -46,7 +46,7 @@ class Evaluation:
     own: AtASize  # at each image's own size
     detections: tuple[Detection, ...]  # at each image's own size
     reliability: Reliability  # at the model's size
-    calibrated: Reliability | None  # likewise, with the model's temperature; None where it has none
+    calibrated: Reliability | None  # the same with the model's temperature; None if it has none
 
     def mean(self, at: AtASize, score: metrics.Scores) -> Estimate | None:
         """The mean of a score over the images with a polyp, with its interval of 95 % over images; None without any."""
@@ -58,25 +58,25 @@ class Evaluation:
 
     @property
     def any_polyp(self) -> bool:
-        """Whether any image has a polyp in truth: otherwise no mean over such images exists."""
+        """Whether any image has a polyp in its true mask: otherwise there is no mean over such images."""
         return bool((self.own.counts[:, [0, 2]] > 0).any())
 
     @property
     def sensitivity(self) -> float | None:
-        """The share of all lesions that are found; None where there are none."""
+        """The share of all lesions that are found; None if there are none."""
         lesions = sum(one.lesions for one in self.detections)
         return sum(one.found for one in self.detections) / lesions if lesions else None
 
     @property
     def false_per_image(self) -> float:
-        """Predicted lesions that are none, an image."""
+        """False predicted lesions for each image."""
         return sum(one.false for one in self.detections) / len(self.detections)
 
 
 def evaluate(
     predictor: Predictor, store: Store, originals: Iterable[Original], ids: Sequence[str], threshold: float, flips: bool
 ) -> Evaluation:
-    """Score a model on the images `ids` of `store`, which is of the model's size; `originals` are the same images.
+    """Score a model on the images `ids` of `store`, which has the model's size; `originals` are the same images.
 
     Raises:
         ValueError: the originals are not these images.
@@ -129,7 +129,7 @@ def _surface(cut: NDArray[np.uint8], masks: NDArray[np.uint8]) -> metrics.Scores
 def robustness(predictor: Predictor, images: Pixels, masks: Pixels, threshold: float) -> dict[str, tuple[float, ...]]:
     """The mean Dice, over the images with a polyp, of images made worse: by kind, for each severity.
 
-    `images` (N, S, S, 3) and `masks` (N, S, S) are of the model's size.
+    `images` (N, S, S, 3) and `masks` (N, S, S) have the model's size.
     """
     found = {}
     for kind in KINDS:

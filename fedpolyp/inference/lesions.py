@@ -20,7 +20,7 @@ class Lesion:
 
 
 def lesions(mask: NDArray[np.uint8], probability: NDArray[np.float32]) -> tuple[Lesion, ...]:
-    """The lesions in `mask` (H, W) in {0, 1}, the largest first; `probability` (H, W) is what it was cut from."""
+    """The lesions in `mask` (H, W) in {0, 1}, the largest first; `probability` (H, W) is what was cut to the mask."""
     count, labels, found, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask), connectivity=8)
     if count < 2:
         return ()

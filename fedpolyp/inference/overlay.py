@@ -1,4 +1,4 @@
-"""An image with the border of what a model sees in it."""
+"""An image with the border of a model's prediction."""
 
 import cv2
 import numpy as np

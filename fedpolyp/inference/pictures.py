@@ -1,4 +1,4 @@
-"""The pictures that somebody names: files, folders, patterns, and the frames of videos."""
+"""The pictures that a user names: files, folders, patterns, and the frames of videos."""
 
 import glob
 import os
@@ -15,22 +15,22 @@ from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
-_COUNTED = (".avi", ".mov", ".mp4")  # their headers count the frames; of the others the number is an estimate
+_COUNTED = (".avi", ".mov", ".mp4")  # their headers count the frames; for others the number is an estimate
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image, upright, with the file that it is from."""
+    """One image, upright, with its file."""
 
-    file: str  # as it was named; of a frame, with its number: 'video.mp4#12'
-    name: str  # that no other picture has, for files about it
+    file: str  # as the user named it; for a frame with its number: 'video.mp4#12'
+    name: str  # unique, for files about it
     pixels: NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 def files(named: Sequence[str], left_out: list[str]) -> list[Path]:
-    """The files that are meant: themselves, those right in a folder, or those that a pattern fits; each once.
+    """The files meant: themselves, those directly in a folder, or those that match a pattern; each once.
 
-    What else is in a folder, but for what is hidden, is added to `left_out`.
+    Other files in a folder, except hidden ones, are added to `left_out`.
 
     Raises:
         UsageError: a name leads to nothing, or a folder has no picture in it.
@@ -54,9 +54,9 @@ def files(named: Sequence[str], left_out: list[str]) -> list[Path]:
 
 
 def pictures(these: Sequence[Path], every: int, unusable: list[tuple[str, str]]) -> Iterator[Picture]:
-    """The pictures in these files, one after the other; of a video each `every`-th frame, from the first.
+    """The pictures in these files, one after the other; of a video every `every`-th frame, from the first.
 
-    What cannot be read is added to `unusable`, with the reason.
+    Unreadable ones are added to `unusable`, with the reason.
     """
     taken: set[str] = set()
     for path in these:
@@ -111,7 +111,7 @@ def _frames(path: Path, every: int) -> Iterator[tuple[str, str, NDArray[np.uint8
 
 
 def _free(stem: str, taken: set[str]) -> str:
-    """A name made of `stem` that is not yet taken, which differs from others by more than upper and lower case."""
+    """A name made from `stem` that is not taken; it differs from others by more than upper and lower case."""
     stem = printable(stem, 120).replace("/", "_").lstrip(".") or "image"
     name, number = stem, 1
     while name.lower() in taken:

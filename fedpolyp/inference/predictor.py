@@ -1,4 +1,4 @@
-"""Finds polyps in images by a saved model: no trainer, no optimizer, no run."""
+"""Finds polyps in images with a saved model: no trainer, no optimizer, no run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model sees in one image, at the image's own size."""
+    """A model's prediction in one image, at the image's own size."""
 
     probability: Field  # (H, W) in [0, 1]
     mask: Pixels  # (H, W) in {0, 1}
@@ -28,21 +28,21 @@ class Seen:
 
     @classmethod
     def of(cls, probability: Field, threshold: float) -> Self:
-        """Cut `probability` at `threshold`: from there on, a pixel is polyp."""
+        """Cut `probability` at `threshold`: a pixel with at least this probability is polyp."""
         mask = (probability >= threshold).astype(np.uint8)
         return cls(probability, mask, lesions(mask, probability))
 
     @property
     def confidence(self) -> float:
-        """Of the whole image, in [0.5, 1]: the mean over its pixels of how sure each is of what it is taken for."""
+        """Of the whole image, in [0.5, 1]: the mean over its pixels of the probability of the predicted class."""
         return float(np.maximum(self.probability, 1 - self.probability).mean())
 
 
 class Predictor:
     """A saved model, ready for images of any size.
 
-    An image is resized to the model's square as in training (by area); what the model sees is resized back to the
-    image's own size, bilinearly, before it is cut.
+    An image is resized to the model's square as in training (by area). The probabilities are resized back to the
+    image's own size, bilinearly, and then cut.
     """
 
     def __init__(self, model: Any, about: About | None, path: Path) -> None:
@@ -61,7 +61,7 @@ class Predictor:
 
         Raises:
             UsageError: there is none.
-            FedpolypError: it is none that finds polyps, or it is damaged.
+            FedpolypError: it does not find polyps, or it is damaged.
         """
         path = model_file(place, kind)
         about = read_about(path)
@@ -72,7 +72,7 @@ class Predictor:
 
         try:
             model = keras.saving.load_model(path, compile=False)  # safe: a file that holds code is refused
-        except Exception as error:  # Keras tells nowhere what it raises
+        except Exception as error:  # Keras does not document what it raises
             why = " ".join(str(error).split())[:200]
             raise FedpolypError(f"{path} cannot be opened as a Keras model: {type(error).__name__}: {why}") from None
         shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
@@ -110,12 +110,12 @@ class Predictor:
         ]
 
     def see(self, images: Sequence[Pixels], flips: bool = False) -> list[Seen]:
-        """What the model sees in each image (H, W, 3) uint8, RGB, of any size."""
+        """The prediction in each image (H, W, 3) uint8, RGB, of any size."""
         return [Seen.of(one, self.threshold) for one in self.at_own_size(images, flips)]
 
 
 def model_file(place: Path, kind: Literal["last", "best"] = "last") -> Path:
-    """The .keras file that `place` is, or that the run in the folder `place` ended with.
+    """The .keras file `place`, or the final model of the run in the folder `place`.
 
     Raises:
         UsageError: it is neither.

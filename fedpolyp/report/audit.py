@@ -1,4 +1,4 @@
-"""audit.html: what an audit found, with pictures, on one page that needs no other file; audit.csv beside it."""
+"""audit.html: an audit's findings, with pictures, on one page that needs no other file; audit.csv beside it."""
 
 import csv
 import io
@@ -26,12 +26,12 @@ _SIDE = 256  # pixels
 
 @dataclass(frozen=True)
 class Shot:
-    """An image with its mask's outline; no picture where it cannot be read any more."""
+    """An image with its mask's outline; without a picture if it cannot be read any more."""
 
     id: str
     picture: str  # a data URI; '' for none
     outline: str  # an SVG path in a box of 100 by 100
-    boxes: tuple[Box, ...]  # around what was found
+    boxes: tuple[Box, ...]  # around the finding
     shape: float  # width by height
 
 
@@ -46,7 +46,7 @@ class Section:
 
 
 def write_audit(folder: Path, found: Audit) -> Path:
-    """Write audit.csv and, last, audit.html into `folder`; the page's path.
+    """Write audit.csv and, last, audit.html into `folder`; returns the page's path.
 
     Raises:
         UsageError: `folder` cannot be written.
@@ -60,7 +60,7 @@ def write_audit(folder: Path, found: Audit) -> Path:
 
 
 def verdict(found: Audit) -> str:
-    """What the audit says, in a sentence."""
+    """The audit's result, in a sentence."""
     faults, looks = found.of(Weight.FAULT), found.of(Weight.LOOK)
     images = "1 image" if len(found.seen) == 1 else f"{len(found.seen):,} images"
     text = f"{_many(len(faults), 'fault') if faults else 'No fault'} found in {images}"
@@ -68,7 +68,7 @@ def verdict(found: Audit) -> str:
 
 
 def counts(findings: Iterable[Finding]) -> dict[Kind, int]:
-    """How many findings there are of each kind that there is."""
+    """The number of findings of each kind that occurs."""
     every = [finding.kind for finding in findings]
     return {kind: every.count(kind) for kind in Kind if kind in every}
 
@@ -96,7 +96,7 @@ def _page(found: Audit) -> str:
 
     environment = Environment(
         autoescape=True,
-        # Markup is the page's own; every other text may be somebody else's.
+        # Only the page's own texts are markup; every other text may be somebody else's.
         finalize=lambda value: printable_lines(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,

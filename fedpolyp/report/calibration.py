@@ -1,4 +1,4 @@
-"""How true a run's last models' probabilities are on the held-out images: calibration.csv, and what a report says."""
+"""The calibration of a run's last models on the held-out images: calibration.csv, and its part of a report."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,16 +33,16 @@ class _Bin(BaseModel):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one arm, after the last round."""
+    """The calibration of one arm, after the last round."""
 
     arm: str
     error: float  # expected calibration error, the mean over the arm's models
-    with_temperature: float | None  # likewise, each with its own temperature; None where some have none
+    with_temperature: float | None  # the same, each with its own temperature; None if some have none
     curve: Sequence[tuple[float, float, int]]  # see `Reliability.curve`; all models together
 
 
 class CalibrationFile:
-    """calibration.csv of a run as it comes together."""
+    """calibration.csv of a run while it is collected."""
 
     def __init__(self, images: Images, truths: Images) -> None:
         """`images` (N, S, S, 3) and `truths` (N, S, S) are the held-out ones."""
@@ -50,7 +50,7 @@ class CalibrationFile:
         self._rows: list[tuple[str, str, float, float, int]] = []
 
     def add(self, mark: str, probabilities: NDArray[np.float32], temperature: float | None) -> None:
-        """Of the last model of `mark`, '' for all hospitals': its `probabilities` (N, S, S) of polyp."""
+        """Add the last model of `mark`, '' for all hospitals': its `probabilities` (N, S, S) of polyp."""
         kinds = {_GIVEN: probabilities}
         if temperature is not None:
             kinds[_DIVIDED] = calibrated(probabilities, temperature)
@@ -66,7 +66,7 @@ class CalibrationFile:
 
 
 def calibration(analysis: Analysis) -> tuple[Calibration, ...]:
-    """What the runs' files say, by arm; arms of which a run has no file are left out.
+    """The content of the runs' files, by arm; arms with a run without a file are left out.
 
     Raises:
         FedpolypError: a file is damaged.
@@ -94,7 +94,7 @@ def calibration(analysis: Analysis) -> tuple[Calibration, ...]:
 
 
 def _mean_error(models: Sequence[Reliability]) -> float | None:
-    """None where some have no pixels."""
+    """None if some have no pixels."""
     return float(np.mean([one.error for one in models])) if all(one.pixels.any() for one in models) else None
 
 

@@ -39,14 +39,14 @@ _STYLE: dict[Any, Any] = {
     # Text stays text: the reader's own fonts, to be searched and copied. Equal figures get equal bytes.
     "svg.fonttype": "none",
     "svg.hashsalt": "fedpolyp",
-    # A name with dollar signs is no formula.
+    # A name with dollar signs is not a formula.
     "text.parse_math": False,
 }
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure: its file's name, what it is, in words what it shows, and itself."""
+    """One figure: its file's name, its title, a description in words, and the figure."""
 
     file: str
     title: str
@@ -90,7 +90,7 @@ def _charts(analysis: Analysis, calibrations: Sequence[Calibration]) -> Iterator
 
 
 def budgets_differ(analysis: Analysis) -> bool:
-    """Whether some arm saw more training images than another."""
+    """Whether the arms saw different numbers of training images."""
     seen = [arm.cost.images for arm in analysis.arms]
     return max(seen) > 1.01 * min(seen)
 
@@ -149,7 +149,7 @@ def _curves(
 
 
 def _file_names(hospitals: Sequence[str]) -> list[str]:
-    """A part of a file's name for each hospital: its own, where that can be part of any file's name and page's id."""
+    """A part of a file's name for each hospital: its own name, if that can be part of a file's name and a page's id."""
     names: list[str] = []
     for number, hospital in enumerate(hospitals, 1):
         part = re.sub(r"[^A-Za-z0-9._-]", "_", hospital)[:40]
@@ -167,7 +167,7 @@ def _panel(
     arms: Sequence[Arm],
     look: Mapping[str, Look],
 ) -> Chart:
-    """A small chart of what all arms score by round on one hospital's or source's images: `points` of each curve."""
+    """A small chart of all arms' scores by round on one hospital's or source's images: `points` of each curve."""
     figure, axes = _figure(2.3, 3.4)
     told = []
     for arm in arms:
@@ -177,7 +177,7 @@ def _panel(
             _line(axes, along, values, arm.label, look[arm.label])
             told.append(f"{name(arm.label)} ends at {values[-1]:.3f}")
     axes.set(xlabel="round", title=printable(of, _NAME), xlim=(0, None), ylim=(0, 1))
-    _finish(axes, "round", legend=False)  # the page has one for all of these panels
+    _finish(axes, "round", legend=False)  # the page has one legend for all of these panels
     return _chart(figure, file, title, "; ".join(told), only_png=lambda: _legend(axes, 2))
 
 
@@ -196,7 +196,7 @@ def _line(axes: "Axes", along: Sequence[float], values: Sequence[float], label: 
 
 
 def _mean_curve(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[list[float], list[float]]:
-    """The mean over seeds, as far as all of them go."""
+    """The mean over seeds, for the rounds that all of them have."""
     length = min(len(along) for along, _ in curves)
     return list(curves[0][0][:length]), np.mean([values[:length] for _, values in curves], axis=0).tolist()
 
@@ -299,7 +299,7 @@ def _chart(
 
 
 def _inline(svg: str, prefix: str, title: str, description: str) -> str:
-    """The <svg> element alone, as wide as its place, named for screen readers; its ids are its own on the page."""
+    """Only the <svg> element, as wide as its place, named for screen readers, with ids that are unique on the page."""
     from markupsafe import escape
 
     drawn = svg[svg.index("<svg") :]

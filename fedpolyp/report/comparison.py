@@ -32,11 +32,11 @@ from fedpolyp.text import printable, printable_lines
 PAGE = "report.html"
 _HOSPITALS_LISTED = 20
 _ENVIRONMENT = ("started", "commit", "processor", "cores", "platform", "python")
-_LONGEST = 10_000  # characters of what somebody else may have written
+_LONGEST = 10_000  # characters that somebody else may have written
 
 
 def write_report(folder: Path, runs: Sequence[RunFolder], command: str | None = None) -> Path:
-    """Analyse `runs` and write the report into `folder`; the page's path. `command` is what made the runs.
+    """Analyse `runs` and write the report into `folder`; returns the page's path. `command` made the runs.
 
     Raises:
         UsageError: the runs do not belong together, or `folder` cannot be written.
@@ -46,7 +46,7 @@ def write_report(folder: Path, runs: Sequence[RunFolder], command: str | None = 
 
 
 def write_page(folder: Path, analysis: Analysis, command: str | None = None) -> Path:
-    """Write figures/*.png, tables/*.csv and, last, report.html; the page's path.
+    """Write figures/*.png, tables/*.csv and, last, report.html; returns the page's path.
 
     Raises:
         UsageError: `folder` cannot be written, or leads elsewhere.
@@ -129,19 +129,19 @@ def _page(
 
 
 def _promises(analysis: Analysis) -> Iterator[tuple[str, str]]:
-    """What is promised in each arm that promises something, by its label."""
+    """The privacy guarantee of each arm that has one, by its label."""
     for arm in analysis.arms:
         if words := paragraph(arm.runs[0].config(), [one for run in arm.runs for one in run.rounds()], simulated=True):
             yield arm.label, words
 
 
 def _plain(value: Any) -> Any:
-    """What stands in the page for a value: text of another party without anything that does not print as itself."""
+    """A value as the page shows it: text of another party with only printable characters."""
     return printable_lines(value) if type(value) is str else value  # Markup is the page's own
 
 
 def _environment(run: RunFolder) -> dict[str, Any]:
-    """environment.json, or what of it is as a run writes it."""
+    """environment.json, as far as it is as a run writes it."""
     try:
         said = run.environment()
     except FedpolypError:
@@ -190,14 +190,14 @@ class _Sites:
         return conclusions.name(row.arm)
 
     def style(self, dice: float) -> str:
-        """Background from white (the table's lowest) to blue (its highest), and a text colour to be read on it."""
+        """Background from white (the table's lowest) to blue (its highest), and a readable text colour."""
         share = (dice - self.low) / (self.high - self.low) if self.high > self.low else 0.0
         colour = ",".join(str(round(255 + share * (deep - 255))) for deep in (0, 84, 147))
         return f"background:rgb({colour});color:{'#fff' if share > 0.75 else '#111'}"
 
 
 def _hospitals(analysis: Analysis) -> list[dict[str, Any]]:
-    """A row for each of the first hospitals: its images, what they are, a few of them."""
+    """A row for each of the first hospitals: its images, their properties, a few of them."""
     listed = []
     for name, own in sorted(analysis.partition.hospitals.items())[:_HOSPITALS_LISTED]:
         row: dict[str, Any] = {"name": name, "train": len(own.train), "val": len(own.val), "test": len(own.test)}

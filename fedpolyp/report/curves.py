@@ -1,4 +1,4 @@
-"""curves.png: Dice and loss by round, of the whole and of each hospital."""
+"""curves.png: Dice and loss by round, overall and for each hospital."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

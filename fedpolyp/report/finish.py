@@ -1,4 +1,4 @@
-"""What a finished run leaves to look at and to use: its pictures and its models."""
+"""The pictures and models of a finished run."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ from fedpolyp.training import Images, shared_trainer
 def finish(run: RunFolder, store: Store) -> None:
     """Draw predictions.png (the last round's model, held-out images), save the models as Keras, draw curves.png.
 
-    Where each hospital has a model of its own, the picture is of the one in the middle by mean Dice.
+    If each hospital has its own model, the picture is of the one with the median mean Dice.
     """
     partition, rounds = run.partition(), run.rounds()
     images, truths = partition.heldout_of(store)
@@ -32,9 +32,9 @@ def finish(run: RunFolder, store: Store) -> None:
 
 
 def save_models(run: RunFolder, store: Store | None = None) -> None:
-    """Save as Keras the model after the last round and the one best on validation; of each hospital in the local arm.
+    """Save as Keras the model after the last round and the one best on validation; for each hospital in the local arm.
 
-    Without validation images both are the last. Where there are held-out images, calibration.csv is about the last.
+    Without validation images both are the last. If there are held-out images, calibration.csv is about the last.
     """
     config, done = run.config(), run.rounds()[-1]["round"]
     last = checkpoints.load(run.checkpoints, done, run.fingerprint())
@@ -60,9 +60,9 @@ def save_models(run: RunFolder, store: Store | None = None) -> None:
 
 
 def _validation(run: RunFolder, store: Store | None, hospital: str) -> tuple[Images, Images] | None:
-    """The validation images and masks of all hospitals, or of one, as they have them; None where there are none.
+    """The validation images and masks of all hospitals, or of one, as they have them; None if there are none.
 
-    With privacy on there are none: what was chosen on them would tell of them.
+    With privacy on there are none, because a choice made on them would reveal something about them.
     """
     config, partition = run.config(), run.partition()
     if store is None or config.privacy.on:

@@ -1,4 +1,4 @@
-"""From the images that were found to the sets they are in, with every exclusion and its reason.
+"""The path of the images from the source to the sets, with every exclusion and its reason.
 
 CLAIM 2024 and TRIPOD+AI ask for it: A. S. Tejani et al., Radiology: Artificial Intelligence 2024; G. S. Collins et al.,
 BMJ 2024.
@@ -16,9 +16,9 @@ from fedpolyp.data.store import Store
 
 @dataclass(frozen=True)
 class Flow:
-    """The way of the images."""
+    """The numbers of images on their path."""
 
-    found: int | None  # pairs in the source; None where the images are gone
+    found: int | None  # pairs in the source; None if the images are gone
     excluded: tuple[tuple[str, int], ...]  # pairs that could not be used, by reason, the most frequent first
     unused: int | None  # usable images that are in no set
     sets: "tuple[OneSet, ...]"
@@ -30,7 +30,7 @@ class OneSet:
 
     name: str
     images: int
-    groups: int | None  # of near-duplicates or of a patient; None where the images are gone, as are the others
+    groups: int | None  # of near-duplicates or of a patient; None if the images are gone, like the others
     polyp_free: int | None
     lesions: tuple[float, float, float] | None  # quartiles of the lesion's share of an image, over images with one
 

@@ -30,7 +30,7 @@ class Case:
     """One image that no hospital has."""
 
     kind: str  # 'best', 'median' or 'worst'
-    source: str  # the unseen source that it is of; '' for the held-out set
+    source: str  # its unseen source; '' for the held-out set
     id: str
     image: str  # a data URI
     truth: str  # the outline as an SVG path, in fractions of the image's side times 100
@@ -40,7 +40,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The cases, and why there are none of a set."""
+    """The cases, and why a set has none."""
 
     cases: tuple[Case, ...]
     absent: str = ""
@@ -64,7 +64,7 @@ def make_gallery(analysis: Analysis) -> Gallery:
 
 
 def _cases(analysis: Analysis, store: Store, source: str) -> list[Case] | str:
-    """Those of the held-out set, or of an unseen source; or why there are none."""
+    """The cases of the held-out set, or of an unseen source; or why there are none."""
     ids = analysis.partition.unseen[source] if source else analysis.partition.heldout
     positions = store.positions(ids)
     shown_images, truths = store.images[positions], store.masks[positions]

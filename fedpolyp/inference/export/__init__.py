@@ -1,1 +1,1 @@
-"""A trained model in the formats of other programs, each checked against Keras before it is left anywhere."""
+"""A trained model in the formats of other programs, each checked against Keras before it is kept."""

@@ -1,4 +1,4 @@
-"""A model card in the form of Hugging Face's template. What is not known is said to be not known."""
+"""A model card in the form of Hugging Face's template. It says which facts are not known."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ _METRICS = {
     "recall": "recall",
     "hd95": "HD95, as a fraction of the image's diagonal (lower is better)",
 }
-_MOST_HOSPITALS = 30  # that have a row of their own
+_MOST_HOSPITALS = 30  # hospitals with their own row
 _SPECIAL = r"\`*_{}[]<>#|~$&"
 
 
@@ -47,24 +47,24 @@ def card(subject: Subject) -> str:
 
 
 def setting(subject: Subject, section: str, name: str) -> str:
-    """A setting of the run as text on one line; 'not known' where the model does not say."""
+    """A setting of the run as text on one line; 'not known' if the model does not say."""
     table = subject.settings.get(section)
     value = table.get(name) if isinstance(table, dict) else None
     return NOT_KNOWN if value is None else printable(value, 200)
 
 
 def images_called(subject: Subject) -> str:
-    """What the images it learnt from were called."""
+    """The name of the images that it was trained on."""
     return NOT_KNOWN if subject.at_sites else setting(subject, "data", "source")
 
 
 def scores(subject: Subject) -> Mapping[str, Estimate]:
-    """Its scores on the held-out images by metric; empty where its run is not here."""
+    """Its scores on the held-out images by metric; empty if its run is not here."""
     return {} if subject.arm is None else getattr(subject.arm, subject.kind)
 
 
 def licences(subject: Subject) -> list[str]:
-    """Under which licences the images are, and the weights that it began with, as far as that is known."""
+    """The licences of the images, and of its initial weights, as far as they are known."""
     return [*_images_licence(subject), *_weights_from(subject)]
 
 
@@ -81,7 +81,7 @@ def _head(subject: Subject) -> str:
     if not values and about is not None and about.dice is not None:
         values = {"dice": about.dice}
     if values:
-        # At sites the settings name the images that are held out, if any are.
+        # At sites the settings name the held-out images, if there are any.
         source = setting(subject, "data", "source") if about is not None and about.heldout else "sites"
         called = json.dumps(f"{source}, held-out images" if source != "sites" else "the sites' own test images")
         lines += [
@@ -305,7 +305,7 @@ def _images_licence(subject: Subject) -> list[str]:
 
 
 def _weights_from(subject: Subject) -> list[str]:
-    """What it began with, but for random numbers."""
+    """Its initial weights, unless they were random."""
     encoder, weights = (setting(subject, "model", name) for name in ("encoder", "encoder_weights"))
     initial, found = setting(subject, "model", "initial_weights"), []
     if initial != NOT_KNOWN:
@@ -395,5 +395,5 @@ def _sentence(text: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    """`value` as text that is no Markdown, on one line: somebody else may have written it."""
+    """`value` as text without Markdown, on one line: somebody else may have written it."""
     return "".join(f"\\{char}" if char in _SPECIAL else char for char in printable(value, 200))

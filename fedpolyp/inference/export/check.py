@@ -1,4 +1,4 @@
-"""Is an export the model? Both are shown the same images."""
+"""Checks that an export is the model: both get the same images."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,18 @@ from fedpolyp.data import phantom
 from fedpolyp.inference.export.subject import Subject
 from fedpolyp.inference.predictor import Field, Pixels
 
-# The largest difference between two probabilities that may be rounding. Of all kinds but one it was 5e-6 or less,
-# and 5e-5 of ResNet50V2 with statistics drawn at random. Normalizations with another epsilon make it 1.5e-3 or more.
+# The largest difference between two probabilities that may be rounding. For all kinds but one it was at most 5e-6, and
+# 5e-5 for ResNet50V2 with random statistics. Normalization layers with another epsilon make it 1.5e-3 or more.
 BOUND = 1e-4
-# Highest less lowest probability. Where it is less, the model sees the same everywhere, and another might, too.
+# Highest minus lowest probability. If it is smaller, the model predicts the same everywhere, and so might another
+# model.
 _TELLING = 0.05
 _HELD_OUT, _DRAWN, _NOISE = 8, 4, 4
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """Images that both are shown."""
+    """The images that both get."""
 
     squares: Pixels  # (N, S, S, 3)
     of: str  # what they are
@@ -26,28 +27,28 @@ class Trial:
 
 @dataclass(frozen=True)
 class Check:
-    """How far an export is from the model."""
+    """The difference between an export and the model."""
 
     images: int
     of: str
     difference: float  # the largest between two probabilities
-    flipped: int  # pixels that one takes for polyp and the other does not
+    flipped: int  # pixels that only one of them takes for polyp
     low: float  # the lowest probability
     high: float
 
     @property
     def passed(self) -> bool:
-        """Whether the export is the model; what is not finite is not."""
+        """Whether the export is the model; it is not if a value is not finite."""
         return self.difference <= BOUND
 
     @property
     def telling(self) -> bool:
-        """Whether the model sees so much in these images that another one would have been noticed."""
+        """Whether the model's predictions vary so much in these images that another model would have been noticed."""
         return self.high - self.low >= _TELLING
 
 
 def trial(subject: Subject) -> Trial:
-    """Up to eight of the run's held-out images where they are here, four phantom frames, and four of noise.
+    """Up to eight of the run's held-out images if they are here, four phantom frames, and four of noise.
 
     The same every time.
     """
@@ -63,7 +64,7 @@ def trial(subject: Subject) -> Trial:
 
 
 def compare(shown: Trial, expected: Field, found: Field, threshold: float) -> Check:
-    """How far `found` is from `expected`, both (N, S, S); of other shapes, or not finite, it is infinitely far."""
+    """The difference of `found` from `expected`, both (N, S, S); infinite if shapes differ or values are not finite."""
     alike = found.shape == expected.shape and bool(np.isfinite(found).all() and np.isfinite(expected).all())
     return Check(
         images=len(shown.squares),

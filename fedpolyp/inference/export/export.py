@@ -1,4 +1,4 @@
-"""Writes a model in another format, shows both the same images, and leaves the export only if they see the same."""
+"""Writes a model in another format, and keeps the export only if its predictions are the model's."""
 
 import hashlib
 import os
@@ -24,11 +24,11 @@ FACTS = "export.json"
 def export(subject: Subject, name: str, format: Format, out: Path) -> Check:
     """Write the model as `format`, which is called `name`, into the new or empty folder `out`.
 
-    Nothing is left in `out` unless the export sees what the model sees.
+    Nothing is left in `out` unless the export's predictions are the model's.
 
     Raises:
         UsageError: `out` cannot be made.
-        FedpolypError: the model cannot be converted, or the export sees something else.
+        FedpolypError: the model cannot be converted, or the export's predictions differ.
     """
     import tensorflow as tf
 
@@ -85,7 +85,7 @@ def _facts(subject: Subject, name: str, format: Format, written: Written, check:
 
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
-    """A folder to write into whose content is in `out` when the block ends without an exception, and gone otherwise.
+    """A folder whose content is in `out` when the block ends without an exception, and is deleted otherwise.
 
     Raises:
         UsageError: `out` cannot be made.
@@ -94,7 +94,7 @@ def _whole(out: Path) -> Iterator[Path]:
     try:
         if not there:
             out.parent.mkdir(parents=True, exist_ok=True)
-        # In a folder that is there, which may be a mount or somebody's working folder, and cannot be replaced.
+        # `out` may exist, as a mount or somebody's working folder, and then cannot be replaced.
         draft = Path(tempfile.mkdtemp(prefix=".export.", dir=out if there else out.parent))
     except OSError as error:
         raise UsageError(f"cannot make the folder {out}: {error.strerror}") from None
@@ -104,7 +104,7 @@ def _whole(out: Path) -> Iterator[Path]:
         if not there:
             draft.rename(out)
             return
-        # The facts come last: where they are, all is.
+        # The description comes last: once it is there, everything is.
         for path in sorted(draft.iterdir(), key=lambda path: path.name == FACTS):
             moved.append(out / path.name)
             path.rename(moved[-1])
@@ -117,7 +117,7 @@ def _whole(out: Path) -> Iterator[Path]:
 
 
 def _open_to_others(folder: Path) -> None:
-    """Let those read the folder whom the process's umask lets: mkdtemp's is for one user alone."""
+    """Let others read the folder as the process's umask allows: mkdtemp restricts it to one user."""
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)

@@ -1,4 +1,4 @@
-"""Formats by name: each is the one format in a file of the folder `formats`, and is called as its file is."""
+"""Formats by name: each is the only format in a file of the folder `formats`, and has the name of the file."""
 
 import importlib
 import importlib.util
@@ -24,7 +24,7 @@ def find(name: str) -> type[Format]:
 
 
 def make(name: str) -> Format:
-    """The format called `name`, of which all that it needs is installed.
+    """The format called `name`, after a check that its packages are installed.
 
     Raises:
         UsageError: there is none, or a package is missing.

@@ -1,4 +1,4 @@
-"""What a format has to offer: it writes a model into a folder, and says what is seen by what it has written."""
+"""The base class of formats: a format writes a model into a folder, and predicts with what it has written."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,16 +14,18 @@ INPUT, OUTPUT = "image", "probability"
 
 @dataclass(frozen=True)
 class Written:
-    """How to use the network in an export's folder: float32 in and out, any number of images unless `batch` says."""
+    """How to use the network in an export's folder: float32 in and out, any number of images unless `batch` says
+    otherwise.
+    """
 
     file: str  # the file, or the folder, that holds it, relative to the export's
     input: str = INPUT  # name of the input
     output: str = OUTPUT  # name of the output
     batch: int | None = None  # images at a time; None: any number
-    channels_first: bool = False  # (N, C, H, W) in the place of (N, H, W, C)
+    channels_first: bool = False  # (N, C, H, W) instead of (N, H, W, C)
 
     def shapes(self, side: int) -> tuple[list[int | None], list[int | None]]:
-        """The shapes that go in and come out, for images of `side` pixels; None is any number."""
+        """The shapes of input and output, for images of `side` pixels; None is any number."""
 
         def shape(channels: int) -> list[int | None]:
             return [self.batch, channels, side, side] if self.channels_first else [self.batch, side, side, channels]
@@ -32,24 +34,24 @@ class Written:
 
 
 class Format(ABC):
-    """One format. It is called as its file in the folder `formats` is."""
+    """One format. It has the name of its file in the folder `formats`."""
 
-    needs: ClassVar[Mapping[str, str]] = {}  # what of Python's packages it needs: the module to import, by the package
-    extra: ClassVar[str] = ""  # of this project, that installs them
+    needs: ClassVar[Mapping[str, str]] = {}  # the Python packages it needs: the module to import, by the package
+    extra: ClassVar[str] = ""  # this project's extra that installs them
 
     @abstractmethod
     def write(self, subject: Subject, folder: Path) -> Written:
         """Write the model into the empty `folder`.
 
         Raises:
-            FedpolypError: it cannot be written so.
+            FedpolypError: it cannot be written in this format.
         """
 
     @abstractmethod
     def probabilities(self, folder: Path, written: Written, squares: Pixels) -> Field:
-        """What is seen in `squares` (N, S, S, 3) uint8 by that which lies in `folder`: (N, S, S), in [0, 1].
+        """The probabilities (N, S, S), in [0, 1], for `squares` (N, S, S, 3) uint8, from the export in `folder`.
 
-        Read from the disk by the program that users will have, and not by the model that it was made from.
+        The export is read from the disk by the program that users will have, not taken from the model.
         """
 
     @abstractmethod
@@ -58,7 +60,7 @@ class Format(ABC):
 
 
 def described(written: Written, predictor: Predictor) -> dict[str, Any]:
-    """What a program has to know that uses the network, as JSON has it."""
+    """What a program must know to use the network, for JSON."""
     side = predictor.image_size
     into, out = written.shapes(side)
     layout = "NCHW" if written.channels_first else "NHWC"

@@ -1,4 +1,4 @@
-"""A model as an ONNX file, and what ONNX Runtime sees by it."""
+"""A model as an ONNX file, and its predictions in ONNX Runtime."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,7 @@ def write(subject: Subject, path: Path, channels_first: bool = False) -> None:
 
 
 def probabilities(path: Path, written: Written, squares: Pixels) -> Field:
-    """What ONNX Runtime sees in `squares` (N, S, S, 3): (N, S, S)."""
+    """ONNX Runtime's probabilities for `squares` (N, S, S, 3): (N, S, S)."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -53,7 +53,7 @@ def reader() -> str:
 
 
 def _fix_constants(model: Any) -> None:
-    """Have the mean and variance of Keras's `Normalization` be NumPy's: tf2onnx takes tensors for further inputs."""
+    """Make the mean and variance of Keras's `Normalization` NumPy arrays: tf2onnx takes tensors for further inputs."""
     import keras
 
     for layer in model.layers:
@@ -62,7 +62,7 @@ def _fix_constants(model: Any) -> None:
 
 
 def _rename(graph: "object") -> None:
-    """Give the one input and the one output of a graph their names, and the number of images 'batch'."""
+    """Give the only input and the only output of a graph their names, and call the number of images 'batch'."""
     (into,), (out,) = graph.input, graph.output  # type: ignore[attr-defined]
     for value, name in ((into, INPUT), (out, OUTPUT)):
         for node in graph.node:  # type: ignore[attr-defined]

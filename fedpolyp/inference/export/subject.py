@@ -1,4 +1,4 @@
-"""What is exported: a model, what it says of itself, and what is known of its run where that is here."""
+"""What is exported: a model, its description, and what is known about its run if that is here."""
 
 import hashlib
 import tomllib
@@ -20,7 +20,7 @@ class Subject:
 
     predictor: Predictor
     kind: Literal["last", "best"]
-    run: RunFolder | None = None  # that it was named by; None where a file was named
+    run: RunFolder | None = None  # the run that the user named; None if a file was named
     analysis: Analysis | None = None  # of the run's scores; None without a run, or without held-out images
 
     @classmethod
@@ -39,7 +39,7 @@ class Subject:
 
     @property
     def about(self) -> About | None:
-        """What the model says of itself."""
+        """The model's description of itself."""
         return self.predictor.about
 
     @property
@@ -49,17 +49,19 @@ class Subject:
 
     @property
     def store(self) -> Store | None:
-        """The run's images, where they are here and the same."""
+        """The run's images, if they are here and unchanged."""
         return None if self.analysis is None else self.analysis.store
 
     @property
     def at_sites(self) -> bool:
-        """Whether it learnt from images of real sites, of which nobody else knows; the settings' are held out then."""
+        """Whether it was trained on images of real sites, which only they know; the settings then name the held-out
+        images.
+        """
         return self.about is not None and not self.about.learnt_from
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The run's settings by section, as the model has them: nothing in them is checked."""
+        """The run's settings by section, as in the model; they are not checked."""
         if self.about is None:
             return {}
         try:
@@ -72,5 +74,5 @@ class Subject:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the .keras file."""
+        """The hash of the .keras file."""
         return hashlib.sha256(self.predictor.path.read_bytes()).hexdigest()

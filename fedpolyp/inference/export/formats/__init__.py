@@ -1,4 +1,4 @@
-"""What a model can be exported to: one file a format, with one `Format` in it. Importing this takes no time."""
+"""The export formats: one file for each, with one `Format` in it. Importing this takes no time."""
 
 import pkgutil
 

@@ -1,4 +1,4 @@
-"""A folder as Hugging Face's hub has them: the model as it is, what it takes, and a model card."""
+"""A folder for Hugging Face's hub: the model as it is, its description, and a model card."""
 
 import shutil
 from importlib.metadata import version
@@ -34,7 +34,7 @@ class HuggingFace(Format):
         return written
 
     def probabilities(self, folder: Path, written: Written, squares: Pixels) -> Field:
-        """What the copy sees."""
+        """The copy's probabilities."""
         return Predictor.load(folder / written.file).probabilities(squares)
 
     def reader(self) -> str:

@@ -14,7 +14,7 @@ _PACKAGE = "ai-edge-litert"
 
 
 class LiteRT(Format):
-    """model.tflite, one image at a time: a fixed shape is what most devices' accelerators ask for."""
+    """model.tflite, one image at a time: most devices' accelerators need a fixed shape."""
 
     needs, extra = {_PACKAGE: "ai_edge_litert"}, "export-litert"
 
@@ -27,7 +27,7 @@ class LiteRT(Format):
         return Written("model.tflite", batch=1)
 
     def probabilities(self, folder: Path, written: Written, squares: Pixels) -> Field:
-        """What LiteRT's interpreter sees."""
+        """The probabilities from LiteRT's interpreter."""
         from ai_edge_litert.interpreter import Interpreter
 
         see = Interpreter(model_path=str(folder / written.file)).get_signature_runner()

@@ -1,4 +1,4 @@
-"""MONAI's bundle, as far as a model that is not PyTorch's can be one: metadata, and the network as ONNX."""
+"""MONAI's bundle, as far as possible for a model that is not PyTorch's: metadata, and the network as ONNX."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ _MISSING = (
 
 
 class Monai(Format):
-    """configs/metadata.json, models/model.onnx with the channels first, as MONAI has them, and docs/README.md."""
+    """configs/metadata.json, models/model.onnx with the channels first, as in MONAI, and docs/README.md."""
 
     needs, extra = onnx_file.NEEDS, onnx_file.EXTRA
 
@@ -38,7 +38,7 @@ class Monai(Format):
         return written
 
     def probabilities(self, folder: Path, written: Written, squares: Pixels) -> Field:
-        """What ONNX Runtime sees."""
+        """The probabilities from ONNX Runtime."""
         return onnx_file.probabilities(folder / written.file, written, squares)
 
     def reader(self) -> str:
@@ -47,7 +47,7 @@ class Monai(Format):
 
 
 def metadata(subject: Subject) -> dict[str, Any]:
-    """What metadata.json says, by MONAI's schema."""
+    """The content of metadata.json, by MONAI's schema."""
     about, side = subject.about, subject.predictor.image_size
     known = "It does not say where it comes from." if about is None else f"It is {about.sentence()}."
     names = {"hd95": "hd95_of_the_diagonal"}

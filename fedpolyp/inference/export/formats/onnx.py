@@ -1,4 +1,4 @@
-"""ONNX, for ONNX Runtime and whatever else reads it."""
+"""ONNX, for ONNX Runtime and other programs."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class Onnx(Format):
         return Written("model.onnx")
 
     def probabilities(self, folder: Path, written: Written, squares: Pixels) -> Field:
-        """What ONNX Runtime sees."""
+        """The probabilities from ONNX Runtime."""
         return onnx_file.probabilities(folder / written.file, written, squares)
 
     def reader(self) -> str:

@@ -23,7 +23,7 @@ class SavedModel(Format):
         return Written("model")
 
     def probabilities(self, folder: Path, written: Written, squares: Pixels) -> Field:
-        """What TensorFlow sees, which has nothing but the folder."""
+        """The probabilities from TensorFlow, which has only the folder."""
         import tensorflow as tf
 
         loaded = tf.saved_model.load(str(folder / written.file))
