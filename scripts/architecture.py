@@ -1,6 +1,6 @@
-"""Draws docs/architecture.svg: the packages and which imports which, as the code says.
+"""Draws docs/architecture.svg from the code: the packages, and which imports which.
 
-An arrow that other arrows make superfluous is left out. Run it after a change of packages; a test says when.
+An arrow that follows from other arrows is left out. Run it after a change of packages; a test says when.
 """
 
 import ast
@@ -64,7 +64,7 @@ def imports(root: Path = ROOT) -> dict[tuple[str, str], list[str]]:
 
 
 def _package(root: Path, module: str) -> str | None:
-    """The box that a module is in; None where it is in none, as the modules right in fedpolyp/ are."""
+    """The box of a module; None for modules directly in fedpolyp/, which have no box."""
     top, *rest = module.split(".")
     if top not in PACKAGES:
         return None
@@ -91,7 +91,7 @@ def upward(edges: dict[tuple[str, str], list[str]]) -> dict[tuple[str, str], lis
 
 
 def needed(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """`edges` of a graph without circles, but for those that a longer way makes superfluous."""
+    """`edges` of an acyclic graph, without those that follow from a longer path."""
 
     def reaches(start: str, goal: str, without: tuple[str, str]) -> bool:
         return any(

@@ -1,4 +1,4 @@
-"""Plays a deployment on this machine: one coordinator, three hospitals, each a process with a folder of its own."""
+"""Runs a deployment on this machine: one coordinator and three hospitals, each a process with its own folder."""
 
 import argparse
 import contextlib
@@ -132,7 +132,7 @@ def wait_for(port: int, seconds: float = 120, host: str = "127.0.0.1") -> None:
 
 
 def draw(folder: Path, chosen: argparse.Namespace) -> None:
-    """Draw frames with a look of their own for each party."""
+    """Draw frames for each party, with its own look."""
     parties = [*chosen.sites.split(","), HELD_OUT]
     images, masks, look = phantom.draw(chosen.images * len(parties), 2 * chosen.size, len(parties), seed=0)
     for number, party in enumerate(parties):

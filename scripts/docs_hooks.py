@@ -1,4 +1,4 @@
-"""What MkDocs is told beside mkdocs.yml: pages made from the code, and those that lie in the checkout's root."""
+"""Hooks for MkDocs beside mkdocs.yml: pages generated from the code, and pages from the checkout's root."""
 
 import re
 import sys

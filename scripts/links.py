@@ -1,4 +1,4 @@
-"""Links like those of hospitals, on one machine: network namespaces, and between them packets that come late or never.
+"""Links like those of hospitals, on one machine: network namespaces, with delayed and lost packets between them.
 
 Linux has `tc netem` for that, but not every kernel. So the ends of a link are two TUN devices, and this process carries
 the packets from one to the other: it delays, limits and drops them; TCP and TLS on both sides are the system's own.

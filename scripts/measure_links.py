@@ -1,4 +1,4 @@
-"""Measures rounds of a deployment at a hospital's links: three sites and a coordinator, each in its own network.
+"""Measures rounds of a deployment over hospital links: three sites and a coordinator, each in its own network.
 
 For each kind of link: the seconds of a round, and the bytes that the links carried, all of TCP and TLS included.
 """

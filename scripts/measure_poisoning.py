@@ -1,4 +1,4 @@
-"""Measures what liars do: federations of seven hospitals on drawn images, of which none, one or two lie.
+"""Measures the effect of liars: federations of seven hospitals on drawn images, in which none, one or two lie.
 
 Every run's held-out Dice after the last round goes to a file as soon as it is known; the same command goes on. Then the
 table of means over the seeds is printed.

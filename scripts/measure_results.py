@@ -1,4 +1,4 @@
-"""Trains what the tables need, each run in a process of one thread; its scores go to a file as soon as it has ended.
+"""Trains the runs of the tables, each in a process with one thread; its scores are written to a file when it ends.
 
 The same command goes on, in a run that was broken off, too. Where a study is complete its table is printed.
 """

@@ -1,4 +1,4 @@
-"""The reference pages that are made from the code: every setting, and every command."""
+"""The reference pages, generated from the code: every setting, and every command."""
 
 import re
 import types

@@ -110,7 +110,9 @@ def _draw_line(picture: Field, distance: Field, width: float, colour: Sequence[i
 
 
 def _distance(mask: Image, side: int) -> Field:
-    """How far each pixel of a picture `side` pixels wide is from the border of `mask`, in its pixels, (side, side)."""
+    """The distance of each pixel of a picture `side` pixels wide from the border of `mask`, in its pixels, (side,
+    side).
+    """
     finer = side * _FINER
     inside = cv2.resize(np.asarray(mask, np.float32), (finer, finer), interpolation=cv2.INTER_CUBIC) > 0.5
     # Where there is no border, OpenCV's distance is larger than any picture.

@@ -25,8 +25,8 @@ _TICKS = (0.01, 0.05, 0.2, 0.5)
 def draw_hospitals(path: Path, partition: Partition, store: Store, composition: Composition, count: int = 6) -> None:
     """Draw up to `count` training images of each of the first 12 hospitals, then of the held-out set.
 
-    They are as the hospital's camera takes them and as its annotator outlines them, from the smallest lesion to the
-    largest; beside them is a histogram of all its lesions' areas, with the pool's as a grey line.
+    They are shown as the hospital's camera takes them and as its annotator outlines them, from the smallest lesion to
+    the largest. Beside them is a histogram of the areas of all its lesions, with the pool's as a grey line.
 
     Raises:
         OSError: the file cannot be written.

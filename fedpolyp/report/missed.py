@@ -1,4 +1,4 @@
-"""What each arm misses: lesions that it does not find in the held-out images, and regions that are none."""
+"""What each arm misses: held-out lesions that it does not find, and predicted regions that are not a lesion."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +13,17 @@ from fedpolyp.inference.detection import detect
 
 @dataclass(frozen=True)
 class Missed:
-    """Of one arm, after the last round; the mean over its models."""
+    """The misses of one arm, after the last round; the mean over its models."""
 
     arm: str
     lesions: int  # in the held-out images
-    missed: float  # lesions that no predicted one overlaps by an IoU of a half
-    overlooked: float  # images with a lesion in which no pixel of it is seen
-    false: float  # predicted regions that are no lesion
+    missed: float  # lesions that no predicted one overlaps with an IoU of a half
+    overlooked: float  # images with a lesion in which the model predicts none of its pixels
+    false: float  # predicted regions that are not a lesion
 
 
 def missed(analysis: Analysis) -> tuple[Missed, ...]:
-    """Count, at the size of the model; arms whose predictions are gone are left out, all where the images are."""
+    """Count, at the size of the model; arms without predictions are left out, and all if the images are gone."""
     if analysis.store is None or not analysis.partition.heldout:
         return ()
     _, truths = analysis.partition.heldout_of(analysis.store)

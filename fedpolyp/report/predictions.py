@@ -32,7 +32,7 @@ def draw_predictions(
     """
 
     def tile(position: int) -> Tile:
-        # The prediction is the thinner line: where both run together, both are seen.
+        # The prediction is the thinner line: where both coincide, both are visible.
         outlines = Outline(truths[position], TRUTH, 4.0), Outline(predictions[position], PREDICTION, 2.2)
         return Tile(images[position], outlines, f"Dice {dices[position]:.2f}\n{_short(printable(ids[position]))}")
 
@@ -51,10 +51,7 @@ def draw_predictions(
 def choose(
     dices: NDArray[np.float64], count: int = _COLUMNS, among: NDArray[np.bool_] | None = None
 ) -> dict[str, list[int]]:
-    """Up to `count` positions each of the best, the median and the worst of `dices` (N,), in falling order.
-
-    Only of those `among` (N,), if there are any: the images with a polyp.
-    """
+    """Up to `count` positions each of the best, the median and the worst of `dices` (N,), in descending order."""
     order = np.argsort(-dices, kind="stable")
     if among is not None and among.any():
         order = order[among[order]]

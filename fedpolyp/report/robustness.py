@@ -1,4 +1,4 @@
-"""What a run's last models score on held-out images made worse: robustness.csv, and what a report says of it."""
+"""The scores of a run's last models on held-out images made worse: robustness.csv, and its part of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class _Score(BaseModel):
 
 @dataclass(frozen=True)
 class Robustness:
-    """Of one arm, after the last round."""
+    """The robustness of one arm, after the last round."""
 
     arm: str
     dice: Mapping[str, Sequence[float]]  # by kind, for each severity; the mean over the arm's models
@@ -56,7 +56,7 @@ def measure(run: RunFolder, store: Store) -> None:
 
 
 def robustness(analysis: Analysis) -> tuple[Robustness, ...]:
-    """What the runs' files say, by arm; arms of which a run has no file are left out.
+    """The content of the runs' files, by arm; arms with a run without a file are left out.
 
     Raises:
         FedpolypError: a file is damaged.
@@ -71,7 +71,7 @@ def robustness(analysis: Analysis) -> tuple[Robustness, ...]:
 
 
 def _models_mean(run: RunFolder, rows: Sequence[_Score]) -> list[list[float]]:
-    """Of one run, by kind and severity."""
+    """The scores of one run, by kind and severity."""
     by_place: dict[tuple[str, int], list[float]] = {}
     for row in rows:
         by_place.setdefault((row.kind, row.severity), []).append(row.dice)
@@ -81,7 +81,7 @@ def _models_mean(run: RunFolder, rows: Sequence[_Score]) -> list[list[float]]:
 
 
 def _marks(run: RunFolder) -> list[str]:
-    """Of whom the run has a last model: '' for all hospitals, or each that has its own."""
+    """The marks of the run's last models: '' for all hospitals, or each hospital with its own."""
     if run.model_file("last").exists():
         return [""]
     own = [name for name in sorted(run.partition().hospitals) if run.model_file("last", name).exists()]

@@ -1,4 +1,4 @@
-"""The colours of all pictures: Okabe and Ito's palette, which the colour-blind can tell apart, and Tol's for more."""
+"""The colours of all pictures: Okabe and Ito's palette, which colour-blind readers can tell apart; Tol's for more."""
 
 import zlib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ TRUTH, PREDICTION = SKY, YELLOW
 
 @dataclass(frozen=True)
 class Look:
-    """What tells an arm from the others in a picture: a colour, and a mark that does so without any colour."""
+    """The appearance of an arm in a picture: a colour, and a mark that also works without colour."""
 
     colour: str
     marker: str
@@ -48,8 +48,8 @@ _OTHERS = [look for label, look in _BUILT_IN.items() if label not in ("pooled", 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
     """The look of each arm in pictures of all of `labels`.
 
-    That of a built-in algorithm is always the same. Any other arm's follows from its label; where another arm of the
-    pictures has that one, it is the next that is free, so that no two are alike as long as there are enough.
+    That of a built-in algorithm is always the same. Any other arm's follows from its label; if another arm of the
+    pictures has that one, it is the next free one, so that no two are alike as long as there are enough.
     """
     wanted = list(labels)
     found = {label: _BUILT_IN[label] for label in wanted if label in _BUILT_IN}

@@ -1,4 +1,4 @@
-"""TensorBoard event files of a run, written as it goes: `tensorboard --logdir` a run folder or the folder of many."""
+"""TensorBoard event files of a run, written during the run: `tensorboard --logdir` a run folder or a folder of many."""
 
 from functools import cached_property
 from typing import Any
@@ -13,14 +13,14 @@ _SCORES = {"dice": "held-out/Dice", "iou": "held-out/IoU", "loss": "held-out/los
 
 
 class EventWriter(Watcher):
-    """Writes each round's scores, those of every hospital too, beside the run's other files."""
+    """Writes each round's scores, and those of every hospital, beside the run's other files."""
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
 
     @cached_property
     def _writer(self) -> Writer:
-        return Writer(str(self._run.events))  # loads TensorFlow, which nobody needs before the first round
+        return Writer(str(self._run.events))  # loads TensorFlow, which is not needed before the first round
 
     def finished_round(self, record: dict[str, Any]) -> None:
         """Write the round's scalars; they are on disk when this returns.
@@ -30,7 +30,7 @@ class EventWriter(Watcher):
         """
         try:
             self._write(record)
-        except Exception as error:  # TensorFlow writes, and its errors are no OSErrors
+        except Exception as error:  # TensorFlow writes, and its errors are not OSErrors
             why = " ".join(str(getattr(error, "message", error)).split())
             raise FedpolypError(f"cannot write to {self._run.events}: {why}") from None
 

@@ -1,4 +1,4 @@
-"""Bare loops: the trainings and scorings of a federation in two processes, with no Flower, no Ray and no averaging."""
+"""Bare loops: the trainings and scorings of a federation in two processes, without Flower, Ray and averaging."""
 
 import multiprocessing
 import time

@@ -1,4 +1,4 @@
-"""How many images a second a model sees by Keras, as `predict` uses it, and by its exports.
+"""Images a second with Keras, as `predict` uses it, and with a model's exports.
 
 Started as a program, from the checkout: python -m scripts.benchmarks.exported [THREADS]; 0: as many as each program
 takes by itself. Batches of 16, as `predict` has them, of phantom frames of 128 pixels; the U-Net of the defaults.

@@ -1,4 +1,4 @@
-"""The rows that compare fedpolyp with others' software, each in an environment of its own."""
+"""The rows that compare fedpolyp with other programs, each in its own environment."""
 
 import json
 import math

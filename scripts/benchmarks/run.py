@@ -1,4 +1,4 @@
-"""`scripts/benchmark`: measures what fedpolyp promises about its speed, prints one table and saves it as JSON."""
+"""`scripts/benchmark`: measures fedpolyp's speed against its goals, prints one table and saves it as JSON."""
 
 import argparse
 import json
