@@ -14,7 +14,7 @@ class Watcher:
         """The run begins (`round` is -1), or resumes after `round`."""
 
     def asked(self, round: int, task: str, hospitals: Sequence[str]) -> None:
-        """`hospitals` were asked for `task`: 'train', 'val' or 'test'."""
+        """`hospitals` were asked for `task`: 'train', 'unmask', 'val', 'test' or 'own'."""
 
     def replied(self, round: int, task: str, hospital: str, reason: str) -> None:
         """A hospital replied; with a non-empty `reason` it failed."""

@@ -82,7 +82,7 @@ class LiveScreen(PlainScreen):
         self._progress.update(self._bar, completed=record["round"], dice=f"Dice {record['dice']:.3f}")
 
     def _show(self, round: int, task: str) -> None:
-        doing = "training" if task == "train" else f"scoring {task}"
+        doing = {"train": "training", "unmask": "opening the sum"}.get(task, f"scoring {task}")
         left = ", ".join(self._training[:3]) + (" …" if len(self._training) > 3 else "")
         self._progress.update(self._bar, description=printable(f"round {round}/{self.rounds} {doing} {left}"))
 

@@ -143,12 +143,14 @@ _FIELDS_OF: dict[str, dict[str, type]] = {
 }
 DOING = {
     "train": "training",
+    "unmask": "opening the secure sum",
     "val": "scoring its validation images",
     "test": "scoring its test images",
     "own": "training the model for itself, and scoring it",
 }
 _DONE = {
     "train": "trained",
+    "unmask": "opened the secure sum",
     "val": "scored its validation images",
     "test": "scored its test images",
     "own": "scored its own model",

@@ -23,7 +23,9 @@ from fedpolyp.hospital.in_simulation import images_of
 from fedpolyp.privacy import secure_sum
 from fedpolyp.privacy.words import paragraph
 from fedpolyp.rounds.loop import MOST_LOST
+from fedpolyp.rounds.replies import BadReply, read_masked, read_opening
 from fedpolyp.runs import RunFolder
+from fedpolyp.sites.progress import FileWatcher, new_lines, progress_file
 from tests.tiny import (
     Notes,
     StopAfter,
@@ -103,8 +105,12 @@ def test_by_way_of_messages_the_same_bits_and_no_reply_holds_an_update(tmp_path:
 
     asked = carry_listening(here, config, keep)
     assert [type(one) for one in asked if not isinstance(one, Evaluate)] == [Train] * 3 + [Unmask] * 3
-    federate(messages, config)
+    assert all(named(one.members) == ALL for one in asked if isinstance(one, Train | Unmask))
+    federate(messages, config, watcher=FileWatcher(progress_file(messages), ""))
     assert same_state(final(here, config), final(messages, config))
+    told, _ = new_lines(progress_file(messages), 0)
+    assert len(told) == len(progress_file(messages).read_text().splitlines())  # all of it can be read by others
+    assert sum(event["event"] == "replied" and event["task"] == "unmask" for event in told) == 3
     for words in (*clear, clear[0] - clear[1], clear[0] + clear[1] + clear[2]):
         counts = np.bincount((words >> np.uint64(56)).astype(int), minlength=256)
         assert np.sum((counts - len(words) / 256) ** 2 / (len(words) / 256)) < chi2.ppf(1 - 1e-6, 255)
@@ -150,6 +156,7 @@ def unmask_of(name: str, run: RunFolder, config: Config, round: int, survivors: 
     return Unmask(name, round, config.model_dump_json(), run_folder=str(run.path), members=members, survivors=told)
 
 
+@pytest.mark.slow
 def test_rounds_that_are_lost_one_after_the_other_stop_the_run_and_it_goes_on(tmp_path: Path) -> None:
     config = secured(federation__rounds=MOST_LOST + 1)
     run = tiny_run(tmp_path / "run", config)
@@ -159,6 +166,7 @@ def test_rounds_that_are_lost_one_after_the_other_stop_the_run_and_it_goes_on(tm
     assert [bool(record.get("lost")) for record in run.rounds()] == [False, True, True, True, False]
 
 
+@pytest.mark.slow
 def test_a_run_all_of_whose_rounds_are_lost_does_not_end_well(tmp_path: Path) -> None:
     config = secured(federation__rounds=1)
     run = tiny_run(tmp_path / "run", config)
@@ -198,34 +206,35 @@ def weights_of(run: RunFolder, config: Config, round: int) -> list[bytes]:
         (lambda words: {}, "it sends no sum of"),
     ],
 )
-def test_what_is_no_masked_update_does_not_count(sent: Any, reason: str, tmp_path: Path) -> None:
-    def spoil(request: Request, reply: Reply) -> Reply:
-        assert isinstance(reply.content, Answer)
-        bad = isinstance(request, Train) and request.hospital == "hospital-2"
-        if not bad:
-            return reply
-        return replace(reply, content=replace(reply.content, sent=sent(reply.content.sent[MASKED][SUM])))
+def test_what_is_no_masked_update_is_refused(sent: Any, reason: str) -> None:
+    like, words = {MODEL: {"a": np.zeros((2, 3), np.float32)}}, np.zeros(7, np.uint64)
+    said = {"images": 8, "train_loss": 0.5, "steps": 2}
+    assert read_masked(Reply("oslo", Answer(said, {MASKED: {SUM: words}})), like, secured()).weight == 8
+    with pytest.raises(BadReply, match=reason):
+        read_masked(Reply("oslo", Answer(said, sent(words))), like, secured())
 
-    config = secured(federation__rounds=1, **TWO_ARE_ENOUGH)
-    run = tiny_run(tmp_path / "run", config)
-    carry_listening(run, config, spoil)
-    (refused,) = run.rounds()[1]["refused"]
-    assert refused["hospital"] == "hospital-2" and reason in refused["reason"]
+
+@pytest.mark.parametrize(
+    ("sent", "lost", "reason"),
+    [
+        ({SEED: np.zeros(32, np.uint8)}, True, "it sends no sum of 7 numbers of type uint64"),
+        ({SUM: np.zeros(7, np.uint64)}, False, "it sends no seed of 32 numbers of type uint8"),
+        ({SEED: np.zeros(16, np.uint8)}, False, "it sends no seed of 32"),
+        ({SEED: np.zeros(32, np.uint8), SUM: np.zeros(7, np.uint64)}, False, "it sends no seed of 32"),
+    ],
+)
+def test_what_opens_nothing_is_refused(sent: Any, lost: bool, reason: str) -> None:
+    like = {MODEL: {"a": np.zeros((2, 3), np.float32)}}
+    with pytest.raises(BadReply, match=reason):
+        read_opening(Reply("oslo", Answer({}, {MASKED: sent})), like, lost)
 
 
 def test_with_too_few_survivors_nothing_is_opened(tmp_path: Path) -> None:
     config = secured()
     run = tiny_run(tmp_path / "run", config)
-    with pytest.raises(FedpolypError, match="2 of 3 hospitals replied usably, 3 are needed"):
+    with pytest.raises(FedpolypError, match="2 of 3 hospitals sent usable replies, 3 are needed"):
         carry_listening(run, config, lost("hospital-2", Train))
     assert not list(run.state.glob("*/openings.jsonl"))
-
-
-def test_members_of_a_sum_are_the_hospitals_that_are_asked(tmp_path: Path) -> None:
-    config = secured(hospitals__count=5, federation__fraction=0.6, federation__rounds=1)
-    asked = carry_listening(tiny_run(tmp_path / "run", config), config)
-    trained = [one for one in asked if isinstance(one, Train)]
-    assert len(trained) == 3 and all(named(one.members) == [t.hospital for t in trained] for one in trained)
 
 
 @pytest.mark.parametrize(

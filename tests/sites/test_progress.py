@@ -35,6 +35,17 @@ def test_lines_are_told_once_and_only_whole(tmp_path: Path) -> None:
     assert [event["text"] for event in first] == ["one"] and new_lines(file, offset) == ([], offset)
 
 
+@pytest.mark.parametrize("task", ["train", "unmask", "val", "test", "own"])
+def test_each_task_is_told_while_it_goes_on_and_when_it_is_done(task: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    watcher = FileWatcher(progress_file(run), "1")
+    watcher.asked(2, task, ["oslo"])
+    ((_, doing),) = last_doings(run, ["oslo"])
+    watcher.replied(2, task, "oslo", "")
+    ((_, done),) = last_doings(run, ["oslo"])
+    assert doing.startswith("round 2: ") and done.startswith("round 2: ") and doing != done
+
+
 @pytest.mark.parametrize(
     "line",
     [
