@@ -145,7 +145,7 @@ def _state(run: RunFolder, config: Config, records: Records, meanwhile: _Meanwhi
         return "stopped", f"All rounds are complete, but it did not finish.{why}"
     if records:
         return "stopped", f"Not running: {done} of {rounds} rounds are complete.{why}"
-    return ("stopped", f"It ended before its first round.{why}") if why else ("waiting", "It has not begun yet.")
+    return ("stopped", f"It ended before its first round.{why}") if why else ("waiting", "It has not started yet.")
 
 
 def _of_run(place: Place) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _overall(standings: Sequence[_Standing]) -> str:
 
 
 def _counted(standings: Sequence[_Standing]) -> str:
-    said = {"running": "under way", "finished": "finished", "waiting": "not begun", "stopped": "not at work"}
+    said = {"running": "running", "finished": "finished", "waiting": "not started", "stopped": "not running"}
     said["damaged"] = "not readable"
     counts = {state: sum(one.state == state for one in standings) for state in said}
     parts = [f"{count} {said[state]}" for state, count in counts.items() if count]

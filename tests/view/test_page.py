@@ -88,7 +88,7 @@ def test_a_run_is_watched_without_a_hand_by_keys_on_a_phone_and_in_the_dark(tmp_
         assert tab.evaluate("document.activeElement.textContent") == "one"
         assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         tab.evaluate("document.activeElement.click()")
-        tab.wait_for("document.querySelector('.state').textContent.includes('It has not begun yet.')")
+        tab.wait_for("document.querySelector('.state').textContent.includes('It has not started yet.')")
         assert tab.evaluate("document.activeElement.tagName") == "H1"
         with run.locked():
             carry(run, 2)

@@ -22,7 +22,7 @@ def told(run: RunFolder) -> dict[str, Any]:
 
 def test_a_run_that_is_still_to_begin_waits(tmp_path: Path) -> None:
     said = told(begin(tmp_path / "run"))
-    assert (said["state"], said["sentence"]) == ("waiting", "It has not begun yet.")
+    assert (said["state"], said["sentence"]) == ("waiting", "It has not started yet.")
     assert said["table"] == said["scores"] == [] and said["seconds_left"] is None and said["dice"] is None
 
 
@@ -174,7 +174,7 @@ def test_a_comparison_tells_of_each_run_and_means_over_those_that_are_finished(t
                 end(run)
     place = Place("both", tmp_path / "both", comparison=True)
     said = of_place(place)
-    assert said["sentence"] == "4 runs: 2 finished, 2 not begun." == in_short(place)["sentence"]
+    assert said["sentence"] == "4 runs: 2 finished, 2 not started." == in_short(place)["sentence"]
     assert [(run["name"], run["state"]) for run in said["runs"]] == [
         ("both/pooled/0", "finished"),
         ("both/pooled/1", "finished"),

@@ -34,7 +34,7 @@ export async function ask(path, options = {}) {
   try {
     said = await answer.json();
   } catch {
-    throw new Failure(`The server answered with ${answer.status}, and says nothing.`, answer.status);
+    throw new Failure(`The server answered with ${answer.status}, without a message.`, answer.status);
   }
   if (!answer.ok) throw new Failure(said.error ?? `The server answered with ${answer.status}.`, answer.status);
   return said;

@@ -171,7 +171,7 @@ export function imagesView(place, mostBytes) {
     const context = column.canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(image.picture, 0, 0, width, height);
     if (!answer) {
-      column.note.textContent = "The model is being asked; the first time it takes some seconds to load …";
+      column.note.textContent = "The model is working; the first time it takes some seconds to load …";
     } else if (answer.fault) {
       column.note.textContent = answer.fault;
     } else {
@@ -222,7 +222,7 @@ export function imagesView(place, mostBytes) {
       none.hidden = Boolean(said.models);
       none.textContent = said.comparison ? "There is no model yet: each run saves its models when it ends."
         : said.state === "running" || said.state === "waiting" ? `There is no model yet: the run saves its models when it ends, after round ${said.rounds}.`
-          : "There is no model: the run did not come to its end, where it saves them.";
+          : "There is no model: the run did not finish, and models are saved at its end.";
       const { models } = await ask(`/api/models?of=${encodeURIComponent(place)}`);
       if (JSON.stringify(models) === listed) return;
       listed = JSON.stringify(models);

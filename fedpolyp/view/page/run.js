@@ -3,7 +3,7 @@
 import { chart } from "./chart.js";
 import { el, fill, plural, score, scrolling, table, timeLeft } from "./dom.js";
 
-const WORDS = { running: "running", finished: "finished", waiting: "not begun", stopped: "not at work", damaged: "not readable" };
+const WORDS = { running: "running", finished: "finished", waiting: "not started", stopped: "not running", damaged: "not readable" };
 const DASHES = ["", "7 4", "2 4", "9 3 2 3", "12 5", "5 2"];
 const MEASURES = { dice: "Held-out Dice", val_dice: "Validation Dice", train_loss: "Training loss", loss: "Held-out loss" };
 
@@ -27,7 +27,7 @@ export function runView() {
       const begun = Boolean(said.curves && said.table.length);
       charts.hidden = roundsOf.hidden = !begun;
       early.hidden = begun;
-      early.textContent = said.state === "damaged" ? "" : "There is no complete round yet; the curves begin with the first model.";
+      early.textContent = said.state === "damaged" ? "" : "There is no complete round yet; the curves start with the initial model.";
       if (!said.curves) return;
       const top = Math.max(1, said.round, said.state === "finished" ? 0 : said.rounds);
       const drawn = (lines) => lines.map((line) => ({ label: line.label, points: line.points, look: line.kind,
@@ -44,9 +44,9 @@ export function runView() {
 }
 
 function papers([report, figure]) {
-  const link = report && el("p", {}, el("a", { href: report, target: "_blank", rel: "noopener" }, "The report of this, with intervals, cases and cost"));
+  const link = report && el("p", {}, el("a", { href: report, target: "_blank", rel: "noopener" }, "The report, with intervals, cases and cost"));
   const image = figure && el("details", {}, el("summary", {}, "Held-out images: best, median and worst"),
-    el("img", { class: "wide", src: figure, alt: "Held-out images with the truth and the last model's outline" }));
+    el("img", { class: "wide", src: figure, alt: "Held-out images with the true outline and the last model's" }));
   return [link, image];
 }
 
@@ -61,7 +61,7 @@ function hospitalsOf([all, leftOut, state]) {
   const rows = all.map((one) => [one.name, counts(one.images), one.now || "–", one.trained ?? "–", score(one.train_loss), score(one.val_dice),
     score(one.test_dice), one.refused || "–", one.reason]);
   const headings = ["Hospital", "images: training / validation / test", "now", "last trained, round", "training loss", "validation Dice",
-    "test Dice", "did not count", "why, last time"];
+    "test Dice", "rejected", "last reason"];
   const used = headings.map((_, at) => at < 2 || rows.some((row) => row[at] !== "–" && row[at] !== ""));
   if (state === "running") used[2] = true;
   const kept = (row) => row.filter((_, at) => used[at]);
@@ -77,7 +77,7 @@ function hospitalsOf([all, leftOut, state]) {
 function roundsTable(rows) {
   const cells = rows.toReversed().map((row) => [String(row.round), score(row.train_loss), score(row.loss), score(row.dice), score(row.iou),
     score(row.val_dice), String(row.refused), row.seconds.toFixed(1)]);
-  return table(["Round", "training loss", "loss", "Dice", "IoU", "validation Dice", "did not count", "seconds"], cells);
+  return table(["Round", "training loss", "loss", "Dice", "IoU", "validation Dice", "rejected", "seconds"], cells);
 }
 
 export function comparisonView() {
@@ -112,7 +112,7 @@ export function comparisonView() {
 }
 
 function armsOf(arms) {
-  if (!arms.some((arm) => arm.finished)) return el("p", { class: "soft" }, "No run of it is finished yet; scores of the arms follow then.");
+  if (!arms.some((arm) => arm.finished)) return el("p", { class: "soft" }, "No run is finished yet; the arms' scores will follow.");
   const rows = arms.map((arm) => [arm.arm, `${arm.finished} of ${arm.runs}`, score(arm.dice), score(arm.best), score(arm.iou)]);
   return [el("h2", {}, "Scores"), scrolling("Scores of the arms", table(["Arm", "finished runs", "held-out Dice, last round", "best on validation", "IoU"], rows)),
     el("p", { class: "soft" }, "Means over the finished runs; intervals and differences are in the report.")];

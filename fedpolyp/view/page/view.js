@@ -53,7 +53,7 @@ function listView() {
       const said = await ask("/api/places");
       document.title = "Runs – fedpolyp";
       where.textContent = said.places.length ? `In ${said.folder}`
-        : `There is no run in ${said.folder} yet: 'fedpolyp simulate' makes one, and it appears here by itself.`;
+        : `There is no run in ${said.folder} yet: 'fedpolyp simulate' makes one, and it appears here automatically.`;
       fill(list, said.places.map((one) => ({ ...one, seconds_left: one.seconds_left && Math.round(one.seconds_left / 60) * 60 })), (all) => all.map(row));
     },
   };
@@ -70,7 +70,7 @@ function placeView(name, part) {
   const heading = el("h1", { tabindex: "-1" }, name), about = el("p", { class: "soft" }), state = el("p", { class: "state" });
   const done = el("progress", { max: 1, value: 0, "aria-label": "Rounds that are complete" });
   const tab = (to, text) => el("li", {}, el("a", { href: address(name, to), "aria-current": to === part ? "page" : null }, text));
-  const tabs = el("nav", { "aria-label": "Parts" }, el("ul", { class: "tabs" }, tab("", "How it goes"), tab("images", "Try images")));
+  const tabs = el("nav", { "aria-label": "Parts" }, el("ul", { class: "tabs" }, tab("", "Progress"), tab("images", "Try images")));
   const body = el("div");
   let view = null, known = "", said = null, since = 0;
 
