@@ -169,7 +169,7 @@ def test_the_page_tells_the_way_of_the_images_what_is_missed_and_by_which_hashes
 def test_probabilities_and_worse_images_are_on_the_page_where_they_were_measured(tmp_path: Path) -> None:
     runs = write_comparison(tmp_path, ("pooled", "fedavg"))
     page = write_report(tmp_path, runs).read_text()
-    assert "Are the probabilities true?" not in page and "Images made worse" not in page
+    assert "Are the probabilities calibrated?" not in page and "Images made worse" not in page
     header = "model,probabilities,mean_probability,share_polyp,pixels\n"
     for run, share in zip(runs, (0.5, 0.8), strict=True):
         rows = f"last,as given,0.9,{share},100\nlast,with temperature,0.8,{share},100\n"
@@ -196,7 +196,7 @@ def test_seconds_of_runs_that_shared_the_cores_are_not_compared(folder: Path, pa
     assert "second" not in (folder / "tables" / "cost.csv").read_text().splitlines()[0]
     (headings,) = [row for row in Text("tr", page).found if row.startswith("Arm rounds images seen")]
     assert headings == "Arm rounds images seen gradient steps sent by a hospital received by it"
-    assert "Seconds are left out, for they cannot be compared" in page
+    assert "Seconds are left out because they cannot be compared" in page
 
 
 def test_the_same_runs_give_the_same_page_and_figures(folder: Path, tmp_path: Path, page: str) -> None:
