@@ -129,7 +129,7 @@ def test_the_page_tells_the_command_the_partition_and_every_section(folder: Path
     cells = Text("tr", page).found
     own = Partition.load(folder / "fedavg" / "0" / "partition.json").hospitals["hospital-3"]
     assert any(cell.startswith(f"hospital-3 {len(own.train)} {len(own.val)} {len(own.test)}") for cell in cells)
-    assert any(cell.startswith("FedAvg less Pooled") for cell in cells)
+    assert any(cell.startswith("FedAvg minus Pooled") for cell in cells)
 
 
 def test_every_picture_is_named_and_no_two_things_have_one_id(page: str) -> None:
@@ -245,7 +245,7 @@ def test_arms_of_other_labels_are_told_apart_on_the_page(tmp_path: Path) -> None
     write_report(tmp_path, write_comparison(tmp_path, ("pooled", "alone:local", "near:fedprox", "far:fedprox")))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     cells = Text("tr", page).found
-    for row in ("far less alone", "far less Pooled", "near less alone", "near less Pooled", "alone less Pooled"):
+    for row in ("far minus alone", "far minus Pooled", "near minus alone", "near minus Pooled", "alone minus Pooled"):
         assert any(cell.startswith(row) for cell in cells)
     assert {"hospital-1, alone", "hospital-3, alone"} <= {" ".join(cell.split()[:2]) for cell in cells}
     assert "; for alone the mean over the hospitals" in page and "; for alone, a thin line for each" in page
