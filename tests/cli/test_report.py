@@ -43,7 +43,7 @@ def test_runs_from_anywhere_are_reported_where_out_says(
     assert called(monkeypatch, str(single)) == 0
     assert (single / "report.html").exists()
     assert called(monkeypatch, str(single), str(made / "fedavg" / "0"), "--out", str(tmp_path / "both")) == 0
-    assert "FedAvg less Pooled" in (tmp_path / "both" / "report.html").read_text()
+    assert "FedAvg minus Pooled" in (tmp_path / "both" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
