@@ -248,15 +248,15 @@ def _by_size(analysis: Analysis, look: Mapping[str, Look]) -> Chart:
 
 def _reliability(calibrations: Sequence[Calibration], look: Mapping[str, Look]) -> Chart:
     figure, axes = _figure(3.4)
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", label="as true as can be")
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", label="perfect calibration")
     for one in calibrations:
         style: dict[str, Any] = {"color": look[one.arm].colour, "marker": look[one.arm].marker, "markersize": 4}
         given, polyp, _ = zip(*one.curve, strict=True)
         axes.plot(given, polyp, label=name(one.arm), linewidth=1.6, **style)
-    axes.set(xlabel="probability that is given to a pixel", ylabel="share that is polyp", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="predicted probability", ylabel="share that is polyp", xlim=(0, 1), ylim=(0, 1))
     _finish(axes, "")
     told = "; ".join(f"{name(one.arm)}: expected calibration error {one.error:.4f}" for one in calibrations)
-    return _chart(figure, "calibration", "How true the probabilities are, pixel by pixel of the held-out images", told)
+    return _chart(figure, "calibration", "Calibration over all pixels of the held-out images", told)
 
 
 def _figure(height: float, width: float = _WIDTH) -> tuple["Figure", "Axes"]:

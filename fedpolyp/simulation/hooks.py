@@ -46,14 +46,21 @@ def job_without_the_working_folder() -> Any:
 
 
 def dead_process() -> str:
-    """The name of a required process of Ray, started by this process, that has ended; '' if all are alive."""
+    """The name of a required process of Ray, started by this process, that has ended; '' if all are alive.
+
+    It is also '' while Ray starts or stops processes: ask again.
+    """
     from ray._private import ray_constants, worker
 
     node = worker._global_node
     if node is None:
         return ""
     needed = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
-    return next((str(kind) for kind, _ in node.dead_processes() if kind in needed), "")
+    try:
+        dead = node.dead_processes()
+    except RuntimeError:  # its table has changed under it: Ray starts or stops processes in another thread
+        return ""
+    return next((str(kind) for kind, _ in dead if kind in needed), "")
 
 
 # It waits for the end of its standard input, a pipe that ends with this process.

@@ -169,7 +169,7 @@ def test_the_page_tells_the_way_of_the_images_what_is_missed_and_by_which_hashes
 def test_probabilities_and_worse_images_are_on_the_page_where_they_were_measured(tmp_path: Path) -> None:
     runs = write_comparison(tmp_path, ("pooled", "fedavg"))
     page = write_report(tmp_path, runs).read_text()
-    assert "Are the probabilities calibrated?" not in page and "Images made worse" not in page
+    assert "Are the probabilities calibrated?" not in page and "<h2>Robustness" not in page
     header = "model,probabilities,mean_probability,share_polyp,pixels\n"
     for run, share in zip(runs, (0.5, 0.8), strict=True):
         rows = f"last,as given,0.9,{share},100\nlast,with temperature,0.8,{share},100\n"

@@ -191,3 +191,16 @@ def test_the_processes_that_ray_cannot_do_without_are_looked_after(token: str, m
     for kind in ("gcs_server", "raylet"):
         monkeypatch.setattr(node, "dead_processes", lambda kind=kind: [(kind, kinds[kind])])
         assert hooks.dead_process() == kind
+
+
+def test_while_ray_starts_or_stops_processes_none_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = {"raylet": 1}
+
+    class Changing:
+        def dead_processes(self) -> list[tuple[str, int]]:
+            return [(kind, processes.setdefault(f"{kind} again", number)) for kind, number in processes.items()]
+
+    monkeypatch.setattr(ray._private.worker, "_global_node", Changing())
+    with pytest.raises(RuntimeError, match="changed size"):
+        Changing().dead_processes()
+    assert hooks.dead_process() == ""
