@@ -143,6 +143,11 @@ def remarks(analysis: Analysis) -> Iterable[str]:
     if seen[-1] > 1.01 * seen[0]:
         told = ", ".join(f"{name(arm.label)} {arm.cost.images:,.0f}" for arm in analysis.arms)
         yield f"The arms did not see the same number of training images: {told}."
+    for arm in analysis.arms:
+        records = [record for run in arm.runs for record in run.rounds()]
+        if lost := sum(bool(record.get("lost")) for record in records):
+            of = len(records) - len(arm.runs)  # round 0 trains nothing
+            yield f"{name(arm.label)} lost {lost} of {of} rounds, in which the model stayed as it was."
     one_rate = not any(difference.startswith("training.learning_rate ") for difference in analysis.unequal)
     if one_rate and len({arm.federated for arm in analysis.arms}) > 1:
         yield (

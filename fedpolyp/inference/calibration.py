@@ -34,9 +34,8 @@ class Reliability:
         self.given += np.bincount(place, flat, minlength=BINS)
         self.polyp += np.bincount(place[there], minlength=BINS)
 
-    def put(self, given: float, polyp: float, pixels: int) -> None:
-        """Count `pixels` at once, with mean probability `given`, of which the share `polyp` is polyp; see `curve`."""
-        place = min(int(given * BINS), BINS - 1)
+    def put(self, place: int, given: float, polyp: float, pixels: int) -> None:
+        """Count `pixels` of the bin `place`, with mean probability `given`, of which the share `polyp` is polyp."""
         self.pixels[place] += pixels
         self.given[place] += given * pixels
         self.polyp[place] += round(polyp * pixels)

@@ -82,7 +82,7 @@ class Member:
 
     @classmethod
     def simulated(cls, seed: int, name: str) -> "Member":
-        """That of a hospital in a simulation: its key is made of the seed, so it is none."""
+        """That of a hospital in a simulation: its key follows from the seed, so it is no secret."""
         made = hashlib.sha256(f"fedpolyp simulated mask key {seed} {name}".encode()).digest()
         return cls(name, X25519PrivateKey.from_private_bytes(made))
 
@@ -151,7 +151,7 @@ class Member:
         try:
             secret = self.key.exchange(X25519PublicKey.from_public_bytes(terms.keys[other]))
         except ValueError:
-            raise Refusal(f"the key of {printable(other)} in the sum is none") from None
+            raise Refusal(f"the key of {printable(other)} in the sum is not a valid key") from None
         seed = HKDF(SHA256(), SEED_BYTES, None, _SHARED + terms.digest).derive(secret)
         _add(total, seed, takes_off=self.name > other)
 

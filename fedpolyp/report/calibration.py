@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedpolyp.cells import csv_text, guarded, read_rows
 from fedpolyp.errors import FedpolypError
-from fedpolyp.experiment.analysis import Analysis
+from fedpolyp.experiment.analysis import Analysis, Arm
 from fedpolyp.files import write_text
-from fedpolyp.inference.calibration import Reliability, calibrated
+from fedpolyp.inference.calibration import BINS, Reliability, calibrated
 from fedpolyp.runs import RunFolder, model_name
 from fedpolyp.training import Images
 
@@ -26,6 +26,7 @@ class _Bin(BaseModel):
 
     model: str  # see `model_name`
     probabilities: Literal["as given", "with temperature"]  # see `fedpolyp.inference.calibration`
+    bin: int = Field(ge=0, lt=BINS)
     mean_probability: float = Field(ge=0, le=1)
     share_polyp: float = Field(ge=0, le=1)
     pixels: int = Field(gt=0)
@@ -47,7 +48,7 @@ class CalibrationFile:
     def __init__(self, images: Images, truths: Images) -> None:
         """`images` (N, S, S, 3) and `truths` (N, S, S) are the held-out ones."""
         self.images, self.truths = images, truths
-        self._rows: list[tuple[str, str, float, float, int]] = []
+        self._rows: list[tuple[str, str, int, float, float, int]] = []
 
     def add(self, mark: str, probabilities: NDArray[np.float32], temperature: float | None) -> None:
         """Add the last model of `mark`, '' for all hospitals': its `probabilities` (N, S, S) of polyp."""
@@ -58,7 +59,8 @@ class CalibrationFile:
         for kind, field in kinds.items():
             found = Reliability()
             found.add(field, self.truths)
-            self._rows += [(name, kind, round(p, 6), round(share, 6), count) for p, share, count in found.curve()]
+            bins = zip(np.flatnonzero(found.pixels).tolist(), found.curve(), strict=True)
+            self._rows += [(name, kind, at, round(p, 6), round(share, 6), count) for at, (p, share, count) in bins]
 
     def write(self, run: RunFolder) -> None:
         """Write the file."""
@@ -76,30 +78,33 @@ def calibration(analysis: Analysis) -> tuple[Calibration, ...]:
         files = [read_rows(run.calibration_file, _Bin) for run in arm.runs]
         if not all(files):
             continue
-        by_model = [
-            [row for row in rows if row.model == model]
-            for rows in files
-            for model in sorted({row.model for row in rows})
-        ]
+        models = last_models(analysis, arm)
+        for run, rows in zip(arm.runs, files, strict=True):
+            if {row.model for row in rows if row.probabilities == _GIVEN} != models:
+                raise FedpolypError(f"{run.calibration_file} is damaged: it is not about the models of the run")
+        by_model = [[row for row in rows if row.model == model] for rows in files for model in sorted(models)]
         given, divided = (
             [_reliability(row for row in rows if row.probabilities == kind) for rows in by_model]
             for kind in (_GIVEN, _DIVIDED)
         )
-        error, mended = _mean_error(given), _mean_error(divided)
-        if error is None:
-            raise FedpolypError(f"a {arm.runs[0].calibration_file.name} of {arm.label} is damaged: it lacks a model")
+        mended = _mean_error(divided) if all(one.pixels.any() for one in divided) else None
         together = _reliability(row for rows in files for row in rows if row.probabilities == _GIVEN)
-        found.append(Calibration(arm.label, error, mended, together.curve()))
+        found.append(Calibration(arm.label, _mean_error(given), mended, together.curve()))
     return tuple(found)
 
 
-def _mean_error(models: Sequence[Reliability]) -> float | None:
-    """None if some have no pixels."""
-    return float(np.mean([one.error for one in models])) if all(one.pixels.any() for one in models) else None
+def last_models(analysis: Analysis, arm: Arm) -> set[str]:
+    """The names in CSV files of a run's models after the last round: one, or one of each hospital."""
+    marks = analysis.partition.hospitals if arm.own_models else [""]
+    return {guarded(model_name("last", mark)) for mark in marks}
+
+
+def _mean_error(models: Sequence[Reliability]) -> float:
+    return float(np.mean([one.error for one in models]))
 
 
 def _reliability(rows: Iterable[_Bin]) -> Reliability:
     found = Reliability()
     for row in rows:
-        found.put(row.mean_probability, row.share_polyp, row.pixels)
+        found.put(row.bin, row.mean_probability, row.share_polyp, row.pixels)
     return found

@@ -1,5 +1,6 @@
 """The scores of a run's last models on held-out images made worse: robustness.csv, and its part of a report."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from fedpolyp.files import write_text
 from fedpolyp.inference.corruption import KINDS, SEVERITIES
 from fedpolyp.inference.evaluation import robustness as measured
 from fedpolyp.inference.predictor import Predictor
+from fedpolyp.report.calibration import last_models
 from fedpolyp.runs import RunFolder, model_name
 
 
@@ -65,19 +67,22 @@ def robustness(analysis: Analysis) -> tuple[Robustness, ...]:
     for arm in analysis.arms:
         files = [read_rows(run.robustness_file, _Score) for run in arm.runs]
         if all(files):
-            means = np.mean([_models_mean(run, rows) for run, rows in zip(arm.runs, files, strict=True)], axis=0)
+            models = last_models(analysis, arm)
+            means = np.mean(
+                [_models_mean(run, rows, models) for run, rows in zip(arm.runs, files, strict=True)], axis=0
+            )
             found.append(Robustness(arm.label, dict(zip(KINDS, means.tolist(), strict=True))))
     return tuple(found)
 
 
-def _models_mean(run: RunFolder, rows: Sequence[_Score]) -> list[list[float]]:
-    """The scores of one run, by kind and severity."""
-    by_place: dict[tuple[str, int], list[float]] = {}
-    for row in rows:
-        by_place.setdefault((row.kind, row.severity), []).append(row.dice)
-    if len(by_place) != len(KINDS) * len(SEVERITIES):
-        raise FedpolypError(f"{run.robustness_file} is damaged: it does not hold every kind at every severity")
-    return [[float(np.mean(by_place[kind, severity])) for severity in SEVERITIES] for kind in KINDS]
+def _models_mean(run: RunFolder, rows: Sequence[_Score], models: set[str]) -> list[list[float]]:
+    """The scores of one run, by kind and severity; the mean over its models."""
+    score = {(row.model, row.kind, row.severity): row.dice for row in rows}
+    if score.keys() != set(itertools.product(models, KINDS, SEVERITIES)) or len(score) != len(rows):
+        raise FedpolypError(f"{run.robustness_file} is damaged: it must hold every model, kind and severity once")
+    return [
+        [float(np.mean([score[model, kind, at] for model in sorted(models)])) for at in SEVERITIES] for kind in KINDS
+    ]
 
 
 def _marks(run: RunFolder) -> list[str]:

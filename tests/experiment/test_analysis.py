@@ -278,6 +278,16 @@ def test_other_settings_than_arm_and_rounds_are_pointed_out(tmp_path: Path) -> N
     assert analyse([first, second]).unequal == ("training.learning_rate is 0.003 in pooled/0, but 0.001 in fedavg/0",)
 
 
+def test_rounds_that_were_lost_are_remarked_on(tmp_path: Path) -> None:
+    pooled, fedavg = write_comparison(tmp_path, ("pooled", "fedavg"))
+    assert not any("lost" in remark for remark in conclusions.remarks(analyse([pooled, fedavg])))
+    lines = fedavg.rounds_file.read_text().splitlines(keepends=True)
+    lines[-1] = json.dumps(json.loads(lines[-1]) | {"lost": "why"}) + "\n"
+    fedavg.rounds_file.write_text("".join(lines))
+    told = f"FedAvg lost 1 of {len(lines) - 1} rounds, in which the model stayed as it was."
+    assert told in conclusions.remarks(analyse([pooled, fedavg]))
+
+
 def test_one_learning_rate_for_all_arms_is_remarked_on(tmp_path: Path) -> None:
     first, second = write_comparison(tmp_path, ("pooled", "fedavg"))
     remark = "All arms trained at learning rate 0.003"

@@ -38,7 +38,8 @@ def _run(folder: Path, models: dict[str, tuple[np.ndarray, float | None]]) -> Ru
 
 
 def _analysis(**arms: list[RunFolder]) -> Any:
-    return SimpleNamespace(arms=[SimpleNamespace(label=label, runs=runs) for label, runs in arms.items()])
+    made = [SimpleNamespace(label=label, runs=runs, own_models=label == "local") for label, runs in arms.items()]
+    return SimpleNamespace(arms=made, partition=SimpleNamespace(hospitals={"=a": None, "b": None}))
 
 
 def test_the_errors_are_those_of_the_probabilities_averaged_over_models(tmp_path: Path) -> None:
@@ -67,6 +68,7 @@ def test_an_arm_of_which_a_run_has_no_file_is_left_out(tmp_path: Path) -> None:
     [
         ("as given", "as wished", "probabilities"),
         (",1.0,", ",7.0,", "share_polyp"),
+        ("as given,9", "as given,10", "bin"),
         ("mean_probability", "mean", "mean"),
     ],
 )
@@ -83,5 +85,18 @@ def test_a_model_without_the_probabilities_that_it_gives_is_refused(tmp_path: Pa
     run = _run(tmp_path / "run", {"": (_field(1), 2.0)})
     lines = run.calibration_file.read_text().splitlines(keepends=True)
     run.calibration_file.write_text("".join(line for line in lines if "as given" not in line))
-    with pytest.raises(FedpolypError, match="damaged: it lacks a model"):
+    with pytest.raises(FedpolypError, match="damaged: it is not about the models of the run"):
         calibration(_analysis(fedavg=[run]))
+
+
+def test_a_file_without_one_hospitals_model_is_refused(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", {"=a": (_field(1), 2.0)})
+    with pytest.raises(FedpolypError, match="damaged: it is not about the models of the run"):
+        calibration(_analysis(local=[run]))
+
+
+def test_a_mean_on_the_edge_of_a_bin_stays_in_its_bin(tmp_path: Path) -> None:
+    field = np.full((2, 4, 4), 0.09999999, np.float32)
+    field[1] = 0.15
+    (found,) = calibration(_analysis(fedavg=[_run(tmp_path / "run", {"": (field, None)})]))
+    assert [pixels for _, _, pixels in found.curve] == [16, 16]

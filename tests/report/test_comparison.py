@@ -170,9 +170,9 @@ def test_probabilities_and_worse_images_are_on_the_page_where_they_were_measured
     runs = write_comparison(tmp_path, ("pooled", "fedavg"))
     page = write_report(tmp_path, runs).read_text()
     assert "Are the probabilities calibrated?" not in page and "<h2>Robustness" not in page
-    header = "model,probabilities,mean_probability,share_polyp,pixels\n"
+    header = "model,probabilities,bin,mean_probability,share_polyp,pixels\n"
     for run, share in zip(runs, (0.5, 0.8), strict=True):
-        rows = f"last,as given,0.9,{share},100\nlast,with temperature,0.8,{share},100\n"
+        rows = f"last,as given,9,0.9,{share},100\nlast,with temperature,8,0.8,{share},100\n"
         run.calibration_file.write_text(header + rows)
     scores = "".join(f"last,{kind},{at},0.{at}{place}\n" for place, kind in enumerate(KINDS) for at in (1, 2, 3))
     runs[1].robustness_file.write_text("model,kind,severity,dice\n" + scores)

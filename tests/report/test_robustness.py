@@ -45,7 +45,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 
 def _analysis(**arms: list[RunFolder]) -> Any:
-    return SimpleNamespace(arms=[SimpleNamespace(label=label, runs=runs) for label, runs in arms.items()])
+    made = [SimpleNamespace(label=label, runs=runs, own_models=label == "local") for label, runs in arms.items()]
+    return SimpleNamespace(arms=made, partition=SimpleNamespace(hospitals={"a": None, "b": None}))
 
 
 def _dice(kind: str, severity: int) -> float:
@@ -77,7 +78,9 @@ def test_a_run_without_models_says_so(tmp_path: Path) -> None:
     [
         (lambda text: text.replace("blur", "fog"), "kind"),
         (lambda text: text + "last:a,blur,1,2\n", "dice"),
-        (lambda text: "".join(line for line in text.splitlines(True) if "jpeg,2" not in line), "every severity"),
+        (lambda text: "".join(line for line in text.splitlines(True) if "jpeg,2" not in line), "every model, kind"),
+        (lambda text: "".join(line for line in text.splitlines(True) if "last:b" not in line), "every model, kind"),
+        (lambda text: text + text.splitlines(True)[-1], "every model, kind"),
     ],
 )
 def test_a_file_with_what_cannot_be_is_refused(run: RunFolder, change: Any, said: str) -> None:

@@ -20,6 +20,9 @@ class Patience(Observer):
         """See `Observer`."""
         patience = self.experiment.config.federation.patience
         best = max(one.round for one in round.checkpoint.best.values())
-        if patience is not None and round.number - best >= patience:
+        if patience is None or round.record.lost:  # a round without a result says nothing about training
+            return
+        lost = sum(bool(record.get("lost")) for record in self.experiment.run.rounds() if record["round"] > best)
+        if round.number - best - lost >= patience:
             round.record.stopped = f"no round after {best} was better on validation, for {patience} rounds"
             round.last = True

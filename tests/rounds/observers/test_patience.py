@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from fedpolyp.cli.tables import ending
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.rounds import here
-from fedpolyp.runs import RunFolder
+from fedpolyp.rounds.observers.patience import Patience
+from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.watcher import Watcher
 from tests.tiny import tiny_config, tiny_run
 
@@ -70,3 +72,16 @@ def test_a_run_that_was_stopped_is_taken_no_further_and_its_ending_says_why(
     assert end.value.code == 2
     assert "has stopped for good, so --rounds cannot take it further: no round after" in capsys.readouterr().err
     assert ending(run.rounds()).startswith("stopped: no round after ")
+
+
+@pytest.mark.parametrize(("lost", "stops"), [((), True), ((2,), False), ((3,), False)])
+def test_a_round_that_was_lost_does_not_try_the_patience(lost: tuple[int, ...], stops: bool) -> None:
+    """The best round is 1, patience is 2, and round 3 has just ended; what is lost has no result."""
+    records = [{"round": number, **({"lost": "why"} if number in lost else {})} for number in range(3)]
+    of: Any = SimpleNamespace(config=tiny_config(federation__patience=2), run=SimpleNamespace(rounds=lambda: records))
+    record = RoundRecord(3, lost="why" if 3 in lost else "")
+    seen: Any = SimpleNamespace(
+        number=3, record=record, checkpoint=SimpleNamespace(best={"": SimpleNamespace(round=1)}), last=False
+    )
+    Patience(of).see(seen)
+    assert seen.last == stops and bool(record.stopped) == stops
