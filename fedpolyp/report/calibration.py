@@ -14,7 +14,6 @@ from fedpolyp.experiment.analysis import Analysis, Arm
 from fedpolyp.files import write_text
 from fedpolyp.inference.calibration import BINS, Reliability, calibrated
 from fedpolyp.runs import RunFolder, model_name
-from fedpolyp.training import Images
 
 _GIVEN, _DIVIDED = "as given", "with temperature"
 
@@ -45,7 +44,7 @@ class Calibration:
 class CalibrationFile:
     """calibration.csv of a run while it is collected."""
 
-    def __init__(self, images: Images, truths: Images) -> None:
+    def __init__(self, images: NDArray[np.uint8], truths: NDArray[np.uint8]) -> None:
         """`images` (N, S, S, 3) and `truths` (N, S, S) are the held-out ones."""
         self.images, self.truths = images, truths
         self._rows: list[tuple[str, str, int, float, float, int]] = []

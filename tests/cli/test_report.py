@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,3 +91,9 @@ def test_a_command_that_is_a_link_or_without_end_does_not_get_into_the_page(
     command.symlink_to(tmp_path / "secret")
     assert called(monkeypatch, str(tmp_path / "made")) == 0
     assert "a secret" not in page.read_text()
+
+
+def test_a_report_needs_no_tensorflow() -> None:
+    code = "import sys, fedpolyp.report.comparison; print({'tensorflow', 'keras', 'ray', 'flwr'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
