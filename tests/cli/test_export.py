@@ -32,7 +32,7 @@ def test_it_says_how_far_the_export_is_from_the_model_and_nothing_else(
     said = capfd.readouterr()  # of C++, too
     difference = json.loads((tmp_path / "out" / "export.json").read_text())["check"]["largest_difference"]
     assert said.out.splitlines() == [
-        f"{model}: it does not say where it comes from",
+        f"{model}: it has no description",
         f"checked on 8 images (4 phantom frames, 4 of noise): probabilities differ from Keras's by at most "
         f"{difference:.2g}; 0.0001 is allowed",
         f"export: {tmp_path / 'out'}",

@@ -47,7 +47,7 @@ def test_each_picture_has_a_mask_an_overlay_and_rows(
         == 0
     )
     said = capsys.readouterr().out
-    assert "red.keras: it does not say where it comes from" in said and "2 images, " in said
+    assert "red.keras: it has no description" in said and "2 images, " in said
     mask = cv2.imread(str(tmp_path / "out" / "masks" / "one.png"), cv2.IMREAD_UNCHANGED)
     truth = np.zeros((64, 96), bool)
     truth[16:32, 24:48] = True

@@ -93,7 +93,7 @@ def test_a_round_in_which_nothing_moved_refuses_nobody() -> None:
 def test_a_number_of_images_that_nobody_vouches_for_does_not_own_the_average() -> None:
     claims = {"a": update(), "b": update(images=90_000, steps=22_500), "c": update()}
     taken, refused = judged(claims)
-    assert taken == ["a", "c"] and "registered" in refused["b"]
+    assert taken == ["a", "c"] and "coordinator.toml, under [images]" in refused["b"]
     assert judged(claims, ImageCounts(registered={"b": 90_000}))[0] == ["a", "b", "c"]
 
 

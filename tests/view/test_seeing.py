@@ -32,7 +32,7 @@ def test_one_byte_a_pixel_tells_every_mask_to_the_pixel(threshold: float) -> Non
 
 
 def test_a_model_that_gives_no_numbers_has_no_mask() -> None:
-    with pytest.raises(FedpolypError, match="no numbers"):
+    with pytest.raises(FedpolypError, match="not numbers"):
         quantized(np.float32([[0.5, np.nan]]), levels_of(0.5))
 
 

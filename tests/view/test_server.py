@@ -450,6 +450,7 @@ def test_it_listens_on_this_machine_alone_and_a_port_in_use_is_one_sentence() ->
         assert first.getsockname()[0] == "127.0.0.1"
         port = first.getsockname()[1]
         with pytest.raises(
-            FedpolypError, match=f"^cannot listen on port {port} of 127.0.0.1: Address already in use; --port"
+            FedpolypError,
+            match=f"^cannot listen on port {port} of 127.0.0.1: Address already in use; choose another with --port",
         ):
             listening(port)

@@ -163,7 +163,9 @@ def test_a_truncated_one_goes_on_where_it_ended(server: Server, tmp_path: Path) 
 
 def test_one_that_broke_off_is_kept_and_the_next_call_goes_on_from_there(server: Server, tmp_path: Path) -> None:
     server.cuts = [30_000, 0]
-    with pytest.raises(FedpolypError, match="broke off: .*; 30,000 bytes are kept, and the same command goes on"):
+    with pytest.raises(
+        FedpolypError, match="broke off: .*; 30,000 bytes are kept, and the same command continues from there"
+    ):
         fetch(server, tmp_path / "set")
     assert left(tmp_path / "set") == ["set.zip.part", "set.zip.part.json"]
     assert fetch(server, tmp_path / "set").archive.read_bytes() == ARCHIVE

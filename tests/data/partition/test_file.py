@@ -59,7 +59,7 @@ def test_without_sets_hospitals_are_as_the_file_says_and_the_rest_is_as_usual(tm
             "no image of the set held-out",
         ),
         (lambda: [[i, h, "train" if h == "north" else s] for i, h, s in sets()], "gives north no image of the set val"),
-        (lambda: [[i, "pooled" if h == "north" else h, s] for i, h, s in sets()], "can be called 'pooled'"),
+        (lambda: [[i, "pooled" if h == "north" else h, s] for i, h, s in sets()], "cannot be called 'pooled'"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(tmp_path, rows, said):

@@ -30,7 +30,7 @@ def test_a_model_whose_loss_is_not_finite_is_never_saved(tmp_path: Path, monkeyp
         return replace(evaluation, losses=lost)
 
     monkeypatch.setattr(HeldOut, "evaluate", diverged)
-    with pytest.raises(Diverged, match="^round 1: the held-out loss of the model is no finite number; "):
+    with pytest.raises(Diverged, match="^round 1: the held-out loss of the model is not finite; "):
         carry_here(run, config)
     assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
     assert "NaN" not in run.rounds_file.read_text()
