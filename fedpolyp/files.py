@@ -67,6 +67,23 @@ def append_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
+def append_line(descriptor: int, line: bytes) -> None:
+    """Append `line` to an open file, on disk and whole, or not at all: half a line would spoil all later ones.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    size = os.fstat(descriptor).st_size
+    try:
+        written = os.write(descriptor, line)
+        os.fsync(descriptor)
+        if written < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Add `path` to an error: that of a full disk names no file."""

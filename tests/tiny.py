@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from flwr.app import Message
 
 from clients.app import app as client_app
@@ -15,6 +16,7 @@ from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config, load
 from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.source import open_source
+from fedpolyp.errors import Interrupted
 from fedpolyp.exchange.in_process import InProcess
 from fedpolyp.exchange.replies import Reply, Sent
 from fedpolyp.exchange.requests import KINDS, Evaluate, Request, Train, Unmask
@@ -165,3 +167,17 @@ class Notes(Watcher):
     def note(self, text: str) -> None:
         """Keep it."""
         self.notes.append(text)
+
+
+def whole_and_interrupted(folder: Path, config: Config) -> tuple[RunFolder, RunFolder]:
+    """A run that was never interrupted, and one that does round 1 twice and ends in the same bits."""
+    whole, broken = tiny_run(folder / "whole", config), tiny_run(folder / "broken", config)
+    carry_here(whole, config)
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        carry_here(broken, config, StopAfter(1, stop), stop)
+    for file in broken.checkpoints.glob("round-000001*"):  # so that round 1 is done again
+        file.unlink()
+    carry_here(broken, config)
+    assert same_state(final(whole, config), final(broken, config))
+    return whole, broken

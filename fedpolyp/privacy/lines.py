@@ -1,6 +1,5 @@
 """A file of JSON lines that a hospital relies on: each is on disk before what it tells of leaves."""
 
-import errno
 import fcntl
 import json
 import os
@@ -8,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from fedpolyp.files import append_line
 
 
 @contextmanager
@@ -30,13 +31,4 @@ def append(stream: BinaryIO, entry: Mapping[str, Any]) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    descriptor, line = stream.fileno(), json.dumps(entry).encode() + b"\n"
-    size = os.fstat(descriptor).st_size
-    try:
-        written = os.write(descriptor, line)
-        os.fsync(descriptor)
-        if written < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise
+    append_line(stream.fileno(), json.dumps(entry).encode() + b"\n")

@@ -1,6 +1,5 @@
 """The audit log: one JSON line for each request to a site and each reply from it, chained by hashes."""
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpolyp.errors import FedpolypError
-from fedpolyp.files import open_regular
+from fedpolyp.files import append_line, open_regular
 
 _START = "0" * 64  # the previous hash of the first entry
 _MOST_BYTES = 65536  # of an entry; those that this project writes are below 2 kB
@@ -47,15 +46,7 @@ def append(log: Path, event: str, details: Mapping[str, Any]) -> str:
             "previous": _last_hash(descriptor, size, log),
         }
         content["hash"] = _hash(content)
-        line = json.dumps(content).encode() + b"\n"
-        try:
-            written = os.write(descriptor, line)
-            os.fsync(descriptor)
-            if written < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            os.ftruncate(descriptor, size)  # half a line would prevent all later entries
-            raise
+        append_line(descriptor, json.dumps(content).encode() + b"\n")
     finally:
         os.close(descriptor)
     return str(content["hash"])

@@ -1,17 +1,16 @@
 """A run that promises privacy: what is asked, what is written down, and that it goes on to the same bits."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedpolyp.config import Config, load
-from fedpolyp.errors import Interrupted, UsageError
+from fedpolyp.errors import UsageError
 from fedpolyp.exchange.replies import Answer, Reply
 from fedpolyp.exchange.requests import Request, Train
 from fedpolyp.privacy.words import paragraph
-from tests.tiny import StopAfter, carry_here, carry_listening, final, same_state, tiny_config, tiny_run
+from tests.tiny import carry_here, carry_listening, tiny_config, tiny_run, whole_and_interrupted
 
 
 def private(**settings: Any) -> Config:
@@ -36,15 +35,7 @@ def test_hospitals_are_asked_for_gradients_alone_and_epsilon_is_written_down(tmp
 
 def test_an_interrupted_run_goes_on_to_the_same_bits_and_spends_nothing_twice(tmp_path: Path) -> None:
     config = private()
-    whole, broken = tiny_run(tmp_path / "whole", config), tiny_run(tmp_path / "broken", config)
-    carry_here(whole, config)
-    stop = threading.Event()
-    with pytest.raises(Interrupted):
-        carry_here(broken, config, StopAfter(1, stop), stop)
-    for file in broken.checkpoints.glob("round-000001*"):  # so that round 1 is done again
-        file.unlink()
-    carry_here(broken, config)
-    assert same_state(final(whole, config), final(broken, config))
+    whole, broken = whole_and_interrupted(tmp_path, config)
     ledgers = [run.state / "hospital-1" / "privacy.jsonl" for run in (whole, broken)]
     assert [len(ledger.read_text().splitlines()) for ledger in ledgers] == [2, 2]
 

@@ -1,7 +1,6 @@
 """A run with secure sums: the bits of the plain sum, whoever is lost, and nothing that tells of a single update."""
 
 import json
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from fedpolyp import checkpoints
 from fedpolyp.aggregation.opaque import MASKED, SEED, SUM
 from fedpolyp.algorithms.base import MODEL
 from fedpolyp.config import Config, load
-from fedpolyp.errors import FedpolypError, Interrupted, Refusal, UsageError
+from fedpolyp.errors import FedpolypError, Refusal, UsageError
 from fedpolyp.exchange.replies import Answer, Reply
 from fedpolyp.exchange.requests import Evaluate, Request, Train, Unmask, listed, named
 from fedpolyp.hospital import masking
@@ -28,7 +27,6 @@ from fedpolyp.runs import RunFolder
 from fedpolyp.sites.progress import FileWatcher, new_lines, progress_file
 from tests.tiny import (
     Notes,
-    StopAfter,
     carry_here,
     carry_listening,
     federate,
@@ -37,6 +35,7 @@ from tests.tiny import (
     tiny_config,
     tiny_run,
     weights,
+    whole_and_interrupted,
 )
 
 ALL = ["hospital-1", "hospital-2", "hospital-3"]
@@ -118,15 +117,7 @@ def test_by_way_of_messages_the_same_bits_and_no_reply_holds_an_update(tmp_path:
 
 def test_an_interrupted_run_goes_on_to_the_same_bits_and_opens_no_sum_twice(tmp_path: Path) -> None:
     config = secured()
-    whole, broken = tiny_run(tmp_path / "whole", config), tiny_run(tmp_path / "broken", config)
-    carry_here(whole, config)
-    stop = threading.Event()
-    with pytest.raises(Interrupted):
-        carry_here(broken, config, StopAfter(1, stop), stop)
-    for file in broken.checkpoints.glob("round-000001*"):  # so that round 1 is done again
-        file.unlink()
-    carry_here(broken, config)
-    assert same_state(final(whole, config), final(broken, config))
+    whole, broken = whole_and_interrupted(tmp_path, config)
     files = [run.state / "hospital-1" / "openings.jsonl" for run in (whole, broken)]
     assert files[0].read_text() == files[1].read_text() and files[0].read_text().count("\n") == 2
 
