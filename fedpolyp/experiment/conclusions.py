@@ -125,6 +125,8 @@ def sentence(difference: Difference) -> str:
         return f"{one} {verb} {how[found.value < 0]} than {other}: {numbers}."
     if found.excludes_zero:
         return f"{one} against {other}: the interval excludes 0, but p is not below 0.05, so no claim ({numbers})."
+    if difference.p_adjusted < 0.05:
+        return f"{one} against {other}: p is below 0.05, but the interval includes 0, so no claim ({numbers})."
     return f"{one} and {other} do not differ significantly ({numbers})."
 
 

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -182,7 +183,11 @@ def test_the_answer_says_what_was_found_and_nothing_more(folder: Path, tmp_path:
     shutil.copy(tmp_path / "pooled" / "0" / "images.csv", tmp_path / "fedavg" / "0" / "images.csv")
     same = analyse(runs_in(tmp_path))
     assert ": not significantly different from the pooled model (" in conclusions.answer(same)
-    assert "do not differ significantly" in conclusions.sentence(same.differences[0])
+    equal = same.differences[0]
+    assert "do not differ significantly" in conclusions.sentence(equal)
+    assert "p is below 0.05, but the interval includes 0, so no claim" in conclusions.sentence(
+        dataclasses.replace(equal, p_adjusted=0.01)
+    )
 
 
 def test_fewer_than_five_seeds_claim_nothing_of_methods_and_five_compare_them(

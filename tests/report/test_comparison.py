@@ -183,7 +183,7 @@ def test_probabilities_and_worse_images_are_on_the_page_where_they_were_measured
         row
         for row in rows
         if row.endswith(
-            " 0.10 · 0.20 · 0.30 0.11 · 0.21 · 0.31 0.12 · 0.22 · 0.32 0.13 · 0.23 · 0.33 0.14 · 0.24 · 0.34"
+            " 0.100 0.200 · 0.300 0.110 0.210 · 0.310 0.120 0.220 · 0.320 0.130 0.230 · 0.330 0.140 0.240 · 0.340"
         )
     ]
     assert worse.startswith("FedAvg ")
