@@ -1,7 +1,9 @@
 """A table of the TOML file: the base of every part of the config, and of an algorithm's settings."""
 
+import difflib
 import re
-from typing import Self
+from collections.abc import Collection
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -24,13 +26,15 @@ class Section(BaseModel):
         return self
 
 
-def sentence(error: ValidationError, prefix: str = "") -> str:
-    """What is wrong with settings, in words; the names begin with `prefix`."""
+def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = ()) -> str:
+    """What is wrong with settings, in words; the names begin with `prefix`, and `known` are those that there are."""
     parts: list[str] = []
     for problem in error.errors(include_url=False)[:_PROBLEMS]:
         where = prefix + (".".join(str(part) for part in problem["loc"]) or "config")
         if problem["type"] == "extra_forbidden":
-            parts.append(f"{where} is not a setting ('fedpolyp config' lists them)")
+            parts.append(
+                f"{where} is not a setting ('fedpolyp config' lists them{_meant(where, problem['input'], known)})"
+            )
         elif problem["type"] == "value_error":
             parts.append(str(problem["ctx"]["error"]))
         else:
@@ -38,3 +42,14 @@ def sentence(error: ValidationError, prefix: str = "") -> str:
             got = repr(problem["input"])
             parts.append(f"{where} {said}; got {got if len(got) <= _SHOWN else got[:_SHOWN] + '…'}")
     return "; ".join(parts)
+
+
+def _meant(name: str, value: Any, known: Collection[str]) -> str:
+    """What the user may have meant by an unknown name, to be added to a sentence."""
+    own = name.rpartition(".")[2]
+    meant = [one for one in known if one.rpartition(".")[2] == own] or difflib.get_close_matches(name, known, 1, 0.8)
+    if meant:
+        return f"; did you mean {' or '.join(meant)}?"
+    if known and own == name and not isinstance(value, dict):
+        return f"; one of the algorithm's own is algorithm.{name}"
+    return ""

@@ -56,7 +56,7 @@ def tiny_config(**overrides: Any) -> Config:
 def tiny_run(folder: Path, config: Config) -> RunFolder:
     """A new run folder for `config`."""
     store = open_source(config.data, config.seed)
-    return runs.create(folder, config, partition_images(store.records, config), store.path)
+    return runs.create(folder, config, partition_images(store.records, config, store), store.path)
 
 
 def federate(

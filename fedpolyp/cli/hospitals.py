@@ -62,7 +62,7 @@ def _show(console: PlainConsole, composition: "Composition") -> None:
     everybody = (*composition.hospitals, composition.heldout)
     free, noted = any(one.polyp_free for one in everybody), any(one.note for one in everybody)
     headings = ["hospital", "images", "share", "lesions, %", "tone", "alike", *(["no polyp"] * free)]
-    table = plain_table(None, *headings, "size, tone off")
+    table = plain_table(None, *headings, "lesions off", "tone off")
     for one in (*composition.hospitals[:_LISTED], composition.heldout):
         areas = "-" if one.lesions is None else " ".join(f"{100 * area:.1f}" for area in one.lesions)
         table.add_row(
@@ -73,7 +73,8 @@ def _show(console: PlainConsole, composition: "Composition") -> None:
             " ".join(f"{round(255 * channel)}" for channel in one.tone),
             str(one.duplicates),
             *([str(one.polyp_free)] if free else []),
-            f"{one.lesion_distance:.3f} {one.tone_distance:.3f}",
+            f"{one.lesion_distance:.3f}",
+            f"{one.tone_distance:.3f}",
         )
     table.caption_justify = "left"
     table.caption = (

@@ -48,7 +48,18 @@ def _merged(file: Path | None, preset: str | None = None, overrides: Mapping[str
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(sentence(error)) from None
+        raise UsageError(sentence(error, known=_names(Config))) from None
+
+
+def _names(section: type[Section], prefix: str = "") -> list[str]:
+    """The dotted names of the settings in `section` and the tables in it."""
+    names: list[str] = []
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            names += _names(field.annotation, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
 
 
 def to_toml(config: Config, explain: bool = False) -> str:

@@ -208,7 +208,9 @@ def _start(config: Config, folder: Path | None, verbose: bool) -> None:
                 raise UsageError(
                     f"the Ray cluster at '{config.runtime.ray_address}' cannot be joined: {why}"
                 ) from error
-            raise FedpolypError(f"Ray does not start: {type(error).__name__}: {why}") from error
+            raise FedpolypError(
+                f"Ray does not start, which also happens on a very busy machine: {type(error).__name__}: {why}"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -53,7 +53,18 @@ def test_nothing_given_gives_the_defaults() -> None:
             "fedbn, finetune, median, trimmed-mean, krum, multi-krum, cyclic, one that a package offers as "
             "fedpolyp.algorithms, or module:Class; got 'nope'",
         ),
-        ({"arm": "pooled"}, "arm is not a setting ('fedpolyp config' lists them)"),
+        (
+            {"arm": "pooled"},
+            "arm is not a setting ('fedpolyp config' lists them; one of the algorithm's own is algorithm.arm)",
+        ),
+        (
+            {"batch_size": 4},
+            "batch_size is not a setting ('fedpolyp config' lists them; did you mean training.batch_size?)",
+        ),
+        (
+            {"training.local_epoch": 4},
+            "training.local_epoch is not a setting ('fedpolyp config' lists them; did you mean training.local_epochs?)",
+        ),
         ({"data": 3}, "data must be a valid dictionary or instance of DataConfig; got 3"),
         ({"seed": 3, "seed.x": 1}, "'seed.x' is not a setting: 'seed' is a value, not a table"),
     ],

@@ -77,11 +77,12 @@ def test_a_thousand_hospitals_are_partitioned_or_refused_in_one_sentence(name):
     config = with_hospitals(make_config(hospitals__count=1000), scheme=name, **own)
     if name == "appearance":
         pytest.skip("a cluster for each of a thousand hospitals is seldom large enough")
+    store = make_store(records)
     if name == "source":
         with pytest.raises(UsageError, match="the scheme source gives source-[0-9]+ 2 images in 2 groups"):
-            partition_images(records, config)
+            partition_images(records, config, store)
         return
-    partition = partition_images(records, config)
+    partition = partition_images(records, config, store)
     names = list(partition.hospitals)
     assert len(names) == 1000 and names == sorted(names) and names[0] == "hospital-0001"
 
