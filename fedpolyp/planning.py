@@ -11,6 +11,7 @@ from pathlib import Path
 from fedpolyp.config import Config
 from fedpolyp.errors import UsageError
 from fedpolyp.model.registry import MODELS
+from fedpolyp.own_code import ADVICE
 from fedpolyp.processor import instructions
 
 # Resident memory of an actor: 1.3 GB for 128 px, 16 filters and batches of 8, of which TensorFlow alone takes 0.7.
@@ -74,12 +75,16 @@ def planned(config: Config, machine: Machine, begun: Config | None = None) -> tu
     comparison that was `begun` in one precision keeps it on any machine, because it decides the bits.
 
     Raises:
-        UsageError: the config asks for a GPU, and this machine has none, or for MLflow, and it is not installed.
+        UsageError: the config asks for a GPU, and this machine has none, or for MLflow or an observer of the
+            user's own, and it is not installed.
     """
     if begun is not None and config.training.precision is None:
         config = _in_precision(config, begun.training.precision)
     if config.runtime.track == "mlflow" and importlib.util.find_spec("mlflow") is None:
         raise UsageError(NO_MLFLOW)
+    for place in config.runtime.own_observers:
+        if importlib.util.find_spec(place.partition(":")[0].partition(".")[0]) is None:
+            raise UsageError(f"the observer {place} cannot be loaded: there is no such module{ADVICE}")
     if config.runtime.ray_address is not None:
         return config, ""
     if config.runtime.gpus_per_client and not machine.gpus:

@@ -1,6 +1,5 @@
 """Algorithms by name: the built-in ones, those that packages offer, and `module:Class`."""
 
-import importlib
 import re
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -11,6 +10,7 @@ from fedpolyp.aggregation.capped import Capped
 from fedpolyp.aggregation.mean import WeightedMean
 from fedpolyp.aggregation.per_step import PerStep
 from fedpolyp.algorithms.base import Algorithm
+from fedpolyp.own_code import imported
 from fedpolyp.section import Section
 
 if TYPE_CHECKING:
@@ -89,14 +89,4 @@ def settings_of(name: str) -> type[Section]:
 
 
 def _imported(place: str, name: str) -> type[Algorithm]:
-    module, _, attribute = place.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        advice = ""
-        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
-            advice = "; put its folder on PYTHONPATH, and not the working folder: nothing is imported from there"
-        raise ValueError(f"the algorithm {name} cannot be loaded: {error}{advice}") from None
-    if not (isinstance(found, type) and issubclass(found, Algorithm)):
-        raise ValueError(f"the algorithm {name} is not a subclass of fedpolyp.algorithms.base.Algorithm")
-    return found
+    return imported(place, Algorithm, f"the algorithm {name}")

@@ -538,7 +538,17 @@ class RuntimeConfig(Section):
     track: Literal["mlflow"] | None = Field(
         None, description="mlflow: log settings and scores to MLflow, too (pip install 'fedpolyp[mlflow]')"
     )
+    observers: str | None = Field(
+        None,
+        pattern=r"^\s*[A-Za-z_][\w.]*:[A-Za-z_]\w*\s*(,\s*[A-Za-z_][\w.]*:[A-Za-z_]\w*\s*)*$",
+        description="observers of your own, as in my_module:MyObserver,my_module:Another",
+    )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept, besides the best on validation")
+
+    @property
+    def own_observers(self) -> tuple[str, ...]:
+        """The observers of the user's own, each as module:Class."""
+        return tuple(place.strip() for place in (self.observers or "").split(",") if place.strip())
 
 
 class Config(Section):

@@ -92,7 +92,7 @@ def test_the_page_about_it_is_followed_to_the_letter(tmp_path: Path) -> None:
     file = tmp_path / code.splitlines()[0].removeprefix("# ")
     file.parent.mkdir()
     file.write_text(code)
-    (export,) = re.findall(r"^export PYTHONPATH=.*$", page, re.MULTILINE)
+    export = re.findall(r"^export PYTHONPATH=.*$", page, re.MULTILINE)[0]
     (name, setting) = re.findall(r"--algorithm (\S+) --set (\S+)$", page, re.MULTILINE)[0]
     command = f"{export}; exec {sys.executable} -P -m fedpolyp config --algorithm {name} --set {setting}"
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)

@@ -53,6 +53,7 @@ def another(dotted: str) -> Any:
                 "federation.patience": 4,
                 "runtime.actors": 3,
                 "runtime.ray_address": "auto",
+                "runtime.observers": "mine:First,mine.more:Second",
                 "runtime.track": "mlflow",
             }.get(dotted, 0.5)
     if dotted in (

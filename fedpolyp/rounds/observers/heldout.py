@@ -10,7 +10,6 @@ from fedpolyp import metrics
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.divergence import diverged
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.observer import Observer, Round
 from fedpolyp.training import Evaluation, Images, shared_trainer
 
@@ -23,7 +22,6 @@ class HeldOut(Observer):
     if the coordinator has no images.
     """
 
-    experiment: Experiment
     newest: dict[str, Evaluation] = field(default_factory=dict)  # of the last model that was scored, by mark
     round: int = -1  # which `newest` is of
 

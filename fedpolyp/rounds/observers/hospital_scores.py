@@ -15,7 +15,6 @@ from fedpolyp.exchange.replies import Reply
 from fedpolyp.metrics import Counts
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.asking import Asking
-from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.image_counts import ImageCounts
 from fedpolyp.rounds.observers.observer import Observer, Round
 from fedpolyp.rounds.replies import BadReply, read_scores
@@ -27,7 +26,6 @@ from fedpolyp.runs import RoundRecord
 class _Scores(Observer):
     """Asks hospitals for scores, and reads what they reply."""
 
-    experiment: Experiment
     asking: Asking
     counts: ImageCounts
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fedpolyp import checkpoints, metrics
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.heldout import HeldOut
 from fedpolyp.rounds.observers.hospital_scores import Tests
 from fedpolyp.rounds.observers.observer import Observer
@@ -20,7 +19,6 @@ from fedpolyp.training import Images
 class ScoredImages(Observer):
     """Writes images.csv, and the last models' predictions in the held-out and unseen images: predictions*.npz."""
 
-    experiment: Experiment
     heldout: HeldOut
     unseen: Unseen
     tests: Tests

@@ -10,7 +10,6 @@ from fedpolyp import files
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.errors import UsageError
 from fedpolyp.planning import NO_MLFLOW
-from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.observer import Observer, Round
 
 _SCORES = ("dice", "iou", "loss", "val_dice", "seconds", "bytes_up", "bytes_down")
@@ -25,7 +24,6 @@ class MLflow(Observer):
     A resumed run continues the same run in MLflow. An error of MLflow is reported, and does not end the run.
     """
 
-    experiment: Experiment
     failed: bool = False
 
     @cached_property

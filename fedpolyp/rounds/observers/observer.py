@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fedpolyp.checkpoints import Checkpoint
+from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RoundRecord
 
 
@@ -20,11 +21,14 @@ class Round:
         return self.record.round
 
 
+@dataclass
 class Observer:
     """Is called after each round; it may write files and ask hospitals for scores. Override the methods you need.
 
     Observers are called in their order: first `ask` of all, then `see` of all.
     """
+
+    experiment: Experiment
 
     def ask(self, round: Round) -> None:
         """Send requests that take hospitals long; other observers work meanwhile."""

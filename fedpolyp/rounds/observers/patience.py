@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.observer import Observer, Round
 
 
@@ -13,8 +12,6 @@ class Patience(Observer):
     The reason is in the record of the last round. With several models, a round counts as best if it is the best for one
     of them. It must follow `Validation`, which finds the best rounds.
     """
-
-    experiment: Experiment
 
     def see(self, round: Round) -> None:
         """See `Observer`."""

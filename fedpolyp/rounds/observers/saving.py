@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 
 from fedpolyp import checkpoints
-from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.observer import Observer, Round
 
 
 @dataclass
 class Record(Observer):
     """Appends to rounds.jsonl."""
-
-    experiment: Experiment
 
     def see(self, round: Round) -> None:
         """See `Observer`."""
@@ -22,8 +19,6 @@ class Record(Observer):
 class Checkpoints(Observer):
     """Saves the state that the next round needs, and the models best on validation."""
 
-    experiment: Experiment
-
     def see(self, round: Round) -> None:
         """See `Observer`."""
         keep = self.experiment.config.runtime.keep_checkpoints
@@ -33,8 +28,6 @@ class Checkpoints(Observer):
 @dataclass
 class Told(Observer):
     """Tells the watcher that a round is complete."""
-
-    experiment: Experiment
 
     def see(self, round: Round) -> None:
         """See `Observer`."""

@@ -8,7 +8,6 @@ import numpy as np
 from fedpolyp import metrics
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.observers.observer import Observer, Round
 from fedpolyp.runs import ScoredSet
 from fedpolyp.training import Evaluation, Images, shared_trainer
@@ -20,8 +19,6 @@ class Unseen(Observer):
 
     The mean is over the source's images, and over the models where there are more.
     """
-
-    experiment: Experiment
 
     def see(self, round: Round) -> None:
         """See `Observer`."""
