@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the rounds", ("rounds",)),
     ("one hospital", ("hospital", "privacy")),
     ("what travels", ("exchange",)),
+    ("what a run leaves", ("runs",)),
     ("what is learned, and how", ("algorithms", "aggregation")),
     ("what all build on", ("model", "config", "data")),
 )
@@ -45,6 +46,7 @@ _SAID = {
     "model": "U-Net, encoders, losses",
     "data": "stores, partitions",
     "config": "every setting",
+    "runs": "run folders",
 }
 
 

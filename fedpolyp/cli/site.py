@@ -393,7 +393,7 @@ def run_(
         return
     flower.write_connection(settings)
     if from_round is not None:
-        from fedpolyp.going_back import go_back, refuse_unusable
+        from fedpolyp.runs.going_back import go_back, refuse_unusable
 
         if at_work := under_way(settings, run):
             raise UsageError(f"{run.path} is still running as Flower's run {at_work}: stop it before going back")

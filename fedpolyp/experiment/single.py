@@ -11,10 +11,10 @@ from fedpolyp import checkpoints, interrupts, runs
 from fedpolyp.config import Config, rated
 from fedpolyp.data.partition.given import noted_partition
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
-from fedpolyp.going_back import go_back, refuse_unusable
 from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
 from fedpolyp.runs import RunFolder
+from fedpolyp.runs.going_back import go_back, refuse_unusable
 from fedpolyp.watcher import Watcher
 
 if TYPE_CHECKING:

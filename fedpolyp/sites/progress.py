@@ -10,8 +10,8 @@ from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import open_regular, parse_json, to_json
-from fedpolyp.records import checked
 from fedpolyp.runs import RunFolder
+from fedpolyp.runs.records import checked
 from fedpolyp.watcher import Watcher
 
 

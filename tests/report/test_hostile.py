@@ -79,7 +79,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         # Names are refused when they are read; here they get through.
         patch.setattr(RunFolder, "partition", unchecked)
-        patch.setattr("fedpolyp.runs.checked", lambda record, where: record)
+        patch.setattr("fedpolyp.runs.folder.checked", lambda record, where: record)
         for arm in ("local", "fedavg"):
             settings = fake_config(arm, 0, hospitals=len(HOSPITALS))
             data = settings.data.model_copy(update={"source": f"/somewhere/{BREAKING_OUT}"})

@@ -1,20 +1,11 @@
 """The run folder: written in an order that always leaves the last complete round readable; and how it is read."""
 
-import csv
-import io
 import os
-import platform
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +14,16 @@ from numpy.typing import NDArray
 
 from fedpolyp import __version__, files, processor
 from fedpolyp.archives import read_arrays
-from fedpolyp.cells import guarded
-from fedpolyp.config import Config, changed_toml, fingerprint, read, to_toml
+from fedpolyp.config import Config, changed_toml, fingerprint, read
 from fedpolyp.data.digest import Digest
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
-from fedpolyp.records import checked
+from fedpolyp.runs.records import checked
+from fedpolyp.runs.scored_images import ScoredImage, images_csv
 
-DEFAULT_ROOT = Path("runs")
-_IMAGE_COLUMNS = ("arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95")
 _ENVIRONMENT_BYTES, _ROUNDS_BYTES, _PREDICTIONS_BYTES = 1024**2, 1024**3, 4 * 1024**3  # largest sizes that are read
 _AFTER_THE_ROUNDS = ("images.csv", "predictions*", "curves.png", "model-*.keras", "calibration.csv", "robustness.csv")
-_PACKAGES = ("tensorflow", "keras", "flwr", "ray", "numpy", "opencv-python")
 
 
 class OlderRun(UsageError):
@@ -379,207 +367,6 @@ class RunFolder:
         except (ValueError, KeyError, TypeError, MemoryError) as error:
             raise FedpolypError(f"{self.predictions_file(source)} is damaged: {error}") from None
 
-    def write_images(self, rows: Iterable["ScoredImage"]) -> None:
+    def write_images(self, rows: Iterable[ScoredImage]) -> None:
         """Write images.csv, with one row for each scored image and model."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_IMAGE_COLUMNS)
-        for row in rows:
-            model, of, id = (guarded(name) for name in (row.model, row.set, row.id))
-            writer.writerow((row.arm, row.seed, model, row.round, of, id, *row.counts, f"{row.hd95:.6f}"))
-        files.write_text(self.images_file, text.getvalue())
-
-
-@dataclass
-class RoundRecord:
-    """The contents of one round's line in rounds.jsonl, while they are collected."""
-
-    round: int
-    scores: dict[str, float] = field(default_factory=dict)
-    val_dice: float | None = None
-    hospitals: dict[str, dict[str, Any]] = field(default_factory=dict)
-    refused: list[dict[str, str]] = field(default_factory=list)
-    without_polyp: dict[str, float] = field(default_factory=dict)  # see metrics.without_polyp: of the held-out images
-    unseen: dict[str, float] = field(default_factory=dict)  # mean Dice on sources that no hospital has
-    steps: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    lost: str = ""  # why the round had no result
-    stopped: str = ""  # why the run ends early with this round
-    began: float = field(default_factory=time.monotonic)
-
-    def start_again(self) -> None:
-        """Forget what hospitals sent, but not what was refused."""
-        self.hospitals.clear()
-        self.steps = 0
-
-    def lose(self, why: str) -> None:
-        """Note that nothing came of the round; what privacy it has cost stays."""
-        spent = {name: own["epsilon"] for name, own in self.hospitals.items() if own.get("epsilon") is not None}
-        self.start_again()
-        self.hospitals.update({name: {"epsilon": epsilon} for name, epsilon in spent.items()})
-        self.lost = why
-
-    def hospital(self, name: str) -> dict[str, Any]:
-        """The entry of one hospital, made when it is first needed."""
-        return self.hospitals.setdefault(name, {})
-
-    def to_plain(self) -> dict[str, Any]:
-        """The line of rounds.jsonl."""
-        return {
-            "round": self.round,
-            "dice": self.scores["dice"],
-            "iou": self.scores["iou"],
-            "val_dice": self.val_dice,
-            "loss": self.scores["loss"],
-            "seconds": round(time.monotonic() - self.began, 3),
-            "steps": self.steps,
-            "bytes_up": self.bytes_up,
-            "bytes_down": self.bytes_down,
-            "hospitals": self.hospitals,
-            "refused": self.refused,
-            **({"without_polyp": self.without_polyp} if self.without_polyp else {}),
-            **({"unseen": self.unseen} if self.unseen else {}),
-            **({"lost": self.lost} if self.lost else {}),
-            **({"stopped": self.stopped} if self.stopped else {}),
-        }
-
-
-def model_name(kind: str, hospital: str = "") -> str:
-    """A model's name in images.csv: 'last' or 'best' (on validation), with its hospital if each hospital has one."""
-    return f"{kind}:{hospital}" if hospital else kind
-
-
-@dataclass(frozen=True)
-class ScoredImage:
-    """One row of images.csv."""
-
-    arm: str
-    seed: int
-    model: str  # see `model_name`
-    round: int
-    set: str  # 'heldout', 'val:<hospital>', 'test:<hospital>', 'unseen:<source>'
-    id: str
-    counts: tuple[int, int, int, int]  # tp, fp, fn, tn
-    hd95: float  # fraction of the image diagonal
-
-
-# A set of images that one model has scored: the set's name, ids, counts (N, 4) and distances (N,).
-ScoredSet = tuple[str, Sequence[str], NDArray[np.int64], NDArray[np.float64]]
-
-
-def scored_images(
-    arm: str,
-    seed: int,
-    model: str,
-    round: int,
-    set: str,
-    ids: Sequence[str],
-    counts: NDArray[np.int64],
-    hd95: NDArray[np.float64],
-) -> list[ScoredImage]:
-    """The rows of one model on one set: `counts` (N, 4) and `hd95` (N,) in the order of `ids`."""
-    return [
-        ScoredImage(arm, seed, model, round, set, id, (int(tp), int(fp), int(fn), int(tn)), float(distance))
-        for id, (tp, fp, fn, tn), distance in zip(ids, counts, hd95, strict=True)
-    ]
-
-
-def refuse_taken(path: Path) -> None:
-    """Raise a UsageError if `path` exists and is not an empty folder."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if not path.is_dir():
-            raise UsageError(f"{path} is a file; --out must be a folder to make, or an empty one")
-        if not RunFolder(path).config_file.exists():
-            raise UsageError(f"{path} exists already and holds something other than a run; choose another --out")
-        raise UsageError(f"{path} exists already; choose another --out, or resume that run: --resume {path}")
-
-
-def refuse_in_run(path: Path) -> None:
-    """Raise a UsageError if `path` is the folder of a run, or is inside one."""
-    for folder in (path, *path.absolute().parents):
-        if RunFolder(folder).config_file.exists() and RunFolder(folder).partition_file.exists():
-            raise UsageError(
-                f"{folder} is the folder of a single run, where nothing else is written; choose another --out"
-            )
-
-
-def create(
-    path: Path, config: Config, partition: Partition, store: Path | None = None, digest: Digest | None = None
-) -> RunFolder:
-    """Make a run's folder with its config, partition, environment and digest; `store` is where the images are.
-
-    `digest` is theirs, if it is known already.
-
-    Raises:
-        UsageError: `path` exists and is not an empty folder.
-    """
-    refuse_taken(path)
-    try:
-        # Made under another name, unless the folder exists: a kill now must not leave something that looks like a run.
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = RunFolder(path if path.exists() else Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")))
-        made.checkpoints.mkdir()
-    except OSError as error:
-        raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from None
-    partition.save(made.partition_file)
-    digest = digest or Digest.of(partition, None if store is None else Store.open(store))
-    files.write_text(made.digest_file, files.to_json(digest.to_plain(), indent=1) + "\n")
-    files.write_text(made.environment_file, files.to_json(environment(store), indent=1) + "\n")
-    files.write_text(made.config_file, to_toml(config, explain=True))
-    if made.path != path:
-        made.path.chmod(0o755)
-        made.path.rename(path)
-    return RunFolder(path)
-
-
-def find(run: str, root: Path = DEFAULT_ROOT) -> RunFolder:
-    """The run that `run` names: the path of a folder, or a name under `root`.
-
-    Raises:
-        UsageError: neither is a run folder.
-        OlderRun: it is one of version 0.1.
-    """
-    for path in (Path(run), root / run):
-        if (path / "config.toml").is_file():
-            found = RunFolder(path)
-            found.refuse_older()
-            return found
-    raise UsageError(f"there is no run '{run}': neither {Path(run)} nor {root / run} holds a config.toml")
-
-
-def new_name(config: Config, now: datetime | None = None) -> str:
-    """A name that sorts by time and describes the run: '20260131-235959-kvasir-5-hospitals'."""
-    source = config.data.called
-    return f"{now or datetime.now():%Y%m%d-%H%M%S}-{source}-{config.hospitals.count}-hospitals"
-
-
-def _commit(root: Path) -> str:
-    """The commit of a checkout, with '+' if files were changed since; '' for an installed package."""
-    if not (root / ".git").exists():
-        return ""
-    git = ["git", "-C", str(root)]
-    try:
-        said = [
-            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return said[0] + ("+" if said[1] else "")
-
-
-def environment(store: Path | None = None) -> dict[str, Any]:
-    """Where and with what a run was made: versions, processor, command, images."""
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor.name(),
-        "kernels": processor.kernels(),
-        "cores": os.cpu_count(),
-        "store": None if store is None else str(store.resolve()),
-        **({"commit": commit} if (commit := _commit(Path(__file__).parents[1])) else {}),
-        "packages": {"fedpolyp": __version__, **{name: version(name) for name in _PACKAGES}},
-    }
+        files.write_text(self.images_file, images_csv(rows))

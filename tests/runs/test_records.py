@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fedpolyp.errors import FedpolypError
-from fedpolyp.records import checked
+from fedpolyp.runs.records import checked
 
 GOOD: dict[str, Any] = {
     "round": 3,

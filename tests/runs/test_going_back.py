@@ -9,9 +9,9 @@ from fedpolyp import checkpoints, runs
 from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import UsageError
-from fedpolyp.going_back import go_back
 from fedpolyp.rounds.observers.hospital_scores import Validation
 from fedpolyp.runs import RunFolder
+from fedpolyp.runs.going_back import go_back
 from fedpolyp.watcher import Watcher
 from tests.tiny import carry_here, tiny_config, tiny_run
 

@@ -1,20 +1,17 @@
 """A run folder is made once, reads back up to its last complete round, and is found by name or path."""
 
-import csv
 import json
-import subprocess
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedpolyp import __version__, processor, runs
+from fedpolyp import processor, runs
 from fedpolyp.config import Config, load
 from fedpolyp.data.partition.partition import HospitalImages, Partition
-from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.runs import RoundRecord, RunFolder, scored_images
+from fedpolyp.errors import FedpolypError
+from fedpolyp.runs import RoundRecord, RunFolder
 
 PARTITION = Partition(("a",), {"hospital-1": HospitalImages(("b",), ("c",), ("d",))})
 
@@ -34,61 +31,11 @@ def record(round: int) -> dict[str, Any]:
     return RoundRecord(round, {"dice": round / 10, "iou": 0.1, "loss": 1.0}, began=0.0).to_plain() | {"seconds": 1.5}
 
 
-def test_a_created_run_gives_back_its_config_and_partition(tmp_path: Path) -> None:
-    run = runs.create(tmp_path / "made on the way" / "run", config(), PARTITION)
-    assert (run.config(), run.partition(), run.rounds()) == (config(), PARTITION, [])
-    assert run.name == "run"
-    assert run.checkpoints.is_dir()
-
-
-def test_a_created_run_says_where_and_with_what_it_was_made(tmp_path: Path) -> None:
-    told = json.loads((runs.create(tmp_path / "run", config(), PARTITION).path / "environment.json").read_text())
-    assert told["packages"]["fedpolyp"] == __version__
-    assert told["packages"].keys() >= {"tensorflow", "flwr", "numpy"}
-    assert told["python"] and told["processor"] and told["cores"] >= 1
-    assert datetime.fromisoformat(told["started"]).tzinfo is not None
-
-
 def test_going_on_with_other_kernels_says_that_bits_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs.create(tmp_path / "run", config(), PARTITION)
     assert run.other_kernels() == ""
     monkeypatch.setattr(processor, "kernels", lambda: "oneDNN other")
     assert "with oneDNN other: bits may differ" in run.other_kernels()
-
-
-def test_a_run_is_made_in_an_empty_folder_but_never_over_something(tmp_path: Path) -> None:
-    runs.create(tmp_path, config(), PARTITION)
-    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    with pytest.raises(UsageError) as refusal:
-        runs.create(tmp_path, Config(), PARTITION)
-    assert str(refusal.value) == (
-        f"{tmp_path} exists already; choose another --out, or resume that run: --resume {tmp_path}"
-    )
-    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
-    with pytest.raises(UsageError, match="config.toml is a file; --out must be a folder"):
-        runs.create(tmp_path / "config.toml", config(), PARTITION)
-    with pytest.raises(UsageError, match="holds something other than a run; choose another --out$"):
-        runs.create(tmp_path.parent, config(), PARTITION)
-
-
-def test_a_run_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=f"^cannot make the run folder {tmp_path / 'file' / 'run'}: File exists$"):
-        runs.create(tmp_path / "file" / "run", config(), PARTITION)
-
-
-def test_a_run_that_is_cut_short_while_it_is_made_never_looks_like_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(path: Path, text: str) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("fedpolyp.files.write_text", die)
-    with pytest.raises(KeyboardInterrupt):
-        runs.create(tmp_path / "run", config(), PARTITION)
-    monkeypatch.undo()
-    assert not (tmp_path / "run").exists()
-    runs.create(tmp_path / "run", config(), PARTITION)
 
 
 def test_predictions_read_back_as_the_masks_that_were_written(tmp_path: Path) -> None:
@@ -161,58 +108,6 @@ def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> N
     assert not run.at_work
 
 
-def test_a_run_is_found_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = runs.create(tmp_path / "runs" / "first", config(), PARTITION)
-    assert runs.find(str(made.path)) == runs.find("first", tmp_path / "runs") == made
-    monkeypatch.chdir(tmp_path)
-    assert runs.find("first").path.resolve() == runs.find("runs/first").path.resolve() == made.path.resolve()
-
-
-def test_a_folder_that_is_no_run_is_not_found(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "other").mkdir(parents=True)
-    with pytest.raises(UsageError) as refusal:
-        runs.find("other", tmp_path / "runs")
-    assert str(refusal.value) == (
-        f"there is no run 'other': neither other nor {tmp_path / 'runs' / 'other'} holds a config.toml"
-    )
-
-
-def test_images_csv_has_one_row_a_scored_image_under_the_promised_columns(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    counts = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
-    rows = scored_images("federated", 3, "best", 9, "test:hospital-1", ["x", "y,z"], counts, np.array([0.5, 1 / 3]))
-    run.write_images(iter(rows))
-    with run.images_file.open(newline="") as stream:
-        read = list(csv.DictReader(stream))
-    about = {"arm": "federated", "seed": "3", "model": "best", "round": "9", "set": "test:hospital-1"}
-    assert list(read[0]) == ["arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95"]
-    assert read == [
-        about | {"id": "x", "tp": "1", "fp": "2", "fn": "3", "tn": "4", "hd95": "0.500000"},
-        about | {"id": "y,z", "tp": "5", "fp": "6", "fn": "7", "tn": "8", "hd95": "0.333333"},
-    ]
-
-
-def test_scored_images_refuses_more_ids_than_scores() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        scored_images("federated", 0, "last", 1, "heldout", ["x", "y"], np.zeros((1, 4), np.int64), np.zeros(1))
-
-
-def test_a_round_record_becomes_the_promised_line() -> None:
-    record = RoundRecord(4, scores={"dice": 0.5, "iou": 0.4, "loss": 1.5}, val_dice=0.6)
-    record.hospital("hospital-1")["images"] = 3
-    record.hospital("hospital-1")["train_loss"] = 0.1
-    plain = record.to_plain()
-    promised = "round dice iou val_dice loss seconds steps bytes_up bytes_down hospitals refused"
-    assert list(plain) == promised.split()
-    assert plain["hospitals"] == {"hospital-1": {"images": 3, "train_loss": 0.1}}
-    assert json.loads(json.dumps(plain)) == plain
-
-
-def test_a_new_name_sorts_by_time_and_says_what_is_in_it() -> None:
-    assert runs.new_name(config(), datetime(2026, 1, 31, 23, 59, 58)) == "20260131-235958-kvasir-7-hospitals"
-    assert runs.new_name(Config(), datetime(2026, 2, 1)) == "20260201-000000-phantom-5-hospitals"
-
-
 def test_starting_over_drops_the_first_record_and_refuses_to_drop_more(tmp_path: Path) -> None:
     run = with_rounds(tmp_path, [0])
     run.start_over()
@@ -264,16 +159,3 @@ def test_predictions_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
         np.save(stream, np.zeros(3))
     with pytest.raises(FedpolypError, match=f"^{run.predictions_file()} is damaged"):
         run.predictions()
-
-
-def test_a_run_of_a_checkout_knows_its_commit_and_whether_files_were_changed_since(tmp_path: Path) -> None:
-    assert runs._commit(tmp_path) == ""
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    (tmp_path / "a.py").write_text("1")
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
-        subprocess.run([*git, *words], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    (tmp_path / "new.py").write_text("not tracked")
-    assert runs._commit(tmp_path) == commit and len(commit) == 40
-    (tmp_path / "a.py").write_text("2")
-    assert runs._commit(tmp_path) == commit + "+"
