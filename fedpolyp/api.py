@@ -23,7 +23,7 @@ from fedpolyp.runs import RunFolder
 from fedpolyp.table import Table
 
 if TYPE_CHECKING:
-    from fedpolyp.experiment.analysis import Analysis
+    from fedpolyp.experiment.findings import Analysis
     from fedpolyp.inference.predictor import Predictor
 
 Data = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]

@@ -12,7 +12,7 @@ from fedpolyp.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fedpolyp.experiment.analysis import Analysis
+    from fedpolyp.experiment.findings import Analysis
     from fedpolyp.runs import RunFolder
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from fedpolyp.config import AlgorithmConfig, label_of, rate_of
-from fedpolyp.experiment.analysis import LOCAL, POOLED, Analysis, Arm, Difference
+from fedpolyp.experiment.findings import LOCAL, POOLED, Analysis, Arm, Difference
 from fedpolyp.experiment.statistics import SEEDS_NEEDED
 
 # As the papers write them. No other arm may have these names: see `fedpolyp.config.Config`.

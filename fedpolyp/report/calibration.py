@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedpolyp.cells import csv_text, guarded, read_rows
 from fedpolyp.errors import FedpolypError
-from fedpolyp.experiment.analysis import Analysis, Arm
+from fedpolyp.experiment.findings import Analysis, Arm
 from fedpolyp.files import write_text
 from fedpolyp.inference.calibration import BINS, Reliability, calibrated
 from fedpolyp.runs import RunFolder, model_name

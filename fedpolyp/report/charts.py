@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedpolyp.experiment.analysis import SIZES, Analysis, Arm, Curve
 from fedpolyp.experiment.conclusions import name
+from fedpolyp.experiment.findings import SIZES, Analysis, Arm, Curve
 from fedpolyp.experiment.statistics import Estimate
 from fedpolyp.report.calibration import Calibration
 from fedpolyp.report.style import Look, looks

@@ -12,7 +12,8 @@ from fedpolyp.config import Config, to_toml
 from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
-from fedpolyp.experiment.analysis import LOCAL, SIZE_BOUNDS, SIZES, Analysis, SiteRow, analyse
+from fedpolyp.experiment.analysis import analyse
+from fedpolyp.experiment.findings import LOCAL, SIZE_BOUNDS, SIZES, Analysis, SiteRow
 from fedpolyp.experiment.scores import HELD_OUT
 from fedpolyp.experiment.statistics import DRAWS, SEEDS_NEEDED
 from fedpolyp.files import replacing, write_text

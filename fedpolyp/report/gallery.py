@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError
-from fedpolyp.experiment.analysis import Analysis, Arm
+from fedpolyp.experiment.findings import Analysis, Arm
 from fedpolyp.experiment.scores import HELD_OUT, LAST, read_scores
 from fedpolyp.report.hospitals import spread
 from fedpolyp.report.predictions import choose

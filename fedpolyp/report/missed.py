@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.errors import FedpolypError
-from fedpolyp.experiment.analysis import Analysis
+from fedpolyp.experiment.findings import Analysis
 from fedpolyp.inference.detection import detect
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fedpolyp.cells import csv_text, guarded, read_rows
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.experiment.analysis import Analysis
+from fedpolyp.experiment.findings import Analysis
 from fedpolyp.files import write_text
 from fedpolyp.inference.corruption import KINDS, SEVERITIES
 from fedpolyp.inference.evaluation import robustness as measured

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from fedpolyp import cells
-from fedpolyp.experiment.analysis import SIZES, Analysis
+from fedpolyp.experiment.findings import SIZES, Analysis
 from fedpolyp.experiment.scores import BEST, LAST, METRICS
 from fedpolyp.experiment.statistics import Estimate
 from fedpolyp.inference.corruption import SEVERITIES

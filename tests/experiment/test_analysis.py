@@ -13,8 +13,9 @@ from fedpolyp.config import Config, PrivacyConfig
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
-from fedpolyp.experiment.analysis import Analysis, Difference, analyse
+from fedpolyp.experiment.analysis import analyse
 from fedpolyp.experiment.comparison import runs_in
+from fedpolyp.experiment.findings import Analysis, Difference
 from fedpolyp.experiment.statistics import Estimate
 from tests.fake_comparison import fake_config, rewrite_rounds, write_comparison, write_run
 

@@ -7,7 +7,7 @@ from typing import Any
 from fedpolyp import __version__
 from fedpolyp.config import PHANTOM
 from fedpolyp.data.download.datasets import DATA_SETS
-from fedpolyp.experiment.analysis import SIZE_BOUNDS, SIZES
+from fedpolyp.experiment.findings import SIZE_BOUNDS, SIZES
 from fedpolyp.experiment.statistics import Estimate
 from fedpolyp.inference.export.subject import Subject
 from fedpolyp.text import printable

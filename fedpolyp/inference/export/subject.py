@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedpolyp.data.store import Store
-from fedpolyp.experiment.analysis import Analysis, Arm, analyse
+from fedpolyp.experiment.analysis import analyse
+from fedpolyp.experiment.findings import Analysis, Arm
 from fedpolyp.inference.about import About
 from fedpolyp.inference.predictor import Predictor
 from fedpolyp.runs import RunFolder
