@@ -21,6 +21,8 @@ from fedpolyp.data.reading import SUFFIXES
 HELD_OUT = "held-out"
 _PORTS = random.SystemRandom()
 FEDPOLYP = (sys.executable, "-m", "fedpolyp")
+PRIVATE = ("--base-filters", "8", "--privacy", "local", "--algorithm", "fedadam", "--server-rate", "0.01")
+PRIVATE += ("--normalization", "group")
 SETTINGS = ("--base-filters", "8", "--batch-size", "8", "--local-epochs", "2", "--learning-rate", "0.01")
 
 
@@ -34,8 +36,14 @@ def main() -> int:
     parser.add_argument("--sites", default="oslo,bergen,tromso", help="names of the hospitals [oslo,bergen,tromso]")
     parser.add_argument("--out", type=Path, help="folder to keep everything in [a temporary one, removed]")
     parser.add_argument("--evaluate", action="store_true", help="then have the sites score the model, training nothing")
-    parser.add_argument("settings", nargs="*", help=f"after --: options of 'site run' [{' '.join(SETTINGS)}]")
+    parser.add_argument("--privacy", action="store_true", help="the sites add noise, up to epsilon 8, and no further")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        help=f"after --: options of 'site run' [{' '.join(SETTINGS)}; with --privacy {' '.join(PRIVATE)}]",
+    )
     chosen = parser.parse_args()
+    chosen.settings = chosen.settings or (PRIVATE if chosen.privacy else SETTINGS)
     signal.signal(signal.SIGTERM, end)
     folder = chosen.out or Path(tempfile.mkdtemp(prefix="deploy-demo-"))
     try:
@@ -67,6 +75,8 @@ def play(folder: Path, chosen: argparse.Namespace) -> int:
             wait_for(port)
         fedpolyp("site", "register", f"--folder={coordinator}")
         for site in sites:
+            if chosen.privacy:
+                limit(deploy / site / "site.toml", units=chosen.images)
             data, port = folder / "images" / site, free_port()
             join = ("site", "join", f"--folder={deploy / site}", f"--data={data}", f"--port={port}")
             started.enter_context(running(join, folder / f"{site}.log"))
@@ -75,15 +85,24 @@ def play(folder: Path, chosen: argparse.Namespace) -> int:
         config = folder / "experiment.toml"
         config.write_text(f"[data]\nimage_size = {chosen.size}\n")
         began = time.monotonic()
-        code = subprocess.run([*FEDPOLYP, *run, f"--config={config}", *(chosen.settings or SETTINGS)]).returncode
+        code = subprocess.run([*FEDPOLYP, *run, f"--config={config}", *chosen.settings]).returncode
         print(f"the run took {time.monotonic() - began:.0f} s and ended with exit code {code}", flush=True)
         if chosen.evaluate and code == 0:
             (trained,) = (coordinator / "runs").iterdir()
             model = trained / "model-last.keras"
             fedpolyp("site", "run", f"--folder={coordinator}", f"--evaluate={model}", f"--out={folder / 'scored'}")
+        if chosen.privacy and code == 0:
+            print("another run, whose steps no site has the budget for:", flush=True)
+            subprocess.run([*FEDPOLYP, *run, f"--config={config}", *chosen.settings, "--seed=1"])
         fedpolyp("site", "status", f"--folder={coordinator}")
         fedpolyp("site", "log", f"--folder={deploy / sites[0]}", "--last=6")
     return code
+
+
+def limit(settings: Path, units: int) -> None:
+    """Have a site take part in runs with privacy only: it declares its units, and has a budget of epsilon 8."""
+    text = settings.read_text().replace("# declared_units =", f"declared_units = {units}  #")
+    settings.write_text(text.replace("# epsilon =", "epsilon = 8.0  #"))
 
 
 def fedpolyp(*arguments: str) -> None:

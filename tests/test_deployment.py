@@ -67,6 +67,26 @@ def _sites_gave_the_model_the_scores_that_it_had(scored: RunFolder, trained: Run
 
 
 @pytest.mark.slow
+def test_with_privacy_sites_add_noise_up_to_their_limit_and_refuse_another_run(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "deploy_demo.py"), "--privacy", "--images", "20"]
+    done = subprocess.run(
+        [*command, "--rounds", "2", "--out", "demo"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Privacy: epsilon 8.00 at delta 0.001" in done.stdout
+    assert "0 of 3 hospitals sent usable replies" in done.stdout and "gives away epsilon 8" in done.stdout
+    for site in SITES:
+        ledger = (tmp_path / "demo" / "deploy" / site / "private" / "privacy.jsonl").read_text().splitlines()
+        assert len(ledger) == 2
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.slow
 def test_a_demo_that_is_told_to_end_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "scripts" / "deploy_demo.py"), "--images", "20", "--sites", "oslo"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
