@@ -15,7 +15,7 @@ from fedpolyp.errors import Refusal, UsageError
 from fedpolyp.simulation.records import plain_request
 from fedpolyp.sites import audit
 
-KINDS = ("train", "evaluate")
+KINDS = ("train", "train.unmask", "evaluate")
 _DISK = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -58,7 +58,7 @@ class AuditedApp(ClientApp):
         audit.append(log, "asked", about | _weight(message.content))
         try:
             if message.metadata.message_type not in KINDS:
-                raise Refusal(f"a site accepts the messages {' and '.join(KINDS)}; got {about['message']}")
+                raise Refusal(f"a site accepts the messages {', '.join(KINDS)}; got {about['message']}")
             reply = super().__call__(message, context)
         except Exception as error:
             event = "refused" if isinstance(error, Refusal) else "failed"

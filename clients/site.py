@@ -10,11 +10,12 @@ from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.digest import files_digest
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import Refusal, UsageError
-from fedpolyp.exchange.requests import Request
+from fedpolyp.exchange.requests import Request, Train, Unmask
 from fedpolyp.files import parse_json, read_bytes, write_text
 from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.sites.images import images_of
+from fedpolyp.sites.roster import keyring_of
 from fedpolyp.sites.settings import SiteSettings
 from fedpolyp.text import printable
 
@@ -50,7 +51,7 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
     if not _RUN.fullmatch(request.run):
         raise Refusal("a request to a site names its run by 32 hexadecimal digits")
     config = _config(settings, request.config)
-    settings.limits.check(config)
+    settings.limits.check(config, trains=isinstance(request, Train))
     try:
         config = config.ready()
     except UsageError:
@@ -64,7 +65,10 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
     _refuse_changed(state / "masks.json", lesions, "this site's masks and lesion_values in site.toml")
     private_state.prune(settings.state, request.run)
     keeper = settings.keeper if config.privacy.on else None
-    return Hospital(settings.name, config, store, ids, state, keeper=keeper)
+    keyring = None
+    if config.privacy.secure_sums and isinstance(request, Train | Unmask):
+        keyring = keyring_of(settings, request.roster)
+    return Hospital(settings.name, config, store, ids, state, keeper=keeper, keyring=keyring)
 
 
 def _config(settings: SiteSettings, text: str) -> Config:

@@ -21,7 +21,7 @@ from fedpolyp.model.weights import noted
 from fedpolyp.report.tensorboard import EventWriter
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RunFolder
-from fedpolyp.sites.handover import handed_over, name_at_sites, registered_images
+from fedpolyp.sites.handover import handed_over, name_at_sites, registered_images, roster_for
 from fedpolyp.sites.progress import FileWatcher, progress_file
 from fedpolyp.text import printable
 from fedpolyp.watcher import Watcher, Watchers
@@ -88,7 +88,8 @@ def at_sites(grid: Grid, run: RunFolder, flower_run: str) -> None:
             run.refuse_changed(store)
             watcher, name = Watchers(told, EventWriter(run)), name_at_sites(run)
             stop, registered = threading.Event(), registered_images()
-            run_on(Experiment(config, run, store, partition, watcher, stop, name, registered), grid)
+            roster = roster_for(config, partition.hospitals)
+            run_on(Experiment(config, run, store, partition, watcher, stop, name, registered, roster), grid)
             told.tell("finished")
         except FedpolypError as error:
             told.tell(

@@ -17,7 +17,7 @@ from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.cli.tables import ending, plain_table, round_table
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
 from fedpolyp.privacy.words import NO_HELD_OUT, paragraph
-from fedpolyp.sites.settings import NO_SECURE_SUMS, CoordinatorSettings, SiteSettings, check_names
+from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
 from fedpolyp.text import printable
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ def renew(
 
 @app.command()
 def keygen(folder: Folder) -> None:
-    """Make a site's key at the site, so that only the public key is ever sent."""
-    from fedpolyp.sites.certificates import write_site_key
+    """Make a site's keys at the site, so that only the public keys are ever sent; existing ones are kept."""
+    from fedpolyp.sites.folders import write_site_keys
 
     settings = SiteSettings.load(folder / "site.toml")
-    public, console = write_site_key(settings.key, settings.name), _console()
-    console.print(f"send {public} to the coordinator, who makes a certificate for it and registers it:")
+    public, console = " and ".join(map(str, write_site_keys(settings))), _console()
+    console.print(f"send {public} to the coordinator, who puts them into sites/, certifies and registers the site:")
     console.print(f"fedpolyp site certify {settings.name}; fedpolyp site register {settings.name}")
     console.print(f"the certificate comes back to you, as {settings.certificate}")
 
@@ -94,13 +94,16 @@ def certify(
     authority: AuthorityFolder = None,
     coordinator: AuthoritysCoordinator = None,
 ) -> None:
-    """Make certificates for the sites' public keys in the coordinator's folder; with them sites are admitted."""
+    """Make certificates for the sites' public keys in the coordinator's folder, and sign the roster of mask keys."""
     from fedpolyp.sites.folders import certify_sites
 
     authority, coordinator = _folders(out, authority, coordinator)
     names = sites or list(CoordinatorSettings.load(coordinator).sites)
-    for name, file in zip(names, certify_sites(authority, coordinator, names), strict=True):
+    files, masking = certify_sites(authority, coordinator, names)
+    for name, file in zip(names, files, strict=True):
         _console().print(f"{file}: send it to {name}, where it becomes site.crt; it holds no secret")
+    if masking:
+        _console().print(f"{CoordinatorSettings.load(coordinator).roster}: the mask keys of {', '.join(masking)}")
 
 
 @app.command()
@@ -441,6 +444,7 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
     from fedpolyp.config import DataConfig, rated
     from fedpolyp.data.partition.partition import HospitalImages, Partition
     from fedpolyp.model.weights import noted
+    from fedpolyp.sites.roster import roster_to_send
 
     config = rated(noted(given.config()))
     if simulated := config.federation.simulated_only:
@@ -448,7 +452,7 @@ def _new_run(given: Given, settings: CoordinatorSettings, held_out: Path | None,
     if not config.federated:
         raise UsageError(f"real sites are federated: --algorithm {config.algorithm.name} needs all images in one place")
     if config.privacy.secure_sums:
-        raise UsageError(f"{NO_SECURE_SUMS}; leave out --secure-sums")
+        roster_to_send(settings, settings.sites)
     if config.privacy.on and not (held_out or settings.held_out):
         raise UsageError(NO_HELD_OUT)
     path = out or settings.runs_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-sites"

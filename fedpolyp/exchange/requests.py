@@ -11,7 +11,7 @@ from fedpolyp.text import printable
 SETS = ("val", "test")
 # What a request may hold: characters of its texts, and the largest of its numbers, as a config would allow.
 _LONGEST = {"hospital": 64, "config": 65_536, "score_set": 8, "run": 64, "run_folder": 4096, "store": 4096}
-_LONGEST |= {"members": 65_536, "survivors": 65_536}
+_LONGEST |= {"members": 65_536, "survivors": 65_536, "roster": 262_144}
 _LARGEST = {"round": 100_000, "counted": 100_000, "keep_from": 100_000, "keep_best": 100_000, "learning_rate": 1.0}
 _SAID = 100  # characters of what was received instead
 
@@ -76,6 +76,7 @@ class Train(Request):
     keep_from: int = 0  # private state of trainings before this round is needed no more ...
     keep_best: int = 0  # ... but for that of this one, which the best model goes with
     members: str = ""  # with secure sums: the hospitals of the sum, see `named`
+    roster: str = ""  # with secure sums, at a site only: the signed public keys, see `fedpolyp.sites.roster`
 
     def check(self) -> None:
         """See `Request`."""
@@ -107,6 +108,7 @@ class Unmask(Request):
 
     members: str = ""  # the hospitals of the sum, see `named`
     survivors: str = ""  # those whose masked update has come
+    roster: str = ""  # as in `Train`
 
 
 KINDS: dict[str, type[Train | Evaluate | Unmask]] = {kind.kind: kind for kind in (Train, Evaluate, Unmask)}

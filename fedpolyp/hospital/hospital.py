@@ -8,6 +8,7 @@ from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.store import Store
 from fedpolyp.privacy.keeper import Keeper
+from fedpolyp.privacy.keyring import Keyring
 
 if TYPE_CHECKING:
     from fedpolyp.training import Images
@@ -24,6 +25,7 @@ class Hospital:
     state: Path
     parts: tuple[HospitalImages, ...] = ()  # for the pooled hospital: the hospitals that its images come from
     keeper: Keeper | None = None  # at a site with privacy
+    keyring: Keyring | None = None  # at a site with secure sums
 
     def images(self, set: str) -> "tuple[Images, Images]":
         """Images (N, S, S, 3) and masks (N, S, S) of its 'train', 'val' or 'test' set, as the hospital has them."""

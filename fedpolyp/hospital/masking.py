@@ -1,5 +1,7 @@
-"""What a hospital does with secure sums: it masks its update, and opens one sum a round."""
+"""What a hospital does in secure sums: it masks its update, and opens one sum a round."""
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,40 +15,60 @@ from fedpolyp.exchange.requests import Train, Unmask, named
 from fedpolyp.files import parse_json, read_bytes, to_json, write_text
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.privacy.fixed_point import DoesNotFit, encode
-from fedpolyp.privacy.openings import Openings
-from fedpolyp.privacy.secure_sum import Member, Terms, digest_of
+from fedpolyp.privacy.keyring import Keyring
+from fedpolyp.privacy.openings import Opened
+from fedpolyp.privacy.secure_sum import Terms, digest_of
 from fedpolyp.rounds.replies import BadReply, read_update
 
-_MASKED, _OPENINGS = "masked.json", "openings.jsonl"
+_MASKED = "masked.json"
 _MOST_BYTES = 4096
 
 
-def mask(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: Hospital) -> Answer:
-    """`answer` with its update masked, once the hospital has looked at what nobody else will be able to look at.
-
-    Args:
-        request: that was answered.
-        answer: with the update in the clear.
-        sent: what came with the request, by group.
-        like: the names, shapes and types of an update's arrays, by group.
-        hospital: that answers.
+def accepted(request: Train | Unmask, hospital: Hospital) -> tuple[Keyring, Terms]:
+    """What the hospital masks with in the request's sum, and the terms of this sum.
 
     Raises:
-        Refusal: the update is none that a coordinator would take, or the sum none that hides it.
+        Refusal: the sum would not hide the hospital's update.
     """
-    config, members = hospital.config, named(request.members)
-    terms = _terms(request, members, hospital)
-    if len(members) < config.privacy.secure_least:
-        raise Refusal(f"a secure sum is of {config.privacy.secure_least} hospitals at least; {len(members)} are named")
+    members, least = named(request.members), hospital.config.privacy.secure_least
+    if len(members) < least:
+        raise Refusal(f"a secure sum is of {least} hospitals at least; {len(members)} are named")
+    keyring = hospital.keyring or Keyring.simulated(hospital.config.seed, hospital.name, members, hospital.state)
+    terms = keyring.terms(request.run, request.round, members)
+    keyring.member.check(terms)
+    return keyring, terms
+
+
+def mask(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: Hospital) -> Answer:
+    """`answer` with its update masked, after the checks that nobody else can make afterwards.
+
+    Args:
+        request: the request that was answered.
+        answer: the answer with its update unmasked.
+        sent: what came with the request, by group.
+        like: the names, shapes and types of an update's arrays, by group.
+        hospital: the hospital that answers.
+
+    Raises:
+        Refusal: a coordinator would reject the update, or the sum would not hide it.
+    """
+    config = hospital.config
+    keyring, terms = accepted(request, hospital)
     try:
         update = read_update(Reply(hospital.name, answer), sent, like, config)
         weight = 1 if config.federation.weights == "equal" else update.images
-        words = encode(update.changes, weight, len(members))
+        words = encode(update.changes, weight, len(terms.keys))
     except (BadReply, DoesNotFit) as error:
         raise Refusal(f"its update cannot be summed up: {error}") from None
-    masked = _member(hospital).masked(words, terms)
-    what = {"round": request.round, "sum": terms.digest.hex(), "masked": digest_of(words).hex(), "words": words.size}
-    write_text(_file(hospital), to_json(what))
+    masked = keyring.member.masked(words, terms)
+    kept = {
+        "round": request.round,
+        "sum": terms.digest.hex(),
+        "masked": digest_of(words).hex(),
+        "asked": _asked(request, sent, hospital).hex(),
+        "words": words.size,
+    }
+    write_text(_file(hospital), to_json(kept))
     return replace(answer, sent={MASKED: {SUM: masked}})
 
 
@@ -54,19 +76,20 @@ def unmask(request: Unmask, hospital: Hospital) -> Answer:
     """What opens the sum of the request's round, for which the hospital has masked its update.
 
     Raises:
-        Refusal: it has not, or has opened another sum in that round, or this one would not hide its update.
-        FedpolypError: what it has kept is damaged.
+        Refusal: it has not, it has opened another sum with this update or in this round, or this sum would not hide
+            the update.
+        FedpolypError: a file of the hospital's own is damaged.
     """
     privacy = hospital.config.privacy
     if not privacy.secure_sums:
         raise Refusal("there is nothing to unmask: this run has no secure sums")
     survivors = named(request.survivors)
-    terms = _terms(request, named(request.members), hospital)
+    keyring, terms = accepted(request, hospital)
     kept = _kept(hospital)
     if kept is None or (kept.round, kept.sum) != (request.round, terms.digest):
         raise Refusal(f"this hospital has masked nothing for that sum of round {request.round}")
-    opening = _member(hospital).opening(terms, kept.masked, kept.words, survivors, privacy.secure_least)
-    Openings(hospital.state / _OPENINGS).note(terms, kept.masked, survivors)
+    opening = keyring.member.opening(terms, kept.masked, kept.words, survivors, privacy.secure_least)
+    keyring.openings.note(Opened.of(terms, kept.masked, kept.asked, survivors))
     if opening.words is None:
         return Answer({}, {MASKED: {SEED: np.frombuffer(opening.seed, np.uint8)}})
     return Answer({}, {MASKED: {SUM: opening.words}})
@@ -79,6 +102,7 @@ class _Masked:
     round: int
     sum: bytes
     masked: bytes
+    asked: bytes
     words: int
 
 
@@ -86,8 +110,8 @@ def _kept(hospital: Hospital) -> _Masked | None:
     file = _file(hospital)
     try:
         plain = parse_json(read_bytes(file, _MOST_BYTES))
-        digests = bytes.fromhex(plain["sum"]), bytes.fromhex(plain["masked"])
-        return _Masked(int(plain["round"]), *digests, int(plain["words"]))
+        sum, masked, asked = (bytes.fromhex(plain[name]) for name in ("sum", "masked", "asked"))
+        return _Masked(int(plain["round"]), sum, masked, asked, int(plain["words"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -98,13 +122,25 @@ def _file(hospital: Hospital) -> Path:
     return hospital.state / _MASKED
 
 
-def _member(hospital: Hospital) -> Member:
-    return Member.simulated(hospital.config.seed, hospital.name)
+def _asked(request: Train, sent: Groups, hospital: Hospital) -> bytes:
+    """A digest of everything in a request that decides the update: the same in another run that asks the same.
 
-
-def _terms(request: Train | Unmask, members: list[str], hospital: Hospital) -> Terms:
-    """The terms of the request's sum; the coordinator names the hospitals, and no keys."""
-    if len(set(members)) < len(members):
-        raise Refusal("a hospital of a sum is named twice")
-    seed = hospital.config.seed
-    return Terms(request.run, request.round, {name: Member.simulated(seed, name).public for name in members})
+    Neither the run's name nor the hospitals of the sum count.
+    """
+    config = hospital.config
+    said = [
+        request.round,
+        request.learning_rate,
+        config.seed,
+        config.data.image_size,
+        config.model.architecture.model_dump(mode="json"),
+        config.training.model_dump(mode="json"),
+        config.algorithm.model_dump(mode="json"),
+        config.privacy.mode,
+    ]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for group in sorted(sent):
+        for name, array in sorted(sent[group].items()):
+            digest.update(f"{group}/{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.digest()

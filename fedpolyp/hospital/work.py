@@ -16,7 +16,7 @@ from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.exchange.transforms import chain, inverts_masks
 from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
-from fedpolyp.hospital.masking import mask
+from fedpolyp.hospital.masking import accepted, mask
 from fedpolyp.hospital.private_training import train_privately
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.training import Trainer, shared_trainer
@@ -30,9 +30,11 @@ def train(request: Train, received: Received, hospital: Hospital) -> Answer:
     """Train on the hospital's training images; reply with an update, and keep the private state.
 
     Raises:
-        Refusal: with privacy on, this would exceed the hospital's limit.
+        Refusal: with privacy on, this would exceed the hospital's limit; the secure sum would not hide the update.
         FedpolypError: the hospital's private state is gone or damaged.
     """
+    if hospital.config.privacy.secure_sums:
+        accepted(request, hospital)
     if hospital.config.privacy.on:
         trainer = shared_trainer(hospital.config)
         weights = received(MODEL, trainer.start.model)

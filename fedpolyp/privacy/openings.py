@@ -1,67 +1,95 @@
-"""Which sums a hospital has opened: one in a round, ever, for the difference of two could be a single update."""
+"""Which secure sums a hospital has opened. It opens each update in one sum only, and one sum a round.
+
+The difference of two sums could be a single update.
+"""
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from fedpolyp.errors import FedpolypError, Refusal
 from fedpolyp.privacy.lines import append, locked
 from fedpolyp.privacy.secure_sum import Terms
 
+OPENINGS = "openings.jsonl"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sum that was opened, as a line of the file has it."""
+
+    run: str
+    round: int
+    sum: str  # digest of its terms
+    masked: str  # digest of the update, as the hospital masked it
+    asked: str  # digest of what decides the update: the weights that were sent, the seed, the round and the settings
+    survivors: tuple[str, ...]  # sorted
+
+    @classmethod
+    def of(cls, terms: Terms, masked: bytes, asked: bytes, survivors: Collection[str]) -> Self:
+        """The sum of `terms`, opened for `survivors`."""
+        digest = terms.digest.hex()
+        return cls(terms.run, terms.round, digest, masked.hex(), asked.hex(), tuple(sorted(survivors)))
+
+    def refuse_beside(self, other: "Opened") -> None:
+        """Refuse to open this sum if `other` was opened, and is another sum of the same round or update.
+
+        Raises:
+            Refusal: it is.
+        """
+        if self == other:
+            return
+        if (self.run, self.round) == (other.run, other.round):
+            if (self.sum, self.masked) == (other.sum, other.masked):
+                raise Refusal(
+                    f"in round {self.round} this hospital was told of other survivors, and opens only one sum"
+                )
+            raise Refusal(f"in round {self.round} this hospital has opened another sum, and opens only one")
+        if self.masked == other.masked or self.asked == other.asked:
+            raise Refusal(
+                "this hospital has opened a sum with the same update in another run or round, and opens only one: give "
+                "another --seed"
+            )
+
 
 @dataclass(frozen=True)
 class Openings:
-    """The file of sums that were opened: one JSON line each, on disk before the opening leaves."""
+    """The file of opened sums: one JSON line each, on disk before the opening leaves.
+
+    At a site there is one file for all runs: a second run with the same seed and weights has the same updates.
+    """
 
     path: Path
 
-    def note(self, terms: Terms, what: bytes, survivors: Collection[str]) -> None:
-        """Write down that the sum of `terms` is opened for `survivors`; a repeated one is written down already.
-
-        Args:
-            terms: of the sum.
-            what: by which this hospital knows what it masked.
-            survivors: as they are named.
+    def note(self, opened: Opened) -> None:
+        """Record that a sum is opened; a repeated opening has its line already.
 
         Raises:
-            Refusal: another was opened in this round.
+            Refusal: another sum was opened in this round, or with this update.
             FedpolypError: the file is damaged.
             OSError: the disk refuses.
         """
-        entry = {
-            "run": terms.run,
-            "round": terms.round,
-            "sum": terms.digest.hex(),
-            "masked": what.hex(),
-            "survivors": sorted(survivors),
-        }
         with locked(self.path) as stream:
-            known = self._of(stream, terms)
-            if known is None:
-                append(stream, entry)
-            elif known["sum"] != entry["sum"] or known["masked"] != entry["masked"]:
-                raise Refusal(f"in round {terms.round} this hospital has opened another sum, and opens one alone")
-            elif known["survivors"] != entry["survivors"]:
-                raise Refusal(
-                    f"in round {terms.round} this hospital was told of other survivors, and opens one sum alone"
-                )
+            known = False
+            for other in self._read(stream):
+                opened.refuse_beside(other)
+                known |= opened == other
+            if not known:
+                append(stream, asdict(opened))
 
-    def _of(self, stream: BinaryIO, terms: Terms) -> dict[str, Any] | None:
-        """What was opened in the round of `terms`."""
+    def _read(self, stream: BinaryIO) -> Iterator[Opened]:
         stream.seek(0)
         for number, line in enumerate(stream, 1):
             try:
-                entry: dict[str, Any] = json.loads(line)
-                place = entry["run"], entry["round"]
-                if not (line.endswith(b"\n") and {"sum", "masked", "survivors"} <= entry.keys()):
+                plain: dict[str, Any] = json.loads(line)
+                if not line.endswith(b"\n"):
                     raise ValueError
+                yield Opened(**plain | {"survivors": tuple(plain["survivors"])})
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise FedpolypError(
-                    f"line {number} of {self.path} is damaged, so nobody knows which sums have been opened: correct it "
-                    "from a copy (if it is half of the last line, after a power cut, its opening never left: remove it)"
+                    f"line {number} of {self.path} is damaged, so it is not known which sums have been opened: "
+                    "correct it from a copy (if it is half of the last line, after a power cut, its opening never "
+                    "left: remove it)"
                 ) from None
-            if place == (terms.run, terms.round):
-                return entry
-        return None

@@ -92,7 +92,7 @@ class Member:
         Raises:
             Refusal: the terms are not such that they would hide it.
         """
-        self._check(terms)
+        self.check(terms)
         total = words.copy()
         _add(total, self._own_seed(terms, digest_of(words)))
         for other in terms.keys:
@@ -114,7 +114,7 @@ class Member:
         Raises:
             Refusal: they are too few, named twice, or not in the sum.
         """
-        self._check(terms)
+        self.check(terms)
         named = set(survivors)
         if len(named) < len(survivors):
             raise Refusal("a survivor of a sum is named twice")
@@ -134,7 +134,12 @@ class Member:
             self._share(words, other, terms)
         return Opening(words=words)
 
-    def _check(self, terms: Terms) -> None:
+    def check(self, terms: Terms) -> None:
+        """Refuse terms that would not hide this hospital's update.
+
+        Raises:
+            Refusal: this hospital's key in them is another, or two hospitals have the same.
+        """
         if terms.keys.get(self.name) != self.public:
             raise Refusal(f"the key of {self.name} in the sum is not that of this hospital")
         if len(set(terms.keys.values())) < len(terms.keys):

@@ -43,6 +43,7 @@ class Asking:
                 keep_from=self.counted.last(name, oldest),
                 keep_best=self.counted.last(name, best),
                 members=listed(hospitals) if self.experiment.config.privacy.secure_sums else "",
+                roster=self.experiment.roster,
             )
             requests.append((request, algorithm.ask(state, name)))
         return self._send("train", requests)
@@ -59,6 +60,7 @@ class Asking:
                     counted=last(name, number - 1),
                     members=listed(members),
                     survivors=listed(survivors),
+                    roster=self.experiment.roster,
                 ),
                 {},
             )

@@ -27,6 +27,7 @@ class Experiment:
     stop: threading.Event
     name_at_sites: str = ""  # the name by which real sites know this run; '' in a simulation
     registered: Mapping[str, int] = field(default_factory=dict)  # images that real sites may have, if agreed
+    roster: str = ""  # the signed roster of mask keys for secure sums at real sites
 
     @cached_property
     def hospitals(self) -> tuple[str, ...]:

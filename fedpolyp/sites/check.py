@@ -43,12 +43,15 @@ def checks(settings: SiteSettings, config: Config | None = None) -> Iterator[Fin
 
 
 def _key(settings: SiteSettings) -> Finding:
-    try:
-        mode = stat.S_IMODE(settings.key.stat().st_mode)
-    except OSError as error:
-        return Finding("key", False, f"{settings.key} cannot be read: {error.strerror}")
-    if mode & 0o077:
-        return Finding("key", False, f"others can read {settings.key}: chmod 600 {settings.key}")
+    for key in (settings.key, settings.mask_key):
+        try:
+            mode = stat.S_IMODE(key.stat().st_mode)
+        except OSError as error:
+            if key == settings.mask_key and isinstance(error, FileNotFoundError):  # needed for secure sums only
+                continue
+            return Finding("key", False, f"{key} cannot be read: {error.strerror}")
+        if mode & 0o077:
+            return Finding("key", False, f"others can read {key}: chmod 600 {key}")
     return Finding("key", True, f"{settings.key}, readable only by its owner")
 
 
@@ -94,6 +97,8 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
     yield Finding("images", len(ids.train) > 0, "; ".join(said))
     if config is not None:
         yield _limits(settings, config, len(ids.train))
+        if config.privacy.secure_sums:
+            yield _mask_key(settings)
         if config.privacy.on:
             yield _privacy(settings, config)
     if expected.algorithm.name not in settings.limits.algorithms:  # the site must not import its code
@@ -111,6 +116,16 @@ def _limits(settings: SiteSettings, config: Config, images: int) -> Finding:
     except Refusal as refusal:
         return Finding("limits", False, f"{refusal}; [limits] in site.toml says what is allowed")
     return Finding("limits", True, "the experiment asks for no more than [limits] in site.toml allows")
+
+
+def _mask_key(settings: SiteSettings) -> Finding:
+    from fedpolyp.sites.roster import read_mask_key
+
+    try:
+        public = read_mask_key(settings.mask_key).public_key().public_bytes_raw()
+    except UsageError as error:
+        return Finding("mask key", False, str(error))
+    return Finding("mask key", True, f"public key {public.hex()}: the coordinator's roster must have the same")
 
 
 def _privacy(settings: SiteSettings, config: Config) -> Finding:

@@ -11,6 +11,7 @@ from fedpolyp.errors import UsageError
 from fedpolyp.files import replacing, write_text
 from fedpolyp.sites import certificates, recipes
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, write_secret
+from fedpolyp.sites.roster import write_mask_key, write_roster
 from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split, Table, check_host, check_names
 
 LOOPBACK = ("localhost", "127.0.0.1")
@@ -41,8 +42,29 @@ def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_
         if make_keys:
             public = certificates.write_site_key(folder / "site.key", site)
             shutil.copyfile(public, coordinator.public_key(site))
-            certified = _certify(authority, coordinator, site)
-            shutil.copyfile(certified, SiteSettings.load(folder / "site.toml").certificate)
+            certified, settings = _certify(authority, coordinator, site), SiteSettings.load(folder / "site.toml")
+            shutil.copyfile(certified, settings.certificate)
+            write_mask_key(settings.mask_key, folder / f"{site}.mask.pub")
+            shutil.copyfile(folder / f"{site}.mask.pub", coordinator.public_mask_key(site))
+    write_roster(authority, coordinator)
+
+
+def write_site_keys(settings: SiteSettings) -> list[Path]:
+    """Write those of a site's two key pairs that are missing, in its folder; returns the paths of the public ones.
+
+    A site of an older version has a key and no mask key.
+
+    Raises:
+        UsageError: there are both already.
+    """
+    folder, name = settings.folder, settings.name
+    made: list[Path] = []
+    if not settings.key.exists() or settings.mask_key.exists():
+        made.append(certificates.write_site_key(settings.key, name))
+    if not settings.mask_key.exists():
+        made.append(folder / f"{name}.mask.pub")
+        write_mask_key(settings.mask_key, made[-1])
+    return made
 
 
 def renew_certificate(authority_folder: Path, coordinator: Path) -> None:
@@ -57,15 +79,18 @@ def renew_certificate(authority_folder: Path, coordinator: Path) -> None:
     _write_server(settings.folder, authority, settings.host)
 
 
-def certify_sites(authority_folder: Path, coordinator: Path, sites: Sequence[str]) -> list[Path]:
-    """Make certificates for `sites`, for the public keys in the folder `coordinator`; returns their paths.
+def certify_sites(authority_folder: Path, coordinator: Path, sites: Sequence[str]) -> tuple[list[Path], Sequence[str]]:
+    """Make certificates for `sites`, for the public keys in the folder `coordinator`, and the roster of mask keys.
+
+    Returns:
+        The paths of the certificates, and the sites in the roster.
 
     Raises:
         FedpolypError: a folder is missing or incomplete, a key is not valid, or the sites trust another authority.
     """
     authority, settings = _both(authority_folder, coordinator)
     check_names(list(sites))
-    return [_certify(authority, settings, site) for site in sites]
+    return [_certify(authority, settings, site) for site in sites], write_roster(authority, settings)
 
 
 def _both(authority_folder: Path, coordinator: Path) -> tuple[Authority, CoordinatorSettings]:
@@ -148,7 +173,7 @@ def _explained(table: Table) -> str:
     lines = []
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)
-        shown = json.dumps(value) if isinstance(value, str | tuple) else value
+        shown = json.dumps(value) if isinstance(value, str | tuple | bool) else value
         line = f"# {name} =" if value is None else f"{name} = {shown}"
         lines.append(f"{line:<24}# {field.description}\n")
     return "".join(lines)

@@ -7,12 +7,14 @@ SuperLink starts, reads it there. So no path of the coordinator is sent to the s
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from fedpolyp.config import Config
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import read_bytes, write_text
 from fedpolyp.runs import RunFolder
+from fedpolyp.sites.roster import roster_to_send
 from fedpolyp.sites.settings import CoordinatorSettings
 
 # The coordinator's folder, in the environment of the SuperLink and of the processes that it starts.
@@ -59,6 +61,18 @@ def registered_images() -> Mapping[str, int]:
     """
     coordinator = os.environ.get(COORDINATOR)
     return {} if coordinator is None else CoordinatorSettings.load(Path(coordinator)).images
+
+
+def roster_for(config: Config, sites: Collection[str]) -> str:
+    """The signed roster of mask keys that the coordinator that started this process sends; '' without secure sums.
+
+    Raises:
+        UsageError: there is none, or it lacks one of `sites`.
+    """
+    coordinator = os.environ.get(COORDINATOR)
+    if coordinator is None or not config.privacy.secure_sums:
+        return ""
+    return roster_to_send(CoordinatorSettings.load(Path(coordinator)), sites)
 
 
 def _file(coordinator: Path, name: str) -> Path:

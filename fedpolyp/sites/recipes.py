@@ -223,8 +223,9 @@ images. Other hospitals do the same; a coordinator averages the networks. Images
 
 Nothing connects *to* this machine, and it connects to nothing else: no inbound rule, no other outbound rule. The
 coordinator is recognized only by a certificate of the federation's own authority (`ca.crt` in this folder).
-This site is recognized by its key (`site.key`, made for this site only: keep it here, mode 0600) and by the authority's
-certificate for this key (`site.crt`, not secret), without which the coordinator reads nothing.
+This site is recognized by its key (`site.key`, made for this site only: keep it here, mode 0600) and by the
+authority's certificate for this key (`site.crt`, not secret), without which the coordinator reads nothing. With
+`mask.key` (mode 0600, too) it masks what it sends, if the experiment asks for secure sums.
 
 **Other users of this machine** can neither receive a request nor answer one (the program's parts identify each other by
 secrets in `private/`), and cannot read this folder. They can see in the list of processes where this folder and the
@@ -234,7 +235,7 @@ container, prevents both.
 ## What leaves the building
 
 - the network's weights after training here, and Adam's moments (running means of gradients) where the experiment
-  averages them
+  averages them; with secure sums the weights are masked, so that only their sum over the hospitals can be read
 - the number of training images, the mean training loss, the number of training steps, a process number
 - for each validation and test image: four pixel counts, its loss and a distance between outlines, in an order that
   only this site can trace back
@@ -250,13 +251,13 @@ as anonymous.)
 
 ## What the coordinator may ask
 
-Two messages: *train* and *evaluate*. Both contain the experiment's settings and no paths: images come only from the
-folder that `site.toml` names, the site's files are written only into `private/` here, and a request for another
-hospital, of another kind, or beyond the `[limits]` in `site.toml` is refused. `private/audit.jsonl` records what was
-asked and what was sent, with sizes and SHA-256; `fedpolyp site log` shows it. Each entry holds the hash of the one
-before, so a changed entry, or one lost in the middle, is found. The hashes contain no secret: whoever can write the
-file can compute all of them again. Write down the last hash elsewhere from time to time: a rewritten log
-no longer has it.
+Three messages: *train*, *evaluate* and, with secure sums, *train.unmask*. They contain the experiment's settings
+and no paths: images come only from the folder that `site.toml` names, the site's files are written only into
+`private/` here, and a request for another hospital, of another kind, or beyond the `[limits]` in `site.toml` is
+refused. `private/audit.jsonl` records what was asked and what was sent, with sizes and SHA-256; `fedpolyp site log`
+shows it. Each entry holds the hash of the one before, so a changed entry, or one lost in the middle, is found. The
+hashes contain no secret: whoever can write the file can compute all of them again. Write down the last hash
+elsewhere from time to time: a rewritten log no longer has it.
 
 ## What joining means for trust
 

@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedpolyp.algorithms.finding import FEDERATED
-from fedpolyp.config import CHECKED, ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, Encoder, GroupBy, LesionValues, Masks
+from fedpolyp.config import (
+    CHECKED,
+    ENCODERS,
+    NAMED_WEIGHTS,
+    PHANTOM,
+    Config,
+    Encoder,
+    GroupBy,
+    LesionValues,
+    Masks,
+    PrivacyConfig,
+)
 from fedpolyp.errors import Refusal, UsageError
 from fedpolyp.files import read_toml
 from fedpolyp.planning import trainer_bytes
@@ -19,7 +30,6 @@ from fedpolyp.privacy.ledger import Ledger, Limit
 from fedpolyp.privacy.noise import site_secret
 from fedpolyp.text import printable
 
-NO_SECURE_SUMS = "secure sums are for simulations: sites have no keys to mask with"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LONGEST_PATH = 4096
@@ -83,13 +93,22 @@ class Limits(Table):
         "group",
         description="what the guarantee protects: a group of near-duplicates (and of group_by), or a single image",
     )
+    secure_sums: bool = Field(
+        False, description="true: training without secure sums is refused, so no single update leaves"
+    )
+    secure_least: int = Field(3, ge=2, le=1000, description="fewest sites in a secure sum that this site takes part in")
+    colluders: int = Field(
+        1, ge=0, le=998, description="so many of them may help the coordinator; requests must allow for as many"
+    )
     encoders: tuple[Encoder, ...] = Field(ENCODERS, description="encoders of the U-Net")
     algorithms: tuple[str, ...] = Field(
         FEDERATED, description="algorithms; one that is not built in is imported by the name given here"
     )
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Config, trains: bool = True) -> None:
         """Refuse `config`, which came with a request, if it asks for more than is allowed or names a path.
+
+        A request that does not train sends no update, so it may come without secure sums.
 
         Raises:
             Refusal: it does.
@@ -107,10 +126,11 @@ class Limits(Table):
             raise Refusal(
                 f"{', '.join(simulated)} is for simulations: a real site does not pretend to be absent, slow or lying"
             )
-        if config.privacy.secure_sums:
-            raise Refusal(NO_SECURE_SUMS)
+        self._check_secure_sums(config.privacy, trains)
         if self.epsilon is not None and not config.privacy.on:
-            raise Refusal("this site trains only with privacy ([privacy] mode local); the request asks for none")
+            raise Refusal(
+                "this site trains only with privacy ([privacy] mode local or joint); the request asks for none"
+            )
         if self.epsilon is not None and (self.unit, config.privacy.unit) == ("group", "image"):
             raise Refusal("this site protects groups of images; the request protects only single images")
         if config.model.encoder not in self.encoders:
@@ -127,6 +147,17 @@ class Limits(Table):
         for name, value in asked.items():
             if value > getattr(self, name):
                 raise Refusal(f"this site allows {name} up to {getattr(self, name)}; the request asks for {value}")
+
+    def _check_secure_sums(self, privacy: PrivacyConfig, trains: bool) -> None:
+        if not privacy.secure_sums:
+            if self.secure_sums and trains:
+                raise Refusal("this site sends its updates only in secure sums; the request asks for none")
+            return
+        for name, least in (("secure_least", self.secure_least), ("colluders", self.colluders)):
+            if (asked := getattr(privacy, name)) < least:
+                raise Refusal(
+                    f"this site takes part in secure sums with {name} from {least} on; the request has {asked}"
+                )
 
     def check_algorithm(self, name: object) -> None:
         """Refuse an algorithm in a request that is not allowed: one that is not built in would be imported.
@@ -211,6 +242,11 @@ class SiteSettings(Table):
     def key(self) -> Path:
         """The site's private key."""
         return self.folder / "site.key"
+
+    @property
+    def mask_key(self) -> Path:
+        """The private key with which the site masks its part of secure sums."""
+        return self.folder / "mask.key"
 
     @property
     def certificate(self) -> Path:
@@ -337,6 +373,15 @@ class CoordinatorSettings(Table):
     def public_key(self, site: str) -> Path:
         """The path of the public key of `site`."""
         return self.sites_folder / f"{site}.pub"
+
+    def public_mask_key(self, site: str) -> Path:
+        """The path of the public mask key of `site`; without it, the site takes part in no secure sum."""
+        return self.sites_folder / f"{site}.mask.pub"
+
+    @property
+    def roster(self) -> Path:
+        """The roster of the sites' public mask keys, which the authority signed."""
+        return self.folder / "roster.txt"
 
     def site_certificate(self, site: str) -> Path:
         """The path of the certificate of `site`; without it, the site is not admitted."""

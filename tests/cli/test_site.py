@@ -121,10 +121,6 @@ def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Pat
             "run --folder {}/coordinator --privacy local --algorithm fedadam --normalization group".split(),
             "the coordinator needs a held-out set of its own",
         ),
-        (
-            ["run", "--folder", "{}/coordinator", "--secure-sums", "--optimizer-state", "reset"],
-            "secure sums are for simulations: sites have no keys to mask with; leave out --secure-sums",
-        ),
         (["run", "--folder", "{}/coordinator", "--resume", "x", "--rounds", "3"], "uses the run as it is"),
         (["run", "--folder", "{}/coordinator", "--app", "{}"], "is not a checkout"),
         (["renew", "--authority", "{}/authority"], "name the folder that 'site init' made with --out, or"),
@@ -146,7 +142,8 @@ def test_a_key_made_at_the_site_is_the_one_it_joins_with(tmp_path: Path) -> None
     fedpolyp("init", "--coordinator", "localhost", "--sites", "oslo", "--out", str(out), "--no-keys")
     with pytest.raises(FedpolypError, match="keygen"):
         fedpolyp("join", "--folder", str(out / "oslo"), "--data", str(tmp_path))
-    assert "oslo.pub" in fedpolyp("keygen", "--folder", str(out / "oslo"))
+    said = fedpolyp("keygen", "--folder", str(out / "oslo"))
+    assert "oslo.pub and " in said and "oslo.mask.pub to the coordinator" in said
     assert (out / "oslo" / "site.key").exists() and (out / "oslo" / "oslo.pub").exists()
     join = ("join", "--folder", str(out / "oslo"), "--data", str(tmp_path), "--print-command")
     with pytest.raises(
@@ -158,9 +155,27 @@ def test_a_key_made_at_the_site_is_the_one_it_joins_with(tmp_path: Path) -> None
     register = ("register", "--folder", str(out / "coordinator"), "--print-command")
     with pytest.raises(UsageError, match=r"oslo\.crt is missing: 'fedpolyp site certify oslo' makes it"):
         fedpolyp(*register)
-    assert f"{keys / 'oslo.crt'}: send it to oslo, where it becomes site.crt" in fedpolyp("certify", "--out", str(out))
+    secure = ("run", "--folder", str(out / "coordinator"), "--secure-sums", "--optimizer-state", "reset")
+    with pytest.raises(
+        UsageError, match=r"secure sums need .*roster\.txt, the signed mask keys: 'fedpolyp site certify'"
+    ):
+        fedpolyp(*secure, "--print-command")
+    (out / "oslo" / "oslo.mask.pub").rename(keys / "oslo.mask.pub")
+    said = fedpolyp("certify", "--out", str(out))
+    assert f"{keys / 'oslo.crt'}: send it to oslo, where it becomes site.crt" in said
+    assert f"{out / 'coordinator' / 'roster.txt'}: the mask keys of oslo" in said
+    assert "flwr run" in fedpolyp(*secure, "--print-command")
     (out / "oslo" / "site.crt").write_bytes((keys / "oslo.crt").read_bytes())
     assert "fedpolyp.cli.supernode" in fedpolyp(*join) and "flwr supernode register" in fedpolyp(*register)
+
+
+def test_a_site_of_an_older_version_gets_a_mask_key_and_keeps_its_key(deploy: Path) -> None:
+    folder = deploy / "oslo"
+    before = (folder / "site.key").read_bytes()
+    for name in ("mask.key", "oslo.mask.pub"):
+        (folder / name).unlink()
+    assert f"send {folder / 'oslo.mask.pub'} to the coordinator" in fedpolyp("keygen", "--folder", str(folder))
+    assert (folder / "site.key").read_bytes() == before and (folder / "mask.key").exists()
 
 
 def test_a_certificate_for_another_key_than_the_one_that_is_registered_is_refused(deploy: Path) -> None:

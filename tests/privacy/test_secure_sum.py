@@ -1,6 +1,6 @@
 """Masks: the sum of the survivors to the bit, whoever is lost and whatever the order; and nothing but that sum."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,7 @@ from scipy.stats import chi2
 
 from fedpolyp.errors import FedpolypError, Refusal
 from fedpolyp.privacy.fixed_point import Words
-from fedpolyp.privacy.openings import Openings
+from fedpolyp.privacy.openings import Opened, Openings
 from fedpolyp.privacy.secure_sum import Member, Opening, Terms, digest_of, opened
 
 NAMES = ("aarhus", "bergen", "cork", "delft", "essen", "faro")
@@ -207,10 +207,14 @@ def openings(tmp_path: Path) -> Openings:
     return Openings(tmp_path / "private" / "openings.jsonl")
 
 
+def opened_sum(of: Terms | None = None, masked: int = 1, asked: int = 1, survivors: Sequence[str] = NAMES) -> Opened:
+    return Opened.of(of or terms(), bytes([masked] * 32), bytes([asked] * 32), survivors)
+
+
 def test_the_same_opening_again_is_one_line_and_other_rounds_have_their_own(openings: Openings) -> None:
-    for of in (terms(), terms(), terms(round=2), terms(run="another"), terms()):
-        openings.note(of, b"\x01" * 32, NAMES)
-    openings.note(terms(), b"\x01" * 32, NAMES[::-1])
+    others = [opened_sum(terms(round=2), 2, 2), opened_sum(terms(run="another"), 3, 3)]
+    for one in (opened_sum(), opened_sum(), *others, opened_sum(), opened_sum(survivors=NAMES[::-1])):
+        openings.note(one)
     assert len(openings.path.read_text().splitlines()) == 3
     assert openings.path.stat().st_mode & 0o077 == 0
 
@@ -218,26 +222,30 @@ def test_the_same_opening_again_is_one_line_and_other_rounds_have_their_own(open
 @pytest.mark.parametrize(
     ("again", "reason"),
     [
-        (lambda openings: openings.note(terms(), b"\x01" * 32, NAMES[:4]), "was told of other survivors"),
-        (lambda openings: openings.note(terms(), b"\x02" * 32, NAMES), "has opened another sum"),
-        (lambda openings: openings.note(terms(NAMES[:5]), b"\x01" * 32, NAMES[:5]), "has opened another sum"),
+        (opened_sum(survivors=NAMES[:4]), "in round 1 this hospital was told of other survivors"),
+        (opened_sum(masked=2), "in round 1 this hospital has opened another sum"),
+        (opened_sum(terms(NAMES[:5]), survivors=NAMES[:5]), "in round 1 this hospital has opened another sum"),
+        # In another run or round: the update itself, or what the same request makes on another processor.
+        (opened_sum(terms(run="another"), asked=2), "has opened a sum with the same update in another run or round"),
+        (opened_sum(terms(run="another"), masked=2), "in another run or round, .* give another --seed"),
+        (opened_sum(terms(round=2), asked=2), "has opened a sum with the same update"),
     ],
 )
-def test_a_second_list_or_a_second_sum_of_a_round_is_refused_and_not_written_down(
-    again: Callable[[Openings], None], reason: str, openings: Openings
+def test_a_second_list_or_a_second_sum_of_a_round_or_an_update_is_refused_and_not_written_down(
+    again: Opened, reason: str, openings: Openings
 ) -> None:
-    openings.note(terms(), b"\x01" * 32, NAMES)
+    openings.note(opened_sum())
     before = openings.path.read_bytes()
-    with pytest.raises(Refusal, match=f"in round 1 this hospital {reason}"):
-        again(openings)
+    with pytest.raises(Refusal, match=reason):
+        openings.note(again)
     assert openings.path.read_bytes() == before
-    again(Openings(openings.path.with_name("fresh")))  # or it was refused for something else
+    Openings(openings.path.with_name("fresh")).note(again)  # or it was refused for something else
 
 
 @pytest.mark.parametrize("damage", [b"{}\n", b'{"run": "run", "round": 1', b"[1]\n", b"\xff\n"])
 def test_with_damaged_lines_nothing_is_opened(damage: bytes, openings: Openings) -> None:
-    openings.note(terms(), b"\x01" * 32, NAMES)
+    openings.note(opened_sum())
     with openings.path.open("ab") as stream:
         stream.write(damage)
-    with pytest.raises(FedpolypError, match="line 2 of .* is damaged, so nobody knows which sums have been opened"):
-        openings.note(terms(round=2), b"\x01" * 32, NAMES)
+    with pytest.raises(FedpolypError, match="line 2 of .* is damaged, so it is not known which sums have been opened"):
+        openings.note(opened_sum(terms(round=2), 2, 2))

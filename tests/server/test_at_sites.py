@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import Context, Message
 from flwr.serverapp import Grid
@@ -18,7 +20,9 @@ from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
+from fedpolyp.hospital import masking
 from fedpolyp.model.arrays import equal
+from fedpolyp.privacy.fixed_point import encode
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation.records import plain_request
@@ -30,7 +34,7 @@ from server.federation import run_on
 from tests.cli.test_site import fedpolyp
 from tests.real_sites import RUN, draw_images
 from tests.serial_grid import SerialGrid
-from tests.tiny import Notes, federate, request_of, tiny_config, weights
+from tests.tiny import Notes, federate, final, request_of, same_state, tiny_config, weights
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,13 @@ def deploy(tmp_path: Path, config: Config, partition: Partition) -> Path:
 
 
 def run_at_sites(
-    folder: Path, config: Config, partition: Partition, grid: Grid, heldout: bool = True, watcher: Watcher | None = None
+    folder: Path,
+    config: Config,
+    partition: Partition,
+    grid: Grid,
+    heldout: bool = True,
+    watcher: Watcher | None = None,
+    roster: str = "",
 ) -> RunFolder:
     store = open_source(config.data, config.data_seed)
     known = Partition(
@@ -93,7 +103,8 @@ def run_at_sites(
     )
     run = runs.create(folder, config, known) if not folder.exists() else RunFolder(folder)
     seen = store if heldout else None
-    run_on(Experiment(config, run, seen, known, watcher or Watcher(), threading.Event(), RUN), grid)
+    stop = threading.Event()
+    run_on(Experiment(config, run, seen, known, watcher or Watcher(), stop, RUN, roster=roster), grid)
     return run
 
 
@@ -275,3 +286,50 @@ def test_three_sites_train_with_privacy_until_their_limit_and_no_further_run(tmp
         FedpolypError, match="0 of 3 hospitals sent usable replies.*gives away epsilon 8 at delta 0.001"
     ):
         run_at_sites(tmp_path / "again", config.model_copy(update={"seed": 1}), partition, SitesGrid(folder, sites))
+
+
+def secured(tmp_path: Path, **settings: Any) -> tuple[Config, Partition]:
+    """Secure sums of three hospitals with few images."""
+    summed = {"privacy__secure_sums": True, "training__optimizer_state": "reset", "training__local_epochs": 1}
+    source = str(draw_images(tmp_path / "all", 30))
+    config = tiny_config(**summed | {"data__source": source, "federation__rounds": 1} | settings)
+    return config, partition_images(open_source(config.data, config.data_seed).records, config)
+
+
+def test_secure_sums_at_sites_give_the_simulations_bits_and_nothing_that_travels_is_an_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, partition = secured(tmp_path)
+    simulated = runs.create(tmp_path / "simulated", config, partition)
+    federate(simulated, config)
+    updates: list[np.ndarray] = []
+
+    def listen(groups: Any, weight: int, members: int) -> Any:
+        updates.extend(array for arrays in groups.values() for array in arrays.values())
+        updates.append(words := encode(groups, weight, members))
+        return words
+
+    monkeypatch.setattr(masking, "encode", listen)
+    folder = deploy(tmp_path, config, partition)
+    grid = SitesGrid(folder, sorted(partition.hospitals))
+    sent: list[bytes] = []
+
+    def record(asked: Message, reply: Message) -> Message:
+        for content in (asked.content, reply.content):
+            sent.extend(array.data for known in content.array_records.values() for array in known.values())
+        return reply
+
+    grid.spoil = record
+    roster = (folder / "coordinator" / "roster.txt").read_text()
+    real = run_at_sites(tmp_path / "real", config, partition, grid, roster=roster)
+    assert same_state(final(real, config), final(simulated, config))
+    scores = ("round", "dice", "val_dice", "hospitals", "refused")
+    for here, there in zip(real.rounds(), simulated.rounds(), strict=True):
+        assert [here[name] for name in scores] == [there[name] for name in scores]
+    moved = [array.tobytes() for array in updates if array.size >= 4 and array.any()]
+    assert len(moved) > 3 * 20 and len(sent) > 3 * 4
+    assert not any(update in data for update in moved for data in sent)
+    (one, _), (other, _) = [
+        line.read_text().splitlines() for line in folder.glob("hospital-[12]/private/openings.jsonl")
+    ]
+    assert one != other  # each has masked its own

@@ -76,6 +76,10 @@ def spoil_key(site: Path, _: pytest.MonkeyPatch) -> None:
     (site / "site.key").chmod(0o644)
 
 
+def spoil_mask_key(site: Path, _: pytest.MonkeyPatch) -> None:
+    (site / "mask.key").chmod(0o644)
+
+
 def lose_key(site: Path, _: pytest.MonkeyPatch) -> None:
     (site / "site.key").unlink()
 
@@ -133,6 +137,7 @@ def allow_few_steps(site: Path, _: pytest.MonkeyPatch) -> None:
     ("spoil", "about", "text"),
     [
         (spoil_key, "key", "chmod 600"),
+        (spoil_mask_key, "key", "mask.key: chmod 600"),
         (lose_key, "key", "cannot be read: No such file"),
         (fill_disk, "disk", "0.9 GiB free in"),
         (protect_folder, "disk", "cannot be written to"),
@@ -213,3 +218,12 @@ def test_a_site_is_told_what_privacy_an_experiment_would_spend(site: Path) -> No
     assert (
         "gives away epsilon 10 at delta 0.001 in all runs together; with this order it would be 12.77" in bad["privacy"]
     )
+
+
+def test_a_site_is_told_whether_it_can_take_part_in_secure_sums(site: Path) -> None:
+    secured = tiny(privacy__secure_sums=True, training__optimizer_state="reset")
+    good, bad = found(site, secured)
+    assert not bad and good["mask key"].startswith("public key ")
+    (site / "mask.key").unlink()
+    _, bad = found(site, secured)
+    assert bad.keys() == {"mask key"} and "mask.key: No such file" in bad["mask key"] and "keygen" in bad["mask key"]

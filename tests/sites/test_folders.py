@@ -35,12 +35,12 @@ def test_each_party_has_its_own_secret_and_no_other(deploy: Path) -> None:
     assert secrets(deploy / "authority") == {"ca.key"}
     assert secrets(deploy / "coordinator") == {"server.key"}
     for site in SITES:
-        assert secrets(deploy / site) == {"site.key"}
+        assert secrets(deploy / site) == {"site.key", "mask.key"}
         other = next(name for name in SITES if name != site)
         files = [path for path in (deploy / site).rglob("*") if path.is_file()]
         assert not any(other in path.name or other in path.read_text() for path in files)
-    keys = {(deploy / site / "site.key").read_bytes() for site in SITES}
-    assert len(keys) == len(SITES)
+    keys = {(deploy / site / name).read_bytes() for site in SITES for name in ("site.key", "mask.key")}
+    assert len(keys) == 2 * len(SITES)
 
 
 def test_what_is_secret_is_for_its_owner_alone(deploy: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_certificate_that_was_removed_is_refused_and_a_renewed_one_is_let_in(s
     refused = f"the coordinator does not let oslo in: {site.certificate} is not, or is no longer, the certificate"
     with serving(settings) as process:
         assert says("")
-        (renewed,) = certify_sites(authority, settings.folder, ["oslo"])
+        ((renewed,), _) = certify_sites(authority, settings.folder, ["oslo"])
         reload(process)
         assert says(refused)
         site.certificate.write_bytes(renewed.read_bytes())
