@@ -1,15 +1,16 @@
-"""How much noise a promise of privacy takes, and what noise has promised: epsilon and delta of the Gaussian mechanism.
+"""The noise that a privacy guarantee needs, and the guarantee of given noise: epsilon and delta of Gaussian noise.
 
-A hospital sends sums over units (images, or groups of images that belong together) of which each adds a vector no
-longer than `clip`, with Gaussian noise of standard deviation `sigma * clip` on every number. Two sets of images are
-neighbours when one has one unit more than the other. Then (epsilon, delta) bounds how much better than by guessing
-anybody can tell them apart who sees all the sums, whatever else he knows.
+A hospital sends sums over units (images, or groups of images that belong together). Each unit adds a vector no longer
+than `clip`, and every number gets Gaussian noise of standard deviation `sigma * clip`. Two sets of images are
+neighbours if one has one unit more than the other. (epsilon, delta) bounds how well anybody who sees all the sums can
+distinguish them, whatever else they know.
 
-All units in every sum: the Gaussian mechanism, exactly (Balle and Wang, ICML 2018). Sums with noise sigma_1, sigma_2, …
-are together as one with mu² = 1/sigma_1² + 1/sigma_2² + … (Dong, Roth and Su, 2019), where mu stands for 1/sigma.
+With all units in every sum, this is the Gaussian mechanism, computed exactly (Balle and Wang, ICML 2018). Sums with
+noise sigma_1, sigma_2, … together are equivalent to one with mu² = 1/sigma_1² + 1/sigma_2² + …, where mu is 1/sigma
+(Dong, Roth and Su, 2019).
 
-Each unit drawn independently for each sum (Poisson sampling): the privacy loss distribution of the package
-dp-accounting. Batches that are shuffled, as in ordinary training, are not drawn so, and must not be reckoned so.
+If each unit is drawn independently for each sum (Poisson sampling), the package dp-accounting computes the privacy loss
+distribution. Shuffled batches, as in ordinary training, are not drawn like this, and must not be computed like this.
 """
 
 import math
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable
 
 from fedpolyp.errors import UsageError
 
-# Roots are found to a part in 10^13; what is given out errs on the side of more noise.
+# Roots are found to a part in 10^13; results err on the side of more noise.
 _SLACK = 1e-9
 _DISCRETIZATION = 1e-3  # of privacy losses; dp-accounting errs on the side of a larger epsilon
 NO_LIBRARY = "Poisson batches need the package dp-accounting: pip install 'fedpolyp[privacy]'"
@@ -26,19 +27,19 @@ NO_LIBRARY = "Poisson batches need the package dp-accounting: pip install 'fedpo
 def default_delta(units: int) -> float:
     """The largest power of ten that is at most a fifth of 1/units.
 
-    A delta of 1/units would allow to publish one unit in each run as it is; a fifth of it is what little remains.
+    A delta of 1/units would allow publishing one unit as it is in each run.
     """
     return float(f"1e-{len(str(5 * units - 1))}")
 
 
 def mu_of(sigmas: Iterable[float]) -> float:
-    """What sums with noise `sigmas` are together: a single one with noise 1/mu; 0.0 for none."""
+    """The mu of sums with noise `sigmas` together: they are equivalent to one sum with noise 1/mu. 0.0 for none."""
     return math.sqrt(math.fsum(1 / sigma**2 for sigma in sigmas))
 
 
 def delta_of(epsilon: float, mu: float) -> float:
-    """The smallest delta that goes with `epsilon` for a sum with noise 1/`mu`."""
-    from scipy.special import log_ndtr, ndtr  # only now: it takes a moment, and commands that need none shall not wait
+    """The smallest delta with which a sum with noise 1/`mu` has this `epsilon`."""
+    from scipy.special import log_ndtr, ndtr  # imported here because it takes a moment
 
     if mu == 0:
         return 0.0
@@ -47,7 +48,7 @@ def delta_of(epsilon: float, mu: float) -> float:
 
 
 def epsilon_of(mu: float, delta: float) -> float:
-    """The smallest epsilon that goes with `delta` for a sum with noise 1/`mu`."""
+    """The smallest epsilon that a sum with noise 1/`mu` has at `delta`."""
     if delta_of(0.0, mu) <= delta:
         return 0.0
     enough = mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta))  # by Rényi divergence
@@ -55,7 +56,7 @@ def epsilon_of(mu: float, delta: float) -> float:
 
 
 def sigma_for(epsilon: float, delta: float, rounds: int) -> float:
-    """The noise with which `rounds` sums over all units keep (epsilon, delta) together; never too little."""
+    """The noise with which `rounds` sums over all units together have (epsilon, delta); never too little."""
     most = 1.0
     while delta_of(epsilon, most) < delta:
         most *= 2
@@ -64,7 +65,7 @@ def sigma_for(epsilon: float, delta: float, rounds: int) -> float:
 
 
 def poisson_epsilon(sigma: float, delta: float, rounds: int, rate: float) -> float:
-    """The epsilon that `rounds` sums keep, in each of which each unit is with probability `rate`.
+    """The epsilon of `rounds` sums, each of which contains each unit with probability `rate`.
 
     Raises:
         UsageError: the package dp-accounting is not installed.
@@ -81,14 +82,14 @@ def poisson_epsilon(sigma: float, delta: float, rounds: int, rate: float) -> flo
 
 
 def poisson_sigma(epsilon: float, delta: float, rounds: int, rate: float) -> float:
-    """The noise with which `rounds` such sums keep (epsilon, delta), to a part in a thousand; never too little.
+    """The noise with which `rounds` such sums have (epsilon, delta), to a part in a thousand; never too little.
 
     Raises:
         UsageError: the package dp-accounting is not installed.
     """
     from scipy.optimize import brentq
 
-    most = sigma_for(epsilon, delta, rounds)  # what sampling leaves out is only gained
+    most = sigma_for(epsilon, delta, rounds)  # sampling only lowers it
     if rate >= 1:
         return most
 
@@ -105,7 +106,7 @@ def poisson_sigma(epsilon: float, delta: float, rounds: int, rate: float) -> flo
 
 
 def _root(of: Callable[[float], float], low: float, high: float) -> float:
-    """Where the monotone `of` crosses zero between `low` and `high`, by halving."""
+    """Where the monotone function `of` crosses zero between `low` and `high`, by bisection."""
     below = of(low) < 0
     for _ in range(200):
         middle = (low + high) / 2

@@ -1,10 +1,10 @@
-"""Updates as whole numbers modulo 2^64, so that their sum is the same in whatever order they are added.
+"""Updates as integers modulo 2^64, so that their sum does not depend on the order of addition.
 
-A number x of an update that weighs w becomes round(x · 2^32) · w. Rounding costs 2^-33 = 1.2e-10 at most, no more than
-the last bit of a float32 weight above 0.001. The last word is w itself: a sum says what all that is in it weighs.
+A number x of an update with weight w becomes round(x · 2^32) · w. The rounding error is at most 2^-33 = 1.2e-10, no
+more than the last bit of a float32 weight above 0.001. The last word is w itself, so a sum contains its total weight.
 
-Each of n hospitals may use an n-th of the numbers up to 2^62. So an honest sum never wraps around; and a sum with a
-mask left on it, which is any number below 2^64, is found out: half of all numbers are none that a sum can have.
+Each of n hospitals may use numbers up to 2^62 / n, so an honest sum never wraps around. A sum that still has a mask on
+it can be any number below 2^64, and half of these are no possible sum: with thousands of words it is always detected.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,28 +21,28 @@ LARGEST_SUM = 2**62
 
 
 class DoesNotFit(ValueError):
-    """Numbers that are not finite or too large, or a sum that is none."""
+    """Numbers that are not finite or too large, or words that cannot be a sum of updates."""
 
 
 def words_of(groups: Mapping[str, Arrays]) -> int:
-    """How many words `encode` makes of arrays like these, by group."""
+    """The number of words into which `encode` turns arrays of these shapes."""
     return 1 + sum(array.size for _, _, array in _in_order(groups))
 
 
 def encode(groups: Mapping[str, Arrays], weight: int, members: int) -> Words:
-    """The arrays of an update that weighs `weight`, group after group by name, as words (N,); `weight` is the last.
+    """The arrays of an update times `weight` as words (N,), in the order of their names; the last word is `weight`.
 
     Args:
         groups: arrays of numbers by group.
         weight: at least 1.
-        members: how many hospitals' words are to be added up at most.
+        members: the largest number of hospitals whose words will be added up.
 
     Raises:
         DoesNotFit: a number is not finite or too large; nothing ever wraps around.
     """
     most = LARGEST_SUM // members
     if not 1 <= weight <= most:
-        raise DoesNotFit(f"an update weighs 1 to {most} where {members} are added up; got {weight}")
+        raise DoesNotFit(f"the weight of an update is 1 to {most} in a sum of {members}; got {weight}")
     words = np.empty(words_of(groups), np.int64)
     start = 0
     for group, name, array in _in_order(groups):
@@ -53,8 +53,8 @@ def encode(groups: Mapping[str, Arrays], weight: int, members: int) -> Words:
             raise DoesNotFit(f"array {name} of the {group} has values that are not finite numbers")
         if int(largest) * weight > most:
             raise DoesNotFit(
-                f"array {name} of the {group} goes up to {largest / SCALE:.3g}; with a weight of {weight} a sum over "
-                f"{members} hospitals takes {most / SCALE / weight:.3g} at most"
+                f"array {name} of the {group} goes up to {largest / SCALE:.3g}; with a weight of {weight} in a sum of "
+                f"{members} hospitals {most / SCALE / weight:.3g} is allowed"
             )
         words[start : start + array.size] = scaled
         words[start : start + array.size] *= weight
@@ -64,10 +64,14 @@ def encode(groups: Mapping[str, Arrays], weight: int, members: int) -> Words:
 
 
 def decode(total: Words, like: Mapping[str, Arrays]) -> tuple[dict[str, dict[str, NDArray[np.float64]]], int]:
-    """The weighted mean of arrays like those in `like`, by group, and the sum of the weights, out of a sum of words.
+    """The weighted mean by group, and the sum of the weights, from a sum of words.
+
+    Args:
+        total: the sum of what `encode` made of several updates.
+        like: the names and shapes of the arrays, by group.
 
     Raises:
-        DoesNotFit: it is no sum that `encode` allows for.
+        DoesNotFit: it cannot be a sum of updates.
     """
     signed = total.view(np.int64)
     if total.shape != (words_of(like),):
@@ -75,7 +79,7 @@ def decode(total: Words, like: Mapping[str, Arrays]) -> tuple[dict[str, dict[str
     weight = int(signed[-1])
     # The smallest number has no absolute value.
     if signed.min() < -LARGEST_SUM or signed.max() > LARGEST_SUM or weight < 1:
-        raise DoesNotFit("the sum has numbers that no updates add up to: a mask is left on it")
+        raise DoesNotFit("the sum has impossible numbers: it still has a mask on it")
     means: dict[str, dict[str, NDArray[np.float64]]] = {group: {} for group in like}
     start = 0
     for group, name, array in _in_order(like):

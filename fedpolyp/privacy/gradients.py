@@ -1,4 +1,4 @@
-"""The sum of gradients of which each unit has added one that was cut to a length: TensorFlow's half of privacy."""
+"""The sum of the units' clipped gradients: the part of differential privacy that needs TensorFlow."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,12 +11,12 @@ from fedpolyp.model.arrays import Arrays
 from fedpolyp.model.losses import segmentation_loss
 
 Unit = Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]  # its images (S, S, 3) and masks (S, S)
-# Lengths are computed in float32: a vector is cut to a little less than the clip, and never exceeds it.
+# Lengths are computed in float32: vectors are clipped to a little less than the clip, so that none exceeds it.
 _SLACK = 1e-5
 
 
 def clipped(gradients: Sequence[tf.Tensor], clip: tf.Tensor) -> list[tf.Tensor]:
-    """`gradients`, together one vector, cut to the length `clip`; zeros where their length is no finite number."""
+    """`gradients`, together one vector, clipped to the length `clip`; zeros if their length is not finite."""
     squares = tf.add_n([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float32))) for gradient in gradients])
     length = tf.sqrt(squares)
     finite = tf.math.is_finite(length)
@@ -25,14 +25,14 @@ def clipped(gradients: Sequence[tf.Tensor], clip: tf.Tensor) -> list[tf.Tensor]:
 
 
 class UnitGradients:
-    """Gradients of a model's loss, unit by unit: an image at a time, so that memory does not grow with the units."""
+    """Gradients of a model's loss, unit by unit: one image at a time, so memory does not grow with the units."""
 
     def __init__(self, logits: keras.Model, variables: Sequence[keras.Variable], loss: str) -> None:
         """
         Args:
-            logits: from images (N, S, S, 3) uint8 to logits (N, S, S, 1).
-            variables: what is learned.
-            loss: its name in the config.
+            logits: maps images (N, S, S, 3) uint8 to logits (N, S, S, 1).
+            variables: the trainable variables.
+            loss: the loss's name in the config.
         """
         self._logits, self._variables, self._loss = logits, variables, loss
         self._unit = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in variables]
@@ -45,9 +45,9 @@ class UnitGradients:
         self._close = tf.function(self._close_unit, input_signature=[clip], autograph=False)
 
     def clipped_sum(self, units: Iterable[Unit], clip: float) -> Arrays:
-        """The sum over `units` of each one's gradient, cut to the length `clip`; by the variables' paths, float32.
+        """The sum over `units` of each one's gradient, clipped to the length `clip`; by the variables' paths, float32.
 
-        A unit's gradient is the sum over its images. Dropout is off, and no statistics move.
+        A unit's gradient is the sum over its images. Dropout is off, and no statistics are updated.
         """
         for total in self._total:
             total.assign(tf.zeros_like(total))
@@ -90,5 +90,5 @@ def _batches_of_one(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> tuple[
 def as_units(
     images: NDArray[np.uint8], masks: NDArray[np.uint8], rows: Iterable[Sequence[int]]
 ) -> Iterable[list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]:
-    """The units whose images are in the given `rows` of `images` (N, S, S, 3) and `masks` (N, S, S)."""
+    """The units of `images` (N, S, S, 3) and `masks` (N, S, S), each given by the `rows` of its images."""
     return ([(images[row], masks[row]) for row in own] for own in rows)

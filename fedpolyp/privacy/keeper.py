@@ -1,4 +1,4 @@
-"""What a hospital keeps its promise with: a secret, a ledger, and the number of units that it declares."""
+"""A hospital's means of differential privacy: a secret for noise, a ledger, and the number of units it declares."""
 
 import hashlib
 import hmac
@@ -19,16 +19,16 @@ LEDGER, SECRET = "privacy.jsonl", "privacy.key"
 
 @dataclass(frozen=True)
 class Keeper:
-    """Lets noisy sums out, and counts them."""
+    """Adds noise to sums before they leave the hospital, and records each in the ledger."""
 
     secret: bytes
     ledger: Ledger
-    units: int | None  # that the hospital says it has, for the exact number would tell of one more; None: the exact one
+    units: int | None  # that the hospital declares, since the exact number would reveal one more; None: the exact one
     limit: Limit | None = None
 
     @classmethod
     def simulated(cls, seed: int, hospital: str, folder: Path) -> "Keeper":
-        """For a hospital in a simulation: the number of its images is known, and its secret follows from the seed."""
+        """For a hospital in a simulation: its number of images is known, and its secret is derived from the seed."""
         return cls(simulated_secret(seed, hospital), Ledger(folder / LEDGER), None)
 
     def noisy(
@@ -41,24 +41,25 @@ class Keeper:
         round: int,
         sharers: int = 1,
     ) -> Arrays:
-        """`total` with Gaussian noise of `sigma * scale` on each number, in float64, once it is in the ledger.
+        """`total` plus Gaussian noise of standard deviation `sigma * scale` on each number, in float64.
 
-        With `sharers` it is a share of that: so many hospitals' noise together has that size, and nobody may see less.
+        It is in the ledger when this returns. With `sharers` the hospital adds only a share: the noise of this many
+        hospitals together has that size, and nobody may see the sum of fewer.
 
         Args:
-            total: a sum of which no unit has added a vector longer than `scale`.
-            scale: that length.
-            sigma: the noise, in units of it.
-            order: what was asked for, and with which weights.
-            run: which run it is of, for whoever reads the ledger.
-            round: likewise.
-            sharers: how many hospitals make the noise together.
+            total: a sum to which no unit has added a vector longer than `scale`.
+            scale: this length.
+            sigma: the noise in units of `scale`.
+            order: the request and its weights, see `order_of`.
+            run: the run, for readers of the ledger.
+            round: the round, likewise.
+            sharers: the number of hospitals that make the noise together.
 
         Raises:
-            Refusal: it would go beyond the limit; nothing is counted.
+            Refusal: it would exceed the limit; nothing is recorded.
             FedpolypError: the ledger is damaged.
         """
-        # With another secret the same sum has another noise, and counts anew.
+        # With another secret the same sum has other noise, so it counts again.
         digest = hmac.new(self.secret, digestmod=hashlib.sha256)
         for part in (*order, f"{scale!r} {sigma!r} {sharers}".encode(), *_bytes_of(total)):
             digest.update(len(part).to_bytes(8, "little") + part)
@@ -69,12 +70,12 @@ class Keeper:
         }
 
     def spent(self, delta: float) -> float:
-        """The epsilon that goes with `delta` for all that has left, of all runs."""
+        """The epsilon at `delta` of everything that has left the hospital, in all runs."""
         return epsilon_of(mu_of(self.ledger.sigmas()), delta)
 
 
 def order_of(said: str, weights: Arrays) -> Iterable[bytes]:
-    """What was asked for, `said` as text, and with which weights, for `Keeper.noisy`."""
+    """A request, with its text `said` and its weights, for `Keeper.noisy`."""
     yield said.encode()
     yield from _bytes_of(weights)
 

@@ -1,4 +1,4 @@
-"""What a hospital has given away, over all runs: one JSON line for each noisy sum that left it."""
+"""The ledger of a hospital's privacy over all runs: one JSON line for each noisy sum that left it."""
 
 import json
 import math
@@ -16,29 +16,29 @@ _SLACK = 1e-6  # of the limit: a plan that needs all of it is allowed
 
 @dataclass(frozen=True)
 class Limit:
-    """How much of its privacy a hospital gives away in all runs together."""
+    """The most epsilon that a hospital spends in all runs together."""
 
     epsilon: float
     delta: float
 
     def refuse(self, sigmas: list[float]) -> None:
-        """Refuse sums with noise `sigmas` that are together beyond it.
+        """Refuse if sums with the noise `sigmas` together exceed the limit.
 
         Raises:
-            Refusal: they are.
+            Refusal: they do.
         """
         if (epsilon := epsilon_of(mu_of(sigmas), self.delta)) > self.epsilon * (1 + _SLACK):
             raise Refusal(
-                f"this site gives away epsilon {self.epsilon:g} at delta {self.delta:g} in all runs together; with "
-                f"this order it would be {epsilon:.2f}"
+                f"this site spends at most epsilon {self.epsilon:g} at delta {self.delta:g} in all runs together; with "
+                f"this request it would be {epsilon:.2f}"
             )
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The file of sums that have left, each by its digest, with its noise.
+    """The file of sums that have left the hospital, each with its digest and its noise.
 
-    A line is on disk before its answer leaves; an answer that is given again has its line already.
+    A line is on disk before its answer leaves. A repeated answer has its line already.
     """
 
     path: Path
@@ -46,12 +46,12 @@ class Ledger:
     def spend(
         self, digest: str, sigma: float, run: str, round: int, limit: Limit | None = None, sharers: int = 1
     ) -> list[float]:
-        """Count the sum known by `digest`, with noise `sigma`, unless it is counted; the noise of all that are.
+        """Record the sum with this `digest` and the noise `sigma` unless it is recorded; returns the noise of all sums.
 
-        `sharers` is how many hospitals make that noise together.
+        `sharers` is the number of hospitals that make this noise together.
 
         Raises:
-            Refusal: it would go beyond `limit`; nothing is counted.
+            Refusal: it would exceed `limit`; nothing is recorded.
             FedpolypError: the file is damaged.
             OSError: the disk refuses.
         """
@@ -68,7 +68,7 @@ class Ledger:
         return list(known.values())
 
     def sigmas(self) -> list[float]:
-        """The noise of each sum that is counted.
+        """The noise of each recorded sum.
 
         Raises:
             FedpolypError: the file is damaged.
@@ -91,7 +91,7 @@ class Ledger:
                     raise ValueError
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise FedpolypError(
-                    f"line {number} of {self.path} is damaged, so nobody knows what has been given away: correct it "
+                    f"line {number} of {self.path} is damaged, so it is not known what has been spent: correct it "
                     "from a copy (if it is half of the last line, after a power cut, its answer never left: remove it)"
                 ) from None
             known[digest] = sigma

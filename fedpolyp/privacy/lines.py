@@ -1,4 +1,4 @@
-"""A file of JSON lines that a hospital relies on: each is on disk before what it tells of leaves."""
+"""Files of JSON lines that record what leaves a hospital: each line is on disk before its answer leaves."""
 
 import fcntl
 import json
@@ -13,7 +13,7 @@ from fedpolyp.files import append_line
 
 @contextmanager
 def locked(path: Path) -> Iterator[BinaryIO]:
-    """The file at `path`, made when there is none, for nobody else until the end; its owner alone can read it.
+    """Open the file at `path` and lock it until the end; it is made if there is none, readable only by its owner.
 
     Raises:
         OSError: the disk refuses.
@@ -26,7 +26,7 @@ def locked(path: Path) -> Iterator[BinaryIO]:
 
 
 def append(stream: BinaryIO, entry: Mapping[str, Any]) -> None:
-    """Add a line to a file of `locked`, whole or not at all.
+    """Append a line to a file opened by `locked`, whole or not at all.
 
     Raises:
         OSError: the disk refuses.

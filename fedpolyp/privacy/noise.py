@@ -1,12 +1,13 @@
-"""Gaussian noise that nobody can foretell who lacks a hospital's secret, and that is the same when asked for again.
+"""Gaussian noise that only the holder of a hospital's secret can compute, and that is the same for the same request.
 
-The coordinator knows the experiment's seed: noise that came from it, he could take off. So the stream's key is made of
-a secret that stays at the hospital, and of a digest of what is answered. An order that is repeated has the same noise,
-so that the answers to it tell no more than one; another order, other weights or another sum have noise of their own.
+The coordinator knows the experiment's seed, so it could subtract noise that came from this seed. The key of the stream
+is therefore derived from a secret that stays at the hospital and from a digest of the request, the weights and the
+exact sum. A repeated request gets the same noise, so its answers reveal no more than one of them. Any other request,
+weights or sum gets noise of its own.
 
-The normal numbers are made of the stream by Box and Muller in float64, from 53 bits each, and reach to 8.6 standard
-deviations. Like all floating-point numbers they are not exactly normal: what the last bits of a sum give away
-(Mironov, CCS 2012) is not in epsilon. The digest covers the exact sum, so that no two sums ever share a noise.
+Normal numbers are computed from the stream by Box and Muller's method in float64, from 53 bits each, and reach 8.6
+standard deviations. Like all floating-point numbers they are not exactly normal: epsilon does not include what the
+last bits of a sum reveal (Mironov, CCS 2012).
 """
 
 import hashlib
@@ -27,11 +28,11 @@ _PURPOSE = b"fedpolyp privacy noise 1 "
 
 
 class NoiseStream:
-    """Numbers that look random to whoever lacks `secret`, and depend on nothing but it and the digest `what`."""
+    """Numbers that depend only on `secret` and the digest `what`, and look random to anybody without `secret`."""
 
     def __init__(self, secret: bytes, what: bytes) -> None:
         key = HKDF(SHA256(), 32, salt=None, info=_PURPOSE + what).derive(secret)
-        # The key is used for this stream alone, so the counter may begin at zero.
+        # The key is used only for this stream, so the counter may begin at zero.
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
     def normal(self, count: int) -> NDArray[np.float64]:
@@ -44,10 +45,10 @@ class NoiseStream:
 
 
 def site_secret(path: Path) -> bytes:
-    """The secret of a site, in a file that its owner alone can read; made when it is first asked for.
+    """The secret of a site, in a file that only its owner can read; it is made when it is first needed.
 
     Raises:
-        UsageError: the file is there and holds no secret.
+        UsageError: the file exists and does not hold a secret.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -67,5 +68,5 @@ def site_secret(path: Path) -> bytes:
 
 
 def simulated_secret(seed: int, hospital: str) -> bytes:
-    """What stands in for the secret of a hospital in a simulation: made of the seed, it is none."""
+    """The secret of a hospital in a simulation: it is derived from the seed, so it is not really secret."""
     return hashlib.sha256(f"fedpolyp simulated secret {seed} {hospital}".encode()).digest()

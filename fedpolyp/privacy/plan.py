@@ -1,4 +1,4 @@
-"""What a promise of privacy costs, before anything is trained."""
+"""What a privacy guarantee costs, before anything is trained."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from functools import cached_property
 from fedpolyp.errors import UsageError
 from fedpolyp.privacy.accounting import default_delta, epsilon_of, mu_of, poisson_sigma, sigma_for
 
-MOST_EPSILON = 1000.0  # beyond, a promise says nothing
+MOST_EPSILON = 1000.0  # a larger one guarantees nothing
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Plan:
     rounds: int
     epsilon: float
     delta: float
-    batch: int | None = None  # units expected in a step, each drawn by itself; None for all of them in each step
+    batch: int | None = None  # expected units in a step, each drawn independently; None: all of them in each step
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon <= MOST_EPSILON:
@@ -40,31 +40,31 @@ class Plan:
     def of(
         cls, units: int, rounds: int, epsilon: float, delta: float | None = None, batch: int | None = None
     ) -> "Plan":
-        """The plan with `default_delta` where there is no `delta`."""
+        """A plan, with `default_delta` if `delta` is not given."""
         return cls(units, rounds, epsilon, default_delta(units) if delta is None else delta, batch)
 
     @cached_property
     def sigma(self) -> float:
-        """Standard deviation of the noise on each number of a step's sum, in units of the clip."""
+        """The standard deviation of the noise on each number of a step's sum, in units of the clip."""
         if self.batch is None:
             return sigma_for(self.epsilon, self.delta, self.rounds)
         return poisson_sigma(self.epsilon, self.delta, self.rounds, self.batch / self.units)
 
     def noise(self, hospitals: int = 1, sharers: int = 1) -> float:
-        """The same of the mean over the step's units at so many equal hospitals, each with a share of the noise.
+        """The same for the mean over the step's units at `hospitals` equal hospitals.
 
-        With one sharer each hospital has all of it by itself.
+        With several `sharers`, each hospital adds only its share of the noise.
         """
         return self.sigma / ((self.batch or self.units) * math.sqrt(hospitals * sharers))
 
     def epsilon_of_several(self, units: int) -> float:
-        """The epsilon that the plan's noise keeps for so many units together; not for drawn batches."""
+        """The epsilon for this many units together; not for drawn batches."""
         return epsilon_of(units * mu_of([self.sigma] * self.rounds), self.delta)
 
     def others(self) -> Sequence[Sequence["Plan"]]:
-        """Plans with other rounds, a row each, and other epsilons: from a quarter on, of drawn batches from half on.
+        """Plans with other numbers of rounds, a row each, and other epsilons, from a quarter to four times these.
 
-        Each plan with drawn batches takes a second.
+        With drawn batches only from half to twice, because each plan takes a second.
         """
         parts = (0.25, 0.5, 1, 2, 4) if self.batch is None else (0.5, 1, 2)
         rounds = sorted({max(1, round(self.rounds * part)) for part in parts})

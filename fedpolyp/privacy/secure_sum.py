@@ -1,19 +1,19 @@
-"""Masks that cancel in a sum, so that who adds it up reads the sum and no single part of it.
+"""Masks that cancel in a sum: whoever adds up masked updates can read the sum, but no single update.
 
-Each pair of hospitals shares a stream of random words that one of the two adds to its update and the other takes off,
-and each hospital adds a mask of its own. When all masked updates have come, their receiver names the survivors, and
-each survivor opens: it sends its own mask plus what it shared with those who are lost, as one sum. Less these, the
-masked updates add up to the sum of the survivors' updates, bit for bit.
+Each pair of hospitals shares a stream of random words; one of them adds it to its update, the other subtracts it. Each
+hospital also adds a mask of its own. When the masked updates have arrived, the receiver names the survivors. Each
+survivor then opens the sum: it sends its own mask plus the streams that it shares with lost hospitals, as one sum.
+Subtracting these from the masked updates gives the sum of the survivors' updates, bit for bit.
 
-The streams are AES-256 in counter mode, keyed by HKDF of an X25519 exchange between the two and of all that the sum is
-(run, round, who takes part with which key). As in Bonawitz et al. (CCS 2017), but without their shares of secrets, so
-a survivor who is lost before it has opened takes the sum with it.
+The streams are AES-256 in counter mode. Their keys come by HKDF from an X25519 exchange between the two hospitals and
+from the terms of the sum (the run, the round, the hospitals and their keys). This is the protocol of Bonawitz et al.
+(CCS 2017) without its secret sharing, so if a survivor is lost before it opens, the sum cannot be read.
 
-**What a receiver can learn who says other things to each hospital.** A hospital that opens once leaves
-z = x + Σ ± p over the hospitals that it was told have survived; its own mask hides all else, for what it opens with is
-one number, not two. Where two were not told of each other alike, the p of the two stays on, and their z are noise. So
-all that can be read are sums over hospitals that were all told of the same survivors. That is why a hospital opens no
-second time in a round, and never for fewer than a given number of survivors.
+**What can a receiver learn that tells hospitals different things?** After a hospital x has opened, what is left of its
+update is z = x + Σ ± p, over the hospitals that were named to it as survivors. Its own mask hides everything else,
+because it opens with one number, not with two. If two hospitals were told differently about each other, their p
+remains, and their z are noise. So only sums over hospitals that were all told of the same survivors can be read. This
+is why a hospital opens only one sum a round, and never one of too few survivors.
 """
 
 import hashlib
@@ -38,15 +38,15 @@ _BLOCK = 1 << 17  # words that are masked at a time: they stay in the processor'
 
 @dataclass(frozen=True)
 class Terms:
-    """What a sum is: all that its masks depend on, so that those of no other sum are like them."""
+    """Everything that identifies a sum. All masks depend on it, so no two sums have a mask in common."""
 
     run: str
     round: int
-    keys: Mapping[str, bytes]  # of the hospitals that take part: their public keys (32 bytes each), by name
+    keys: Mapping[str, bytes]  # public keys (32 bytes each) of the hospitals that take part, by name
 
     @cached_property
     def digest(self) -> bytes:
-        """By which the sum is known."""
+        """The digest that identifies the sum."""
         digest = hashlib.sha256()
         for part in (self.run.encode(), b"%d" % self.round, *(p for n in sorted(self.keys) for p in self._of(n))):
             digest.update(len(part).to_bytes(8, "little") + part)
@@ -58,19 +58,19 @@ class Terms:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a survivor takes off the sum: its own mask, by its seed, or that plus what it shared with the lost.
+    """What a survivor opens a sum with: the seed of its own mask, or this mask plus the streams of lost hospitals.
 
-    The two never leave it as two: with what all others shared with a lost one, and that one's own mask, its update
-    could be read.
+    The mask and the streams are never sent separately: the streams that all survivors share with a lost hospital, and
+    this hospital's own mask, would reveal its update.
     """
 
-    seed: bytes = b""  # where nobody is lost
-    words: Words | None = None  # where somebody is
+    seed: bytes = b""  # if no hospital is lost
+    words: Words | None = None  # otherwise
 
 
 @dataclass(frozen=True)
 class Member:
-    """A hospital that takes part in sums."""
+    """A hospital that takes part in secure sums, with its private key."""
 
     name: str
     key: X25519PrivateKey
@@ -82,15 +82,15 @@ class Member:
 
     @classmethod
     def simulated(cls, seed: int, name: str) -> "Member":
-        """That of a hospital in a simulation: its key follows from the seed, so it is no secret."""
+        """A hospital in a simulation, whose key is derived from the seed, so it is not a secret."""
         made = hashlib.sha256(f"fedpolyp simulated mask key {seed} {name}".encode()).digest()
         return cls(name, X25519PrivateKey.from_private_bytes(made))
 
     def masked(self, words: Words, terms: Terms) -> Words:
-        """`words` (N,) with all masks on.
+        """`words` (N,) plus all masks.
 
         Raises:
-            Refusal: the terms are not such that they would hide it.
+            Refusal: with these terms the masks would not hide `words`.
         """
         self.check(terms)
         total = words.copy()
@@ -100,16 +100,16 @@ class Member:
         return total
 
     def opening(self, terms: Terms, what: bytes, size: int, survivors: Collection[str], least: int) -> Opening:
-        """What opens the sum over `survivors`, to whom this hospital sent what it masked under `terms`.
+        """What opens the sum of `terms` over `survivors`.
 
-        Once it is given away, there must be none for other survivors, nor for anything else of that round.
+        Once this has left, the hospital must not open the sum for other survivors, nor any other sum of the round.
 
         Args:
-            terms: of the sum.
+            terms: the terms under which the words were masked.
             what: `digest_of` the words that were masked.
-            size: how many there were.
-            survivors: those whose masked updates have come, this hospital among them.
-            least: of them that there must be.
+            size: the number of words.
+            survivors: the hospitals whose masked updates have arrived, this one included.
+            least: the smallest number of survivors.
 
         Raises:
             Refusal: they are too few, named twice, or not in the sum.
@@ -146,11 +146,11 @@ class Member:
             raise Refusal("two hospitals in the sum have the same key")
 
     def _own_seed(self, terms: Terms, what: bytes) -> bytes:
-        # Of what is masked, too: when one sum is masked twice, no two updates share all their masks.
+        # It also depends on what is masked: if other words are masked under the same terms, their own mask differs.
         return HKDF(SHA256(), SEED_BYTES, None, _OWN + terms.digest + what).derive(self.key.private_bytes_raw())
 
     def _share(self, total: Words, other: str, terms: Terms) -> None:
-        """Put on `total` what this hospital shares with `other`; nothing with itself."""
+        """Add to `total`, or subtract from it, the stream shared with `other`; there is none with itself."""
         if other == self.name:
             return
         try:
@@ -162,7 +162,7 @@ class Member:
 
 
 def opened(total: Words, opening: Opening) -> None:
-    """Take what a survivor opened off `total`, a sum of masked words, in place."""
+    """Subtract a survivor's `opening` from `total`, a sum of masked words, in place."""
     if opening.words is None:
         _add(total, opening.seed, takes_off=True)
     else:
@@ -170,13 +170,13 @@ def opened(total: Words, opening: Opening) -> None:
 
 
 def digest_of(words: Words) -> bytes:
-    """By which a hospital knows what it masked."""
+    """The digest that identifies masked words."""
     return hashlib.sha256(words.data).digest()
 
 
 def _add(total: Words, seed: bytes, takes_off: bool = False) -> None:
-    """Add the stream of `seed` to `total` modulo 2^64, or take it off, in place."""
-    encryptor = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()  # a seed is for one stream alone
+    """Add the stream of `seed` to `total` modulo 2^64, or subtract it, in place."""
+    encryptor = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()  # each seed is used for one stream only
     most = 8 * min(_BLOCK, len(total))
     zeros, stream = memoryview(bytes(most)), bytearray(most + 16)
     for start in range(0, len(total), _BLOCK):

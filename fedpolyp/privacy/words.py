@@ -1,4 +1,4 @@
-"""What is promised in a run, and what is not, in words."""
+"""What a run guarantees about privacy, and what it does not, in words."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,11 @@ NO_HELD_OUT = (
     "with privacy on, sites send no scores of their images: the coordinator needs a held-out set of its own "
     "(held_out in coordinator.toml, or --held-out)"
 )
-_SIMULATED = "In this simulation the noise comes from the seed: privacy is reckoned, and not kept."
+_SIMULATED = "In this simulation the noise is derived from the seed: epsilon is computed, but nothing is protected."
 
 
 def beginning(config: Config, simulated: bool) -> str:
-    """The promise of a run that begins, in a line; '' for none."""
+    """The privacy of a run that begins, in a line; '' if there is none."""
     return "; ".join(filter(None, (_promised(config, simulated), _summed(config, simulated))))
 
 
@@ -22,7 +22,7 @@ def _summed(config: Config, simulated: bool) -> str:
     privacy = config.privacy
     if not privacy.secure_sums:
         return ""
-    made = ", with keys that are made of the seed" if simulated else ""
+    made = ", with keys derived from the seed" if simulated else ""
     return (
         f"secure sums: the coordinator reads sums of {privacy.secure_least} or more hospitals, no single update{made}"
     )
@@ -36,7 +36,7 @@ def _promised(config: Config, simulated: bool) -> str:
     if privacy.sharers > 1:
         own = privacy.sigma(rounds) / math.sqrt(privacy.sharers)
         shared = f" of {privacy.sharers} hospitals, {own:.2f} of each"
-    seeded = "; the noise comes from the seed, so it is no real promise" if simulated else ""
+    seeded = "; the noise is derived from the seed, so nothing is really protected" if simulated else ""
     return (
         f"privacy {privacy.mode}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} in {rounds} rounds, sigma "
         f"{privacy.sigma(rounds):.2f}{shared}{seeded}"
@@ -44,7 +44,7 @@ def _promised(config: Config, simulated: bool) -> str:
 
 
 def spent(record: Mapping[str, Any]) -> str:
-    """What the hospitals of a round's record have spent: '3.95', or '2.50 to 3.95'; '' where nothing is promised."""
+    """The epsilon spent by the hospitals of a round's record: '3.95', or '2.50 to 3.95'; '' without privacy."""
     every = _spent([record])
     if not every:
         return ""
@@ -53,36 +53,36 @@ def spent(record: Mapping[str, Any]) -> str:
 
 
 def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: bool) -> str:
-    """What a run's promise holds for, and against whom; '' where nothing is promised."""
+    """What a run's guarantee covers, and against whom; '' without privacy."""
     privacy, every = config.privacy, _spent(records)
     if not privacy.on or not every:
         return ""
     unit = "group of near-duplicates" if privacy.unit == "group" else "image"
     said = [
         f"Privacy: epsilon {max(every):.2f} at delta {privacy.delta:g} for each {unit} among a hospital's training "
-        "images. So much is all that anybody can learn about whether it was among them, from the model and from all "
-        "that the hospital sent: the coordinator, the other hospitals, whoever gets the model.",
+        "images. This bounds what anybody can learn about whether it was among them from the model and from all that "
+        "the hospital sent: the coordinator, the other hospitals, and everybody who gets the model.",
         *([_joint(privacy)] if privacy.mode == "joint" else []),
         "It does not hide what a hospital's images have in common, and does not cover the held-out set.",
-        "Every further run on the same images spends more, so tuning spends, too.",
-        "It relies on the program at the hospital, which the coordinator ships; and numbers in a computer are not "
-        "exactly Gaussian.",
+        "Every further run on the same images spends more epsilon, and so does tuning.",
+        "It relies on the program at the hospital, which the coordinator ships. Floating-point noise is not exactly "
+        "Gaussian.",
         *([_SIMULATED] if simulated else []),
     ]
     return " ".join(said)
 
 
 def _joint(privacy: PrivacyConfig) -> str:
-    """What it takes for a promise of joint noise to hold."""
+    """Under which conditions the guarantee of joint noise holds."""
     kinds = {
         0: "no hospital helps the coordinator",
-        1: "at most one hospital helps the coordinator, or looks by itself",
+        1: "at most one hospital helps the coordinator, or is curious itself",
     }
     few = kinds.get(privacy.colluders, f"at most {privacy.colluders} hospitals help the coordinator")
     return (
-        f"It holds as long as {few}: the noise of a sum is that of the {privacy.sharers} or more others among the "
-        f"{privacy.secure_least} or more hospitals in it, and a hospital that leaves out its share is one that helps. "
-        "A hospital that is lost makes the noise no less than that."
+        f"It holds as long as {few}: a sum of {privacy.secure_least} or more hospitals has the noise of the "
+        f"{privacy.sharers} or more others in it. A hospital that leaves out its share counts as one that helps. "
+        "A lost hospital does not make the noise smaller than that."
     )
 
 

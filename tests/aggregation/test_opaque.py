@@ -47,7 +47,7 @@ def test_weights_that_are_not_those_that_were_reported_are_no_sum() -> None:
     aggregate = Opaque(LIKE)
     aggregate.add(update("a", 0.1, 5, said=4))
     aggregate.open("a", NO_MASK)
-    with pytest.raises(DoesNotFit, match="the sum weighs 5, and its hospitals said 4"):
+    with pytest.raises(DoesNotFit, match="the weight of the sum is 5, but its hospitals reported 4"):
         aggregate.result()
 
 

@@ -67,12 +67,12 @@ def test_an_order_beyond_the_limit_is_refused_and_audited_also_in_a_second_run(o
     for round in (1, 2, 3):
         order(oslo, round)
     for run in ("1" * 32, "2" * 32):
-        with pytest.raises(Refusal, match=r"^this site gives away epsilon 8 at delta 0\.001 in all runs together"):
+        with pytest.raises(Refusal, match=r"^this site spends at most epsilon 8 at delta 0\.001 in all runs together"):
             order(oslo, 1, run=run)
     assert len(ledger(oslo)) == 3
     log = [entry.content for entry in audit.read(oslo / "private" / "audit.jsonl")]
     assert [entry["event"] for entry in log] == ["asked", "sent"] * 3 + ["asked", "refused"] * 2
-    assert "gives away epsilon 8" in log[-1]["reason"]
+    assert "spends at most epsilon 8" in log[-1]["reason"]
 
 
 @pytest.mark.parametrize(

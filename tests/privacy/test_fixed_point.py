@@ -56,7 +56,7 @@ def test_what_is_not_finite_or_too_large_is_named(value: float) -> None:
 
 @pytest.mark.parametrize("weight", [0, -3, LARGEST_SUM])
 def test_an_impossible_weight_is_refused(weight: int) -> None:
-    with pytest.raises(DoesNotFit, match="an update weighs 1 to"):
+    with pytest.raises(DoesNotFit, match="the weight of an update is 1 to"):
         encode(groups([0, 0, 0]), weight, 2)
 
 

@@ -276,7 +276,7 @@ def test_joint_noise_is_shared_and_a_lost_hospital_raises_no_epsilon(tmp_path: P
     assert [json.loads(line)["sharers"] for line in lines] == [2, 2]
     said = paragraph(config, run.rounds(), simulated=True)
     assert "epsilon 8.00 at delta 0.001" in said
-    assert "It holds as long as no hospital helps the coordinator: the noise of a sum is that of the 2 or more" in said
+    assert "It holds as long as no hospital helps the coordinator: a sum of 2 or more hospitals has the noise" in said
     change = weights(run, config)
     start = checkpoints.load(run.checkpoints, 1, run.fingerprint()).models[""]
     assert any((change[name] != start[name]).any() for name in change)

@@ -283,7 +283,7 @@ def test_three_sites_train_with_privacy_until_their_limit_and_no_further_run(tmp
     ledgers = [(folder / name / "private" / "privacy.jsonl").read_text().splitlines() for name in sites]
     assert [len(ledger) for ledger in ledgers] == [2, 2, 2]
     with pytest.raises(
-        FedpolypError, match="0 of 3 hospitals sent usable replies.*gives away epsilon 8 at delta 0.001"
+        FedpolypError, match="0 of 3 hospitals sent usable replies.*spends at most epsilon 8 at delta 0.001"
     ):
         run_at_sites(tmp_path / "again", config.model_copy(update={"seed": 1}), partition, SitesGrid(folder, sites))
 

@@ -216,7 +216,8 @@ def test_a_site_is_told_what_privacy_an_experiment_would_spend(site: Path) -> No
         keeper.ledger.spend(str(round), tiny(**private).privacy.sigma(3), "run", round)
     _, bad = found(site, tiny(**private))
     assert (
-        "gives away epsilon 10 at delta 0.001 in all runs together; with this order it would be 12.77" in bad["privacy"]
+        "spends at most epsilon 10 at delta 0.001 in all runs together; with this request it would be 12.77"
+        in bad["privacy"]
     )
 
 
