@@ -329,7 +329,28 @@ def test_secure_sums_at_sites_give_the_simulations_bits_and_nothing_that_travels
     moved = [array.tobytes() for array in updates if array.size >= 4 and array.any()]
     assert len(moved) > 3 * 20 and len(sent) > 3 * 4
     assert not any(update in data for update in moved for data in sent)
-    (one, _), (other, _) = [
-        line.read_text().splitlines() for line in folder.glob("hospital-[12]/private/openings.jsonl")
-    ]
-    assert one != other  # each has masked its own
+    openings = [file.read_text() for file in folder.glob("*/private/openings.jsonl")]
+    assert len(set(openings)) == 3 and all(text.count("\n") == 1 for text in openings)
+
+
+@pytest.mark.slow
+def test_sites_share_the_noise_of_a_sum_until_their_limit(tmp_path: Path) -> None:
+    joint = {"privacy__mode": "joint", "algorithm__name": "fedadam", "model__normalization": "group"}
+    config, partition = secured(tmp_path, federation__rounds=2, **joint)
+    folder, sites = deploy(tmp_path, config, partition), sorted(partition.hospitals)
+    for file in folder.glob("*/site.toml"):
+        text = file.read_text().replace("# declared_units =", "declared_units = 9")
+        file.write_text(
+            text.replace("# epsilon =", "epsilon = 8.0").replace("secure_sums = false", "secure_sums = true")
+        )
+    roster = (folder / "coordinator" / "roster.txt").read_text()
+    run = run_at_sites(tmp_path / "real", config, partition, SitesGrid(folder, sites), roster=roster)
+    for own in run.rounds()[2]["hospitals"].values():
+        assert own == {"units": 9, "epsilon": pytest.approx(8.0)}
+    for name in sites:
+        ledger = (folder / name / "private" / "privacy.jsonl").read_text().splitlines()
+        assert [json.loads(line)["sharers"] for line in ledger] == [2, 2]
+    assert "lost" not in run.rounds()[1] and "lost" not in run.rounds()[2]
+    other = config.model_copy(update={"seed": 1})
+    with pytest.raises(FedpolypError, match="0 of 3 hospitals sent usable replies.*spends at most epsilon 8"):
+        run_at_sites(tmp_path / "again", other, partition, SitesGrid(folder, sites), roster=roster)
