@@ -98,7 +98,7 @@ def dice(settings: dict[str, Any]) -> float:
 
 
 def table(found: dict[str, float], seeds: int, checked: bool) -> str:
-    """Means over the seeds; with the lowest and the highest where they differ."""
+    """Means over the seeds, without runs that stopped, which are counted."""
     columns = [("", 0), *((lie, liars) for lie in LIES for liars in LIARS)]
     lines = ["| | " + " | ".join("nobody lies" if not n else f"{lie}, {n}" for lie, n in columns) + " |"]
     lines.append("|---" * (len(columns) + 1) + "|")
