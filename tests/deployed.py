@@ -26,6 +26,7 @@ from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.sites.settings import SiteSettings
 from scripts.deploy_demo import FEDPOLYP, free_port, running, wait_for
 from tests.real_sites import draw_images, make_sites
+from tests.serial_grid import SerialGrid
 from tests.tiny import federate
 
 PATIENCE = 600.0  # seconds: only a test that fails waits so long
@@ -235,7 +236,14 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def simulation_of(real: RunFolder, deploy: Path, images: Mapping[str, Path], heldout: Path, out: Path) -> RunFolder:
+def simulation_of(
+    real: RunFolder,
+    deploy: Path,
+    images: Mapping[str, Path],
+    heldout: Path,
+    out: Path,
+    grid: SerialGrid | None = None,
+) -> RunFolder:
     """The run `real` of the federation in `deploy`, simulated from its first round on, on the same partition."""
     everything = out / "all"
     for folder in (*images.values(), heldout):
@@ -248,7 +256,7 @@ def simulation_of(real: RunFolder, deploy: Path, images: Mapping[str, Path], hel
         hospitals[site] = images_of(settings, config.data.image_size)[1]
     store = open_source(config.data, config.data_seed)
     simulated = runs.create(out / "simulated", config, Partition(real.partition().heldout, hospitals), store.path)
-    federate(simulated, config)
+    federate(simulated, config, grid)
     return simulated
 
 

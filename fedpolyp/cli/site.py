@@ -16,7 +16,7 @@ from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.supervise import keep_running, serve_until_stopped
 from fedpolyp.cli.tables import ending, plain_table, round_table
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
-from fedpolyp.privacy.words import NO_HELD_OUT, paragraph
+from fedpolyp.privacy.words import NO_HELD_OUT, beginning, paragraph
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, check_names
 from fedpolyp.text import printable
 
@@ -386,6 +386,8 @@ def run_(
         if evaluate is not None:
             given = _to_evaluate(given, evaluate)
         run = _new_run(given, settings, held_out, out, dry=print_command)
+        if not (quiet or print_command) and (said := beginning(run.config(), simulated=False)):
+            _console().print(said, soft_wrap=True)
     elif out or held_out or evaluate or given.overrides or given.file or given.preset:
         raise UsageError("--resume uses the run as it is, so neither settings nor folders can be given with it")
     else:
