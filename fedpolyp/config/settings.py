@@ -381,7 +381,7 @@ class AlgorithmConfig(Section):
 
 
 class PrivacyConfig(Section):
-    """What hospitals promise about their images, by noise on what they send."""
+    """Differential privacy and secure sums: what hospitals protect about their images."""
 
     mode: Literal["off", "local", "joint"] = Field(
         "off",
@@ -395,14 +395,14 @@ class PrivacyConfig(Section):
         "group", description="what the guarantee protects: a group of near-duplicates (or of a patient), or an image"
     )
     secure_sums: bool = Field(
-        False, description="hospitals mask what they send, so that the coordinator can read the sum of a round alone"
+        False, description="hospitals mask their updates, so that the coordinator can read only their sum"
     )
     secure_least: int = Field(3, ge=2, le=1000, description="secure sums: the fewest hospitals whose sum may be read")
     colluders: int = Field(
         1,
         ge=0,
         le=998,
-        description="secure sums: how many hospitals may tell the coordinator all they know, without harm to others",
+        description="secure sums: how many hospitals may tell the coordinator all they know without harm to others",
     )
 
     @model_validator(mode="after")
@@ -420,16 +420,16 @@ class PrivacyConfig(Section):
 
     @property
     def on(self) -> bool:
-        """Whether anything is promised."""
+        """Whether the run has differential privacy."""
         return self.mode != "off"
 
     @property
     def sharers(self) -> int:
-        """How many hospitals make the noise of a sum together: the fewest in it that keep their share to themselves."""
+        """How many hospitals make the noise of a sum together: the fewest in a sum that keep their share secret."""
         return self.secure_least - self.colluders if self.mode == "joint" else 1
 
     def sigma(self, rounds: int) -> float:
-        """The noise that so many rounds take, in units of the clip."""
+        """The noise that this number of rounds needs, in units of the clip."""
         from fedpolyp.privacy.accounting import sigma_for  # SciPy takes a moment
 
         return sigma_for(self.epsilon, self.delta, rounds)

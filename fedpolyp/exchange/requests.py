@@ -102,12 +102,12 @@ class Evaluate(Request):
 
 @dataclass(frozen=True)
 class Unmask(Request):
-    """Send what opens a sum that the hospital has sent a masked update for; see `fedpolyp.privacy.secure_sum`."""
+    """Open a secure sum to which the hospital has sent a masked update; see `fedpolyp.privacy.secure_sum`."""
 
-    kind: ClassVar[str] = "train.unmask"  # as Flower has it: a kind of its own, and what it is for
+    kind: ClassVar[str] = "train.unmask"  # Flower allows its own kinds only, with a suffix
 
     members: str = ""  # the hospitals of the sum, see `named`
-    survivors: str = ""  # those whose masked update has come
+    survivors: str = ""  # those whose masked update has arrived
     roster: str = ""  # as in `Train`
 
 

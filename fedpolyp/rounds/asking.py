@@ -49,7 +49,7 @@ class Asking:
         return self._send("train", requests)
 
     def unmask(self, number: int, members: Sequence[str], survivors: Sequence[str]) -> Iterator[Reply]:
-        """Have the `survivors` of the `members` of a secure sum of round `number` open it."""
+        """Ask the `survivors` among the `members` of a secure sum of round `number` to open it."""
         last = self.counted.last
         requests: list[tuple[Request, Sent]] = [
             (

@@ -30,7 +30,7 @@ from fedpolyp.rounds.sampling import sample
 from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.training import shared_trainer
 
-MOST_LOST = 3  # rounds in a row whose secure sums stay closed; then somebody should look why
+MOST_LOST = 3  # rounds in a row whose secure sums stay closed; then the run stops, and somebody should find out why
 _STAGES = 83  # its own stream of random numbers
 
 
@@ -165,10 +165,10 @@ class _Loop:
         return of.algorithm.aggregate()
 
     def _open(self, aggregate: Opaque, members: Sequence[str], record: RoundRecord) -> None:
-        """Have those whose masked updates are in `aggregate` open it.
+        """Ask the hospitals whose masked updates are in `aggregate` to open it.
 
         Raises:
-            Closed: not all of them did, or what they opened is no sum.
+            Closed: not all of them did, or the result cannot be a sum.
         """
         of, survivors = self.experiment, tuple(aggregate.hospitals)
         for reply in self.asking.unmask(record.round, members, survivors):
@@ -268,7 +268,7 @@ class TooFew(FedpolypError):
 
 
 class Closed(Exception):
-    """A secure sum that cannot be read, because somebody who is in it did not open it."""
+    """A secure sum that cannot be read, because a hospital in it did not open it."""
 
 
 @dataclass

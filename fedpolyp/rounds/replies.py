@@ -82,7 +82,7 @@ def updated(like: Groups, config: Config) -> Groups:
 
 
 def read_masked(reply: Reply, like: Groups, config: Config) -> Update:
-    """Read a reply to a training request whose update is masked: of it, nothing can be told but its size.
+    """Read a reply to a training request whose update is masked: only its size can be checked.
 
     Args:
         reply: the reply.
@@ -90,7 +90,7 @@ def read_masked(reply: Reply, like: Groups, config: Config) -> Update:
         config: of the training.
 
     Raises:
-        BadReply: the hospital failed, or sent what is no masked update.
+        BadReply: the hospital failed, or sent something that cannot be a masked update.
     """
     with _nothing_but_bad_replies():
         content = _content(reply)
@@ -100,10 +100,10 @@ def read_masked(reply: Reply, like: Groups, config: Config) -> Update:
 
 
 def read_opening(reply: Reply, like: Groups, lost: bool) -> Opening:
-    """Read a reply to `Unmask`: a seed, or where somebody is `lost`, as many words as a masked update has.
+    """Read a reply to `Unmask`: a seed, or if a hospital is `lost`, as many words as a masked update has.
 
     Raises:
-        BadReply: the hospital failed or refused, or sent what opens nothing.
+        BadReply: the hospital failed or refused, or sent something that cannot open a sum.
     """
     with _nothing_but_bad_replies():
         content = _content(reply)
@@ -114,7 +114,7 @@ def read_opening(reply: Reply, like: Groups, lost: bool) -> Opening:
 
 
 def _masked(content: Content, name: str, size: int, kind: type[np.generic]) -> NDArray[Any]:
-    """The one array of a reply of secure sums."""
+    """The only array of a reply in secure sums."""
     arrays = content.arrays(MASKED)
     if list(arrays) != [name] or arrays[name].shape != (size,) or arrays[name].dtype != kind:
         raise BadReply(f"it sends no {name} of {size} numbers of type {np.dtype(kind).name}")
@@ -122,7 +122,7 @@ def _masked(content: Content, name: str, size: int, kind: type[np.generic]) -> N
 
 
 def _told(hospital: str, content: Content, config: Config) -> Update:
-    """What a reply says of the training, in the place of an update."""
+    """What a reply says about the training, as an update without changes."""
     if config.privacy.on:
         units, epsilon = content.said.get("units"), content.said.get("epsilon")
         if type(units) is not int or units < 1 or type(epsilon) is not float or not 0 <= epsilon < math.inf:
