@@ -79,7 +79,7 @@ def test_with_privacy_sites_add_noise_up_to_their_limit_and_refuse_another_run(t
     )
     assert done.returncode == 0, done.stdout
     assert "Privacy: epsilon 8.00 at delta 0.001" in done.stdout
-    assert "0 of 3 hospitals sent usable replies" in done.stdout and "gives away epsilon 8" in done.stdout
+    assert "0 of 3 hospitals sent usable replies" in done.stdout and "spends at most epsilon 8" in done.stdout
     for site in SITES:
         ledger = (tmp_path / "demo" / "deploy" / site / "private" / "privacy.jsonl").read_text().splitlines()
         assert len(ledger) == 2
