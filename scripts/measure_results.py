@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from fedpolyp import __version__, processor
@@ -21,6 +22,7 @@ from fedpolyp.files import sole, to_json, write_text
 from scripts.studies import STUDIES, Study
 
 TRIED = Path(__file__).parent / "tried"  # where the algorithms of the study 'tried' are
+START = "start"  # in the place of an arm: the run on drawn images from which a study's arms begin
 _DIGITS = 4
 
 
@@ -59,10 +61,21 @@ def train(studies: list[str], chosen: argparse.Namespace) -> list[bool]:
         for arm, seed in STUDIES[name].runs()
         if not file(chosen.results, name, arm, seed).exists()
     ]
+    starts = {(name, seed): Lock() for name, _, seed in todo if STUDIES[name].start is not None}
+
+    def begun(name: str, seed: int) -> None:
+        with starts[name, seed]:
+            if not run_folder(chosen.runs, name, START, seed).joinpath("model-last.keras").exists():
+                carried((name, START, seed))
 
     def one(job: tuple[str, str, int]) -> bool:
         if chosen.seconds is not None and time.monotonic() - began > chosen.seconds:
             return False
+        if (job[0], job[2]) in starts:
+            begun(job[0], job[2])
+        return carried(job)
+
+    def carried(job: tuple[str, str, int]) -> bool:
         options = ["--data", chosen.data, "--results", str(chosen.results), "--runs", str(chosen.runs)]
         words = [sys.executable, "-P", "-m", "scripts.measure_results", *options, "--one", *map(str, job)]
         path = os.pathsep.join([str(Path(__file__).parents[1]), str(TRIED)])
@@ -84,14 +97,21 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
     from fedpolyp.data.partition.assign import partition_images
     from fedpolyp.data.source import open_source
     from fedpolyp.model.weights import noted
+    from fedpolyp.report.finish import save_models
     from fedpolyp.rounds import here
     from fedpolyp.watcher import Watcher
 
-    settings = {**STUDIES[study].shared, **STUDIES[study].arms[arm]}
+    fixed = {"data.seed": 0, "seed": seed, "training.threads": 1, "runtime.keep_checkpoints": 1}
+    if arm == START:
+        settings = dict(STUDIES[study].start or {})
+    else:
+        settings = {**STUDIES[study].shared, **STUDIES[study].arms[arm]}
+        fixed["data.source"] = chosen.data
+        if STUDIES[study].start is not None:
+            fixed["model.initial_weights"] = str(run_folder(chosen.runs, study, START, seed))
     preset = settings.pop("preset", None)
-    fixed = {"data.source": chosen.data, "data.seed": 0, "seed": seed, "training.threads": 1}
-    config = noted(load(None, preset, settings | fixed | {"runtime.keep_checkpoints": 1}))
-    folder = chosen.runs / study / f"{arm}-{seed}"
+    config = noted(load(None, preset, settings | fixed))
+    folder = run_folder(chosen.runs, study, arm, seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with sole(folder.parent / f".{folder.name}.lock", f"another process is at work on {folder}"):
         store = open_source(config.data, config.data_seed)
@@ -100,7 +120,13 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
         if not run.config_file.exists():
             run = runs.create(folder, config, partition, store.path)
         here.run(run.config(), run, store, partition, Watcher())
+        if arm == START:
+            save_models(run)
+            return 0
         kept = summary(run, settings | ({"preset": preset} if preset else {}))
+        if config.privacy.on:
+            kept["val_dice"] = validation(run, store)
+            kept["membership"] = membership(run, store)
         write_text(file(chosen.results, study, arm, seed), to_json(kept) + "\n")
         shutil.rmtree(folder)
     return 0
@@ -131,9 +157,44 @@ def summary(run: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def validation(run: Any, store: Any) -> list[float | None]:
+    """Dice on the hospitals' validation images, at the start and at the end, as if a hospital with privacy told it.
+
+    Settings are chosen by it, as in other studies: the held-out images choose nothing.
+    """
+    from fedpolyp import checkpoints
+    from fedpolyp.training import shared_trainer
+
+    config, rounds = run.config(), run.config().federation.rounds
+    positions = store.positions([id for own in run.partition().hospitals.values() for id in own.val])
+    trainer = shared_trainer(config)
+    last = checkpoints.load(run.checkpoints, rounds, run.fingerprint()).models[""]
+    first, end = (
+        rounded(trainer.evaluate(model, store.images[positions], store.masks[positions]).means()["dice"])
+        for model in (trainer.initial, last)
+    )
+    return [first, *[None] * (rounds - 1), end]
+
+
+def membership(run: Any, store: Any) -> dict[str, list[float | None]]:
+    """For each signal the area under the ROC curve by which the last model gives its training images away.
+
+    With its 95 % interval.
+    """
+    from fedpolyp.privacy.attack import attack
+
+    found = {row.signal: row.success for row in attack(run, store).rows if row.target == "model"}
+    return {signal: [rounded(one.auc), rounded(one.low), rounded(one.high)] for signal, one in found.items()}
+
+
 def rounded(value: float | None) -> float | None:
     """`value` with the digits that are kept."""
     return None if value is None else round(value, _DIGITS)
+
+
+def run_folder(runs: Path, study: str, arm: str, seed: int) -> Path:
+    """Where a run is while it goes on; a start stays."""
+    return runs / study / f"{arm}-{seed}"
 
 
 def file(results: Path, study: str, arm: str, seed: int) -> Path:
@@ -151,18 +212,22 @@ def scores(study: str, results: Path) -> dict[str, dict[int, dict[str, Any]]]:
 
 
 def table(study: Study, found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> str:
-    """The last round's means over the seeds that are there, and the lowest and highest seed's held-out Dice."""
+    """The last round's means over the seeds that are there, and the lowest and highest seed's held-out Dice.
+
+    With the held-out Dice of the model that the rounds began from, too.
+    """
     lines = [
-        "| arm | seeds | validation Dice | held-out Dice | lowest to highest | over pixels | MB up |",
-        "|---" * 7 + "|",
+        "| arm | seeds | validation Dice | held-out Dice | lowest to highest | at the start | over pixels | MB up |",
+        "|---" * 8 + "|",
     ]
     for arm in study.arms:
         runs = list(found.get(arm, {}).values())
         if not runs:
-            lines.append(f"| {arm} | 0 | | | | | |")
+            lines.append(f"| {arm} | 0 | | | | | | |")
             continue
         val, held = [run["val_dice"][-1] for run in runs], [run["dice"][-1] for run in runs]
         cells = [f"{statistics.fmean(val):.3f}", f"{statistics.fmean(held):.3f}", f"{min(held):.3f} to {max(held):.3f}"]
+        cells += [f"{statistics.fmean(run['dice'][0] for run in runs):.3f}"]
         cells += [f"{statistics.fmean(run['over_pixels'] for run in runs):.3f}"]
         cells += [f"{statistics.fmean(run['bytes_up'] for run in runs) / 1e6:,.0f}"]
         lines.append(f"| {arm} | {len(runs)} | " + " | ".join(cells) + " |")

@@ -14,6 +14,26 @@ _LARGE: dict[str, Any] = {"data.image_size": 128, "federation.rounds": 40, "trai
 _SKEWED: dict[str, Any] = {"hospitals.scheme": "lesion-size", "hospitals.skew": 1.0}
 _HALF_SKEWED: dict[str, Any] = {"hospitals.scheme": "lesion-size", "hospitals.skew": 0.5}
 
+# Few filters: the noise on an update grows with the number of weights. A run takes 7 minutes of a core.
+_PRIVATE: dict[str, Any] = {
+    **_SMALL,
+    "federation.rounds": 40,
+    "model.base_filters": 4,
+    "model.normalization": "group",
+    "algorithm.name": "fedadam",
+    "algorithm.server_rate": 3e-3,
+    "privacy.mode": "local",
+    "privacy.clip": 0.3,
+}
+_PHANTOM: dict[str, Any] = {
+    **_SMALL,
+    "data.phantom_images": 1000,
+    "federation.rounds": 40,
+    "model.base_filters": 4,
+    "model.normalization": "group",
+    "algorithm.name": "pooled",
+}
+
 _ARMS = ("fedavg", "pooled", "local")
 _FIRST = [("muon", 1e-2), ("adam", 3e-3)]
 
@@ -54,6 +74,26 @@ _TRIED: dict[str, dict[str, Any]] = {
     **{f"{steps}-steps": {"training.local_steps": steps} for steps in (5, 10, 20)},
 }
 _PROOF = {name: {"algorithm.name": name} for name in _ARMS}
+# What a private run may promise; 1e9 is clipping alone. Joint noise with all five hospitals there, one of them curious.
+_JOINT: dict[str, Any] = {"privacy.mode": "joint", "privacy.secure_sums": True, "privacy.secure_least": 5}
+_PROMISES: dict[str, dict[str, Any]] = {
+    "epsilon-8-local": {"privacy.epsilon": 8.0},
+    "epsilon-8-joint": {"privacy.epsilon": 8.0, **_JOINT},
+    "clipping-alone": {"privacy.epsilon": 1e9},
+    "epsilon-2-local": {"privacy.epsilon": 2.0},
+    "epsilon-2-joint": {"privacy.epsilon": 2.0, **_JOINT},
+}
+# Rates and clips are chosen in fewer rounds, each with the noise of a round of forty at epsilon 8.
+_FEWER: dict[str, Any] = {"federation.rounds": 12, "privacy.epsilon": 3.7}
+_STEPS: dict[str, dict[str, Any]] = {
+    f"rate-{rate:g}-clip-{clip:g}": {"algorithm.server_rate": rate, "privacy.clip": clip}
+    for rate, clip in [(3e-3, 0.3), (1e-3, 0.3), (1e-2, 0.3), (3e-3, 1.0)]
+}
+_FROZEN: dict[str, Any] = {
+    "preset": "pretrained",
+    "model.frozen_statistics": True,
+    "model.encoder_rate": 0.0,
+}
 _PRETRAINED = {name: {"preset": "pretrained", "algorithm.name": name, "federation.rounds": 20} for name in _ARMS}
 
 
@@ -61,13 +101,15 @@ _PRETRAINED = {name: {"preset": "pretrained", "algorithm.name": name, "federatio
 class Study:
     """Arms by label with their own settings, what all of them share, and the seeds of each.
 
-    Where `finalists` are named, the other arms have the first seed alone.
+    Where `finalists` are named, the other arms have the first seed alone. Where there is a `start`, all arms of a seed
+    begin from the last model of a run on drawn images with these settings and the seed.
     """
 
     shared: Mapping[str, Any]
     arms: Mapping[str, Mapping[str, Any]]
     seeds: tuple[int, ...] = (0, 1, 2)
     finalists: tuple[str, ...] | None = None
+    start: Mapping[str, Any] | None = None
 
     def runs(self) -> list[tuple[str, int]]:
         """Each arm and seed, all arms of a seed before the next seed."""
@@ -92,4 +134,8 @@ STUDIES = {
     "scratch-iid": Study(_LARGE, _PROOF),
     "scratch-skew-0.5": Study(_LARGE | _HALF_SKEWED, _PROOF),
     "scratch-skew-1": Study(_LARGE | _SKEWED, _PROOF),
+    "private-phantom-steps": Study(_PRIVATE | _FEWER, _STEPS, (0,), start=_PHANTOM),
+    "private-pretrained-steps": Study(_PRIVATE | _FEWER | _FROZEN, _STEPS, (0,)),
+    "private-phantom": Study(_PRIVATE, _PROMISES, start=_PHANTOM),
+    "private-pretrained": Study(_PRIVATE | _FROZEN, _PROMISES),
 }

@@ -388,7 +388,13 @@ class PrivacyConfig(Section):
         description="local: each hospital sends one gradient a round, clipped image by image, with its own noise; "
         "joint: with a share of the noise that the secure sum needs; off: ordinary training, without a guarantee",
     )
-    epsilon: float = Field(8.0, gt=0, le=1000, description="the guarantee for all rounds together; smaller is stronger")
+    epsilon: float = Field(
+        8.0,
+        gt=0,
+        le=1e9,
+        description="the guarantee for all rounds together; smaller is stronger, and 1e9 is clipping alone, without a "
+        "guarantee",
+    )
     delta: float = Field(1e-3, gt=0, lt=1, description="of the guarantee; below 1 / units of the smallest hospital")
     clip: float = Field(1.0, gt=0, le=1e6, description="length to which the gradient of a unit is clipped")
     unit: Literal["group", "image"] = Field(

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from fedpolyp.config import load
+from fedpolyp.config import PHANTOM, load
+from fedpolyp.errors import UsageError
+from fedpolyp.runs import RunFolder
 from scripts import measure_results as measure
 from scripts.studies import STUDIES, Study
 from tests.real_sites import draw_images
@@ -41,8 +43,33 @@ def test_a_run_is_carried_out_and_its_scores_are_kept(tmp_path: Path, monkeypatc
     assert not (tmp_path / "runs" / "small" / "fedavg-0").exists()
 
 
+def test_private_runs_begin_from_a_run_on_drawn_images_and_are_scored_on_validation_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SMALL | {"model.normalization": "group", "data.phantom_images": 40}
+    private = {"algorithm.name": "fedadam", "privacy.mode": "local"}
+    monkeypatch.setitem(STUDIES, "small", Study(small, {"private": private}, (0,), start=small))
+    chosen = argparse.Namespace(
+        data=str(draw_images(tmp_path / "data", 40)), results=tmp_path / "results", runs=tmp_path / "runs"
+    )
+    with pytest.raises(UsageError, match="takes a run, or a model saved"):
+        measure.carry("small", "private", 0, chosen)
+    assert measure.carry("small", measure.START, 0, chosen) == 0
+    began = RunFolder(tmp_path / "runs" / "small" / "start-0")
+    assert began.config().data.source == PHANTOM
+    assert measure.carry("small", "private", 0, chosen) == 0
+    kept = json.loads((tmp_path / "results" / "small" / "private-0.json").read_text())
+    assert [len(kept["val_dice"]), *map(type, kept["val_dice"])] == [2, float, float]
+    assert kept["membership"].keys() == {"loss", "calibrated"}
+    assert all(low <= area <= high for area, low, high in kept["membership"].values())
+    assert str(tmp_path) not in json.dumps(kept)
+
+
 def test_the_table_has_a_row_for_every_arm_and_means_over_its_seeds() -> None:
     run = {"val_dice": [0.1, 0.5], "dice": [0.1, 0.4], "over_pixels": 0.6, "bytes_up": 3_000_000}
     found = {"a": {0: run, 1: run | {"dice": [0.1, 0.6]}}}
     lines = measure.table(Study({}, {"a": {}, "b": {}}), found).splitlines()
-    assert lines[2:] == ["| a | 2 | 0.500 | 0.500 | 0.400 to 0.600 | 0.600 | 3 |", "| b | 0 | | | | | |"]
+    assert lines[2:] == [
+        "| a | 2 | 0.500 | 0.500 | 0.400 to 0.600 | 0.100 | 0.600 | 3 |",
+        "| b | 0 | | | | | | |",
+    ]
