@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fedpolyp.config import Config, load, value_of
 from fedpolyp.data import phantom
 from fedpolyp.model.unet import build
 from fedpolyp.model.weights import noted
+from fedpolyp.privacy.gradients import as_units
 from fedpolyp.training import Trainer
 
 LEARNING_RATE = 1e-3  # Keras's and PyTorch's own default
@@ -28,6 +30,22 @@ def write_job(path: Path, config: Config, batches: int) -> None:
         masks=masks.reshape(batches, batch, size, size),
         **{f"weight_{number}": weight.numpy() for number, weight in enumerate(weights)},
     )
+
+
+def step_of(trainer: Trainer) -> Callable[[Any, Any], float]:
+    """A step on a batch, which returns the loss; with privacy a sum of clipped gradients, which returns its length.
+
+    Not `train`: it augments, and it gives and takes the weights, for which the others have no counterpart.
+    """
+    network, clip = trainer.network, trainer.config.privacy.clip
+    if not trainer.config.privacy.on:
+        return lambda images, masks: float(network.train_step(images, masks))
+
+    def clipped(images: Any, masks: Any) -> float:
+        total = network.unit_gradients.clipped_sum(as_units(images, masks, [[row] for row in range(len(images))]), clip)
+        return float(np.sqrt(sum(np.square(array).sum() for array in total.values())))
+
+    return clipped
 
 
 def main(job: Path, precision: str, threads: int, settings: dict[str, Any]) -> None:
@@ -48,15 +66,14 @@ def main(job: Path, precision: str, threads: int, settings: dict[str, Any]) -> N
     if [variable.shape for variable in variables] == [weight.shape for weight in weights]:
         for variable, weight in zip(variables, weights, strict=True):
             variable.assign(weight)
-    # Not `train`: it augments, and it gives and takes the weights, for which the others have no counterpart.
-    step = trainer.network.train_step
-    losses = [float(step(*batch)) for batch in batches]
+    step = step_of(trainer)
+    losses = [step(*batch) for batch in batches]
     parameters = sum(int(np.prod(variable.shape)) for variable in variables)
     print(json.dumps({"parameters": parameters, "losses": losses, "version": tensorflow.__version__}), flush=True)
     for line in sys.stdin:
         began = time.monotonic()
         for number in range(int(line)):
-            float(step(*batches[number % len(batches)]))
+            step(*batches[number % len(batches)])
         print(time.monotonic() - began, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What is chosen for a training, against what could have been: kernels, optimizer, encoder; and what travels."""
+"""What is chosen for a training, against what could have been: kernels, optimizer, encoder, privacy; what travels."""
 
 import os
 import sys
@@ -48,6 +48,12 @@ def rows(row: Callable[..., dict[str, Any]], size: int, say: Callable[[str], Non
             config, side("plain", {}), side("pretrained", {}, "model.encoder=efficientnet-lite0")
         )
         yield row("a step of the pretrained U-Net, ms an image", 1000 / pretrained, 1000 / plain, 1.0, "the plain one")
+        say("steps with and without privacy")
+        group = "model.normalization=group"
+        private = ("privacy.mode=local", "algorithm.name=fedadam")
+        ordinary, clipped = _speeds(config, side("ordinary", {}, group), side("private", {}, group, *private))
+        what = "a step in which each image's gradient is clipped, ms an image"
+        yield row(what, 1000 / clipped, 1000 / ordinary, 1.3, "an ordinary step, both with group normalization")
     before, now = (travels(config, own) / 1e6 for own in _OPTIMIZERS.values())
     yield row("sent by a hospital in a round, MB: Muon, reset, bfloat16", now, before, 0.25, "Adam, averaged, float32")
 
