@@ -23,18 +23,28 @@ def privacy() -> None:
 def attack(
     run: Annotated[str, typer.Argument(help="a finished run: its folder, or its name under runs/")],
     out: Annotated[Path | None, typer.Option(help="JSON file for the findings")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="page for the findings, with images that were recovered from their gradients")
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, max=20, help="number of training images on the page; each takes about a minute")
+    ] = 2,
 ) -> None:
     """Attack a run as its server could: distinguish its training images from others by the losses of its models.
 
-    An area of 0.5 is guessing, 1 is certainty. Others are the held-out images and the hospitals' test images.
+    An area of 0.5 is guessing, 1 is certainty. Others are the held-out images and the hospitals' test images. The page
+    shows training images: where they are patients', treat it as them.
     """
     from fedpolyp import runs
     from fedpolyp.data.source import open_source
     from fedpolyp.files import to_json, write_text
     from fedpolyp.privacy.attack import attack as attacked
+    from fedpolyp.privacy.inversion import conclusion
+    from fedpolyp.report.attack import write_attack
 
-    if out is not None and out.exists():
-        raise UsageError(f"--out must be a new file; {out} exists already")
+    for option, file in (("--out", out), ("--html", html)):
+        if file is not None and file.exists():
+            raise UsageError(f"{option} must be a new file; {file} exists already")
     folder = runs.find(run)
     if not folder.finished:
         raise UsageError(f"{folder.path} is not finished")
@@ -42,7 +52,7 @@ def attack(
     store = open_source(config.data, config.data_seed)
     folder.refuse_changed(store)
     with folder.locked():
-        found = attacked(folder, store)
+        found = attacked(folder, store, pictures if html is not None else 0)
     console = PlainConsole()
     table = plain_table(None, "attack on", "signal", "members", "others", "area under ROC", "found", numbers_from=2)
     for row in found.rows:
@@ -54,11 +64,17 @@ def attack(
         "left",
     )
     console.print(table)
-    for sentence in found.left_out:
+    for sentence in filter(None, (*found.left_out, conclusion(found.inverted))):
         console.print(sentence, soft_wrap=True)
+    if html is not None:
+        write_attack(html, folder, found)
+        shows = " (it shows training images: protect it like them)" if found.inverted else ""
+        console.print(f"page: {html}{shows}", soft_wrap=True)
     if out is not None:
         rows = [{"target": row.target, "signal": row.signal, **asdict(row.success)} for row in found.rows]
-        write_text(out, to_json({"run": folder.name, "attacks": rows, "left_out": found.left_out}, indent=1) + "\n")
+        inverted = [{"id": one.id, **one.decibels} for one in found.inverted]
+        kept = {"run": folder.name, "attacks": rows, "left_out": found.left_out, "inverted": inverted}
+        write_text(out, to_json(kept, indent=1) + "\n")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Attacks a finished run as its server could: who was among its training images?"""
+"""Attacks a finished run as its server could: who was among its training images, and what do they show?"""
 
 import shutil
 import tempfile
@@ -22,6 +22,7 @@ from fedpolyp.exchange.in_process import InProcess
 from fedpolyp.exchange.packing import carried
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.privacy.inversion import STEPS, Inversion, Inverted
 from fedpolyp.privacy.membership import Success, success
 from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.counted import Counted, trained
@@ -52,9 +53,10 @@ class Attacked:
 
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]  # a sentence each
+    inverted: tuple[Inverted, ...] = ()
 
 
-def attack(run: RunFolder, store: Store) -> Attacked:
+def attack(run: RunFolder, store: Store, pictures: int = 0, steps: int = STEPS) -> Attacked:
     """Tell the training images of a run from others, by its model, each hospital's last update, and their sum.
 
     Others are the held-out images and the hospitals' test images: nobody has trained on them, nor chosen by them. The
@@ -63,6 +65,9 @@ def attack(run: RunFolder, store: Store) -> Attacked:
     hospital against those of the others.
 
     The last updates are computed again, from the checkpoint before: a run keeps none.
+
+    The gradients of so many training images as `pictures`, each of another hospital as long as there are some, are
+    inverted in so many `steps`, at the model that the run began from; none where the server sees no update.
 
     Raises:
         FedpolypError: the run's checkpoints cannot be used.
@@ -79,7 +84,8 @@ def attack(run: RunFolder, store: Store) -> Attacked:
         rows += [*of.updates(), *of.sum()]
         if (more := len(of.last_hospitals) - MOST_HOSPITALS) > 0:
             left_out.append(f"The updates of {more} more hospitals were not attacked.")
-    return Attacked(tuple(rows), tuple(left_out))
+    sent = of.config.federated and not of.config.privacy.secure_sums
+    return Attacked(tuple(rows), tuple(left_out), tuple(of.inverted(pictures, steps)) if pictures and sent else ())
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,18 @@ class _Run:
         """The model that the sum of the last round's updates has led to."""
         sent = checkpoints.load(self.run.checkpoints, self.last.round - 1, self.run.fingerprint()).models[""]
         yield from self._rows("sum of updates", self.last.models[""], sent, self.trained_on(self.last_hospitals))
+
+    def inverted(self, count: int, steps: int) -> Iterator[Inverted]:
+        """Training images, and what can be recovered of each from its gradient alone, in the first round.
+
+        No server sees the gradient of a single image: it sees a sum over a hospital's images, which tells less.
+        """
+        inversion = Inversion(self.config, shared_trainer(self.config).initial, steps)
+        mean = np.asarray(self.run.partition().heldout_of(self.store)[0]).mean(axis=0, dtype=np.float32)
+        firsts = sorted((row, name) for name, own in self.hospitals.items() for row in range(len(own.train)))
+        for row, name in firsts[:count]:
+            images, masks = self._set(name, "train")
+            yield inversion.invert(self.hospitals[name].train[row], images[row], masks[row], mean)
 
     def _updated(self, before: Checkpoint) -> Iterator[tuple[str, Arrays]]:
         """Each hospital's model after its training of the last round, as the server can tell it from the update."""

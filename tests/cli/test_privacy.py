@@ -87,7 +87,9 @@ def test_an_attack_prints_a_row_for_each_target_and_writes_what_it_found(
     assert run(monkeypatch, "attack", str(folder.path)) == 2
     assert "is not finished" in capsys.readouterr().err
     folder.curves.touch()
-    assert run(monkeypatch, "attack", str(folder.path), "--out", str(out)) == 0
+    page = tmp_path / "attack.html"
+    written = ("--out", str(out), "--html", str(page), "--pictures", "0")
+    assert run(monkeypatch, "attack", str(folder.path), *written) == 0
     said = capsys.readouterr().out
     found = json.loads(out.read_text())
     assert found["run"] == "run" and found["left_out"] == []
@@ -95,5 +97,7 @@ def test_an_attack_prints_a_row_for_each_target_and_writes_what_it_found(
     assert targets[0] == "model" and "update of hospital-3" in targets and targets[-1] == "sum of updates"
     assert all(row["low"] <= row["auc"] <= row["high"] for row in found["attacks"])
     assert all(target in said for target in targets)
-    assert run(monkeypatch, "attack", str(folder.path), "--out", str(out)) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert f"page: {page}\n" in said and all(target in page.read_text() for target in targets)
+    for option, file in (("--out", out), ("--html", page)):
+        assert run(monkeypatch, "attack", str(folder.path), option, str(file)) == 2
+        assert f"{option} must be a new file; {file} exists already" in " ".join(capsys.readouterr().err.split())

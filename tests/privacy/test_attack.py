@@ -64,8 +64,8 @@ def test_where_nothing_travels_only_models_are_attacked_and_it_is_said(tmp_path:
 
 def test_with_secure_sums_the_sum_is_attacked_and_no_update(tmp_path: Path) -> None:
     run, store = trained(tmp_path / "run", privacy__secure_sums=True, training__optimizer_state="reset")
-    found = attack(run, store)
-    assert {row.target for row in found.rows} == {"model", "sum of updates"}
+    found = attack(run, store, pictures=1)
+    assert {row.target for row in found.rows} == {"model", "sum of updates"} and found.inverted == ()
     assert found.left_out == ("With secure sums the server has no single update to attack.",)
 
 
@@ -75,6 +75,18 @@ def test_updates_whose_checkpoint_is_gone_are_left_out_and_it_is_said(tmp_path: 
     found = attack(run, store)
     assert "The checkpoint before the last is gone" in found.left_out[0]
     assert {row.target for row in found.rows} == {"model"}
+
+
+@pytest.mark.slow
+def test_images_of_different_hospitals_are_inverted_where_the_server_sees_updates(tmp_path: Path) -> None:
+    run, store = trained(tmp_path / "run")
+    found = attack(run, store, pictures=4, steps=1)
+    own = [hospital.train for _, hospital in sorted(run.partition().hospitals.items())]
+    assert [one.id for one in found.inverted] == [own[0][0], own[1][0], own[2][0], own[0][1]]
+    original = store.images[store.positions([own[1][0]])[0]]
+    np.testing.assert_array_equal(found.inverted[1].original, original)
+    local, store = trained(tmp_path / "local", algorithm__name="local")
+    assert attack(local, store, pictures=1).inverted == ()
 
 
 @pytest.mark.slow

@@ -1,0 +1,82 @@
+"""The findings of attacks on a run, and what was recovered of its images, on one page that needs no other file."""
+
+from dataclasses import dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from fedpolyp import __version__
+from fedpolyp.errors import UsageError
+from fedpolyp.files import write_text
+from fedpolyp.privacy.attack import Attacked, Row
+from fedpolyp.privacy.inversion import ENOUGH, Inverted, conclusion
+from fedpolyp.report.gallery import picture
+from fedpolyp.runs import RunFolder
+from fedpolyp.text import printable_lines
+
+_SIDE = 256  # pixels
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture, and how close it is to the original."""
+
+    label: str
+    picture: str  # a data URI
+    decibels: float | None  # None for the original itself
+
+
+def verdict(found: Attacked) -> str:
+    """What the attacks on membership have found, in a sentence or two."""
+    best = max(found.rows, key=lambda row: row.success.auc)
+    one, count = best.success, sum(_distinguishes(row) for row in found.rows)
+    largest = f"{one.auc:.2f} ({one.low:.2f} to {one.high:.2f}), by {best.signal} on the {best.target}"
+    first = f"{count} of {len(found.rows)} attacks were" if count else "No attack was"
+    return f"{first} better than guessing. The largest area under the ROC curve was {largest}."
+
+
+def write_attack(page: Path, run: RunFolder, found: Attacked) -> None:
+    """Write the page.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True,
+        # Only the page's own texts are markup; every other text may be somebody else's.
+        finalize=lambda value: printable_lines(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.from_string(package_files("fedpolyp.report").joinpath("attack.html").read_text("utf-8"))
+    text = template.render(
+        run=run.name,
+        found=found,
+        verdict=verdict(found),
+        conclusion=conclusion(found.inverted),
+        distinguishes=_distinguishes,
+        shots=[(one.id, _shots(one)) for one in found.inverted],
+        enough=ENOUGH,
+        privacy=run.config().privacy.on,
+        version=__version__,
+    )
+    try:
+        write_text(page, text)
+    except OSError as error:
+        raise UsageError(f"cannot write {page}: {error.strerror or error}") from None
+
+
+def _distinguishes(row: Row) -> bool:
+    return row.success.low > 0.5
+
+
+def _shots(one: Inverted) -> tuple[Shot, ...]:
+    decibels = one.decibels
+    return (
+        Shot("original", picture(one.original, _SIDE), None),
+        Shot("recovered from the run's model", picture(one.recovered, _SIDE), decibels["recovered"]),
+        Shot("mean image", picture(one.mean, _SIDE), decibels["mean"]),
+        Shot("recovered from the control", picture(one.control, _SIDE), decibels["control"]),
+    )
