@@ -10,6 +10,7 @@ NO_HELD_OUT = (
     "with privacy on, sites send no scores of their images: the coordinator needs a held-out set of its own "
     "(held_out in coordinator.toml, or --held-out)"
 )
+_MOST_PROMISED = 1000.0  # beyond this epsilon the noise is negligible
 _SIMULATED = "In this simulation the noise is derived from the seed: epsilon is computed, but nothing is protected."
 
 
@@ -36,6 +37,10 @@ def _promised(config: Config, simulated: bool) -> str:
     if privacy.sharers > 1:
         own = privacy.sigma(rounds) / math.sqrt(privacy.sharers)
         shared = f" of {privacy.sharers} hospitals, {own:.2f} of each"
+    if privacy.epsilon > _MOST_PROMISED:
+        return (
+            f"privacy {privacy.mode}: none is guaranteed with epsilon {privacy.epsilon:g}, gradients are only clipped"
+        )
     seeded = "; the noise is derived from the seed, so nothing is really protected" if simulated else ""
     return (
         f"privacy {privacy.mode}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} in {rounds} rounds, sigma "
@@ -57,6 +62,9 @@ def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: b
     privacy, every = config.privacy, _spent(records)
     if not privacy.on or not every:
         return ""
+    if max(every) > _MOST_PROMISED:
+        clipped = f"Gradients were clipped, but with epsilon {max(every):.3g} the noise is negligible."
+        return f"Privacy: none is guaranteed. {clipped}"
     unit = "group of near-duplicates" if privacy.unit == "group" else "image"
     said = [
         f"Privacy: epsilon {max(every):.2f} at delta {privacy.delta:g} for each {unit} among a hospital's training "
