@@ -101,7 +101,10 @@ class Superlink(http.server.BaseHTTPRequestHandler):
         Superlink.asked += 1
         got, length = 0, int(self.headers["Content-Length"])
         while got < length:
-            got += len(self.rfile.read(min(65536, length - got)))
+            piece = self.rfile.read(min(65536, length - got))
+            if not piece:  # the other side has gone
+                return
+            got += len(piece)
         self.send_response(200)
         self.send_header("Content-Length", str(len(LARGE)))
         self.send_header("X-Got", str(got))
