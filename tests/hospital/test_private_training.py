@@ -75,6 +75,7 @@ def test_the_update_is_the_clipped_sum_with_the_planned_noise_over_the_units(pri
 def test_with_joint_noise_each_hospital_adds_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     joint = {"privacy__mode": "joint", "privacy__secure_sums": True, "privacy__secure_least": 5}
     at = hospital(tmp_path, **PRIVATE | joint)
+    monkeypatch.setattr("fedpolyp.hospital.work.accepted", lambda *rest: None)
     monkeypatch.setattr("fedpolyp.hospital.work.mask", lambda request, answer, *rest: answer)
     sent = answer(at, learning_rate=at.config.training.learning_rate).sent["model"]
     rows, pairs = at.units("group"), at.images("train")
