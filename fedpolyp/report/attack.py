@@ -1,7 +1,6 @@
 """The findings of attacks on a run, and what was recovered of its images, on one page that needs no other file."""
 
 from dataclasses import dataclass
-from importlib.resources import files as package_files
 from pathlib import Path
 
 from fedpolyp import __version__
@@ -10,8 +9,8 @@ from fedpolyp.files import write_text
 from fedpolyp.privacy.attack import Attacked, Row
 from fedpolyp.privacy.inversion import ENOUGH, Inverted, conclusion
 from fedpolyp.report.gallery import picture
+from fedpolyp.report.templates import template
 from fedpolyp.runs import RunFolder
-from fedpolyp.text import printable_lines
 
 _SIDE = 256  # pixels
 
@@ -40,18 +39,7 @@ def write_attack(page: Path, run: RunFolder, found: Attacked) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        # Only the page's own texts are markup; every other text may be somebody else's.
-        finalize=lambda value: printable_lines(value) if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.from_string(package_files("fedpolyp.report").joinpath("attack.html").read_text("utf-8"))
-    text = template.render(
+    text = template("attack.html").render(
         run=run.name,
         found=found,
         verdict=verdict(found),

@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files as package_files
 from pathlib import Path
 
 from fedpolyp import __version__
@@ -16,7 +15,8 @@ from fedpolyp.data.reading import Unusable, silent_decoders
 from fedpolyp.errors import UsageError
 from fedpolyp.files import write_text
 from fedpolyp.report.gallery import outline, picture
-from fedpolyp.text import printable, printable_lines
+from fedpolyp.report.templates import template
+from fedpolyp.text import printable
 
 PAGE, TABLE = "audit.html", "audit.csv"
 _PICTURED = 24  # findings of a kind; all are in the table
@@ -92,22 +92,11 @@ def _table(findings: Sequence[Finding]) -> str:
 
 
 def _page(found: Audit) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        # Only the page's own texts are markup; every other text may be somebody else's.
-        finalize=lambda value: printable_lines(value) if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.from_string(package_files("fedpolyp.report").joinpath("audit.html").read_text("utf-8"))
     shots = _Shots(found)
     with silent_decoders():
         sections = [_section(kind, found, shots) for kind in counts(found.findings)]
         worst = [(shots.of(id), found.lesions[id].edge) for id in found.worst_edges()]
-    return template.render(
+    return template("audit.html").render(
         audit=found,
         verdict=verdict(found),
         sections=sections,
