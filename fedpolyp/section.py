@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what no text has; Python reads a name that is not UTF-8 with surrogates
 _PROBLEMS, _SHOWN = 5, 200  # how much is reported about a file with many errors
 
 
@@ -20,8 +21,7 @@ class Section(BaseModel):
         """Texts are paths, except for some that are checked more closely."""
         section = type(self).__name__.removesuffix("Config").lower()
         for name in type(self).model_fields:
-            # Python reads a name that is not UTF-8 with surrogates.
-            if isinstance(text := getattr(self, name), str) and re.search("[\0\ud800-\udfff]", text):
+            if isinstance(text := getattr(self, name), str) and NO_TEXT.search(text):
                 raise ValueError(f"{section}.{name} must be a path in UTF-8 without a NUL character; got {text!r}")
         return self
 

@@ -4,7 +4,7 @@ A rate that suits a single model is too small for models that are averaged. The 
 validation: docs/results.md. That of SGD was not measured.
 """
 
-from fedpolyp.config.settings import Config
+from fedpolyp.config.config import Config
 
 _ONE_MODEL = ("pooled", "local", "cyclic")
 # By optimizer: for models that are averaged each round, and for a single model.

@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fedpolyp.config.config import Config
 from fedpolyp.config.presets import PRESETS
-from fedpolyp.config.settings import AlgorithmConfig, Config, HospitalsConfig
+from fedpolyp.config.sections.algorithm import AlgorithmConfig
+from fedpolyp.config.sections.hospitals import HospitalsConfig
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 from fedpolyp.section import Section, sentence

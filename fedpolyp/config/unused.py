@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fedpolyp.algorithms.finding import find
-from fedpolyp.config.settings import Config
+from fedpolyp.config.config import Config
 from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.section import Section

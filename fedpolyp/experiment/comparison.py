@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fedpolyp import runs
 from fedpolyp.algorithms.finding import BUILT_IN, known
 from fedpolyp.config import Config, label_of, load, value_of
-from fedpolyp.config.settings import LABEL, LABEL_LIKE
+from fedpolyp.config.config import LABEL, LABEL_LIKE
 from fedpolyp.data.digest import Digest
 from fedpolyp.data.partition.assign import counted, partition_images
 from fedpolyp.data.store import Store

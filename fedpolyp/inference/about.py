@@ -12,8 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedpolyp import __version__
-from fedpolyp.config import Config, RuntimeConfig, to_toml
-from fedpolyp.config.settings import NAMED_WEIGHTS
+from fedpolyp.config import NAMED_WEIGHTS, Config, RuntimeConfig, to_toml
 from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.data.store import ImageRecord, Store
 from fedpolyp.errors import FedpolypError, UsageError

@@ -83,18 +83,6 @@ def test_a_config_is_never_changed() -> None:
         config.training.batch_size = 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["data.source", "data.lists", "runtime.ray_address"])
-@pytest.mark.parametrize("bad", ["\0x", "pic\0tures", "\udcff"])
-def test_a_path_that_cannot_be_is_one_sentence(name: str, bad: str) -> None:
-    with pytest.raises(UsageError, match=f"^{name} must be a path in UTF-8 without a NUL character; got "):
-        load(overrides={name: bad})
-
-
-def test_weights_in_a_file_that_cannot_be_are_one_sentence() -> None:
-    with pytest.raises(UsageError, match=r"model.encoder_weights must be a path in UTF-8 without a NUL"):
-        load(overrides={"model.encoder": "mobilenet-v2", "model.encoder_weights": "a\0b.h5"})
-
-
 def test_an_arm_is_called_as_its_algorithm_or_as_it_was_labelled() -> None:
     assert Config().label == "fedavg" and Config().federated
     assert load(overrides={"algorithm.name": "fedprox", "arm_label": "near"}).label == "near"
@@ -105,14 +93,6 @@ def test_an_arm_is_called_as_its_algorithm_or_as_it_was_labelled() -> None:
 def test_pooled_and_local_are_no_federations_whatever_they_are_called() -> None:
     for name, federated in (("pooled", False), ("local", False), ("cyclic", True), ("fedavg", True)):
         assert load(overrides={"algorithm.name": name, "arm_label": "near"}).federated == federated
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("slow", "hospital-1=2,hospital-2=4, hospital-1=3"), ("liars", "hospital-1,hospital-1")]
-)
-def test_a_hospital_is_slow_or_lies_once(name: str, value: str) -> None:
-    with pytest.raises(UsageError, match=f"federation.{name} names hospital-1 twice"):
-        load(overrides={f"federation.{name}": value})
 
 
 def test_a_class_of_somebodys_is_not_called_as_a_built_in_algorithm_is() -> None:

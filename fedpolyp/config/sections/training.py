@@ -1,0 +1,62 @@
+"""`[training]`: what a hospital does in a round."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedpolyp.section import Section
+
+
+class TrainingConfig(Section):
+    """What a hospital does with the global model in one round."""
+
+    local_epochs: int = Field(1, ge=1, le=1000, description="passes over a hospital's training images in a round")
+    local_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="steps of a hospital in a round instead of epochs, so that unequal hospitals do equal work",
+    )
+    batch_size: int = Field(8, ge=1, le=1024, description="images a step; a last partial batch is kept")
+    optimizer: Literal["adam", "adamw", "muon", "sgd"] = Field(
+        "muon",
+        description="of each hospital: adam, adamw, muon (orthogonalized momentum for kernels, adam for the rest), "
+        "sgd (Nesterov momentum 0.9)",
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the optimizer's learning rate in the first round; unset: what suits the optimizer and the arm",
+    )
+    weight_decay: float = Field(
+        0.01, ge=0, lt=1, description="adamw: how much a step shrinks each kernel, as a fraction of the learning rate"
+    )
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate over the rounds")
+    warmup_rounds: int = Field(0, ge=0, description="rounds over which the learning rate rises linearly at the start")
+    loss: Literal["bce", "bce+dice"] = Field("bce+dice", description="binary cross-entropy, plus soft Dice per image")
+    optimizer_state: Literal["reset", "keep", "average"] = Field(
+        "average",
+        description="the optimizer's moments across rounds: reset, kept at each hospital, or averaged by the server",
+    )
+    augment: bool = Field(True, description="random flips, rotations, scaled crops and colour")
+    wire: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="type of the weights and updates that are sent in a federation: bfloat16 takes half the bytes",
+    )
+    precision: Literal["float32", "mixed_bfloat16"] | None = Field(
+        None,
+        description="arithmetic of the U-Net's layers; unset: mixed_bfloat16 if the processor has it, else float32",
+    )
+    threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; the bits depend on it")
+
+    def steps(self, images: int) -> int:
+        """How many steps a training on this many `images` takes: `local_steps`, or the steps of the epochs."""
+        if self.local_steps is not None:
+            return self.local_steps
+        return -(-images // self.batch_size) * self.local_epochs
+
+    def images_seen(self, images: int) -> int:
+        """How many images the steps of a training on this many `images` use, counting each as often as it is used."""
+        epochs, left = divmod(self.steps(images), -(-images // self.batch_size))
+        return epochs * images + min(left * self.batch_size, images)
