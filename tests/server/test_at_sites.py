@@ -31,7 +31,7 @@ from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.watcher import Watcher
 from server.app import at_sites
 from server.federation import run_on
-from tests.cli.test_site import fedpolyp
+from tests.cli.site.called import fedpolyp
 from tests.real_sites import RUN, draw_images
 from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, federate, final, request_of, same_state, tiny_config, weights

@@ -7,7 +7,7 @@ import pytest
 
 from fedpolyp.errors import UsageError
 from fedpolyp.sites.folders import make_federation
-from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, address_of, check_names
+from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, address_of, check_names
 
 NO_NAMES = [
     "",
@@ -109,3 +109,12 @@ def test_images_that_are_registered_for_nobody_are_refused(deploy: Path) -> None
 )
 def test_an_address_is_a_host_and_a_port(text: str, address: tuple[str, int] | None) -> None:
     assert address_of(text) == address
+
+
+@pytest.mark.parametrize(("text", "shown"), [("\0x", r"\\x00x"), ("a\nb", r"a\\nb"), ("\x1b[2J", r"\\x1b\[2J")])
+def test_a_control_character_in_the_settings_of_a_site_is_one_sentence(text: str, shown: str) -> None:
+    class Named(Limits):
+        data: str = ""
+
+    with pytest.raises(UsageError, match=rf"^site.toml: data must not have control characters; got '{shown}'$"):
+        Named.of({"data": text}, Path("site.toml"))

@@ -27,7 +27,7 @@ from fedpolyp.sites.connection import connect, faults_of, tls_context
 from fedpolyp.sites.folders import make_federation
 from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 from scripts.deploy_demo import free_port
-from tests.cli.test_site import fedpolyp
+from tests.cli.site.called import fedpolyp
 from tests.deployed import wait_until
 
 ROOT = Path(__file__).parents[2]

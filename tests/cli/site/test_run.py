@@ -1,13 +1,17 @@
-"""`fedpolyp site run --evaluate`: what it takes from the model, and what it refuses."""
+"""`fedpolyp site run`: what it refuses, and what it takes from a model that it scores."""
 
 from pathlib import Path
 
 import pytest
 
+from fedpolyp import runs
 from fedpolyp.cli.options import Given
-from fedpolyp.cli.site import _to_evaluate
+from fedpolyp.cli.site.run import _to_evaluate
+from fedpolyp.config import load
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.inference import about
+from tests.cli.site.called import fedpolyp
 from tests.tiny import tiny_config
 
 
@@ -43,3 +47,9 @@ def test_what_is_no_model_of_ours_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(about, "read_about", lambda path: None)
     with pytest.raises(UsageError, match="does not say what it is made of"):
         _to_evaluate(Given(None, None, {}), tmp_path / "m.keras")
+
+
+def test_a_simulated_run_is_not_gone_on_with_at_sites(deploy: Path, tmp_path: Path) -> None:
+    run = runs.create(tmp_path / "run", load(), Partition((), {"hospital-1": HospitalImages(("a",), (), ())}))
+    with pytest.raises(UsageError, match="was not run at sites; go on with fedpolyp simulate --resume"):
+        fedpolyp("run", "--folder", str(deploy / "coordinator"), "--resume", str(run.path))
