@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fedpolyp.config import load
 from fedpolyp.model.arrays import equal
-from fedpolyp.optimizers import Muon, optimizer_of, remembered
+from fedpolyp.optimizers import Adam, AdamW, Muon, optimizer_of, remembered
 from fedpolyp.training import Trainer
 from tests.test_training import frames, same, tiny, train
 
@@ -36,6 +36,24 @@ def stepped(optimizer: keras.optimizers.Optimizer, shape: tuple[int, ...], gradi
     optimizer.build([one])
     optimizer.apply([tf.constant(gradient, tf.float32)], [one])
     return before - one.numpy()
+
+
+@pytest.mark.parametrize(("ours", "kerass"), [(Adam, keras.optimizers.Adam), (AdamW, keras.optimizers.AdamW)])
+def test_adam_in_one_operation_takes_the_steps_of_keras_and_remembers_the_same(ours: Any, kerass: Any) -> None:
+    random = np.random.default_rng(0)
+    made = []
+    for kind in (ours, kerass):
+        one, optimizer = variable((3, 3, 4, 8)), kind(0.01)
+        optimizer.build([one])
+        made.append((one, optimizer))
+    for _ in range(5):
+        gradient = tf.constant(random.normal(size=(3, 3, 4, 8)), tf.float32)
+        for one, optimizer in made:
+            optimizer.apply([gradient], [one])
+    (one, optimizer), (other, model) = made
+    assert one.numpy() == pytest.approx(other.numpy(), rel=1e-5, abs=1e-6)
+    for mine, theirs in zip(optimizer.variables, model.variables, strict=True):
+        assert mine.name == theirs.name and mine.numpy() == pytest.approx(theirs.numpy(), rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 4, 8), (3, 3, 2, 32), (1, 1, 6, 5)])
@@ -120,7 +138,7 @@ def test_adamw_takes_the_decay_off_kernels_alone() -> None:
 
 def test_what_the_config_calls_an_optimizer_is_that_optimizer() -> None:
     model = Trainer(tiny()).network.model
-    kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "muon": Muon, "sgd": keras.optimizers.SGD}
+    kinds = {"adam": Adam, "adamw": AdamW, "muon": Muon, "sgd": keras.optimizers.SGD}
     for name, kind in kinds.items():
         made = optimizer_of(load(overrides={"training.optimizer": name}).training, model)
         assert type(made) is kind
