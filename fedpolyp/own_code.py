@@ -1,9 +1,10 @@
-"""Classes of the user's own, by `module:Class`."""
+"""Classes in modules: the user's own, by `module:Class`, and the only one that a file defines."""
 
 import importlib
 from typing import TypeVar
 
 _Class = TypeVar("_Class")
+PLACE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"  # module:Class, as a regular expression
 ADVICE = "; put its folder on PYTHONPATH, and not the working folder: nothing is imported from there"
 
 
@@ -22,3 +23,10 @@ def imported(place: str, base: type[_Class], what: str) -> type[_Class]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(f"{what} is not a subclass of {base.__module__}.{base.__qualname__}")
     return found
+
+
+def only(module: str, base: type[_Class]) -> type[_Class]:
+    """The subclass of `base` that `module` defines, which is the only one; the module is imported."""
+    found = [kind for kind in vars(importlib.import_module(module)).values() if isinstance(kind, type)]
+    (kind,) = (kind for kind in found if issubclass(kind, base) and kind.__module__ == module)
+    return kind

@@ -10,7 +10,7 @@ from fedpolyp.aggregation.capped import Capped
 from fedpolyp.aggregation.mean import WeightedMean
 from fedpolyp.aggregation.per_step import PerStep
 from fedpolyp.algorithms.base import Algorithm
-from fedpolyp.own_code import imported
+from fedpolyp.own_code import PLACE, imported
 from fedpolyp.section import Section
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ BUILT_IN = {
 # Algorithms in which hospitals train, each on its own images.
 FEDERATED = tuple(name for name in BUILT_IN if name not in ("pooled", "local"))
 # Possible names: a name, or a class in a module.
-NAME = re.compile(r"(?=.{1,100}$)([a-z0-9][a-z0-9._-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)", re.ASCII)
+NAME = re.compile(rf"(?=.{{1,100}}$)([a-z0-9][a-z0-9._-]*|{PLACE})", re.ASCII)
 NAME_LIKE = f"one of {', '.join(BUILT_IN)}, one that a package offers as {GROUP}, or module:Class"
 
 

@@ -52,7 +52,7 @@ class Config(Section):
             raise ValueError(f"privacy {self.privacy.mode} {reason}")
         if self.privacy.secure_sums and (reason := self._no_plain_sum()):
             raise ValueError(reason)
-        if self.algorithm.name in BUILT_IN:
+        if self.algorithm.built_in:
             self._refused()
         return self
 
@@ -116,14 +116,28 @@ class Config(Section):
         Raises:
             UsageError: there is no such algorithm, or it refuses the config.
         """
-        if self.algorithm.name in BUILT_IN:
+        if self.algorithm.built_in:
             return self
         try:
             self._refused()
-            own = self.algorithm.settings.model_dump()
-            return self.model_copy(update={"algorithm": AlgorithmConfig(name=self.algorithm.name, **own)})
+            return self.model_copy(update={"algorithm": self.algorithm.ready()})
         except ValidationError as error:
             raise UsageError(sentence(error)) from None
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def ready_to_partition(self) -> "Config":
+        """The same, for images that will be partitioned: checked by its scheme, which is imported.
+
+        A run that has its partition does not need the scheme any more, nor does a real site, which has its own images.
+
+        Raises:
+            UsageError: there is no such scheme, or one of its settings is out of bounds.
+        """
+        if self.hospitals.built_in:
+            return self
+        try:
+            return self.model_copy(update={"hospitals": self.hospitals.ready()})
         except ValueError as error:
             raise UsageError(str(error)) from None
 

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from fedpolyp.config.config import Config
 from fedpolyp.config.presets import PRESETS
-from fedpolyp.config.sections.algorithm import AlgorithmConfig
-from fedpolyp.config.sections.hospitals import HospitalsConfig
+from fedpolyp.config.sections.own import WithOwn
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_toml
 from fedpolyp.section import Section, sentence
@@ -21,12 +20,13 @@ from fedpolyp.section import Section, sentence
 def load(file: Path | None = None, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """The config from the defaults, then `preset`, then the TOML `file`, then `overrides` (dotted names).
 
-    It is for an experiment that will be carried out: its algorithm is imported, and checks its own settings.
+    It is for an experiment that will be carried out: its scheme and its algorithm are imported, and check their own
+    settings.
 
     Raises:
         UsageError: the file cannot be read, a name is unknown or a value is out of bounds.
     """
-    return _merged(file, preset, overrides).ready()
+    return _merged(file, preset, overrides).ready_to_partition().ready()
 
 
 def read(file: Path) -> Config:
@@ -146,7 +146,7 @@ def _toml_lines(section: Section, explain: bool) -> list[str]:
 
 def _own(section: Section, explain: bool) -> Mapping[str, str | None]:
     """The algorithm's or the scheme's own settings, beside its name; with their meanings if asked."""
-    if not isinstance(section, AlgorithmConfig | HospitalsConfig):
+    if not isinstance(section, WithOwn):
         return {}
     fields = type(section.settings).model_fields if explain else {}
     return {name: fields[name].description if explain else None for name in section.own}

@@ -3,6 +3,7 @@
 A .keras file is a zip archive, and Keras ignores members that it does not know. So Keras can open the file anywhere.
 """
 
+import os
 import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedpolyp import __version__
 from fedpolyp.config import NAMED_WEIGHTS, Config, RuntimeConfig, to_toml
-from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.data.store import ImageRecord, Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.inference.calibration import Fitted
@@ -137,7 +137,10 @@ def _portable(config: Config) -> Config:
         return None if path is None else Path(path).name
 
     data, hospitals, model = config.data, config.hospitals, config.model
-    scheme_files = {name: last(hospitals.own[name]) for name in find_scheme(hospitals.scheme).paths}
+    # Paths were made absolute when the run began; the scheme's code may be gone.
+    scheme_files = {
+        name: last(own) for name, own in hospitals.own.items() if isinstance(own, str) and os.path.isabs(own)
+    }
     weights = model.encoder_weights if model.encoder_weights in NAMED_WEIGHTS else last(model.encoder_weights)
     return config.model_copy(
         update={

@@ -214,7 +214,9 @@ def _assigned(config: Config) -> str:
     wanted = config.hospitals
     if wanted.partition is not None:
         return f"as {Path(wanted.partition).name} says, a partition that was made before"
-    own = {"skew": wanted.skew} if find_scheme(wanted.scheme).uses_skew else {}
+    # Whether somebody's own scheme uses the skew is not known here; one that was given was to be used.
+    skewed = find_scheme(wanted.scheme).uses_skew if wanted.built_in else wanted.skew != Config().hospitals.skew
+    own = {"skew": wanted.skew} if skewed else {}
     own |= {name: value for name, value in wanted.own.items() if value is not None}
     said = ", ".join(f"{name} {value}" for name, value in own.items())
     return f"by the scheme {wanted.scheme}" + (f" with {said}" if said else "")

@@ -1,4 +1,4 @@
-"""A site imports no algorithm that a request names, unless its own site.toml names it, too."""
+"""A site imports no algorithm that a request names, unless its own site.toml names it, too, and never a scheme."""
 
 import json
 import sys
@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from clients.site import hospital_at
 from fedpolyp.algorithms.finding import BUILT_IN, FEDERATED
 from fedpolyp.config import Config
 from fedpolyp.errors import Refusal
 from fedpolyp.sites.settings import Limits, SiteSettings
-from tests.real_sites import make_sites, send, tiny, training
+from tests.real_sites import make_sites, scoring, send, tiny, training
 
 MODULE = "algorithm_named_in_a_request"
 NAME = f"{MODULE}:Own"
@@ -91,6 +92,13 @@ def test_an_algorithm_that_the_site_names_itself_is_imported_and_asked(oslo: Pat
         Refusal, match=f"^this site allows the algorithms fedavg, {NAME}; the request asks for fedprox$"
     ):
         send(folder, training(config=tiny(algorithm__name="fedprox")))
+
+
+def test_a_scheme_that_a_request_names_is_not_imported_because_a_site_has_its_own_images(oslo: Path) -> None:
+    asked, plain = scoring(), json.loads(tiny().model_dump_json()) | {"hospitals": {"scheme": NAME, "share": 0.5}}
+    asked = type(asked)(**{**asked.__dict__, "config": json.dumps(plain)})
+    assert hospital_at(SiteSettings.load(oslo / "site.toml"), asked).config.hospitals.scheme == NAME
+    assert MODULE not in sys.modules
 
 
 def test_a_site_allows_the_built_in_federated_algorithms_and_its_settings_say_so(oslo: Path) -> None:

@@ -61,6 +61,15 @@ def test_a_run_folder_of_somebody_else_is_read_without_its_algorithm(tmp_path: P
     assert MODULE not in sys.modules
 
 
+def test_a_scheme_of_somebody_else_is_not_imported_to_read_show_or_resume_a_run(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'[hospitals]\nscheme = "{NAME}"\nlayers = ["one"]\n')
+    config = read(tmp_path / "config.toml")
+    (tmp_path / "again.toml").write_text(to_toml(config.ready()))
+    assert Config.model_validate_json(config.model_dump_json()) == config == read(tmp_path / "again.toml")
+    assert (config.hospitals.own, config.ready()) == ({"layers": ("one",)}, config)
+    assert MODULE not in sys.modules
+
+
 def test_an_experiment_of_ones_own_is_checked_by_its_algorithm_and_written_out(tmp_path: Path) -> None:
     config = load(written(tmp_path))
     assert config.algorithm.settings.model_dump() == config.algorithm.model_extra

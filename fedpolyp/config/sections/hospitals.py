@@ -1,22 +1,26 @@
 """`[hospitals]`: how images are assigned to hospitals."""
 
-from typing import Any, Self
+from typing import ClassVar
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field
 
-from fedpolyp.data.partition.finding import SCHEMES, find
-from fedpolyp.section import Section, sentence
+from fedpolyp.config.sections.own import WithOwn
+from fedpolyp.data.partition.finding import NAME, NAME_LIKE, SCHEMES, find
+from fedpolyp.section import Section
+from fedpolyp.text import printable
 
 
-class HospitalsConfig(Section):
+class HospitalsConfig(WithOwn):
     """How the images that are not held out are assigned to hospitals: a scheme, with its own settings."""
 
-    model_config = ConfigDict(extra="allow")
+    table: ClassVar[str] = "hospitals"
 
     count: int = Field(
         5, ge=1, le=10_000, description="number of hospitals (the schemes source and file set their own)"
     )
-    scheme: str = Field("iid", description=f"how images are assigned to hospitals: {', '.join(SCHEMES)}")
+    scheme: str = Field(
+        "iid", description=f"how images are assigned to hospitals: {', '.join(SCHEMES)}, or module:Class"
+    )
     skew: float = Field(
         0.5,
         ge=0,
@@ -35,25 +39,12 @@ class HospitalsConfig(Section):
         None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; unset: noted when the run begins"
     )
 
-    @model_validator(mode="after")
-    def _own(self) -> Self:
-        self.__pydantic_extra__ = self.settings.model_dump()  # its defaults are written out with all others
-        return self
-
     @property
-    def own(self) -> dict[str, Any]:
-        """The scheme's own settings, by name."""
-        return dict(self.model_extra or {})
+    def built_in(self) -> bool:
+        """See `WithOwn`."""
+        if not NAME.fullmatch(self.scheme):
+            raise ValueError(f"hospitals.scheme must be {NAME_LIKE}; got '{printable(self.scheme, 100)}'")
+        return self.scheme in SCHEMES
 
-    @property
-    def settings(self) -> Section:
-        """The scheme's own settings, checked by its `Settings`.
-
-        Raises:
-            ValueError: there is no such scheme, or a setting is unknown or out of bounds.
-        """
-        kind = find(self.scheme).Settings
-        try:
-            return kind.model_validate(self.own)
-        except ValidationError as error:
-            raise ValueError(sentence(error, "hospitals.")) from None
+    def _kind(self) -> type[Section]:
+        return find(self.scheme).Settings

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.config import Config, HospitalsConfig
+from fedpolyp.data.partition.answers import assigned_by, names_by
 from fedpolyp.data.partition.finding import find, make
 from fedpolyp.data.partition.given import given, imported_partition_notes
 from fedpolyp.data.partition.groups import Groups, cut
 from fedpolyp.data.partition.held_out import draw_held_out, list_notes, read_held_out
-from fedpolyp.data.partition.partition import HospitalImages, Partition, refuse_taken
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.partition.scheme import GROUPS_PER_HOSPITAL, SETS
 from fedpolyp.data.partition.unseen import set_apart, unseen_notes
 from fedpolyp.errors import UsageError
@@ -74,8 +75,8 @@ def _partition(records: Sequence["ImageRecord"], config: Config, store: "Store |
     groups = Groups.of(rest, store, scheme.key)
     if not scheme.sets_count:
         _refuse_too_many(groups, len(rest), wanted)
-    names = scheme.names(groups, wanted.count)
-    hospital = scheme.assign(groups, len(names), _rng(config, _ASSIGN))
+    names = names_by(scheme, groups, wanted)
+    hospital = assigned_by(scheme, groups, len(names), wanted, lambda: _rng(config, _ASSIGN))
     sets = scheme.sets(groups)
     _refuse_too_few(groups, hospital, names, wanted, sets)
     shuffled = _rng(config, _SPLIT).permutation(len(groups))
@@ -155,7 +156,6 @@ def _refuse_too_few(
     sets: NDArray[np.intp] | None,
 ) -> None:
     """Refuse a partition in which a hospital has fewer images than it must have, or none in a set that others have."""
-    refuse_taken(names)
     for place, name in enumerate(names):
         own = np.flatnonzero(hospital == place)
         images = int(groups.size[own].sum())

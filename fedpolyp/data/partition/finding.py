@@ -1,30 +1,34 @@
-"""Schemes by name: each is the only scheme in a file of the folder `schemes`, and has the name of the file."""
+"""Schemes by name: built-in ones, each the only one in a file of `schemes` and with its name, and `module:Class`."""
 
-import importlib
 import pkgutil
+import re
 from typing import TYPE_CHECKING
 
 from fedpolyp.data.partition import schemes
 from fedpolyp.data.partition.scheme import Scheme
+from fedpolyp.own_code import PLACE, imported, only
+from fedpolyp.text import printable
 
 if TYPE_CHECKING:
     from fedpolyp.config import HospitalsConfig
 
 SCHEMES = tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(schemes.__path__)))
+# Possible names: a name, or a class in a module.
+NAME = re.compile(rf"(?=.{{1,100}}$)({'|'.join(SCHEMES)}|{PLACE})", re.ASCII)
+NAME_LIKE = f"one of {', '.join(SCHEMES)}, or module:Class"
 
 
 def find(name: str) -> type[Scheme]:
-    """The scheme called `name`.
+    """The scheme called `name`; one that is not built in is somebody's code, which is imported.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is not a scheme.
     """
-    if name not in SCHEMES:
-        raise ValueError(f"hospitals.scheme must be one of {', '.join(SCHEMES)}; got {name!r}")
-    module = importlib.import_module(f"{schemes.__name__}.{name.replace('-', '_')}")
-    found = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
-    (scheme,) = (kind for kind in found if issubclass(kind, Scheme))
-    return scheme
+    if name in SCHEMES:
+        return only(f"{schemes.__name__}.{name.replace('-', '_')}", Scheme)
+    if ":" in name:
+        return imported(name, Scheme, f"the scheme {name}")
+    raise ValueError(f"hospitals.scheme must be {NAME_LIKE}; got '{printable(name, 100)}'")
 
 
 def make(wanted: "HospitalsConfig") -> Scheme:

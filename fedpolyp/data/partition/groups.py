@@ -33,10 +33,14 @@ class Groups:
         members: dict[Hashable, list[ImageRecord]] = {}
         for record in sorted(records, key=lambda record: record.id):
             members.setdefault(key(record), []).append(record)
+        size = np.array([len(group) for group in members.values()], dtype=np.intp)
+        lesions = np.array([np.mean([record.lesion_fraction for record in group]) for group in members.values()])
+        for array in (size, lesions):
+            array.setflags(write=False)  # a scheme that sorted them in place would move images without a word
         return cls(
             tuple(tuple(record.id for record in group) for group in members.values()),
-            np.array([len(group) for group in members.values()], dtype=np.intp),
-            np.array([np.mean([record.lesion_fraction for record in group]) for group in members.values()]),
+            size,
+            lesions,
             tuple(Counter(map(source_of, group)).most_common(1)[0][0] for group in members.values()),
             store,
         )

@@ -1,12 +1,12 @@
 """Formats by name: each is the only format in a file of the folder `formats`, and has the name of the file."""
 
-import importlib
 import importlib.util
 
 from fedpolyp.errors import UsageError
 from fedpolyp.inference.export import formats
 from fedpolyp.inference.export.format import Format
 from fedpolyp.inference.export.formats import FORMATS
+from fedpolyp.own_code import only
 
 
 def find(name: str) -> type[Format]:
@@ -17,10 +17,7 @@ def find(name: str) -> type[Format]:
     """
     if name not in FORMATS:
         raise UsageError(f"--to must be one of {', '.join(FORMATS)}; got '{name}'")
-    module = importlib.import_module(f"{formats.__name__}.{name}")
-    found = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
-    (format,) = (kind for kind in found if issubclass(kind, Format))
-    return format
+    return only(f"{formats.__name__}.{name}", Format)  # type: ignore[type-abstract]
 
 
 def make(name: str) -> Format:
