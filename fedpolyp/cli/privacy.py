@@ -87,8 +87,10 @@ def plan(
         typer.Option(help="of the guarantee  [dim]\\[the power of ten that is a fifth of 1/images at most][/dim]"),
     ] = None,
     unit: Annotated[
-        Literal["group", "image"],
-        typer.Option(help="what it protects: a group of near-duplicates (count these as --images), or an image"),
+        Literal["group", "image", "patient"],
+        typer.Option(
+            help="what it protects: a group of near-duplicates or a patient (count these as --images), or an image"
+        ),
     ] = "group",
     hospitals: Annotated[
         int, typer.Option(min=1, max=10_000, help="number of hospitals with this many images each")
@@ -122,7 +124,8 @@ def plan(
     from fedpolyp.privacy.plan import Plan  # SciPy takes a moment
 
     wanted, console = Plan.of(images, rounds, epsilon, delta, batch), PlainConsole()
-    units = f"{images} {'groups of near-duplicates' if unit == 'group' else 'images'}"
+    named = {"group": "groups of near-duplicates", "patient": "patients", "image": "images"}
+    units = f"{images} {named[unit]}"
     drawn = "all of them in each step" if batch is None else f"{batch} of them expected in a step"
     given = "1/units is " + f"{1 / images:.2g}; --delta names another" if delta is None else "as given"
     console.print(f"a hospital of {units}, {drawn}, {rounds} rounds", soft_wrap=True)

@@ -51,7 +51,7 @@ from fedpolyp.data.store import (
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
-VERSION = 7  # part of a store's key: raise it whenever the same files would give a different store
+VERSION = 8  # part of a store's key: raise it whenever the same files would give a different store
 
 R = TypeVar("R")
 
@@ -89,6 +89,7 @@ class _Row:
     shown: Shown
     tagged: bool  # by EXIF, image or mask
     labels: tuple[str, ...]  # of patient, procedure or video
+    patient: str  # the one that names the patient; '' if none does
     looks: Looks
 
 
@@ -149,7 +150,13 @@ def ingest_all(
         images, lesions, rows, report = _made(image_size, listed, masks)
         groups = paired(duplicate_groups(images), alike([row.looks for row in rows]))
     groups = united(groups, [row.labels for row in rows])
-    records = [dataclasses.replace(row.record, group=group) for row, group in zip(rows, groups.tolist(), strict=True)]
+    patients: dict[str, int] = {}
+    for at, row in enumerate(rows):
+        patients.setdefault(row.patient, at)
+    records = [
+        dataclasses.replace(row.record, group=group, patient=patients[row.patient] if row.patient else -1)
+        for row, group in zip(rows, groups.tolist(), strict=True)
+    ]
     return write_store(path, images, lesions, records, report)
 
 
@@ -303,7 +310,8 @@ def _load(
     )
     shown = Shown.of(pair, lesion, image_row, mask_row)
     labels = tuple(f"{source.name}/{label}" for label in pair.groups)
-    return _Row(record, shown, any(file.orientation > 1 for file in files), labels, looks)
+    patient = f"{source.name}/{pair.patient}" if pair.patient else ""
+    return _Row(record, shown, any(file.orientation > 1 for file in files), labels, patient, looks)
 
 
 def _notes(source: _Source, rows: Sequence[_Row], settings: MaskSettings) -> tuple[str, ...]:

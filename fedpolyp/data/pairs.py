@@ -30,6 +30,7 @@ class Pair:
     mask: str  # the same for the mask; '' for a frame that has no polyp by its layout
     center: str = ""  # hospital, in a source of several; '' for none
     groups: tuple[str, ...] = ()  # labels of patient, procedure or video; images that share one stay together
+    patient: str = ""  # the one of these that names the patient; '' if none does
 
     @property
     def named(self) -> str:

@@ -46,6 +46,7 @@ class ImageRecord:
     tone: tuple[float, float, float]  # mean red, green, blue, each in [0, 1]
     group: int  # images with equal numbers stay together: near-duplicates, one patient, procedure or video
     sha256: str  # of the image's bytes followed by the mask's
+    patient: int = -1  # images with equal numbers are of one patient; -1: the patient is not known
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def _prepared(config: Config, audience: Audience) -> _Prepared:
     for sentence in partition_notes(store.records, config, partition):
         audience.say(sentence)
     said, config = unused(config, partition), counted(config, partition)
-    refuse_impossible(config, partition)
+    refuse_impossible(config, partition, records={record.id: record for record in store.records})
     for sentence in filter(None, (said, beginning(config, simulated=True))):
         audience.say(sentence)
     return _Prepared(config, store, partition)

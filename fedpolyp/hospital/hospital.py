@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.store import Store
+from fedpolyp.errors import Refusal
 from fedpolyp.privacy.keeper import Keeper
 from fedpolyp.privacy.keyring import Keyring
+from fedpolyp.privacy.units import fault_of_patients, units_of
 
 if TYPE_CHECKING:
     from fedpolyp.training import Images
+
+NO_PATIENTS = (
+    "this hospital cannot protect patient by patient: it does not know the patient of each training image, or "
+    "near-duplicates join patients ('site check' tells the hospital more)"
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,13 @@ class Hospital:
         return images, masks
 
     def units(self, unit: str) -> list[list[int]]:
-        """The rows of the training images that form a unit of privacy: each 'image', or each 'group'."""
-        if unit == "image":
-            return [[row] for row in range(len(self.ids.train))]
-        found: dict[int, list[int]] = {}
-        for row, position in enumerate(self.store.positions(self.ids.train)):
-            found.setdefault(self.store.records[position].group, []).append(row)
-        return list(found.values())
+        """The rows of the training images that form a unit of privacy: each 'image', each 'group' or each 'patient'.
+
+        Raises:
+            Refusal: a unit is a patient, and not all patients are known, or images of several belong together. It does
+                not say of how many images, because the number should stay here.
+        """
+        records = [self.store.records[position] for position in self.store.positions(self.ids.train)]
+        if unit == "patient" and fault_of_patients(records):
+            raise Refusal(NO_PATIENTS)
+        return units_of(records, unit)

@@ -11,6 +11,12 @@ NO_HELD_OUT = (
     "(held_out in coordinator.toml, or --held-out)"
 )
 _MOST_PROMISED = 1000.0  # beyond this epsilon the noise is negligible
+# What a guarantee is for, and how it is said to be there.
+_UNITS = {
+    "image": ("image among", "it was"),
+    "group": ("group of near-duplicates among", "it was"),
+    "patient": ("patient with images among", "these were"),
+}
 _SIMULATED = "In this simulation the noise is derived from the seed: epsilon is computed, but nothing is protected."
 
 
@@ -65,11 +71,11 @@ def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: b
     if max(every) > _MOST_PROMISED:
         clipped = f"Gradients were clipped, but with epsilon {max(every):.3g} the noise is negligible."
         return f"Privacy: none is guaranteed. {clipped}"
-    unit = "group of near-duplicates" if privacy.unit == "group" else "image"
+    unit, there = _UNITS[privacy.unit]
     said = [
-        f"Privacy: epsilon {max(every):.2f} at delta {privacy.delta:g} for each {unit} among a hospital's training "
-        "images. This bounds what anybody can learn about whether it was among them from the model and from all that "
-        "the hospital sent: the coordinator, the other hospitals, and everybody who gets the model.",
+        f"Privacy: epsilon {max(every):.2f} at delta {privacy.delta:g} for each {unit} a hospital's training images. "
+        f"This bounds what anybody can learn about whether {there} among them from the model and from all that the "
+        "hospital sent: the coordinator, the other hospitals, and everybody who gets the model.",
         *([_joint(privacy)] if privacy.mode == "joint" else []),
         "It does not hide what a hospital's images have in common, and does not cover the held-out set.",
         "Every further run on the same images spends more epsilon, and so does tuning.",

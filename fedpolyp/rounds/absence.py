@@ -1,13 +1,15 @@
 """Which hospitals are absent from a round of a simulation, by simulated time and drawn from the seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fedpolyp.algorithms.finding import make
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
+from fedpolyp.data.store import ImageRecord
 from fedpolyp.errors import UsageError
+from fedpolyp.privacy.units import fault_of_patients
 from fedpolyp.rounds.sampling import needed, sample
 
 _DROPPING = 97  # its own stream of random numbers
@@ -37,10 +39,13 @@ def absent(config: Config, partition: Partition, hospitals: Sequence[str], numbe
     return missing
 
 
-def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> None:
+def refuse_impossible(
+    config: Config, partition: Partition, done: int = 0, records: Mapping[str, ImageRecord] | None = None
+) -> None:
     """Refuse hospitals that are not in the partition, and rounds after `done` that would have too few hospitals.
 
-    Absences are drawn from the seed, so such a round would fail again whenever the run is resumed.
+    Absences are drawn from the seed, so such a round would fail again whenever the run is resumed. In a simulation
+    `records` has all images by their ids. Then hospitals are refused that cannot protect patients as the run promises.
 
     Raises:
         UsageError: there is such a hospital or round.
@@ -55,6 +60,8 @@ def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> No
         return
     if config.privacy.on:
         _refuse_delta(config, partition)
+        if config.privacy.unit == "patient" and records is not None:
+            _refuse_unknown_patients(partition, records)
     if (most := len(sample(everyone, config, 1))) < algorithm.least:
         raise UsageError(
             f"the algorithm {config.algorithm.name} with these settings needs {algorithm.least} hospitals in a round; "
@@ -76,6 +83,15 @@ def refuse_impossible(config: Config, partition: Partition, done: int = 0) -> No
             raise UsageError(
                 f"round {number} would stop the run: {there} of its {len(hospitals)} hospitals are there, {wanted} are "
                 f"needed ({who}); give a lower --min-replies or --drop-rate, a later --deadline, or another --seed"
+            )
+
+
+def _refuse_unknown_patients(partition: Partition, records: Mapping[str, ImageRecord]) -> None:
+    for name, own in partition.hospitals.items():
+        if fault := fault_of_patients([records[id] for id in own.train]):
+            raise UsageError(
+                f"--unit patient is not possible at {name}: {fault}; a CSV with a column patient, or --group-by, names "
+                "patients, and --unit group needs none"
             )
 
 

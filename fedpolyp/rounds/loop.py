@@ -46,7 +46,9 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
     checkpoint = _newest_checkpoint(experiment)
     if experiment.config.privacy.on and experiment.store is None:
         raise UsageError(NO_HELD_OUT)
-    refuse_impossible(experiment.config, experiment.partition, 0 if checkpoint is None else checkpoint.round)
+    records = {} if experiment.store is None else {record.id: record for record in experiment.store.records}
+    done, simulated = 0 if checkpoint is None else checkpoint.round, not experiment.name_at_sites
+    refuse_impossible(experiment.config, experiment.partition, done, records if simulated else None)
     experiment.watcher.started(experiment.config, experiment.partition, -1 if checkpoint is None else checkpoint.round)
     exchange.connect(experiment.hospitals, experiment.needed(len(experiment.hospitals)))
     asking = Asking(experiment, exchange, Counted.of(run.rounds()))

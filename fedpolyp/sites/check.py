@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ from fedpolyp.config import AlgorithmConfig, Config, DataConfig
 from fedpolyp.errors import FedpolypError, Refusal, UsageError
 from fedpolyp.planning import this_machine, trainer_bytes
 from fedpolyp.privacy.accounting import epsilon_of, mu_of
+from fedpolyp.privacy.units import fault_of_patients
 from fedpolyp.sites.connection import connect, warnings_of
 from fedpolyp.sites.settings import SiteSettings
 
 if TYPE_CHECKING:
-    from fedpolyp.data.store import Store
+    from fedpolyp.data.store import ImageRecord, Store
 
 _STEPS = 3
 _GIB = 1024**3
@@ -101,6 +102,8 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
             yield _mask_key(settings)
         if config.privacy.on:
             yield _privacy(settings, config)
+        if config.privacy.on and config.privacy.unit == "patient":
+            yield _patients([store.records[position] for position in store.positions(ids.train)])
     if expected.algorithm.name not in settings.limits.algorithms:  # the site must not import its code
         expected = expected.model_copy(update={"algorithm": AlgorithmConfig()})
     if try_it and ids.train:
@@ -140,6 +143,15 @@ def _privacy(settings: SiteSettings, config: Config) -> Finding:
         return Finding("privacy", False, str(error))
     before, after = (epsilon_of(mu_of(sigmas), privacy.delta) for sigmas in (spent, [*spent, *coming]))
     return Finding("privacy", True, f"epsilon {before:.2f} spent, {after:.2f} after it, at delta {privacy.delta:g}")
+
+
+def _patients(records: Sequence["ImageRecord"]) -> Finding:
+    """Whether the site can protect the patients of its training images."""
+    if fault := fault_of_patients(records):
+        names = "a CSV with a column patient, or group_by in site.toml, names patients"
+        return Finding("patients", False, f"the experiment protects patients, but {fault}; {names}")
+    patients = len({record.patient for record in records})
+    return Finding("patients", True, f"{len(records)} training images of {patients} patients")
 
 
 def _training(settings: SiteSettings, config: Config, store: "Store", train: tuple[str, ...]) -> Finding:

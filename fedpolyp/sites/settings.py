@@ -34,6 +34,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LONGEST_PATH = 4096
 _SAID = 100  # characters of what was received instead
+_UNITS = ("image", "group", "patient")  # of a guarantee, each protects at least as much as those before it
 _TAKEN = ("authority", "coordinator", "refused")  # the other folders of a federation, and nginx's own socket
 
 
@@ -89,9 +90,10 @@ class Limits(Table):
         description="privacy that all runs together may spend; training and scores without privacy are then refused",
     )
     delta: float = Field(1e-3, gt=0, lt=1, description="delta for which this epsilon is computed")
-    unit: Literal["group", "image"] = Field(
+    unit: Literal["group", "image", "patient"] = Field(
         "group",
-        description="what the guarantee protects: a group of near-duplicates (and of group_by), or a single image",
+        description="the least that a guarantee must protect: an image, a group of near-duplicates (and of group_by), "
+        "or a patient, which must be known for each image",
     )
     secure_sums: bool = Field(
         False, description="true: training without secure sums is refused, so no single update leaves"
@@ -131,8 +133,8 @@ class Limits(Table):
             raise Refusal(
                 "this site trains only with privacy ([privacy] mode local or joint); the request asks for none"
             )
-        if self.epsilon is not None and (self.unit, config.privacy.unit) == ("group", "image"):
-            raise Refusal("this site protects groups of images; the request protects only single images")
+        if self.epsilon is not None:
+            self._check_unit(config.privacy.unit)
         if config.model.encoder not in self.encoders:
             allowed = ", ".join(self.encoders)
             raise Refusal(f"this site allows the encoders {allowed}; the request asks for {config.model.encoder}")
@@ -147,6 +149,16 @@ class Limits(Table):
         for name, value in asked.items():
             if value > getattr(self, name):
                 raise Refusal(f"this site allows {name} up to {getattr(self, name)}; the request asks for {value}")
+
+    def _check_unit(self, asked: str) -> None:
+        """Refuse a guarantee for smaller units than this site protects.
+
+        With the limit 'group', 'patient' is no less: a hospital agrees to it only if each group is one patient. The
+        reverse does not hold: images whose patient is not known are groups of their own.
+        """
+        protected = {"image": "single images", "group": "groups of images", "patient": "patients"}
+        if _UNITS.index(asked) < _UNITS.index(self.unit):
+            raise Refusal(f"this site protects {protected[self.unit]}; the request protects only {protected[asked]}")
 
     def _check_secure_sums(self, privacy: PrivacyConfig, trains: bool) -> None:
         if not privacy.secure_sums:
@@ -212,7 +224,7 @@ class SiteSettings(Table):
         None,
         ge=1,
         le=1_000_000,
-        description="with privacy: the approximate number of training images, or groups, that this site declares",
+        description="with privacy: the approximate number of training images, groups or patients that it declares",
     )
     limits: Limits = Limits()
     split: Split = Split()

@@ -90,6 +90,31 @@ def test_an_order_that_promises_too_little_is_refused(config: Config, reason: st
     assert not (oslo / "private" / "privacy.jsonl").exists() or ledger(oslo) == []
 
 
+def rewrite(site: Path, old: str, new: str) -> None:
+    text = (site / "site.toml").read_text()
+    assert old in text
+    (site / "site.toml").write_text(text.replace(old, new))
+
+
+def test_a_guarantee_for_patients_is_given_only_where_all_are_known_and_no_number_is_told(oslo: Path) -> None:
+    asked = private(privacy__unit="patient")
+    with pytest.raises(Refusal, match=r"^this hospital cannot protect patient by patient: [^0-9]*$"):
+        order(oslo, config=asked)
+    rewrite(oslo, "# group_by =", "group_by = 'patient-[0-9]+' #")
+    assert order(oslo, config=asked, run="1" * 32).content.metric_records["metrics"]["units"] == 9
+    assert len(ledger(oslo)) == 1
+
+
+def test_a_site_that_protects_patients_refuses_a_guarantee_for_groups(oslo: Path) -> None:
+    rewrite(oslo, "# group_by =", "group_by = 'patient-[0-9]+' #")
+    rewrite(oslo, 'unit = "group"', 'unit = "patient"')
+    for unit, said in (("group", "groups of images"), ("image", "single images")):
+        with pytest.raises(Refusal, match=f"^this site protects patients; the request protects only {said}$"):
+            order(oslo, config=private(privacy__unit=unit))
+    order(oslo, config=private(privacy__unit="patient"))
+    assert len(ledger(oslo)) == 1
+
+
 def test_scores_of_its_images_do_not_leave_a_site_that_promises(oslo: Path) -> None:
     start: Start = shared_trainer(private()).start
     with pytest.raises(Refusal, match="scores of a hospital's images do not leave it"):

@@ -64,6 +64,8 @@ def test_patients_of_two_sources_who_are_called_alike_are_two(places: dict[str, 
     store = ingest_all(places, 32, tmp_path / "stores", group_by="^[0-9]")
     groups = {record.id: record.group for record in store.records}
     assert groups["a/1"] == groups["a/1-later"] != groups["b/1"] == groups["a/2"]
+    patients = {record.id: record.patient for record in store.records}
+    assert patients["a/1"] == patients["a/1-later"] and len({patients[id] for id in ("a/1", "a/2", "b/1")}) == 3
 
 
 def test_group_by_takes_the_first_group_of_the_expression_or_all_it_finds(tmp_path: Path) -> None:
@@ -80,6 +82,8 @@ def test_group_by_takes_the_first_group_of_the_expression_or_all_it_finds(tmp_pa
         groups("nobody")
     noted = ingest(tmp_path / "clinic", 32, tmp_path / "stores", group_by="^(p[0-9])_").report.notes
     assert "group_by finds a match in 3 of 4 names" in noted
+    store = ingest(tmp_path / "clinic", 32, tmp_path / "stores", group_by="^(p[0-9])_")
+    assert [record.patient for record in store.records] == [0, 0, 2, -1]
 
 
 def test_a_config_of_several_sources_is_written_read_opened_and_partitioned(

@@ -1,5 +1,6 @@
 """Who is away from a round of a simulation, and what becomes of the round."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from fedpolyp.errors import UsageError
 from fedpolyp.rounds import here
 from fedpolyp.rounds.absence import absent, refuse_impossible
 from fedpolyp.runs import RunFolder
-from tests.tiny import Notes, tiny_config, tiny_run
+from tests import image_tables
+from tests.tiny import Notes, carry_here, tiny_config, tiny_run
 
 
 def partition_of(*sizes: int) -> Partition:
@@ -116,3 +118,33 @@ def test_a_hospital_that_is_not_there_is_named(tmp_path: Path, option: str) -> N
     value = {"slow": "nobody=3", "liars": "nobody"}[option]
     with pytest.raises(UsageError, match=f"federation.{option} names nobody; the hospitals are hospital-1, hospital-2"):
         carried(tmp_path / "run", **{f"federation__{option}": value})
+
+
+PRIVATE = {"privacy.mode": "local", "algorithm.name": "fedadam", "model.normalization": "group"}
+
+
+def test_patients_cannot_be_protected_where_one_is_not_known_and_the_hospital_is_named() -> None:
+    partition = partition_of(5, 5)
+    records = {id: replace(image_tables.record(row, row, 0.5), patient=row) for row, id in enumerate(_ids(partition))}
+    config = load(overrides=PRIVATE | {"privacy.unit": "patient"})
+    refuse_impossible(config, partition, records=records)
+    records |= {id: replace(records[id], patient=-1) for id in ("hospital-2-0", "hospital-2-3")}
+    with pytest.raises(
+        UsageError,
+        match=r"^--unit patient is not possible at hospital-2: the patient of 2 of 5 training images is not known; a ",
+    ):
+        refuse_impossible(config, partition, records=records)
+    refuse_impossible(load(overrides=PRIVATE), partition, records=records)
+
+
+def test_a_run_that_promises_it_for_patients_stops_before_its_first_round_where_there_are_none(tmp_path: Path) -> None:
+    settings = {name.replace(".", "__"): value for name, value in PRIVATE.items()}
+    config = tiny_config(**settings, privacy__unit="patient")
+    run = tiny_run(tmp_path / "run", config)
+    with pytest.raises(UsageError, match="--unit patient is not possible at hospital-1: the patient of 14 of 14 "):
+        carry_here(run, config)
+    assert run.rounds() == []
+
+
+def _ids(partition: Partition) -> list[str]:
+    return [id for own in partition.hospitals.values() for id in own.train]

@@ -221,6 +221,18 @@ def test_a_site_is_told_what_privacy_an_experiment_would_spend(site: Path) -> No
     )
 
 
+def test_a_site_is_told_how_many_images_have_no_known_patient(site: Path) -> None:
+    rewrite(site, "# declared_units =", "declared_units = 9")
+    private = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
+    _, bad = found(site, tiny(**private, privacy__unit="patient"))
+    assert bad["patients"].startswith(
+        "the experiment protects patients, but the patient of 10 of 10 training images is not known; a CSV"
+    )
+    rewrite(site, "# group_by =", "group_by = 'patient-[0-9]+' #")
+    good, bad = found(site, tiny(**private, privacy__unit="patient"))
+    assert good["patients"] == "10 training images of 10 patients" and not bad
+
+
 def test_a_site_is_told_whether_it_can_take_part_in_secure_sums(site: Path) -> None:
     secured = tiny(privacy__secure_sums=True, training__optimizer_state="reset")
     good, bad = found(site, secured)

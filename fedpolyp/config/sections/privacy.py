@@ -24,8 +24,10 @@ class PrivacyConfig(Section):
     )
     delta: float = Field(1e-3, gt=0, lt=1, description="of the guarantee; below 1 / units of the smallest hospital")
     clip: float = Field(1.0, gt=0, le=1e6, description="length to which the gradient of a unit is clipped")
-    unit: Literal["group", "image"] = Field(
-        "group", description="what the guarantee protects: a group of near-duplicates (or of a patient), or an image"
+    unit: Literal["group", "image", "patient"] = Field(
+        "group",
+        description="what the guarantee protects: a group of near-duplicates (or of a patient), an image, or a "
+        "patient; patients must be known for all images (group_by, or a CSV with a column patient)",
     )
     secure_sums: bool = Field(
         False, description="hospitals mask their updates, so that the coordinator can read only their sum"

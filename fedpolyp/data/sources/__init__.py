@@ -209,7 +209,7 @@ def _grouped(listing: Listing, group_by: str | None) -> Listing:
     if group_by is not None:
         found = [_label(re.search(group_by, pair.id)) for pair in pairs]
         pairs = tuple(
-            replace(pair, groups=(*pair.groups, f"{pair.center} {label}")) if label else pair
+            _labelled(pair, f"{pair.center} {label}") if label else pair
             for pair, label in zip(pairs, found, strict=True)
         )
         notes.append(f"group_by finds a match in {sum(map(bool, found))} of {len(found)} names")
@@ -217,6 +217,10 @@ def _grouped(listing: Listing, group_by: str | None) -> Listing:
         labels = {label for pair in known for label in pair.groups}
         notes.append(f"{len(known)} of {len(pairs)} images are of {len(labels)} known patients, procedures or videos")
     return replace(listing, pairs=pairs, notes=tuple(notes))
+
+
+def _labelled(pair: Pair, label: str) -> Pair:
+    return replace(pair, groups=(*pair.groups, label), patient=pair.patient or label)
 
 
 def _label(match: re.Match[str] | None) -> str:

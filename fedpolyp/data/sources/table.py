@@ -97,4 +97,5 @@ def _pair(tree: Tree, row: dict[str, str], number: int, label: str, files: list[
     hospital, group = row.get("hospital", ""), row.get(label, "")
     if group and label in _WITHIN_A_HOSPITAL:
         group = f"{hospital} {label} {group}"
-    return Pair(id, image, own[1] if len(own) > 1 else "", hospital, (group,) if group else ())
+    patient = group if label == "patient" else ""
+    return Pair(id, image, own[1] if len(own) > 1 else "", hospital, (group,) if group else (), patient)

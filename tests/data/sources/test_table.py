@@ -107,3 +107,13 @@ def test_images_of_a_patient_are_one_group_in_the_store(tmp_path: Path) -> None:
         ("images/d", 3),
     ]
     assert store.records[0].source == "list"
+    assert [record.patient for record in store.records] == [0, 1, 0, -1]
+
+
+@pytest.mark.parametrize("column", ["group", "procedure", "video"])
+def test_only_a_column_called_patient_names_patients(column: str, tmp_path: Path) -> None:
+    """A patient may have two procedures."""
+    write_pair(tmp_path, "a", seed=0)
+    (tmp_path / "list.csv").write_text(f"image,mask,{column}\nimages/a.png,masks/a.png,1\n")
+    (pair,) = list_source(tmp_path / "list.csv").listing.pairs
+    assert pair.groups and not pair.patient
