@@ -1,0 +1,140 @@
+"""Writes the tables of measured scores into the docs, from the files that measure-results has kept.
+
+A page has a pair of comments, <!-- measured: KIND STUDY --> and <!-- end -->, around each such table.
+"""
+
+import argparse
+import re
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedpolyp.experiment.conclusions import name
+from fedpolyp.files import write_text
+from scripts.measure_results import scores
+from scripts.studies import STUDIES
+
+DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = Path(__file__).parents[1] / "results" / "measured"
+_TABLE = re.compile(r"<!-- measured: (\S+) (\S+) -->\n.*?<!-- end -->", re.DOTALL)
+
+Runs = Mapping[int, Mapping[str, Any]]  # of an arm, by seed
+
+
+def main() -> int:
+    """Write the tables of all pages."""
+    parser = argparse.ArgumentParser(prog="measured_tables", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the scores")
+    chosen = parser.parse_args()
+    for page in sorted(DOCS.glob("*.md")):
+        if (text := written(before := page.read_text(), chosen.results)) != before:
+            write_text(page, text)
+            print(page.name)
+    return 0
+
+
+def written(text: str, results: Path) -> str:
+    """The page `text` with the tables of today's `results`."""
+
+    def table(found: re.Match[str]) -> str:
+        kind, study = found.groups()
+        lines = KINDS[kind](study, scores(study, results))
+        return f"<!-- measured: {kind} {study} -->\n\n" + "\n".join(lines) + "\n\n<!-- end -->"
+
+    return _TABLE.sub(table, text)
+
+
+def by_rate(study: str, found: Mapping[str, Runs]) -> list[str]:
+    """The arms of a study of rates, grouped by algorithm, each group from the best validation Dice to the worst."""
+    rows = [
+        "| arm | optimizer, learning rate | validation Dice | held-out Dice | over pixels | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    settings = {arm: STUDIES[study].arms[arm] for arm in found}
+    for algorithm in dict.fromkeys(own["algorithm.name"] for own in settings.values()):
+        arms = [arm for arm, own in settings.items() if own["algorithm.name"] == algorithm]
+        arms.sort(key=lambda arm: -validation(found[arm]))
+        for arm in arms:
+            what = f"{settings[arm]['training.optimizer'].title()} {settings[arm]['training.learning_rate']:g}"
+            best = bold(validation(found[arm])) if arm == arms[0] else f"{validation(found[arm]):.3f}"
+            rows.append(
+                f"| {name(algorithm)} | {what} | {best} | {held_out(found[arm]):.3f} "
+                f"| {mean(found[arm], 'over_pixels'):.3f} | {len(found[arm])} |"
+            )
+    return rows
+
+
+def by_arm(study: str, found: Mapping[str, Runs]) -> list[str]:
+    """The arms of a study, from the best validation Dice to the worst."""
+    rows = [
+        "| arm | validation Dice | held-out Dice | lowest to highest seed | over pixels | weakest hospital | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in sorted(found, key=lambda arm: -validation(found[arm])):
+        seeds = [run["dice"][-1] for run in found[arm].values()]
+        rows.append(
+            f"| {name(arm)} | {validation(found[arm]):.3f} | {bold(held_out(found[arm]))} "
+            f"| {min(seeds):.3f} to {max(seeds):.3f} | {mean(found[arm], 'over_pixels'):.3f} "
+            f"| {weakest(found[arm]):.3f} | {len(seeds)} |"
+        )
+    return rows
+
+
+def by_traffic(study: str, found: Mapping[str, Runs]) -> list[str]:
+    """The arms of a study with what a hospital sends in a round; differences from the first arm, seed by seed."""
+    rows = [
+        "| arm | MB a hospital sends in a round | validation Dice | held-out Dice | difference, mean | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    first = next(iter(found.values()), {})
+    for arm, runs in found.items():
+        shared = [seed for seed in runs if seed in first]
+        differences = [runs[seed]["dice"][-1] - first[seed]["dice"][-1] for seed in shared]
+        sent = statistics.fmean(
+            run["bytes_up"] / (len(run["dice"]) - 1) / len(run["test_dice"]) for run in runs.values()
+        )
+        rows.append(
+            f"| {arm} | {sent / 1e6:.2f} | {validation(runs):.3f} | {bold(held_out(runs))} "
+            f"| {statistics.fmean(differences):+.3f} | {len(runs)} |"
+        )
+    return rows
+
+
+KINDS: dict[str, Callable[[str, Mapping[str, Runs]], list[str]]] = {
+    "rates": by_rate,
+    "arms": by_arm,
+    "traffic": by_traffic,
+}
+
+
+def validation(runs: Runs) -> float:
+    """The mean over seeds of the last round's validation Dice."""
+    return statistics.fmean(run["val_dice"][-1] for run in runs.values())
+
+
+def held_out(runs: Runs) -> float:
+    """The mean over seeds of the last round's held-out Dice."""
+    return statistics.fmean(run["dice"][-1] for run in runs.values())
+
+
+def mean(runs: Runs, score: str) -> float:
+    """The mean over seeds of `score`."""
+    return statistics.fmean(run[score] for run in runs.values())
+
+
+def weakest(runs: Runs) -> float:
+    """The mean over seeds of the lowest Dice that a hospital has on its own test images."""
+    return statistics.fmean(
+        min(dice for own, dice in run["test_dice"].items() if dice is not None and own != "pooled")
+        for run in runs.values()
+    )
+
+
+def bold(score: float) -> str:
+    """A score in bold."""
+    return f"**{score:.3f}**"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
