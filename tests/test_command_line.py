@@ -116,12 +116,12 @@ def test_simulate_on_forty_real_images(tmp_path: Path, kvasir: Path) -> None:
         for path in sorted((kvasir / part).iterdir())[:40]:
             shutil.copy(path, tmp_path / "data" / part)
     (tmp_path / "data" / "images" / "alone.jpg").write_bytes(b"not an image")
-    arguments = "simulate --data data --hospitals 2 --rounds 2 --image-size 64 --base-filters 4 --out run".split()
-    done = fedpolyp(*arguments, cwd=tmp_path)
+    arguments = "simulate --data data --hospitals 2 --rounds 1 --image-size 32 --base-filters 4 --out run".split()
+    done = fedpolyp(*arguments, "--actors", "1", "--optimizer", "adam", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "40 pairs, 1 left out" in done.stdout
     run = RunFolder(tmp_path / "run")
-    assert [record["round"] for record in run.rounds()] == [0, 1, 2]
+    assert [record["round"] for record in run.rounds()] == [0, 1]
     shown = fedpolyp("runs", "show", "run", cwd=tmp_path)
     assert shown.returncode == 0 and f"held-out Dice {run.rounds()[-1]['dice']:.3f}" in shown.stdout
 

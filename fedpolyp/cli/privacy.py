@@ -72,7 +72,7 @@ def attack(
         console.print(f"page: {html}{shows}", soft_wrap=True)
     if out is not None:
         rows = [{"target": row.target, "signal": row.signal, **asdict(row.success)} for row in found.rows]
-        inverted = [{"id": one.id, **one.decibels} for one in found.inverted]
+        inverted = [{"id": one.id, "decibels": one.decibels, "shapes": one.shapes} for one in found.inverted]
         kept = {"run": folder.name, "attacks": rows, "left_out": found.left_out, "inverted": inverted}
         write_text(out, to_json(kept, indent=1) + "\n")
 

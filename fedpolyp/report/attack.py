@@ -17,11 +17,12 @@ _SIDE = 256  # pixels
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture, and how close it is to the original."""
+    """A picture, and how close it is to the original: None for the original itself."""
 
     label: str
     picture: str  # a data URI
-    decibels: float | None  # None for the original itself
+    decibels: float | None
+    shapes: float | None  # also None for the mean image, beyond which they are measured
 
 
 def verdict(found: Attacked) -> str:
@@ -61,10 +62,16 @@ def _distinguishes(row: Row) -> bool:
 
 
 def _shots(one: Inverted) -> tuple[Shot, ...]:
-    decibels = one.decibels
+    labels = {
+        "recovered": "recovered from the run's model",
+        "mean": "mean image",
+        "control": "recovered from the control",
+    }
+    decibels, shapes = one.decibels, one.shapes
     return (
-        Shot("original", picture(one.original, _SIDE), None),
-        Shot("recovered from the run's model", picture(one.recovered, _SIDE), decibels["recovered"]),
-        Shot("mean image", picture(one.mean, _SIDE), decibels["mean"]),
-        Shot("recovered from the control", picture(one.control, _SIDE), decibels["control"]),
+        Shot("original", picture(one.original, _SIDE), None, None),
+        *(
+            Shot(label, picture(getattr(one, name), _SIDE), decibels[name], shapes.get(name))
+            for name, label in labels.items()
+        ),
     )

@@ -16,7 +16,10 @@ from fedpolyp.runs import RunFolder
 from tests.tiny import tiny_config, tiny_run
 
 ROOT = Path(__file__).parents[2]
-TINY = "--image-size 32 --phantom-images 60 --hospitals 3 --base-filters 4 --batch-size 4 --learning-rate 0.01".split()
+TINY = (
+    "--image-size 32 --phantom-images 60 --hospitals 3 --base-filters 4 --batch-size 4 --optimizer adam "
+    "--learning-rate 0.01"
+).split()
 
 
 def command(*arguments: str) -> list[str]:

@@ -94,11 +94,10 @@ def test_a_worker_that_was_killed_is_replaced_and_one_ends_with_its_site(
     assert not file_of(site).exists()
 
 
-@pytest.mark.parametrize("name", HOSTILE)
 def test_a_worker_imports_nothing_from_the_working_folder(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = hostile_folder(tmp_path / "own", name)
+    folder = hostile_folder(tmp_path / "own", *HOSTILE)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", ["", str(folder), *sys.path])
     assert process_of(send(site, training()).content) != os.getpid()

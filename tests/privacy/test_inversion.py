@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from fedpolyp.data.source import open_source
-from fedpolyp.privacy.inversion import ENOUGH, Image, Inversion, Inverted, Picture, _Attacked, _control, conclusion
+from fedpolyp.privacy.inversion import (
+    ENOUGH,
+    Image,
+    Inversion,
+    Inverted,
+    Picture,
+    _Attacked,
+    _control,
+    conclusion,
+    shapes,
+)
 from fedpolyp.privacy.inversion import decibels as measured
 from fedpolyp.training import shared_trainer
 from tests.tiny import tiny_config
@@ -35,7 +45,10 @@ def inverted(recovered: int, mean: int, control: int) -> Inverted:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ((60, 30, 11), "Gradient inversion failed: 14.2 dB, and the mean image has 22.1 dB. On the control the same"),
+        (
+            (60, 30, 11),
+            "Gradient inversion failed: 14.2 dB, where the mean image has 22.1 dB; coarse shapes ",
+        ),
         ((60, 90, 11), "Gradient inversion recovered something: 14.2 dB"),
         ((20, 90, 11), "Gradient inversion succeeded: 28.1 dB"),
     ],
@@ -44,12 +57,36 @@ def test_what_was_recovered_is_compared_with_the_mean_image(found: tuple[int, in
     assert conclusion([inverted(*found)]).startswith(said)
 
 
+def test_shapes_are_seen_through_noise_that_hides_them_from_decibels() -> None:
+    random = np.random.default_rng(0)
+    mean = np.full((64, 64, 3), 128, np.uint8)
+    original = mean.copy()
+    original[16:40, 20:48] = 220
+    noisy = np.clip(original + random.normal(0, 90, original.shape), 0, 255).astype(np.uint8)
+    noise = np.clip(mean + random.normal(0, 90, original.shape), 0, 255).astype(np.uint8)
+    assert measured(noisy, original) < measured(mean, original)
+    assert shapes(noisy, original, mean) > 0.9 and shapes(original, original, mean) == pytest.approx(1)
+    assert shapes(255 - original, original, mean) == pytest.approx(-1)
+    assert abs(shapes(noise, original, mean)) < 0.3
+    assert shapes(mean, original, mean) == shapes(original, mean, mean) == 0.0
+    assert shapes(noisy, original, noisy) == 0.0  # nothing beyond the guess
+
+
+def test_coarse_shapes_are_a_finding_where_decibels_are_few() -> None:
+    flat_mean = np.full((64, 64, 3), 128, np.uint8)
+    original = flat_mean.copy()
+    original[16:40, 20:48] = 220
+    coarse = np.roll(original, 6, axis=0) // 3
+    said = conclusion([Inverted("a", original, coarse, flat_mean, original)])
+    assert said.startswith("Gradient inversion recovered coarse shapes: ")
+
+
 def test_nothing_follows_where_the_control_fails_with_one_image() -> None:
     said = conclusion([inverted(60, 30, 11), inverted(60, 30, 90)])
     assert said.startswith(
-        "Gradient inversion says nothing about the run (14.2 dB, and the mean image has 22.1 dB): on"
+        "Gradient inversion says nothing about the run (14.2 dB, where the mean image has 22.1 dB; coarse shapes "
     )
-    assert said.endswith("on the control it failed, with 10.1 dB.")
+    assert said.endswith("): on the control it failed, with 10.1 dB.")
     assert conclusion([]) == ""
 
 
