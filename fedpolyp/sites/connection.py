@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from fedpolyp.errors import UsageError
 from fedpolyp.sites.certificates import CIPHERS, certificate_pem, private_key_pem, read_authority, read_certificate
-from fedpolyp.sites.settings import SiteSettings, address_of
+from fedpolyp.sites.names import address_of
+from fedpolyp.sites.settings import SiteSettings
 from fedpolyp.text import printable
 
 # Limits on the whole check of the coordinator, whatever it answers and however slowly.

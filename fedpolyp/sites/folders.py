@@ -11,8 +11,11 @@ from fedpolyp.errors import UsageError
 from fedpolyp.files import replacing, write_text
 from fedpolyp.sites import certificates, recipes
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem, write_secret
+from fedpolyp.sites.limits import Limits
+from fedpolyp.sites.names import check_host, check_names
 from fedpolyp.sites.roster import write_mask_key, write_roster
-from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split, Table, check_host, check_names
+from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, Split
+from fedpolyp.sites.table import Table
 
 LOOPBACK = ("localhost", "127.0.0.1")
 _PRIVATE = "This site's files: its ingested images, its part of each run, its audit log. None of them is sent.\n"

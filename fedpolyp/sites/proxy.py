@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives import hashes
 
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.certificates import CIPHERS, read_certificate, site_of
-from fedpolyp.sites.settings import CoordinatorSettings, check_host, is_name
+from fedpolyp.sites.names import check_host, is_name
+from fedpolyp.sites.settings import CoordinatorSettings
 
 # Of one request: Flower sends weights in objects of 5 MB; its other requests are lists of names.
 _MAX_OBJECT, _MAX_BODY = "32m", "1m"

@@ -22,7 +22,8 @@ from fedpolyp.privacy.keyring import Keyring
 from fedpolyp.privacy.openings import OPENINGS, Openings
 from fedpolyp.privacy.secure_sum import Member
 from fedpolyp.sites.certificates import MOST_BYTES, Authority, read_authority, write_secret
-from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, is_name
+from fedpolyp.sites.names import is_name
+from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 
 _TITLE, _MADE, _SIGNED = "fedpolyp roster of mask keys 1", "made ", "signed "
 _LINE = re.compile(r"(\S{1,64}) ([0-9a-f]{64})")

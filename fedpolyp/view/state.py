@@ -1,20 +1,10 @@
-"""The state of a run or a comparison, read only from its files: another process may be running it, or it ended long
-ago.
+"""What the page shows about a run or a comparison: plain dicts, lists, numbers and text, which go to it as JSON."""
 
-Everything here is plain (dicts, lists, numbers, text) and goes to the page as JSON. Only finished rounds are reported
-as results; `progress.jsonl` shows which hospitals are working now.
-"""
-
-import os
 import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment.conclusions import name as printed_name
@@ -22,31 +12,16 @@ from fedpolyp.report.comparison import PAGE
 from fedpolyp.report.rounds import Points, best_on_validation, mean_train_loss
 from fedpolyp.report.style import looks
 from fedpolyp.runs import RunFolder
-from fedpolyp.sites.progress import DOING, new_lines, progress_file
+from fedpolyp.sites.progress import progress_file
 from fedpolyp.text import printable
 from fedpolyp.view.models import models_of
 from fedpolyp.view.shelf import Place
-
-Records = list[dict[str, Any]]
-Stamp = tuple[int, int]
+from fedpolyp.view.standing import LONGEST, Records, Standing, at_work, stamp_of
 
 FIGURE = "predictions.png"
-_TAIL = 1024**2  # bytes at the end of progress.jsonl that are read: some thousand lines
 _LISTED = 200  # hospitals
 _DRAWN = 20  # hospitals with their own line
-_PACE = 5  # rounds from which the time of the next ones is estimated
 _NOTES = 5
-_LONGEST = 400  # characters of another party's text
-
-
-@dataclass
-class _Meanwhile:
-    """The current round, as the run has reported it."""
-
-    at_work: dict[str, str] = field(default_factory=dict)  # hospitals that have not replied, and their task
-    failed: dict[str, str] = field(default_factory=dict)  # hospitals whose reply was rejected, and why
-    ended: str = ""  # why the run ended early
-    notes: list[str] = field(default_factory=list)
 
 
 def of_place(place: Place) -> dict[str, Any]:
@@ -58,8 +33,8 @@ def in_short(place: Place) -> dict[str, Any]:
     """A row of the list: name, kind, state, and a sentence."""
     said: dict[str, Any] = {"name": place.name, "title": printable(place.name), "comparison": place.comparison}
     if not place.comparison:
-        return said | _Standing.of(RunFolder(place.path)).in_short()
-    standings = [_Standing.of(run) for run in place.runs]
+        return said | Standing.of(RunFolder(place.path)).in_short()
+    standings = [Standing.of(run) for run in place.runs]
     return said | {"state": _overall(standings), "sentence": _counted(standings)}
 
 
@@ -68,89 +43,13 @@ def stamp(place: Place) -> str:
     parts: list[object] = []
     for run in place.runs:
         files = (run.config_file, run.partition_file, run.rounds_file, run.images_file, run.curves, progress_file(run))
-        parts += [_stamp(file) for file in files] + [_at_work(run), _stamp(run.model_file("last"))]
-    return f"{hash((*parts, _stamp(place.path / PAGE))) & 0xFFFFFFFFFFFFFFFF:x}"
-
-
-@dataclass
-class _Standing:
-    """One run, as it was read at one moment."""
-
-    run: RunFolder
-    state: str  # waiting, running, finished, stopped or damaged
-    sentence: str
-    config: Config | None = None
-    records: Records = field(default_factory=list)
-    meanwhile: _Meanwhile = field(default_factory=_Meanwhile)
-
-    @classmethod
-    def of(cls, run: RunFolder) -> "_Standing":
-        try:
-            config = _config(run.path, _stamp(run.config_file))
-            records = _records(run.path, _stamp(run.rounds_file))
-            meanwhile = _meanwhile(run.path, _stamp(progress_file(run)))
-            state, sentence = _state(run, config, records, meanwhile)
-        except (FedpolypError, OSError) as error:
-            return cls(run, "damaged", printable(error, _LONGEST))
-        return cls(run, state, sentence, config, records, meanwhile)
-
-    @property
-    def rounds(self) -> int:
-        """The run's number of rounds."""
-        return 0 if self.config is None else self.config.federation.rounds
-
-    @property
-    def done(self) -> int:
-        """The last complete round."""
-        return self.records[-1]["round"] if self.records else 0
-
-    def seconds_left(self) -> float | None:
-        """The estimated time of the remaining rounds, at the pace of the last ones; None if it is unknown."""
-        paces = [record["seconds"] for record in self.records[1:]][-_PACE:]
-        if self.state != "running" or not paces or self.done >= self.rounds:
-            return None
-        pace = statistics.median(paces)
-        since = max(0.0, time.time() - _stamp(self.run.rounds_file)[0] / 1e9)
-        return float(pace * (self.rounds - self.done) - min(since, pace))
-
-    def in_short(self) -> dict[str, Any]:
-        """The row of a list."""
-        best = best_on_validation(self.records)
-        return {
-            "state": self.state,
-            "sentence": self.sentence,
-            "round": self.done,
-            "rounds": self.rounds,
-            "dice": self.records[-1]["dice"] if self.records else None,
-            "best": best["dice"] if best else None,
-            "seconds_left": self.seconds_left(),
-        }
-
-
-def _state(run: RunFolder, config: Config, records: Records, meanwhile: _Meanwhile) -> tuple[str, str]:
-    rounds, done = config.federation.rounds, records[-1]["round"] if records else 0
-    why = f" It ended with: {meanwhile.ended}" if meanwhile.ended else ""
-    stopped = printable(records[-1].get("stopped", ""), _LONGEST) if records else ""
-    if _at_work(run):
-        if not records:
-            return "running", "It is starting: the initial model is scored."
-        if done >= rounds or stopped:
-            return "running", "All rounds are complete; images are scored and models are saved."
-        return "running", f"Round {done + 1} of {rounds} is running."
-    if run.finished and not records:
-        return "damaged", f"It is finished, but {run.rounds_file.name} holds no round."
-    if run.finished:
-        return "finished", f"Finished after round {done}" + (f" of {rounds}: {stopped}." if stopped else ".")
-    if records and (done >= rounds or stopped):
-        return "stopped", f"All rounds are complete, but it did not finish.{why}"
-    if records:
-        return "stopped", f"Not running: {done} of {rounds} rounds are complete.{why}"
-    return ("stopped", f"It ended before its first round.{why}") if why else ("waiting", "It has not started yet.")
+        parts += [stamp_of(file) for file in files] + [at_work(run), stamp_of(run.model_file("last"))]
+    return f"{hash((*parts, stamp_of(place.path / PAGE))) & 0xFFFFFFFFFFFFFFFF:x}"
 
 
 def _of_run(place: Place) -> dict[str, Any]:
     run = RunFolder(place.path)
-    standing = _Standing.of(run)
+    standing = Standing.of(run)
     said: dict[str, Any] = {
         "name": place.name,
         "title": printable(place.name),
@@ -161,9 +60,9 @@ def _of_run(place: Place) -> dict[str, Any]:
     if standing.config is None:
         return said
     try:
-        partition = _partition(run.path, _stamp(run.partition_file))
+        partition = standing.partition()
     except (FedpolypError, OSError) as error:
-        return said | {"state": "damaged", "sentence": printable(error, _LONGEST)}
+        return said | {"state": "damaged", "sentence": printable(error, LONGEST)}
     records, config = standing.records, standing.config
     scored_on = "held-out images" if partition.heldout else "hospitals' test images"
     hospitals = list(_hospitals(standing, partition))
@@ -176,12 +75,12 @@ def _of_run(place: Place) -> dict[str, Any]:
         "hospitals": hospitals[:_LISTED],
         "hospitals_left_out": max(0, len(hospitals) - _LISTED),
         "table": [_row(record) for record in records],
-        "notes": [printable(note, _LONGEST) for note in standing.meanwhile.notes[-_NOTES:]],
+        "notes": [printable(note, LONGEST) for note in standing.meanwhile.notes[-_NOTES:]],
     }
 
 
 def _of_comparison(place: Place) -> dict[str, Any]:
-    standings = [_Standing.of(run) for run in place.runs]
+    standings = [Standing.of(run) for run in place.runs]
     look = looks(dict.fromkeys(one.run.path.parent.name for one in standings))
     runs = []
     for one in standings:
@@ -222,7 +121,7 @@ def _own_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()  # through a link any file could get into the page
 
 
-def _arms(standings: Sequence[_Standing]) -> Iterator[dict[str, Any]]:
+def _arms(standings: Sequence[Standing]) -> Iterator[dict[str, Any]]:
     """The arms' mean scores over their finished runs."""
     for arm in dict.fromkeys(one.run.path.parent.name for one in standings):
         own = [one for one in standings if one.run.path.parent.name == arm]
@@ -242,14 +141,14 @@ def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _overall(standings: Sequence[_Standing]) -> str:
+def _overall(standings: Sequence[Standing]) -> str:
     states = {one.state for one in standings}
     if states == {"finished"}:
         return "finished"
     return next(state for state in ("running", "damaged", "stopped", "waiting", "finished") if state in states)
 
 
-def _counted(standings: Sequence[_Standing]) -> str:
+def _counted(standings: Sequence[Standing]) -> str:
     said = {"running": "running", "finished": "finished", "waiting": "not started", "stopped": "not running"}
     said["damaged"] = "not readable"
     counts = {state: sum(one.state == state for one in standings) for state in said}
@@ -315,7 +214,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _hospitals(standing: _Standing, partition: Partition) -> Iterator[dict[str, Any]]:
+def _hospitals(standing: Standing, partition: Partition) -> Iterator[dict[str, Any]]:
     """A row for each hospital; working hospitals come first if not all are listed."""
     running, meanwhile = standing.state == "running", standing.meanwhile
     rows = {name: _hospital(name) for name in partition.hospitals}
@@ -333,7 +232,7 @@ def _hospitals(standing: _Standing, partition: Partition) -> Iterator[dict[str, 
         for refusal in record["refused"]:
             row = rows.setdefault(printable(refusal["hospital"], 80), _hospital(printable(refusal["hospital"], 80)))
             row["refused"] += 1
-            row["reason"] = f"round {record['round']}: {printable(refusal['reason'], _LONGEST)}"
+            row["reason"] = f"round {record['round']}: {printable(refusal['reason'], LONGEST)}"
     for name in meanwhile.at_work if running else ():
         rows.setdefault(name, _hospital(name))["now"] = meanwhile.at_work[name]
     for name in meanwhile.failed if running else ():
@@ -345,61 +244,3 @@ def _hospitals(standing: _Standing, partition: Partition) -> Iterator[dict[str, 
 def _hospital(name: str) -> dict[str, Any]:
     scores = dict.fromkeys(("trained", "train_loss", "val_dice", "test_dice"))
     return {"name": name, "images": None, "now": "", "refused": 0, "reason": "", **scores}
-
-
-def _at_work(run: RunFolder) -> bool:
-    try:
-        return run.at_work
-    except FedpolypError:  # a link in place of the lock: it is not a run of ours
-        return False
-
-
-def _stamp(file: Path) -> Stamp:
-    """When the file was last changed, nanoseconds since 1970, and its size; (0, -1) if there is none."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return 0, -1
-    return status.st_mtime_ns, status.st_size
-
-
-@lru_cache(64)
-def _config(path: Path, stamp: Stamp) -> Config:
-    return RunFolder(path).config()
-
-
-@lru_cache(64)
-def _records(path: Path, stamp: Stamp) -> Records:
-    return RunFolder(path).rounds()
-
-
-@lru_cache(8)
-def _partition(path: Path, stamp: Stamp) -> Partition:
-    return RunFolder(path).partition()
-
-
-@lru_cache(64)
-def _meanwhile(path: Path, stamp: Stamp) -> _Meanwhile:
-    """The content of the last lines of progress.jsonl; repeated lines and those of earlier starts are handled."""
-    told = _Meanwhile()
-    if stamp[1] < 0:
-        return told
-    for event in new_lines(progress_file(RunFolder(path)), max(0, stamp[1] - _TAIL))[0]:
-        match event["event"]:
-            case "started" | "submitted":
-                told = _Meanwhile()
-            case "asked":
-                told.at_work |= {printable(name, 80): DOING[event["task"]] for name in event["hospitals"]}
-            case "replied":
-                told.at_work.pop(printable(event["hospital"], 80), None)
-                if event["reason"]:
-                    told.failed[printable(event["hospital"], 80)] = printable(event["reason"], _LONGEST)
-            case "finished_round":
-                told.at_work.clear()
-                told.failed.clear()
-            case "failed":
-                told.at_work.clear()
-                told.ended = printable(event.get("reason", ""), _LONGEST)
-            case "note":
-                told.notes.append(event["text"])
-    return told

@@ -12,7 +12,8 @@ from clients.site import hospital_at
 from fedpolyp.algorithms.finding import BUILT_IN, FEDERATED
 from fedpolyp.config import Config
 from fedpolyp.errors import Refusal
-from fedpolyp.sites.settings import Limits, SiteSettings
+from fedpolyp.sites.limits import Limits
+from fedpolyp.sites.settings import SiteSettings
 from tests.real_sites import make_sites, scoring, send, tiny, training
 
 MODULE = "algorithm_named_in_a_request"

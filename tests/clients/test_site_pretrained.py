@@ -19,7 +19,7 @@ from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.counted import Counted
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.simulation.records import from_record
-from fedpolyp.sites.settings import Limits
+from fedpolyp.sites.limits import Limits
 from fedpolyp.training import shared_trainer
 from fedpolyp.watcher import Watcher
 from tests.model.test_pretrained_training import SMALL

@@ -15,8 +15,9 @@ from fedpolyp.errors import UsageError
 from fedpolyp.sites.certificates import check_pair, read_certificate, read_public_key, site_of
 from fedpolyp.sites.check import checks
 from fedpolyp.sites.folders import make_federation, renew_certificate
+from fedpolyp.sites.limits import Limits
 from fedpolyp.sites.proxy import make_work_folder, nginx_config, work_folder
-from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, Split
+from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings, Split
 
 SITES = ["oslo", "bergen"]
 

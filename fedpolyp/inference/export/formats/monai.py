@@ -9,7 +9,7 @@ import numpy as np
 from fedpolyp import __version__
 from fedpolyp.files import to_json, write_text
 from fedpolyp.inference.export import onnx_file
-from fedpolyp.inference.export.card import INTENDED, NOT_KNOWN, OUT_OF_SCOPE, TITLE, images_called, licences, scores
+from fedpolyp.inference.export.facts import INTENDED, NOT_KNOWN, OUT_OF_SCOPE, TITLE, images_called, licences, scores
 from fedpolyp.inference.export.format import INPUT, OUTPUT, Format, Written
 from fedpolyp.inference.export.subject import Subject
 from fedpolyp.inference.predictor import Field, Pixels
