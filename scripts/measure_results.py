@@ -126,6 +126,7 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
         kept = summary(run, settings | ({"preset": preset} if preset else {}))
         if config.privacy.on:
             kept["val_dice"] = validation(run, store)
+        if config.privacy.on or STUDIES[study].attacked:
             kept["membership"] = membership(run, store)
         write_text(file(chosen.results, study, arm, seed), to_json(kept) + "\n")
         shutil.rmtree(folder)
@@ -179,12 +180,22 @@ def validation(run: Any, store: Any) -> list[float | None]:
 def membership(run: Any, store: Any) -> dict[str, list[float | None]]:
     """For each signal the area under the ROC curve by which the last model gives its training images away.
 
-    With its 95 % interval.
+    With its 95 % interval. In the local arm there are several models: their mean, and the widest interval.
     """
     from fedpolyp.privacy.attack import attack
 
-    found = {row.signal: row.success for row in attack(run, store).rows if row.target == "model"}
-    return {signal: [rounded(one.auc), rounded(one.low), rounded(one.high)] for signal, one in found.items()}
+    found: dict[str, list[Any]] = {}
+    for row in attack(run, store).rows:
+        if row.target.startswith("model"):
+            found.setdefault(row.signal, []).append(row.success)
+    return {
+        signal: [
+            rounded(statistics.fmean(one.auc for one in own)),
+            rounded(min(one.low for one in own)),
+            rounded(max(one.high for one in own)),
+        ]
+        for signal, own in found.items()
+    }
 
 
 def rounded(value: float | None) -> float | None:

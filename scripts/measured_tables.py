@@ -101,10 +101,27 @@ def by_traffic(study: str, found: Mapping[str, Runs]) -> list[str]:
     return rows
 
 
+def by_membership(study: str, found: Mapping[str, Runs]) -> list[str]:
+    """The arms of a study with how well their last models give their training images away."""
+    rows = [
+        "| arm | held-out Dice | area under ROC, by loss | calibrated with the start | seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for arm, runs in found.items():
+        cells = []
+        for signal in ("loss", "calibrated"):
+            all_seeds = [run["membership"][signal] for run in runs.values()]
+            low, high = min(one[1] for one in all_seeds), max(one[2] for one in all_seeds)
+            cells.append(f"{statistics.fmean(one[0] for one in all_seeds):.2f} ({low:.2f} to {high:.2f})")
+        rows.append(f"| {arm} | {bold(held_out(runs))} | {cells[0]} | {cells[1]} | {len(runs)} |")
+    return rows
+
+
 KINDS: dict[str, Callable[[str, Mapping[str, Runs]], list[str]]] = {
     "rates": by_rate,
     "arms": by_arm,
     "traffic": by_traffic,
+    "membership": by_membership,
 }
 
 

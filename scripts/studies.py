@@ -94,6 +94,13 @@ _FROZEN: dict[str, Any] = {
     "model.frozen_statistics": True,
     "model.encoder_rate": 0.0,
 }
+# What is remembered of training images, with and without augmentation.
+_REMEMBERED: dict[str, dict[str, Any]] = {
+    "local-plain": {"algorithm.name": "local", "training.augment": False},
+    "local": {"algorithm.name": "local"},
+    "fedavg-plain": {"training.augment": False},
+    "fedavg": {},
+}
 _PRETRAINED = {name: {"preset": "pretrained", "algorithm.name": name, "federation.rounds": 20} for name in _ARMS}
 
 
@@ -102,7 +109,8 @@ class Study:
     """Arms by label with their own settings, what all of them share, and the seeds of each.
 
     Where `finalists` are named, the other arms have the first seed alone. Where there is a `start`, all arms of a seed
-    begin from the last model of a run on drawn images with these settings and the seed.
+    begin from the last model of a run on drawn images with these settings and the seed. `attacked`: how well the last
+    models give their training images away is measured, too; it always is where there is privacy.
     """
 
     shared: Mapping[str, Any]
@@ -110,6 +118,7 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
     finalists: tuple[str, ...] | None = None
     start: Mapping[str, Any] | None = None
+    attacked: bool = False
 
     def runs(self) -> list[tuple[str, int]]:
         """Each arm and seed, all arms of a seed before the next seed."""
@@ -127,6 +136,7 @@ STUDIES = {
     "traffic": Study(_QUICK, _TRAFFIC),
     "algorithms-skewed": Study(_QUICK | _SKEWED, _ALGORITHMS),
     "algorithms-iid": Study(_QUICK, _ALGORITHMS),
+    "membership": Study(_QUICK, _REMEMBERED, attacked=True),
     "tried": Study(_QUICK, _TRIED),
     "pretrained-iid": Study(_LARGE, _PRETRAINED),
     "pretrained-skew-0.5": Study(_LARGE | _HALF_SKEWED, _PRETRAINED),

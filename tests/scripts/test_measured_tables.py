@@ -66,3 +66,11 @@ def test_traffic_is_that_of_a_hospital_and_round_and_differences_are_of_the_same
         "| average-float32 | 5.00 | 0.500 | **0.700** | +0.000 | 2 |",
         "| reset-float32 | 2.00 | 0.500 | **0.790** | -0.010 | 1 |",
     ]
+
+
+def test_what_models_remember_is_shown_with_the_widest_interval(tmp_path: Path) -> None:
+    for seed, area in enumerate(([0.9, 0.8, 0.95], [1.0, 0.9, 1.0])):
+        keep(tmp_path, "membership", "local", seed, membership={"loss": area, "calibrated": [0.5, 0.4, 0.6]})
+    assert rows("membership", "membership", tmp_path) == [
+        "| local | **0.600** | 0.95 (0.80 to 1.00) | 0.50 (0.40 to 0.60) | 2 |"
+    ]
