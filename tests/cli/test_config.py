@@ -15,15 +15,13 @@ from fedpolyp.cli import options
 from fedpolyp.cli.options import Given
 from fedpolyp.config import Config, load
 from fedpolyp.section import Section
+from tests.command import exit_code
 
 HEAVY = ("tensorflow", "keras", "ray", "flwr", "matplotlib")
 
 
 def config(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "config", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "config", *arguments)
 
 
 def test_the_printed_config_loads_back_to_what_the_options_say(
@@ -77,9 +75,7 @@ def test_the_help_names_every_setting_those_of_all_algorithms_among_them(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", command, "--help"])
-    with pytest.raises(SystemExit):
-        cli.main()
+    exit_code(monkeypatch, command, "--help")
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     options = {word.strip(",") for word in said.split() if word.startswith("--")}
     for algorithm in BUILT_IN:

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from fedpolyp.cli import main
 from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.flower import Command
 from fedpolyp.cli.screen import LiveScreen, PlainScreen, _progress
@@ -15,6 +14,7 @@ from fedpolyp.cli.tables import plain_table, round_table
 from server.app import LogWatcher
 from server.exchange import _plain_reason, _reason
 from tests.cli.test_tables import records
+from tests.command import exit_code
 
 HOSTILE = "\x1b]0;owned\x07 \x1b[2J [red]gone[/red] \x9b2J"
 SHOWN = r"\x1b]0;owned\x07 \x1b[2J [red]gone[/red] \x9b2J"
@@ -44,11 +44,9 @@ def test_the_bar_shows_a_hospital_by_its_name_alone() -> None:
 def test_the_sentence_of_a_failure_cannot_steer_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "runs", "show", HOSTILE])
-    with pytest.raises(SystemExit) as end:
-        main()
+    code = exit_code(monkeypatch, "runs", "show", HOSTILE)
     said = capsys.readouterr().err
-    assert end.value.code == 2 and SHOWN in said and "\x1b" not in said
+    assert code == 2 and SHOWN in said and "\x1b" not in said
 
 
 def test_what_a_started_program_prints_cannot_steer_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,10 @@
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from fedpolyp import cli
+from tests.command import exit_code
 
 
 @pytest.fixture
@@ -29,11 +28,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "data", *arguments])
     monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "data", *arguments)
 
 
 def test_ingest_tells_counts_reasons_duplicates_and_where_the_store_lies(

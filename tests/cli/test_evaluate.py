@@ -3,17 +3,16 @@
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from fedpolyp import cli
 from fedpolyp.data.source import open_source
 from fedpolyp.report.finish import finish
 from fedpolyp.runs import RunFolder
+from tests.command import exit_code
 from tests.real_sites import draw_images
 from tests.tiny import carry_here, tiny_config, tiny_run
 
@@ -31,11 +30,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "evaluate", *map(str, arguments)])
     monkeypatch.setenv("COLUMNS", "160")
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "evaluate", *arguments)
 
 
 def test_a_run_is_scored_on_its_held_out_images_as_it_scored_itself(
@@ -141,9 +137,7 @@ def test_a_report_shows_the_models_images_made_worse_once_and_tells_what_evaluat
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     for measured in (True, False):
         capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["fedpolyp", "report", str(run.path), "--robustness"])
-        with pytest.raises(SystemExit):
-            cli.main()
+        exit_code(monkeypatch, "report", str(run.path), "--robustness")
         assert ("images made worse" in capsys.readouterr().out) == measured
     with (run.path / "tables" / "robustness.csv").open(newline="") as stream:
         told = {(row["kind"], int(row["severity"])): float(row["dice"]) for row in csv.DictReader(stream)}

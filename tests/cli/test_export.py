@@ -1,15 +1,14 @@
 """`fedpolyp export` says how far the export is from the model, and in one sentence what was wrong."""
 
 import json
-import sys
 import zipfile
 from pathlib import Path
 
 import keras
 import pytest
 
-from fedpolyp import cli
 from fedpolyp.inference.about import MEMBER
+from tests.command import exit_code
 from tests.exported import SIDE, red_model
 
 
@@ -19,10 +18,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "export", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "export", *arguments)
 
 
 def test_it_says_how_far_the_export_is_from_the_model_and_nothing_else(

@@ -1,25 +1,21 @@
 """When a resume is advised, and when a run goes back."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedpolyp.cli import main
 from fedpolyp.divergence import diverged
 from fedpolyp.errors import FedpolypError
 from fedpolyp.rounds import here
 from fedpolyp.runs import RunFolder
+from tests.command import exit_code
 from tests.tiny import tiny_config, tiny_run
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "simulate", *arguments])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert isinstance(end.value.code, int)
-    return end.value.code, capsys.readouterr().err
+    code = exit_code(monkeypatch, "simulate", *arguments)
+    return code, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hopeless", [True, False])

@@ -8,19 +8,16 @@ from pathlib import Path
 import cv2
 import pytest
 
-from fedpolyp import cli
 from fedpolyp.data.partition.finding import SCHEMES
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.runs import RunFolder
+from tests.command import exit_code
 
 SMALL = ["--image-size", "32", "--phantom-images", "60", "--hospitals", "3"]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, *arguments)
 
 
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "file"])

@@ -2,18 +2,17 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from fedpolyp import cli
 from fedpolyp.config import load, to_toml
 from fedpolyp.data.partition import assign
 from fedpolyp.errors import UsageError
 from fedpolyp.sites import check
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import SiteSettings
+from tests.command import exit_code
 from tests.picture_folders import encoded, picture, shape, write_pair
 from tests.real_sites import make_sites
 
@@ -34,11 +33,8 @@ def inverted(tmp_path: Path) -> Path:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", *arguments])
     monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, *arguments)
 
 
 @pytest.mark.parametrize("command", ["data ingest", "data show", "simulate", "compare"])

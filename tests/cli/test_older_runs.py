@@ -1,15 +1,15 @@
 """A run of version 0.1 is refused in one sentence by every command that reads a run."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from fedpolyp import __version__, cli, runs
+from fedpolyp import __version__, runs
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.runs import OlderRun, RunFolder
 from fedpolyp.sites.folders import make_federation
+from tests.command import exit_code
 from tests.tiny import tiny_config
 
 PARTITION = Partition(("a",), {"hospital-1": HospitalImages(("b",), ("c",), ("d",))})
@@ -24,10 +24,7 @@ def older(folder: Path, text: str = OLD) -> RunFolder:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, *arguments)
 
 
 @pytest.mark.parametrize(

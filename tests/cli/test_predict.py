@@ -1,7 +1,6 @@
 """`fedpolyp predict` leaves masks, overlays and tables of all that can be read, and says what cannot."""
 
 import csv
-import sys
 from pathlib import Path
 
 import cv2
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from fedpolyp import cli
+from tests.command import exit_code
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "predict", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "predict", *arguments)
 
 
 def draw(path: Path, red: tuple[slice, slice]) -> Path:

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp import cli
+from tests.command import exit_code
 from tests.tiny import carry_here, tiny_config, tiny_run
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "privacy", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "privacy", *arguments)
 
 
 PLAN = ("plan", "--images", "140", "--rounds", "40", "--epsilon", "8")

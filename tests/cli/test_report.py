@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp import cli
+from tests.command import exit_code
 from tests.fake_comparison import write_comparison
 
 
@@ -17,11 +17,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "report", *arguments])
     monkeypatch.setenv("COLUMNS", "120")
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "report", *arguments)
 
 
 def test_a_comparison_is_reported_in_its_own_folder(

@@ -1,5 +1,4 @@
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from fedpolyp import cli, runs
 from fedpolyp.config import load
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.runs import RunFolder
+from tests.command import exit_code
 
 PARTITION = Partition(("a",), {"hospital-1": HospitalImages(("b",), ("c",), ("d",))})
 
@@ -29,11 +29,8 @@ def made(folder: Path, records: list[dict[str, Any]], scored: bool = False) -> R
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str, columns: int = 100) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "runs", *arguments])
     monkeypatch.setenv("COLUMNS", str(columns))
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "runs", *arguments)
 
 
 def cells(text: str, first: str) -> list[str]:

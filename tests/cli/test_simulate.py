@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fedpolyp import checkpoints, cli, runs
+from fedpolyp import checkpoints, runs
 from fedpolyp.algorithms.finding import make
 from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint
 from fedpolyp.config import load
@@ -22,6 +21,7 @@ from fedpolyp.errors import FedpolypError
 from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.watcher import Watcher
+from tests.command import exit_code
 
 SMALL = {"data.image_size": 32, "hospitals.count": 2, "algorithm.name": "pooled", "training.learning_rate": 0.003}
 
@@ -59,10 +59,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunFolder]:
 
 
 def resume(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "simulate", "--quiet", "--resume", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "simulate", "--quiet", "--resume", *arguments)
 
 
 Captured = pytest.CaptureFixture[str]

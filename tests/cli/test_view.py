@@ -13,18 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpolyp import cli
 from fedpolyp.view.server import listening
+from tests.command import exit_code
 from tests.test_command_line import FEDPOLYP, ROOT
 from tests.view.places import begin, carry, end
 from tests.view.test_seeing import encoded
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "view", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "view", *arguments)
 
 
 def test_it_says_where_it_is_answers_there_and_ends_at_once_with_exit_code_0(tmp_path: Path) -> None:

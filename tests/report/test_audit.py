@@ -2,15 +2,14 @@
 
 import csv
 import re
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from fedpolyp import cli
 from fedpolyp.data.partition.partition import HospitalImages, Partition
+from tests.command import exit_code
 
 HOSTILE = "=1+<script>alert(1)<"
 
@@ -33,11 +32,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "data", "audit", *arguments])
     monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "data", "audit", *arguments)
 
 
 def test_page_and_table_tell_what_was_found(

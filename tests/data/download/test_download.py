@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import ssl
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp import cli
 from fedpolyp.data.download.datasets import DATA_SETS, DataSet
 from fedpolyp.data.download.download import Downloaded, download
 from fedpolyp.data.download.transfer import Transfer
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.certificates import Authority, certificate_pem, key_pem
+from tests.command import exit_code
 
 
 def archive(seed: int = 0) -> bytes:
@@ -317,10 +316,7 @@ def test_an_address_without_tls_is_refused(tmp_path: Path) -> None:
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "data", "download", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return exit_code(monkeypatch, "data", "download", *arguments)
 
 
 @pytest.mark.parametrize("name", DATA_SETS)

@@ -1,13 +1,11 @@
 """A run that stops because its rounds do not get better on validation."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fedpolyp.cli import main
 from fedpolyp.cli.tables import ending
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
@@ -15,6 +13,7 @@ from fedpolyp.rounds import here
 from fedpolyp.rounds.observers.patience import Patience
 from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.watcher import Watcher
+from tests.command import exit_code
 from tests.tiny import tiny_config, tiny_run
 
 # A rate at which nothing is learned that validation would see, so that round 0 stays the best.
@@ -66,10 +65,8 @@ def test_a_run_that_was_stopped_is_taken_no_further_and_its_ending_says_why(
 ) -> None:
     config = tiny_config(**STUCK, federation__patience=1, training__schedule="constant")
     carried(run := tiny_run(tmp_path / "run", config), config)
-    monkeypatch.setattr(sys, "argv", ["fedpolyp", "simulate", "--resume", str(run.path), "--rounds", "12"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
+    code = exit_code(monkeypatch, "simulate", "--resume", str(run.path), "--rounds", "12")
+    assert code == 2
     assert "has stopped for good, so --rounds cannot take it further: no round after" in capsys.readouterr().err
     assert ending(run.rounds()).startswith("stopped: no round after ")
 
