@@ -11,14 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedpolyp import runs
 from fedpolyp.config import load
-from fedpolyp.data.partition.assign import partition_images
-from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import to_json, write_text
-from fedpolyp.rounds import here
-from fedpolyp.watcher import Watcher
 
 ALGORITHMS = ("fedavg", "median", "trimmed-mean", "krum", "multi-krum")
 LIES = ("sign-flip", "scale", "noise", "label-flip")
@@ -85,6 +80,12 @@ def case(algorithm: str, lie: str, liars: int, checked: bool) -> str:
 
 def dice(settings: dict[str, Any]) -> float:
     """The held-out Dice after the last round of a run with `settings`."""
+    from fedpolyp import runs
+    from fedpolyp.data.partition.assign import partition_images
+    from fedpolyp.data.source import open_source
+    from fedpolyp.rounds import here
+    from fedpolyp.watcher import Watcher
+
     config = load(overrides=settings)
     store = open_source(config.data, config.data_seed)
     partition = partition_images(store.records, config, store)

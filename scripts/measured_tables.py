@@ -4,6 +4,7 @@ A page has a pair of comments, <!-- measured: KIND STUDY --> and <!-- end -->, a
 """
 
 import argparse
+import json
 import re
 import statistics
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 from fedpolyp.experiment.conclusions import name
 from fedpolyp.files import write_text
+from scripts import measure_poisoning
 from scripts.measure_results import scores
 from scripts.studies import STUDIES
 
@@ -39,7 +41,7 @@ def written(text: str, results: Path) -> str:
 
     def table(found: re.Match[str]) -> str:
         kind, study = found.groups()
-        lines = KINDS[kind](study, scores(study, results))
+        lines = poisoning(results) if kind == "poisoning" else KINDS[kind](study, scores(study, results))
         return f"<!-- measured: {kind} {study} -->\n\n" + "\n".join(lines) + "\n\n<!-- end -->"
 
     return _TABLE.sub(table, text)
@@ -108,13 +110,36 @@ def by_membership(study: str, found: Mapping[str, Runs]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for arm, runs in found.items():
-        cells = []
-        for signal in ("loss", "calibrated"):
-            all_seeds = [run["membership"][signal] for run in runs.values()]
-            low, high = min(one[1] for one in all_seeds), max(one[2] for one in all_seeds)
-            cells.append(f"{statistics.fmean(one[0] for one in all_seeds):.2f} ({low:.2f} to {high:.2f})")
-        rows.append(f"| {arm} | {bold(held_out(runs))} | {cells[0]} | {cells[1]} | {len(runs)} |")
+        rows.append(
+            f"| {arm} | {bold(held_out(runs))} | {remembered(runs, 'loss')} | {remembered(runs, 'calibrated')} "
+            f"| {len(runs)} |"
+        )
     return rows
+
+
+def by_promise(study: str, found: Mapping[str, Runs]) -> list[str]:
+    """The arms of a private study: what they have gained over their start, and what their models remember."""
+    rows = [
+        "| | held-out Dice | over the start | validation Dice | membership by loss: area under ROC | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    if found:
+        begun = [run for runs in found.values() for run in runs.values()]
+        start, val = (statistics.fmean(run[score][0] for run in begun) for score in ("dice", "val_dice"))
+        rows.append(f"| the start | {start:.3f} | | {val:.3f} | | |")
+    for arm, runs in found.items():
+        gained = statistics.fmean(run["dice"][-1] - run["dice"][0] for run in runs.values())
+        rows.append(
+            f"| {arm.replace('-', ' ')} | {bold(held_out(runs))} | {gained:+.3f} | {validation(runs):.3f} "
+            f"| {remembered(runs, 'loss')} | {len(runs)} |"
+        )
+    return rows
+
+
+def poisoning(results: Path) -> list[str]:
+    """The table of `scripts/measure-poisoning`, without the check of norms."""
+    found = json.loads((results / "poisoning.json").read_text())
+    return measure_poisoning.table(found, 3, False).splitlines()
 
 
 KINDS: dict[str, Callable[[str, Mapping[str, Runs]], list[str]]] = {
@@ -122,6 +147,7 @@ KINDS: dict[str, Callable[[str, Mapping[str, Runs]], list[str]]] = {
     "arms": by_arm,
     "traffic": by_traffic,
     "membership": by_membership,
+    "promises": by_promise,
 }
 
 
@@ -146,6 +172,12 @@ def weakest(runs: Runs) -> float:
         min(dice for own, dice in run["test_dice"].items() if dice is not None and own != "pooled")
         for run in runs.values()
     )
+
+
+def remembered(runs: Runs, signal: str) -> str:
+    """The mean over seeds of the area under the ROC curve by `signal`, and the widest of their 95 % intervals."""
+    areas, lows, highs = zip(*(run["membership"][signal] for run in runs.values()), strict=True)
+    return f"{statistics.fmean(areas):.2f} ({min(lows):.2f} to {max(highs):.2f})"
 
 
 def bold(score: float) -> str:

@@ -74,3 +74,19 @@ def test_what_models_remember_is_shown_with_the_widest_interval(tmp_path: Path) 
     assert rows("membership", "membership", tmp_path) == [
         "| local | **0.600** | 0.95 (0.80 to 1.00) | 0.50 (0.40 to 0.60) | 2 |"
     ]
+
+
+def test_what_is_gained_over_the_start_is_seen_for_each_promise(tmp_path: Path) -> None:
+    area = {"loss": [0.5, 0.45, 0.55]}
+    keep(tmp_path, "private-phantom", "epsilon-8-local", 0, membership=area, dice=[0.4, 0.6], val_dice=[0.3, 0.5])
+    keep(tmp_path, "private-phantom", "epsilon-8-local", 1, membership=area, dice=[0.6, 0.7], val_dice=[0.5, 0.5])
+    assert rows("promises", "private-phantom", tmp_path) == [
+        "| the start | 0.500 | | 0.400 | | |",
+        "| epsilon 8 local | **0.650** | +0.150 | 0.500 | 0.50 (0.45 to 0.55) | 2 |",
+    ]
+
+
+def test_the_table_of_liars_is_that_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "poisoning.json").write_text(json.dumps({"krum 0 0": 0.5, "krum 0 1": 0.7, "krum 1 noise 0": -1.0}))
+    krum = next(row for row in rows("poisoning", "liars", tmp_path) if row.startswith("| krum"))
+    assert krum.startswith("| krum | 0.60 | - |") and " (1 stopped) |" in krum
