@@ -10,16 +10,15 @@ _INSTALLATION = Path(__file__).resolve().parents[1]
 
 
 @contextlib.contextmanager
-def without(package: str) -> Iterator[None]:
-    """Let imports of `package` fail as if it were not installed, unless it is imported already."""
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
+def without(*packages: str) -> Iterator[None]:
+    """Let imports of `packages` fail as if they were not installed, unless they are imported already."""
+    hidden = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        del sys.modules[package]
+        for package in hidden:
+            del sys.modules[package]
 
 
 def keep_out_the_working_folder() -> None:
