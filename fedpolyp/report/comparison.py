@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ from fedpolyp.report.missed import missed
 from fedpolyp.report.robustness import Robustness, robustness
 from fedpolyp.report.style import looks
 from fedpolyp.report.tables import tables
+from fedpolyp.report.templates import template
 from fedpolyp.runs import RunFolder
-from fedpolyp.text import printable, printable_lines
+from fedpolyp.text import printable
 
 PAGE = "report.html"
 _HOSPITALS_LISTED = 20
@@ -76,22 +76,17 @@ def _page(
     calibrations: Sequence[Calibration],
     robust: Sequence[Robustness],
 ) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, finalize=_plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     look = looks(arm.label for arm in analysis.arms)
-    environment.filters.update(
+    page = template(
+        "page.html",
         name=conclusions.name,
         colour=lambda label: look[label].colour,
         signed=conclusions.signed,
         p_value=conclusions.p_value,
         megabytes=lambda count: f"{count / 1e6:,.1f} MB" if count else "0",
     )
-    template = environment.from_string(package_files("fedpolyp.report").joinpath("page.html").read_text("utf-8"))
     made = [_environment(run) for arm in analysis.arms for run in arm.runs]
-    return template.render(
+    return page.render(
         analysis=analysis,
         answer=conclusions.answer(analysis),
         remarks=[*analysis.missing, *conclusions.remarks(analysis)],
@@ -134,11 +129,6 @@ def _promises(analysis: Analysis) -> Iterator[tuple[str, str]]:
     for arm in analysis.arms:
         if words := paragraph(arm.runs[0].config(), [one for run in arm.runs for one in run.rounds()], simulated=True):
             yield arm.label, words
-
-
-def _plain(value: Any) -> Any:
-    """A value as the page shows it: text of another party with only printable characters."""
-    return printable_lines(value) if type(value) is str else value  # Markup is the page's own
 
 
 def _environment(run: RunFolder) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Pages from templates, into which no text of somebody else's gets as markup."""
 
+from collections.abc import Callable
 from importlib.resources import files as package_files
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
-def template(name: str) -> "Template":
-    """The template in the file `name` of this package; an unknown variable is an error."""
-    from jinja2 import Environment, StrictUndefined
+def template(name: str, /, **filters: Callable[..., object]) -> "Template":
+    """The template in the file `name` of this package, with these filters; an unknown variable is an error."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
+        loader=FunctionLoader(lambda file: package_files("fedpolyp.report").joinpath(file).read_text("utf-8")),
         autoescape=True,
         # Only the page's own texts are markup; every other text may be somebody else's.
         finalize=lambda value: printable_lines(value) if type(value) is str else value,
@@ -21,4 +23,5 @@ def template(name: str) -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.from_string(package_files("fedpolyp.report").joinpath(name).read_text("utf-8"))
+    environment.filters.update(filters)
+    return environment.get_template(name)
