@@ -1,4 +1,4 @@
-"""Secure sums at real sites when one is killed, with real processes: the bits of a simulation that loses it."""
+"""Secure sums at real sites, with real processes; when one is killed, the bits of a simulation that loses it."""
 
 import contextlib
 import fcntl
@@ -27,6 +27,7 @@ def three_sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment
         for site in SITES:
             edit(deployment.folder / site / "site.toml", "secure_least = 3", "secure_least = 2")
             edit(deployment.folder / site / "site.toml", "colluders = 1", "colluders = 0")
+            edit(deployment.folder / site / "site.toml", "# declared_units =", "declared_units = 9")
         deployment.serve()
         deployment.register()
         for joined in [deployment.join(site) for site in SITES]:
@@ -79,6 +80,21 @@ def trained(run: Followed) -> list[str]:
     record = RunFolder(run.folder).rounds()[1]
     assert "lost" not in record
     return [name for name, own in record["hospitals"].items() if "train_loss" in own]
+
+
+def test_joint_noise_is_spent_in_the_ledger_of_each_site(three_sites: Deployment, tmp_path: Path) -> None:
+    deployment = three_sites
+    joint = ("--privacy=joint", "--algorithm=fedadam", "--normalization=group", "--secure-least=2", "--colluders=0")
+    held_out = f"--held-out={deployment.heldout}"
+    run, followed = deployment.new_run(tmp_path / "run", 2, held_out, "--secure-sums", "--epsilon=8", *joint)
+    assert run.ends() == 0, run.said()
+    for record in RunFolder(followed.folder).rounds()[1:]:
+        assert [own["units"] for own in record["hospitals"].values()] == [9, 9, 9]
+    assert all(own["epsilon"] == pytest.approx(8.0) for own in record["hospitals"].values())
+    for site in SITES:
+        private = deployment.folder / site / "private"
+        assert len((private / "privacy.jsonl").read_text().splitlines()) == 2
+        assert survivors(deployment, site, followed) == [SITES, SITES]
 
 
 def test_a_site_killed_before_it_opens_opens_when_it_is_back(three_sites: Deployment, tmp_path: Path) -> None:
