@@ -68,17 +68,18 @@ def by_rate(study: str, found: Mapping[str, Runs]) -> list[str]:
 
 
 def by_arm(study: str, found: Mapping[str, Runs]) -> list[str]:
-    """The arms of a study, from the best validation Dice to the worst."""
+    """The arms of a study, from the best held-out Dice to the worst."""
     rows = [
-        "| arm | validation Dice | held-out Dice | lowest to highest seed | over pixels | weakest hospital | seeds |",
+        "| arm | held-out Dice | lowest to highest seed | over pixels | validation | own tests (weakest) | seeds |",
         "|---|---|---|---|---|---|---|",
     ]
-    for arm in sorted(found, key=lambda arm: -validation(found[arm])):
+    for arm in sorted(found, key=lambda arm: -held_out(found[arm])):
         seeds = [run["dice"][-1] for run in found[arm].values()]
+        spread = f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else ""
         rows.append(
-            f"| {name(arm)} | {validation(found[arm]):.3f} | {bold(held_out(found[arm]))} "
-            f"| {min(seeds):.3f} to {max(seeds):.3f} | {mean(found[arm], 'over_pixels'):.3f} "
-            f"| {weakest(found[arm]):.3f} | {len(seeds)} |"
+            f"| {name(arm)} | {bold(held_out(found[arm]))} | {spread} "
+            f"| {mean(found[arm], 'over_pixels'):.3f} | {validation(found[arm]):.3f} "
+            f"| {own_tests(found[arm], statistics.fmean):.3f} ({own_tests(found[arm], min):.3f}) | {len(seeds)} |"
         )
     return rows
 
@@ -166,11 +167,10 @@ def mean(runs: Runs, score: str) -> float:
     return statistics.fmean(run[score] for run in runs.values())
 
 
-def weakest(runs: Runs) -> float:
-    """The mean over seeds of the lowest Dice that a hospital has on its own test images."""
+def own_tests(runs: Runs, of: Callable[[list[float]], float]) -> float:
+    """The mean over seeds of the mean or least Dice `of` hospitals on their own test images."""
     return statistics.fmean(
-        min(dice for own, dice in run["test_dice"].items() if dice is not None and own != "pooled")
-        for run in runs.values()
+        of([dice for dice in run["test_dice"].values() if dice is not None]) for run in runs.values()
     )
 
 
