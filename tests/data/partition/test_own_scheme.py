@@ -187,12 +187,11 @@ def test_what_is_no_scheme_or_no_setting_of_it_is_refused_in_one_sentence(
 
 def test_the_page_about_it_is_followed_to_the_letter(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "extending.md").read_text()
-    page = page[page.index("## A scheme that") :]
-    code = page.split("```python\n")[1].split("```")[0]
+    (code,) = re.findall(r"```python\n(# schemes/.*?)```", page, re.DOTALL)
     file = tmp_path / code.splitlines()[0].removeprefix("# ")
     file.parent.mkdir()
     file.write_text(code)
-    export, command = re.findall(r"^```\n(export PYTHONPATH=.*)\nfedpolyp (.*)\n```$", page, re.MULTILINE)[0]
+    export, command = re.findall(r"^```\n(export PYTHONPATH=.*)\nfedpolyp (hospitals .*)\n```$", page, re.MULTILINE)[0]
     few = "--image-size 32 --phantom-images 60 --hospitals 3"
     shell = f"{export}; exec {sys.executable} -P -m fedpolyp {command} {few}"
     done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
