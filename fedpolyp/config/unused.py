@@ -33,11 +33,15 @@ def unused(config: Config, partition: Partition) -> str:
     else:
         of_it = [*_given(federation, _OF_A_FEDERATION), *_given(training, ("wire", "optimizer_state"))]
         found.append((of_it, f"{name} is not federated"))
+    if config.privacy.on and config.privacy.drawn is None:
+        found.append((_given(config.privacy, ("batch",)), "without --batches poisson a step has all units"))
     if config.privacy.on:
         of_it = [*_given(training, _OF_A_TRAINING), *_given(config.model, ("dropout",))]
         found.append(([*of_it, *_given(federation, ("patience",))], "with --privacy there is none"))
     else:
-        found.append((_given(config.privacy, ("epsilon", "delta", "clip", "unit")), "there is no --privacy"))
+        found.append(
+            (_given(config.privacy, ("epsilon", "delta", "clip", "unit", "batches", "batch")), "there is no --privacy")
+        )
     if config.privacy.secure_sums:
         found.append((_given(federation, ("max_update_norm",)), "with --secure-sums nobody sees single updates"))
     else:

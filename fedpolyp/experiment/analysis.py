@@ -160,8 +160,8 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: Evidenc
 
 def _seen(record: Mapping[str, Any], config: Config) -> int:
     everyone = record["hospitals"].values()
-    if config.privacy.on:  # each unit once a round
-        return sum(own.get("units", 0) for own in everyone)
+    if config.privacy.on:  # each unit once a round, or as many as are expected to be drawn
+        return sum(config.privacy.drawn or own["units"] for own in everyone if own.get("units"))
     return sum(config.training.images_seen(own["images"]) for own in everyone if own.get("images"))
 
 

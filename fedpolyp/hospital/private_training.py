@@ -1,24 +1,29 @@
 """A hospital's round with privacy on: one gradient, clipped unit by unit, with noise."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
 from fedpolyp.algorithms.base import MODEL, trainable
 from fedpolyp.config import rate_of
-from fedpolyp.errors import Refusal
+from fedpolyp.errors import Refusal, UsageError
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Train
 from fedpolyp.exchange.transforms import Changes, chain, inverts_masks
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.privacy.accounting import Noise
 from fedpolyp.privacy.gradients import as_units
 from fedpolyp.privacy.keeper import Keeper, order_of
-from fedpolyp.training import Trainer
+from fedpolyp.training import Images, Trainer
 
 
 def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer: Trainer) -> Answer:
     """The noisy mean gradient of the hospital's units at `weights`, in units of the clip, downhill.
+
+    With drawn units the sum is divided by the expected number, which is public. The number that was drawn stays.
 
     Nothing else leaves the hospital: no loss, no exact number of images, no optimizer state. The learning-rate schedule
     scales it; the server's optimizer decides the length of a step.
@@ -28,28 +33,52 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
         FedpolypError: the hospital's ledger is damaged.
     """
     config = hospital.config
-    privacy, rounds = config.privacy, config.federation.rounds
+    privacy = config.privacy
     keeper = hospital.keeper or Keeper.simulated(config.seed, hospital.name, hospital.state)
     rows = hospital.units(privacy.unit)
     units = len(rows) if keeper.units is None else keeper.units
     if privacy.delta * units >= 1:
         raise Refusal(f"delta must be below one over the {units} units of this hospital; got {privacy.delta:g}")
+    noise = _noise(hospital, units)
     images, masks = hospital.images("train")
     if inverts_masks(config, hospital.name):
         masks = 1 - np.asarray(masks)
+    order = [*order_of(_said(request, hospital, units), weights)]
+    if privacy.drawn is not None:
+        order.append(_digest_of(images, masks, rows))
+        # By the declared number, so that the probability does not tell the true one.
+        rows = [rows[unit] for unit in keeper.drawn(len(rows), noise.rate, order)]
     total = trainer.clipped_sum(weights, as_units(images, masks, rows), privacy.clip)
-    sigma = privacy.sigma(rounds)
-    order = order_of(_said(request, hospital, units), weights)
-    noisy = keeper.noisy(total, privacy.clip, sigma, order, request.run, request.round, privacy.sharers)
-    part = request.learning_rate / rate_of(config)
+    noisy = keeper.noisy(total, privacy.clip, noise, order, request.run, request.round, privacy.sharers)
+    part, expected = request.learning_rate / rate_of(config), privacy.drawn or units
     change = {
-        name: (noisy[name] * (-part / (privacy.clip * units))).astype(array.dtype) if name in noisy else 0 * array
+        name: (noisy[name] * (-part / (privacy.clip * expected))).astype(array.dtype) if name in noisy else 0 * array
         for name, array in trainable(weights).items()
     }
     changes: Changes = {MODEL: change}
     for transform in chain(config, hospital.name):
         changes = transform(changes, request.round)
     return Answer({"units": units, "epsilon": keeper.spent(privacy.delta)}, changes)
+
+
+def _noise(hospital: Hospital, units: int) -> Noise:
+    """The noise of a step, and the probability with which it has each unit.
+
+    Raises:
+        Refusal: there are fewer units than a batch should have, or the noise cannot be computed here.
+    """
+    try:
+        return hospital.config.privacy.noise(hospital.config.federation.rounds, units)
+    except UsageError as error:
+        raise Refusal(str(error)) from None
+
+
+def _digest_of(images: Images, masks: Images, rows: Sequence[Sequence[int]]) -> bytes:
+    """Identifies the units of a hospital, so that units are drawn anew when an image is added or changed."""
+    digest = hashlib.sha256(json.dumps([images.shape, rows]).encode())
+    for array in (images, masks):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
 
 
 def _said(request: Train, hospital: Hospital, units: int) -> str:

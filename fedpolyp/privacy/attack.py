@@ -172,7 +172,8 @@ class _Run:
         firsts = sorted((row, name) for name, own in self.hospitals.items() for row in range(len(own.train)))
         for row, name in firsts[:count]:
             images, masks = self._set(name, "train")
-            yield inversion.invert(self.hospitals[name].train[row], images[row], masks[row], mean)
+            units = len(self._hospital(name).units(self.config.privacy.unit)) if self.config.privacy.on else 0
+            yield inversion.invert(self.hospitals[name].train[row], images[row], masks[row], mean, units)
 
     def _updated(self, before: Checkpoint) -> Iterator[tuple[str, Arrays]]:
         """Each hospital's model after its training of the last round, as the server can tell it from the update."""
@@ -215,4 +216,7 @@ class _Run:
         return losses
 
     def _set(self, name: str, of: str) -> _Set:
-        return Hospital(name, self.config, self.store, self.hospitals[name], self.run.state / name).images(of)
+        return self._hospital(name).images(of)
+
+    def _hospital(self, name: str) -> Hospital:
+        return Hospital(name, self.config, self.store, self.hospitals[name], self.run.state / name)

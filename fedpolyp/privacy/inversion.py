@@ -127,12 +127,13 @@ class Inversion:
         control = _control(config.data.image_size, config.seed)
         self._control = _Attacked(control, control.trainable_variables, config, steps)
 
-    def invert(self, id: str, image: Image, mask: Image, mean: Picture) -> Inverted:
+    def invert(self, id: str, image: Image, mask: Image, mean: Picture, units: int) -> Inverted:
         """Recover `image` (S, S, 3) uint8 from its gradients, given its `mask` (S, S) uint8 in {0, 1}.
 
-        `mean` (S, S, 3) in 0..255 is where the attacker begins.
+        `mean` (S, S, 3) in 0..255 is where the attacker begins. The image's hospital has so many `units`.
         """
-        noise = self._config.privacy.sigma(self._config.federation.rounds) if self._config.privacy.on else None
+        privacy, rounds = self._config.privacy, self._config.federation.rounds
+        noise = privacy.noise(rounds, units).sigma if privacy.on else None
         recovered = self._run.recover(image, mask, mean, noise)
         return Inverted(id, image, recovered, _as_image(mean), self._control.recover(image, mask, mean))
 

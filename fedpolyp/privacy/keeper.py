@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.privacy.accounting import epsilon_of, mu_of
+from fedpolyp.privacy.accounting import Noise, epsilon_of_all
 from fedpolyp.privacy.ledger import Ledger, Limit
 from fedpolyp.privacy.noise import NoiseStream, simulated_secret
 
@@ -31,17 +31,26 @@ class Keeper:
         """For a hospital in a simulation: its number of images is known, and its secret is derived from the seed."""
         return cls(simulated_secret(seed, hospital), Ledger(folder / LEDGER), None)
 
+    def drawn(self, units: int, rate: float, order: Iterable[bytes]) -> list[int]:
+        """Which of the hospital's `units` are in a sum, ascending: each with probability `rate`, independently.
+
+        The same `order` gives the same units. It must name the images, and be that of the sum's noise, too: sums whose
+        units were drawn together would count as one, and here each counts by itself.
+        """
+        stream = NoiseStream(self.secret, self._digest([*order, f"draws {rate!r}".encode()]))
+        return [int(unit) for unit in np.flatnonzero(stream.hits(units, rate))]
+
     def noisy(
         self,
         total: Arrays,
         scale: float,
-        sigma: float,
+        noise: Noise,
         order: Iterable[bytes],
         run: str,
         round: int,
         sharers: int = 1,
     ) -> Arrays:
-        """`total` plus Gaussian noise of standard deviation `sigma * scale` on each number, in float64.
+        """`total` plus Gaussian noise of standard deviation `noise.sigma * scale` on each number, in float64.
 
         It is in the ledger when this returns. With `sharers` the hospital adds only a share: the noise of this many
         hospitals together has that size, and nobody may see the sum of fewer.
@@ -49,8 +58,8 @@ class Keeper:
         Args:
             total: a sum to which no unit has added a vector longer than `scale`.
             scale: this length.
-            sigma: the noise in units of `scale`.
-            order: the request and its weights, see `order_of`.
+            noise: the noise in units of `scale`, and the probability with which each unit is in the sum.
+            order: the request and its weights, see `order_of`; with drawn units also the images.
             run: the run, for readers of the ledger.
             round: the round, likewise.
             sharers: the number of hospitals that make the noise together.
@@ -59,19 +68,25 @@ class Keeper:
             Refusal: it would exceed the limit; nothing is recorded.
             FedpolypError: the ledger is damaged.
         """
+        drawn = f" {noise.rate!r}" if noise.rate < 1 else ""
+        sizes = f"{scale!r} {noise.sigma!r} {sharers}{drawn}".encode()
         # With another secret the same sum has other noise, so it counts again.
-        digest = hmac.new(self.secret, digestmod=hashlib.sha256)
-        for part in (*order, f"{scale!r} {sigma!r} {sharers}".encode(), *_bytes_of(total)):
-            digest.update(len(part).to_bytes(8, "little") + part)
-        self.ledger.spend(digest.hexdigest(), sigma, run, round, self.limit, sharers)
-        stream, own = NoiseStream(self.secret, digest.digest()), sigma / math.sqrt(sharers)
+        digest = self._digest((*order, sizes, *_bytes_of(total)))
+        self.ledger.spend(digest.hex(), noise, run, round, self.limit, sharers)
+        stream, own = NoiseStream(self.secret, digest), noise.sigma / math.sqrt(sharers)
         return {
             name: array + own * scale * stream.normal(array.size).reshape(array.shape) for name, array in total.items()
         }
 
     def spent(self, delta: float) -> float:
         """The epsilon at `delta` of everything that has left the hospital, in all runs."""
-        return epsilon_of(mu_of(self.ledger.sigmas()), delta)
+        return epsilon_of_all(self.ledger.sums(), delta)
+
+    def _digest(self, parts: Iterable[bytes]) -> bytes:
+        digest = hmac.new(self.secret, digestmod=hashlib.sha256)
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "little") + part)
+        return digest.digest()
 
 
 def order_of(said: str, weights: Arrays) -> Iterable[bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fedpolyp.errors import FedpolypError, Refusal
-from fedpolyp.privacy.accounting import epsilon_of, mu_of
+from fedpolyp.privacy.accounting import Noise, epsilon_of_all
 from fedpolyp.privacy.lines import append, locked
 
 _SLACK = 1e-6  # of the limit: a plan that needs all of it is allowed
@@ -21,13 +21,14 @@ class Limit:
     epsilon: float
     delta: float
 
-    def refuse(self, sigmas: list[float]) -> None:
-        """Refuse if sums with the noise `sigmas` together exceed the limit.
+    def refuse(self, sums: list[Noise]) -> None:
+        """Refuse if `sums` together exceed the limit.
 
         Raises:
             Refusal: they do.
+            UsageError: units were drawn for some, and the package dp-accounting is not installed.
         """
-        if (epsilon := epsilon_of(mu_of(sigmas), self.delta)) > self.epsilon * (1 + _SLACK):
+        if (epsilon := epsilon_of_all(sums, self.delta)) > self.epsilon * (1 + _SLACK):
             raise Refusal(
                 f"this site spends at most epsilon {self.epsilon:g} at delta {self.delta:g} in all runs together; with "
                 f"this request it would be {epsilon:.2f}"
@@ -44,9 +45,9 @@ class Ledger:
     path: Path
 
     def spend(
-        self, digest: str, sigma: float, run: str, round: int, limit: Limit | None = None, sharers: int = 1
-    ) -> list[float]:
-        """Record the sum with this `digest` and the noise `sigma` unless it is recorded; returns the noise of all sums.
+        self, digest: str, noise: Noise, run: str, round: int, limit: Limit | None = None, sharers: int = 1
+    ) -> list[Noise]:
+        """Record the sum with this `digest` and `noise` unless it is recorded; returns the noise of all sums.
 
         `sharers` is the number of hospitals that make this noise together.
 
@@ -59,15 +60,16 @@ class Ledger:
             known = self._read(stream)
             if digest not in known:
                 if limit is not None:
-                    limit.refuse([*known.values(), sigma])
+                    limit.refuse([*known.values(), noise])
                 time = datetime.now(UTC).isoformat(timespec="seconds")
-                entry = {"time": time, "run": run, "round": round, "sigma": sigma, "sum": digest}
+                entry = {"time": time, "run": run, "round": round, "sigma": noise.sigma, "sum": digest}
+                entry |= {"rate": noise.rate} if noise.rate < 1 else {}
                 entry |= {"sharers": sharers} if sharers > 1 else {}
                 append(stream, entry)
-                known[digest] = sigma
+                known[digest] = noise
         return list(known.values())
 
-    def sigmas(self) -> list[float]:
+    def sums(self) -> list[Noise]:
         """The noise of each recorded sum.
 
         Raises:
@@ -78,21 +80,21 @@ class Ledger:
         with locked(self.path) as stream:
             return list(self._read(stream).values())
 
-    def _read(self, stream: BinaryIO) -> dict[str, float]:
+    def _read(self, stream: BinaryIO) -> dict[str, Noise]:
         stream.seek(0)
-        known: dict[str, float] = {}
+        known: dict[str, Noise] = {}
         for number, line in enumerate(stream, 1):
             try:
                 entry = json.loads(line)
-                digest, sigma = entry["sum"], entry["sigma"]
+                digest, sigma, rate = entry["sum"], entry["sigma"], entry.get("rate", 1.0)
                 if not (line.endswith(b"\n") and isinstance(digest, str) and isinstance(sigma, float)):
                     raise ValueError
-                if not (math.isfinite(sigma) and sigma > 0):
+                if not (math.isfinite(sigma) and sigma > 0 and isinstance(rate, float) and 0 < rate <= 1):
                     raise ValueError
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise FedpolypError(
                     f"line {number} of {self.path} is damaged, so it is not known what has been spent: correct it "
                     "from a copy (if it is half of the last line, after a power cut, its answer never left: remove it)"
                 ) from None
-            known[digest] = sigma
+            known[digest] = Noise(sigma, rate)
         return known

@@ -1,4 +1,4 @@
-"""Gaussian noise that only the holder of a hospital's secret can compute, and that is the same for the same request.
+"""Noise and draws that only the holder of a hospital's secret can compute, the same for the same request.
 
 The coordinator knows the experiment's seed, so it could subtract noise that came from this seed. The key of the stream
 is therefore derived from a secret that stays at the hospital and from a digest of the request, the weights and the
@@ -11,6 +11,7 @@ last bits of a sum reveal (Mironov, CCS 2012).
 """
 
 import hashlib
+import math
 import os
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class NoiseStream:
         first, second = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53  # in [0, 1)
         radius = np.sqrt(-2 * np.log1p(-first))
         return np.concatenate([radius * np.cos(2 * np.pi * second), radius * np.sin(2 * np.pi * second)])[:count]
+
+    def hits(self, count: int, probability: float) -> NDArray[np.bool_]:
+        """The next `count` draws, (count,): each is true with this probability, to 2^-53, and never with more."""
+        words = np.frombuffer(self._encryptor.update(bytes(8 * count)), "<u8") >> np.uint64(11)
+        return np.asarray(words < np.uint64(math.floor(probability * 2.0**53)))
 
 
 def site_secret(path: Path) -> bytes:

@@ -17,6 +17,7 @@ _UNITS = {
     "group": ("group of near-duplicates among", "it was"),
     "patient": ("patient with images among", "these were"),
 }
+_DRAWN = "It holds as long as nobody learns which units a step had, nor how many: for instance from how long it took."
 _SIMULATED = "In this simulation the noise is derived from the seed: epsilon is computed, but nothing is protected."
 
 
@@ -48,9 +49,13 @@ def _promised(config: Config, simulated: bool) -> str:
             f"privacy {privacy.mode}: none is guaranteed with epsilon {privacy.epsilon:g}, gradients are only clipped"
         )
     seeded = "; the noise is derived from the seed, so nothing is really protected" if simulated else ""
+    if privacy.drawn is None:
+        how = f"sigma {privacy.sigma(rounds):.2f}{shared}"
+    else:
+        how = f"each step with {privacy.drawn} units of a hospital in the mean, drawn independently"
     return (
-        f"privacy {privacy.mode}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} in {rounds} rounds, sigma "
-        f"{privacy.sigma(rounds):.2f}{shared}{seeded}"
+        f"privacy {privacy.mode}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} in {rounds} rounds, {how}"
+        f"{seeded}"
     )
 
 
@@ -77,6 +82,7 @@ def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: b
         f"This bounds what anybody can learn about whether {there} among them from the model and from all that the "
         "hospital sent: the coordinator, the other hospitals, and everybody who gets the model.",
         *([_joint(privacy)] if privacy.mode == "joint" else []),
+        *([_DRAWN] if privacy.drawn is not None else []),
         "It does not hide what a hospital's images have in common, and does not cover the held-out set.",
         "Every further run on the same images spends more epsilon, and so does tuning.",
         "It relies on the program at the hospital, which the coordinator ships. Floating-point noise is not exactly "

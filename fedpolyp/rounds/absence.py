@@ -9,7 +9,8 @@ from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import ImageRecord
 from fedpolyp.errors import UsageError
-from fedpolyp.privacy.units import fault_of_patients
+from fedpolyp.privacy.accounting import refuse_without_library
+from fedpolyp.privacy.units import fault_of_patients, units_of
 from fedpolyp.rounds.sampling import needed, sample
 
 _DROPPING = 97  # its own stream of random numbers
@@ -45,7 +46,7 @@ def refuse_impossible(
     """Refuse hospitals that are not in the partition, and rounds after `done` that would have too few hospitals.
 
     Absences are drawn from the seed, so such a round would fail again whenever the run is resumed. In a simulation
-    `records` has all images by their ids. Then hospitals are refused that cannot protect patients as the run promises.
+    `records` has all images by their ids. Then hospitals are refused that do not have the units that the run protects.
 
     Raises:
         UsageError: there is such a hospital or round.
@@ -60,8 +61,8 @@ def refuse_impossible(
         return
     if config.privacy.on:
         _refuse_delta(config, partition)
-        if config.privacy.unit == "patient" and records is not None:
-            _refuse_unknown_patients(partition, records)
+        if records is not None:
+            _refuse_units(config, partition, records)
     if (most := len(sample(everyone, config, 1))) < algorithm.least:
         raise UsageError(
             f"the algorithm {config.algorithm.name} with these settings needs {algorithm.least} hospitals in a round; "
@@ -86,12 +87,20 @@ def refuse_impossible(
             )
 
 
-def _refuse_unknown_patients(partition: Partition, records: Mapping[str, ImageRecord]) -> None:
-    for name, own in partition.hospitals.items():
-        if fault := fault_of_patients([records[id] for id in own.train]):
+def _refuse_units(config: Config, partition: Partition, records: Mapping[str, ImageRecord]) -> None:
+    privacy = config.privacy
+    if privacy.drawn is not None:
+        refuse_without_library()
+    for name, images in partition.hospitals.items():
+        own = [records[id] for id in images.train]
+        if privacy.unit == "patient" and (fault := fault_of_patients(own)):
             raise UsageError(
                 f"--unit patient is not possible at {name}: {fault}; a CSV with a column patient, or --group-by, names "
                 "patients, and --unit group needs none"
+            )
+        if own and privacy.drawn is not None and privacy.drawn > (units := len(units_of(own, privacy.unit))):
+            raise UsageError(
+                f"--batch must be at most the {units} units of {name} (--unit {privacy.unit}); got {privacy.drawn}"
             )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fedpolyp.config import AlgorithmConfig, Config, DataConfig
 from fedpolyp.errors import FedpolypError, Refusal, UsageError
 from fedpolyp.planning import this_machine, trainer_bytes
-from fedpolyp.privacy.accounting import epsilon_of, mu_of
+from fedpolyp.privacy.accounting import epsilon_of_all
 from fedpolyp.privacy.units import fault_of_patients
 from fedpolyp.sites.connection import connect, warnings_of
 from fedpolyp.sites.settings import SiteSettings
@@ -136,12 +136,12 @@ def _privacy(settings: SiteSettings, config: Config) -> Finding:
     privacy, rounds = config.privacy, config.federation.rounds
     try:
         keeper = settings.keeper
-        spent, coming = keeper.ledger.sigmas(), [privacy.sigma(rounds)] * rounds
+        spent, coming = keeper.ledger.sums(), [privacy.noise(rounds, settings.declared_units or 1)] * rounds
         if keeper.limit is not None:
             keeper.limit.refuse([*spent, *coming])
+        before, after = (epsilon_of_all(sums, privacy.delta) for sums in (spent, [*spent, *coming]))
     except (Refusal, FedpolypError) as error:
         return Finding("privacy", False, str(error))
-    before, after = (epsilon_of(mu_of(sigmas), privacy.delta) for sigmas in (spent, [*spent, *coming]))
     return Finding("privacy", True, f"epsilon {before:.2f} spent, {after:.2f} after it, at delta {privacy.delta:g}")
 
 

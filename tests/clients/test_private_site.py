@@ -1,6 +1,7 @@
 """A site that promises privacy: what it lets out, what it refuses, and what it writes down."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,30 @@ def test_an_order_beyond_the_limit_is_refused_and_audited_also_in_a_second_run(o
     log = [entry.content for entry in audit.read(oslo / "private" / "audit.jsonl")]
     assert [entry["event"] for entry in log] == ["asked", "sent"] * 3 + ["asked", "refused"] * 2
     assert "spends at most epsilon 8" in log[-1]["reason"]
+
+
+def drawing(**settings: Any) -> Config:
+    return private(privacy__batches="poisson", privacy__batch=3, **settings)
+
+
+def test_drawn_units_count_together_with_what_was_spent_before(oslo: Path) -> None:
+    order(oslo, config=private(privacy__epsilon=6.0))
+    order(oslo, config=drawing(privacy__epsilon=3.0), run="1" * 32)
+    assert [line.get("rate") for line in ledger(oslo)] == [None, 3 / 9]
+    with pytest.raises(
+        Refusal, match=r"^this site spends at most epsilon 8 at delta 0\.001 in all runs together; with"
+    ):
+        order(oslo, config=drawing(privacy__epsilon=40.0), run="2" * 32)
+    assert len(ledger(oslo)) == 2
+
+
+def test_a_site_that_cannot_compute_what_drawn_units_cost_lets_nothing_out(
+    oslo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    with pytest.raises(Refusal, match=r"^Poisson batches need the package dp-accounting: pip install"):
+        order(oslo, config=drawing())
+    assert not (oslo / "private" / "privacy.jsonl").exists()
 
 
 @pytest.mark.parametrize(

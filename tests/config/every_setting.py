@@ -46,6 +46,7 @@ def another(dotted: str) -> Any:
                 "model.encoder_sha256": "0" * 64,
                 "model.initial_weights": "runs/earlier",
                 "model.initial_sha256": "0" * 64,
+                "privacy.batch": 8,
                 "training.local_steps": 40,
                 "training.precision": "mixed_bfloat16",
                 "federation.slow": "hospital-2=3",
@@ -71,6 +72,7 @@ def with_it(dotted: str) -> dict[str, Any]:
     """Other settings that `another` value of this one needs."""
     return {
         "privacy.mode": {"algorithm.name": "fedadam", "model.normalization": "group"},
+        "privacy.batches": {"privacy.batch": 8},
         "privacy.secure_sums": {"training.optimizer_state": "keep"},
     }.get(dotted, {})
 

@@ -40,6 +40,10 @@ def test_an_algorithm_that_weighs_nobody_says_so(algorithm: str) -> None:
 
 def test_with_privacy_there_is_no_local_training_and_without_there_is_no_promise() -> None:
     given = {"training__local_epochs": 3, "training__augment": False, "federation__patience": 3}
+    drawn = said(privacy__batches="poisson", privacy__batch=8)
+    assert drawn.endswith("--batches, --batch (there is no --privacy)")
+    of_all = said(privacy__mode="local", privacy__batch=8, algorithm__name="fedadam", model__normalization="group")
+    assert of_all.endswith("effect: --batch (without --batches poisson a step has all units)")
     assert said(privacy__epsilon=2.0, privacy__clip=0.5).endswith("--epsilon, --clip (there is no --privacy)")
     private = said(
         privacy__mode="local", privacy__epsilon=2.0, algorithm__name="fedadam", model__normalization="group", **given

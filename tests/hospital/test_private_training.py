@@ -14,10 +14,10 @@ from fedpolyp.exchange.requests import Evaluate
 from fedpolyp.hospital import work
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays, equal
-from fedpolyp.privacy.accounting import sigma_for
+from fedpolyp.privacy.accounting import poisson_sigma, sigma_for
 from fedpolyp.privacy.gradients import as_units
 from fedpolyp.privacy.keeper import Keeper
-from fedpolyp.training import shared_trainer
+from fedpolyp.training import Trainer, shared_trainer
 from tests.hospital.test_work import NAME, hospital, received, request
 
 PRIVATE = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
@@ -114,3 +114,72 @@ def test_its_images_are_not_scored(private: Hospital) -> None:
 def test_a_delta_of_one_over_the_units_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"delta must be below one over the \d+ units of this hospital; got 0\.5"):
         answer(hospital(tmp_path, **PRIVATE, privacy__delta=0.5))
+
+
+DRAWN = PRIVATE | {"privacy__batches": "poisson", "privacy__batch": 4}
+
+
+class Spy:
+    """Notes which units the hospital adds up; each of them adds 0.5 to every number."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.units: list[Any] = []
+        self.total: Arrays = {}
+
+        def clipped_sum(trainer: Trainer, weights: Arrays, units: Any, clip: float) -> Arrays:
+            self.units = list(units)
+            value = np.float32(0.5 * len(self.units))
+            self.total = {name: np.full_like(array, value) for name, array in trainable(weights).items()}
+            return self.total
+
+        patch.setattr(Trainer, "clipped_sum", clipped_sum)
+
+    def noise(self, sent: Arrays, divisor: float) -> Any:
+        """What was added to the sum, if the sum was divided by `divisor`; the clip is 1, the rate undiminished."""
+        return np.concatenate([(-sent[name] * divisor - self.total[name]).ravel() for name in self.total])
+
+
+def test_drawn_units_are_divided_by_the_expected_number_and_have_the_planned_noise_also_if_none_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = hospital(tmp_path, **DRAWN)
+    spy, rate, units = Spy(monkeypatch), at.config.training.learning_rate, len(at.ids.train)
+    sigma = poisson_sigma(8.0, 1e-3, 3, 4 / units)
+    for round, none in ((1, False), (2, True)):
+        if none:
+            monkeypatch.setattr(Keeper, "drawn", lambda *rest: [])
+        said = answer(at, round, learning_rate=rate)
+        assert len(spy.units) == 0 if none else 0 < len(spy.units) < units
+        noise = spy.noise(said.sent["model"], divisor=4)
+        assert noise.std() == pytest.approx(sigma, rel=0.02) and abs(noise.mean()) < 0.02
+        assert said.said["units"] == units and said.said.keys() == {"units", "epsilon"}
+    assert [(line["sigma"], line["rate"]) for line in lines(at)] == [(sigma, 4 / units)] * 2
+
+
+def test_a_repeated_order_draws_the_same_units_and_one_of_other_images_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = hospital(tmp_path, **DRAWN | {"privacy__batch": 7})
+    spy = Spy(monkeypatch)
+    one, first = answer(at), spy.units
+    again, second = answer(at), spy.units
+    assert equal(one.sent["model"], again.sent["model"]) and one.said == again.said and len(lines(at)) == 1
+    assert [unit[0][0].tobytes() for unit in first] == [unit[0][0].tobytes() for unit in second]
+    moved = at.store.masks.copy()
+    moved[at.store.positions(at.ids.train[-1:])] ^= 1
+    answer(replace(at, store=replace(at.store, masks=moved)))
+    assert [unit[0][0].tobytes() for unit in spy.units] != [unit[0][0].tobytes() for unit in first]
+
+
+def test_the_probability_is_by_the_declared_number_and_no_batch_is_larger_than_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = hospital(tmp_path, **DRAWN)
+    Spy(monkeypatch)
+    for declared, rate in ((40, 0.1), (5, 0.8)):
+        answer(replace(at, keeper=replace(Keeper.simulated(0, NAME, at.state), units=declared)))
+        assert lines(at)[-1]["rate"] == rate
+    answer(replace(at, keeper=replace(Keeper.simulated(0, NAME, at.state), units=4)))
+    assert "rate" not in lines(at)[-1] and lines(at)[-1]["sigma"] == sigma_for(8.0, 1e-3, 3)
+    with pytest.raises(Refusal, match="^a batch cannot have more than the 3 units of this hospital; got 4$"):
+        answer(replace(at, keeper=replace(Keeper.simulated(0, NAME, at.state), units=3)))

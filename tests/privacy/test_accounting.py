@@ -9,9 +9,11 @@ from scipy.stats import norm
 
 from fedpolyp.errors import UsageError
 from fedpolyp.privacy.accounting import (
+    Noise,
     default_delta,
     delta_of,
     epsilon_of,
+    epsilon_of_all,
     mu_of,
     poisson_epsilon,
     poisson_sigma,
@@ -83,3 +85,62 @@ def test_without_dp_accounting_poisson_batches_are_refused(monkeypatch: pytest.M
 @pytest.mark.parametrize(("units", "delta"), [(1, 0.1), (140, 1e-3), (200, 1e-3), (201, 1e-4), (10_000, 1e-5)])
 def test_delta_by_default_is_a_fifth_of_one_over_the_units_at_most(units: int, delta: float) -> None:
     assert default_delta(units) == delta <= 0.2 / units < 10 * delta
+
+
+def composed(lines: list[tuple[Noise, int]], delta: float) -> float:
+    """The epsilon that dp-accounting itself gives, with its own, finer, discretization."""
+    import dp_accounting
+    from dp_accounting import pld
+
+    accountant = pld.PLDAccountant()
+    for (sigma, rate), count in lines:
+        event = dp_accounting.GaussianDpEvent(sigma)
+        accountant.compose(event if rate == 1 else dp_accounting.PoissonSampledDpEvent(rate, event), count)
+    return float(accountant.get_epsilon(delta))
+
+
+def test_drawn_sums_and_whole_ones_are_together_what_dp_accounting_composes_in_whatever_order() -> None:
+    lines = [(Noise(3.0), 5), (Noise(1.0, 0.25), 12), (Noise(0.8, 0.05), 40), (Noise(5.0), 3)]
+    sums = [noise for noise, count in lines for _ in range(count)]
+    found = epsilon_of_all(sums, 1e-3)
+    assert found == pytest.approx(composed(lines, 1e-3), rel=1e-3) == epsilon_of_all(sums[::-1], 1e-3)
+    apart = [epsilon_of_all([noise] * count, 1e-3) for noise, count in lines]
+    assert max(apart) < found < sum(apart)
+    assert found < epsilon_of(mu_of(noise.sigma for noise in sums), 1e-3) / 1.5  # drawing helps
+
+
+def test_sums_with_all_units_are_reckoned_exactly() -> None:
+    assert epsilon_of_all([], 1e-3) == 0.0
+    assert epsilon_of_all([Noise(3.0), Noise(4.0)], 1e-3) == epsilon_of(mu_of([3.0, 4.0]), 1e-3)
+
+
+@pytest.mark.parametrize("noise", [Noise(0.05, 0.01), Noise(1e-6, 0.5)])
+def test_where_there_is_hardly_noise_drawing_is_not_counted_on(noise: Noise) -> None:
+    assert epsilon_of_all([noise, Noise(2.0)], 1e-3) == epsilon_of(mu_of([noise.sigma, 2.0]), 1e-3)
+
+
+def test_a_huge_epsilon_is_bounded_without_being_tabulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = [Noise(0.5, 0.2)] * 40_000
+    with monkeypatch.context() as patch:
+        patch.setattr("fedpolyp.privacy.accounting._DISCRETIZATION", None)
+        found = epsilon_of_all(sums, 1e-3)
+    assert composed([(Noise(0.5, 0.2), 40)], 1e-3) < 1000 < found < epsilon_of(mu_of([0.5] * 40_000), 1e-3) / 2
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "rounds", "rate"),
+    [(1e-6, 1e-3, 10, 0.1), (1e-3, 1e-12, 100_000, 0.5), (100.0, 1e-2, 1, 0.02)],
+)
+def test_noise_for_poisson_batches_is_found_for_extreme_plans(
+    epsilon: float, delta: float, rounds: int, rate: float
+) -> None:
+    sigma = poisson_sigma(epsilon, delta, rounds, rate)
+    assert min(0.1, sigma_for(epsilon, delta, rounds)) <= sigma <= sigma_for(epsilon, delta, rounds)
+    assert epsilon_of_all([Noise(sigma, rate)] * rounds, delta) <= epsilon * (1 + 1e-9)
+
+
+def test_without_dp_accounting_a_mixture_is_refused_and_whole_sums_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    assert epsilon_of_all([Noise(2.0)], 1e-3) > 0
+    with pytest.raises(UsageError, match="pip install 'fedpolyp\\[privacy\\]'"):
+        epsilon_of_all([Noise(2.0), Noise(2.0, 0.5)], 1e-3)

@@ -96,3 +96,4 @@ def test_a_unit_more_changes_the_sum_by_the_clip_at_most(
     assert 0 < length({name: with_it[name] - without[name] for name in without}) <= CLIP * (1 + 1e-5)
     again = sum_of(gradients, pairs, [0], [1])
     assert all(np.array_equal(again[name], without[name]) for name in without)
+    assert length(sum_of(gradients, pairs)) == 0  # of no unit at all

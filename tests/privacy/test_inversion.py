@@ -105,7 +105,7 @@ def test_the_control_is_recovered_and_noise_protects_it() -> None:
 def test_a_reconstruction_from_the_unet_begins_with_the_mean_image() -> None:
     image, mask, mean = drawn()
     config = tiny_config(privacy__mode="local", algorithm__name="fedadam", model__normalization="group")
-    found = Inversion(config, shared_trainer(config).initial, steps=2).invert("a", image, mask, mean)
+    found = Inversion(config, shared_trainer(config).initial, steps=2).invert("a", image, mask, mean, 0)
     moved = np.abs(found.recovered.astype(int) - found.mean).max()
     assert 0 < moved <= 2 * 255 * 0.02 + 1  # two steps of Adam
     assert found.id == "a" and set(found.decibels) == {"recovered", "mean", "control"}

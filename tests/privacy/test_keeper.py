@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta
 
 from fedpolyp.model.arrays import Arrays
-from fedpolyp.privacy.accounting import epsilon_of, sigma_for
+from fedpolyp.privacy.accounting import Noise, epsilon_of, epsilon_of_all, sigma_for
 from fedpolyp.privacy.keeper import Keeper, order_of
 from fedpolyp.privacy.ledger import Ledger, Limit
 from fedpolyp.privacy.noise import simulated_secret
@@ -26,15 +26,15 @@ class Uncounted(Ledger):
     """A ledger that is not written, for a thousand draws."""
 
     def spend(
-        self, digest: str, sigma: float, run: str, round: int, limit: Limit | None = None, sharers: int = 1
-    ) -> list[float]:
+        self, digest: str, noise: Noise, run: str, round: int, limit: Limit | None = None, sharers: int = 1
+    ) -> list[Noise]:
         return []
 
 
 def answers(secret: bytes, total: Arrays, sigma: float) -> list[Arrays]:
     """What a hospital with that secret answers to so many orders."""
     keeper = Keeper(secret, Uncounted(Path()), 8)
-    return [keeper.noisy(total, CLIP, sigma, order_of(f"order {n}", WITHOUT), "run", n) for n in range(DRAWS)]
+    return [keeper.noisy(total, CLIP, Noise(sigma), order_of(f"order {n}", WITHOUT), "run", n) for n in range(DRAWS)]
 
 
 def proven_epsilon(secret: bytes, sigma: float) -> float:
@@ -82,7 +82,7 @@ def proven_of_a_joint_sum(there: int, sharers: int) -> float:
             order = [f"order {n}".encode()]
             totals = [first, *[WITHOUT] * (there - 1)]
             pairs = zip(keepers, totals, strict=True)
-            own = [keeper.noisy(total, CLIP, sigma, order, "run", n, sharers) for keeper, total in pairs]
+            own = [keeper.noisy(total, CLIP, Noise(sigma), order, "run", n, sharers) for keeper, total in pairs]
             sums.append({name: np.sum([one[name] for one in own], axis=0) for name in WITHOUT})
         return sums
 
@@ -123,18 +123,18 @@ def same(one: Arrays, other: Arrays) -> bool:
 
 
 def test_the_same_order_gives_the_same_bits_and_one_line(keeper: Keeper) -> None:
-    one, again = (keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1) for _ in range(2))
-    assert same(one, again) and len(keeper.ledger.sigmas()) == 1
+    one, again = (keeper.noisy(WITHOUT, CLIP, Noise(2.0), order_of("order", WITH), "run", 1) for _ in range(2))
+    assert same(one, again) and len(keeper.ledger.sums()) == 1
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", CANARY), "run", 1),  # other weights
-        lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.0, order_of("another", WITH), "run", 1),
-        lambda keeper: keeper.noisy(WITH, CLIP, 2.0, order_of("order", WITH), "run", 1),  # an image more
-        lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.5, order_of("order", WITH), "run", 1),
-        lambda keeper: keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1, 2),
+        lambda keeper: keeper.noisy(WITHOUT, CLIP, Noise(2.0), order_of("order", CANARY), "run", 1),  # other weights
+        lambda keeper: keeper.noisy(WITHOUT, CLIP, Noise(2.0), order_of("another", WITH), "run", 1),
+        lambda keeper: keeper.noisy(WITH, CLIP, Noise(2.0), order_of("order", WITH), "run", 1),  # an image more
+        lambda keeper: keeper.noisy(WITHOUT, CLIP, Noise(2.5), order_of("order", WITH), "run", 1),
+        lambda keeper: keeper.noisy(WITHOUT, CLIP, Noise(2.0), order_of("order", WITH), "run", 1, 2),
     ],
 )
 def test_anything_else_has_other_noise_and_a_line_of_its_own(
@@ -143,21 +143,59 @@ def test_anything_else_has_other_noise_and_a_line_of_its_own(
     def first(answer: Arrays, total: Arrays, sigma: float) -> float:
         return float((answer["b/bias"][1] - total["b/bias"][1]) / (sigma * CLIP))
 
-    one = keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1)
+    one = keeper.noisy(WITHOUT, CLIP, Noise(2.0), order_of("order", WITH), "run", 1)
     other = changed(keeper)
-    sigma = keeper.ledger.sigmas()
-    assert len(sigma) == 2 and abs(first(one, WITHOUT, 2.0) - first(other, WITHOUT, sigma[1])) > 1e-3
+    sigma = keeper.ledger.sums()
+    assert len(sigma) == 2 and abs(first(one, WITHOUT, 2.0) - first(other, WITHOUT, sigma[1].sigma)) > 1e-3
 
 
 def test_with_a_new_secret_the_same_order_counts_anew(keeper: Keeper) -> None:
-    one = keeper.noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1)
-    other = Keeper(b"\x08" * 32, keeper.ledger, 8).noisy(WITHOUT, CLIP, 2.0, order_of("order", WITH), "run", 1)
-    assert not same(one, other) and len(keeper.ledger.sigmas()) == 2
+    one = keeper.noisy(WITHOUT, CLIP, Noise(2.0), order_of("order", WITH), "run", 1)
+    other = Keeper(b"\x08" * 32, keeper.ledger, 8).noisy(WITHOUT, CLIP, Noise(2.0), order_of("order", WITH), "run", 1)
+    assert not same(one, other) and len(keeper.ledger.sums()) == 2
 
 
 def test_epsilon_is_that_of_all_that_has_left(keeper: Keeper) -> None:
     assert keeper.spent(DELTA) == 0.0
     sigma = sigma_for(8.0, DELTA, 2)
     for round in (1, 2):
-        keeper.noisy(WITHOUT, CLIP, sigma, order_of(f"{round}", WITH), f"run {round}", round)
+        keeper.noisy(WITHOUT, CLIP, Noise(sigma), order_of(f"{round}", WITH), f"run {round}", round)
     assert keeper.spent(DELTA) == pytest.approx(8.0)
+
+
+def test_each_unit_is_drawn_as_often_as_it_should_and_independently_of_the_others(keeper: Keeper) -> None:
+    """With this key, whose draws are always the same."""
+    drawn = np.zeros((2000, 8), bool)
+    for number, row in enumerate(drawn):
+        row[keeper.drawn(8, 0.3, order_of(f"order {number}", WITH))] = True
+    assert (drawn.mean(axis=0) - 0.3).max() < 4 * np.sqrt(0.3 * 0.7 / 2000) > (0.3 - drawn.mean(axis=0)).max()
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(8)).max() < 5 / np.sqrt(2000)
+    sizes = drawn.sum(axis=1)  # not a fixed number, but that of independent draws
+    assert sizes.var() == pytest.approx(8 * 0.3 * 0.7, rel=0.15) and sizes.min() == 0
+    assert keeper.drawn(8, 1.0, order_of("order", WITH)) == list(range(8))
+
+
+def test_draws_are_the_same_for_the_same_order_and_others_for_any_other(keeper: Keeper) -> None:
+    one = keeper.drawn(64, 0.5, order_of("order", WITH))
+    assert one == keeper.drawn(64, 0.5, order_of("order", WITH)) == sorted(one)
+    seeded = Keeper.simulated(SEED, "oslo", keeper.ledger.path.parent)
+    for other in (
+        keeper.drawn(64, 0.5, order_of("another", WITH)),
+        keeper.drawn(64, 0.5, order_of("order", WITHOUT)),
+        keeper.drawn(64, 0.5, [*order_of("order", WITH), b"other images"]),
+        Keeper(b"\x08" * 32, keeper.ledger, 8).drawn(64, 0.5, order_of("order", WITH)),
+        seeded.drawn(64, 0.5, order_of("order", WITH)),
+    ):
+        assert 10 < len(set(one) ^ set(other)) < 54
+
+
+def test_a_drawn_sum_has_noise_and_a_line_of_its_own_even_if_its_number_is_the_same(keeper: Keeper) -> None:
+    """As two empty draws have, of other images."""
+    sums = [
+        keeper.noisy(WITHOUT, CLIP, noise, [*order_of("order", WITH), images], "run", 1)
+        for noise in (Noise(2.0), Noise(2.0, 0.5), Noise(2.0, 0.25))
+        for images in (b"one", b"two")
+    ]
+    assert len({float(one["b/bias"][1]) for one in sums}) == 6
+    assert keeper.ledger.sums() == [Noise(2.0)] * 2 + [Noise(2.0, 0.5)] * 2 + [Noise(2.0, 0.25)] * 2
+    assert keeper.spent(DELTA) == epsilon_of_all(keeper.ledger.sums(), DELTA)

@@ -36,6 +36,27 @@ def test_the_same_secret_and_order_give_the_same_bits_and_any_other_gives_others
         assert abs(np.corrcoef(numbers, NoiseStream(secret, order).normal(1000))[0, 1]) < 0.2
 
 
+def test_draws_are_as_frequent_as_their_probability_and_never_more_likely() -> None:
+    for probability in (0.0, 1.0):
+        assert NoiseStream(SECRET, b"order").hits(1000, probability).mean() == probability
+    hits = NoiseStream(SECRET, b"order").hits(200_000, 0.1)
+    assert abs(hits.mean() - 0.1) < 4 * np.sqrt(0.1 * 0.9 / len(hits))
+    assert abs(np.corrcoef(hits[:-1], hits[1:])[0, 1]) < 5 / np.sqrt(len(hits))
+
+
+@pytest.mark.parametrize(("units", "hits"), [(0, 0), (1, 1), (1.9, 1), (2, 2), (2.0**53, 4)])
+def test_of_the_53_bits_of_a_draw_as_many_values_hit_as_the_probability_allows(units: float, hits: int) -> None:
+    """A probability between two of them is not rounded up."""
+
+    class Words:
+        def update(self, zeros: bytes) -> bytes:
+            return np.array([0, 1 << 11, 2 << 11, 2**64 - 1], "<u8").tobytes()
+
+    stream = NoiseStream(SECRET, b"order")
+    stream._encryptor = Words()  # type: ignore[assignment]
+    assert stream.hits(4, units * 2.0**-53).tolist() == [True] * hits + [False] * (4 - hits)
+
+
 def test_a_sites_secret_is_made_once_and_its_owner_alone_can_read_it(tmp_path: Path) -> None:
     secret = site_secret(tmp_path / "key")
     assert len(secret) == 32 and site_secret(tmp_path / "key") == secret != site_secret(tmp_path / "other")

@@ -23,3 +23,21 @@ def test_clipping_without_noise_is_no_guarantee_and_is_not_called_one() -> None:
     assert said == (
         "Privacy: none is guaranteed. Gradients were clipped, but with epsilon 1e+09 the noise is negligible."
     )
+
+
+def test_a_run_with_drawn_units_says_how_many_and_who_must_not_learn_which() -> None:
+    config = load(overrides=PRIVATE | {"privacy.batches": "poisson", "privacy.batch": 32})
+    assert beginning(config, False) == (
+        "privacy local: epsilon 8 at delta 0.001 in 40 rounds, each step with 32 units of a hospital in the mean, "
+        "drawn independently"
+    )
+    said = paragraph(config, [{"hospitals": {"a": {"epsilon": 8.0}}}], False)
+    assert "It holds as long as nobody learns which units a step had, nor how many" in said
+
+
+def test_a_run_that_protects_patients_says_so() -> None:
+    said = paragraph(
+        load(overrides=PRIVATE | {"privacy.unit": "patient"}), [{"hospitals": {"a": {"epsilon": 8}}}], True
+    )
+    assert "for each patient with images among a hospital's training images. This" in said
+    assert "about whether these were among them" in said

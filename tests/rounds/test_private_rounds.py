@@ -1,5 +1,7 @@
 """A run that promises privacy: what is asked, what is written down, and that it goes on to the same bits."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,34 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_and_spends_nothing_twice(tm
     whole, broken = whole_and_interrupted(tmp_path, config)
     ledgers = [run.state / "hospital-1" / "privacy.jsonl" for run in (whole, broken)]
     assert [len(ledger.read_text().splitlines()) for ledger in ledgers] == [2, 2]
+
+
+def test_with_drawn_units_each_hospital_spends_what_was_planned(tmp_path: Path) -> None:
+    config = private(privacy__batches="poisson", privacy__batch=4)
+    run = tiny_run(tmp_path / "run", config)
+    carry_here(run, config)
+    first, last = run.rounds()[1:]
+    assert all(7.9 < own["epsilon"] <= 8.0 and own["units"] > 10 for own in last["hospitals"].values())
+    assert all(3 < own["epsilon"] < 8 for own in first["hospitals"].values())
+    ledger = (run.state / "hospital-1" / "privacy.jsonl").read_text()
+    assert [json.loads(line)["rate"] for line in ledger.splitlines()] == [
+        4 / last["hospitals"]["hospital-1"]["units"]
+    ] * 2
+    assert "as nobody learns which units a step had" in paragraph(config, run.rounds(), True)
+
+
+@pytest.mark.parametrize("without", [True, False])
+def test_units_that_cannot_be_drawn_stop_a_run_before_its_first_round(
+    without: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = private(privacy__batches="poisson", privacy__batch=4 if without else 15)
+    run = tiny_run(tmp_path / "run", config)
+    if without:
+        monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    said = "pip install" if without else r"--batch must be at most the 14 units of hospital-1 \(--unit group\); got 15"
+    with pytest.raises(UsageError, match=said):
+        carry_here(run, config)
+    assert run.rounds() == []
 
 
 @pytest.mark.parametrize(
@@ -80,6 +110,15 @@ def test_without_held_out_images_nothing_is_begun(tmp_path: Path) -> None:
         ({"model.encoder": "mobilenet-v2", "model.frozen_statistics": True, "model.encoder_rate": 0.5}, "rate 0 or 1"),
         ({"privacy.epsilon": 0.0}, "privacy.epsilon must be greater than 0"),
         ({"privacy.delta": 1.0}, "privacy.delta must be less than 1"),
+        ({"privacy.batches": "poisson"}, "--batches poisson needs --batch B, the expected number of units in a step"),
+        (
+            {"privacy.batches": "poisson", "privacy.batch": 8, "privacy.mode": "joint", "privacy.secure_sums": True},
+            "privacy joint takes all units in each step .*, so they cannot share it; got poisson",
+        ),
+        (
+            {"privacy.batches": "poisson", "privacy.batch": 8, "privacy.epsilon": 1e9},
+            r"takes an epsilon of 100 at most; got 1e\+09 \(clipping alone is possible with --batches all\)",
+        ),
     ],
 )
 def test_what_cannot_keep_a_promise_is_refused(settings: dict[str, Any], said: str) -> None:

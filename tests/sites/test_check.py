@@ -1,6 +1,7 @@
 """What a site has to mend before it joins is found, one sentence each."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -211,9 +212,14 @@ def test_a_site_is_told_what_privacy_an_experiment_would_spend(site: Path) -> No
     rewrite(site, "# epsilon =", "epsilon = 10.0")
     good, bad = found(site, tiny(**private))
     assert good["privacy"] == "epsilon 0.00 spent, 8.00 after it, at delta 0.001" and not bad
+    drawn = {"privacy__batches": "poisson", "privacy__batch": 4}
+    good, _ = found(site, tiny(**private, **drawn))
+    assert re.match(r"epsilon 0\.00 spent, (7\.99|8\.00) after it, at delta", good["privacy"])
+    _, bad = found(site, tiny(**private, **drawn | {"privacy__batch": 10}))
+    assert bad["privacy"] == "a batch cannot have more than the 9 units of this hospital; got 10"
     keeper = SiteSettings.load(site / "site.toml").keeper
     for round in (1, 2, 3):
-        keeper.ledger.spend(str(round), tiny(**private).privacy.sigma(3), "run", round)
+        keeper.ledger.spend(str(round), tiny(**private).privacy.noise(3, 9), "run", round)
     _, bad = found(site, tiny(**private))
     assert (
         "spends at most epsilon 10 at delta 0.001 in all runs together; with this request it would be 12.77"

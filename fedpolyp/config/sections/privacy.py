@@ -1,10 +1,16 @@
 """`[privacy]`: what hospitals protect about their images."""
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedpolyp.errors import UsageError
 from fedpolyp.section import Section
+
+if TYPE_CHECKING:
+    from fedpolyp.privacy.accounting import Noise
+
+_MOST_DRAWN = 100.0  # a larger epsilon guarantees nothing
 
 
 class PrivacyConfig(Section):
@@ -29,6 +35,12 @@ class PrivacyConfig(Section):
         description="what the guarantee protects: a group of near-duplicates (or of a patient), an image, or a "
         "patient; patients must be known for all images (group_by, or a CSV with a column patient)",
     )
+    batches: Literal["all", "poisson"] = Field(
+        "all", description="units in a step: all, or each drawn independently, `batch` of them in the mean"
+    )
+    batch: int | None = Field(
+        None, ge=1, le=1_000_000, description="poisson: expected number of units that a hospital draws in a step"
+    )
     secure_sums: bool = Field(
         False, description="hospitals mask their updates, so that the coordinator can read only their sum"
     )
@@ -46,6 +58,20 @@ class PrivacyConfig(Section):
             raise ValueError(
                 "privacy joint needs secure sums (--secure-sums): the noise of one hospital alone protects too little"
             )
+        if self.batches == "poisson" and self.batch is None:
+            raise ValueError("--batches poisson needs --batch B, the expected number of units in a step; got none")
+        # Hospitals of different size draw with different rates. The sum weighs what a unit adds by 1/rate, and each
+        # rate needs another sigma. So the shares of noise that suffice for one hospital do not suffice for another.
+        if self.mode == "joint" and self.drawn is not None:
+            raise ValueError(
+                "privacy joint takes all units in each step (--batches all): hospitals that draw units need noise that "
+                "depends on their own size, so they cannot share it; got poisson"
+            )
+        if self.drawn is not None and self.epsilon > _MOST_DRAWN:
+            raise ValueError(
+                f"--batches poisson takes an epsilon of {_MOST_DRAWN:g} at most; got {self.epsilon:g} (clipping alone "
+                "is possible with --batches all)"
+            )
         if self.secure_sums and self.secure_least < self.colluders + 2:
             raise ValueError(
                 f"a sum over {self.secure_least} hospitals of which {self.colluders} tell all they know hides nothing: "
@@ -59,12 +85,32 @@ class PrivacyConfig(Section):
         return self.mode != "off"
 
     @property
+    def drawn(self) -> int | None:
+        """The expected number of units that a hospital draws in a step; None: it takes all."""
+        return self.batch if self.batches == "poisson" else None
+
+    @property
     def sharers(self) -> int:
         """How many hospitals make the noise of a sum together: the fewest in a sum that keep their share secret."""
         return self.secure_least - self.colluders if self.mode == "joint" else 1
 
+    def noise(self, rounds: int, units: int) -> "Noise":
+        """The noise of a step's sum at a hospital of `units` units, which this number of rounds needs.
+
+        Raises:
+            UsageError: the batch has more units than the hospital, or the package dp-accounting is not installed.
+        """
+        from fedpolyp.privacy.accounting import Noise, poisson_sigma
+
+        if self.drawn is None:
+            return Noise(self.sigma(rounds))
+        if self.drawn > units:
+            raise UsageError(f"a batch cannot have more than the {units} units of this hospital; got {self.drawn}")
+        rate = self.drawn / units
+        return Noise(poisson_sigma(self.epsilon, self.delta, rounds, rate), rate)
+
     def sigma(self, rounds: int) -> float:
-        """The noise that this number of rounds needs, in units of the clip."""
+        """The noise that this number of rounds needs with all units in each step, in units of the clip."""
         from fedpolyp.privacy.accounting import sigma_for  # SciPy takes a moment
 
         return sigma_for(self.epsilon, self.delta, rounds)
