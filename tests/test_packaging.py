@@ -85,7 +85,7 @@ def test_flowers_app_bundle_holds_every_module_of_every_package(tmp_path: Path) 
 
 
 def test_the_library_knows_nothing_of_flower_ray_clients_or_server() -> None:
-    outer = {path for package in ("simulation", "cli") for path in (ROOT / "fedpolyp" / package).glob("*.py")}
+    outer = {path for package in ("simulation", "cli") for path in (ROOT / "fedpolyp" / package).rglob("*.py")}
     inner = set((ROOT / "fedpolyp").rglob("*.py")) - outer
     assert len(outer) > 10 and len(inner) > 100
     for path in inner:
