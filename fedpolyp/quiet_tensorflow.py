@@ -21,7 +21,7 @@ if "tensorflow" not in sys.modules:
     try:
         with Path(os.devnull).open("wb") as _nowhere:
             os.dup2(_nowhere.fileno(), 2)
-        # Keras would load these for plots, and to be wrapped for scikit-learn: a quarter of the import.
+        # Keras would load these for plots, and to be wrapped for scikit-learn: over a quarter of the import.
         with without("matplotlib", "sklearn"):
             import tensorflow  # noqa: F401
     finally:

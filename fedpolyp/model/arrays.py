@@ -44,6 +44,7 @@ def assign(variables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
 
     Raises:
         ValueError: names or shapes differ.
+        TypeError: a fraction would be written into a whole number.
     """
     fault = mismatch(arrays, {name: variable.shape for name, variable in variables.items()})
     if fault:
@@ -52,7 +53,8 @@ def assign(variables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
 
     for name, variable in variables.items():
         one = variable.value
-        AssignVariableOp(resource=one.handle, value=np.asarray(arrays[name], one.dtype.as_numpy_dtype))
+        value = np.asarray(arrays[name]).astype(one.dtype.as_numpy_dtype, casting="same_kind", copy=False)
+        AssignVariableOp(resource=one.handle, value=value)
 
 
 def mismatch(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> str | None:

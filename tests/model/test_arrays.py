@@ -103,3 +103,11 @@ def test_moving_statistics_are_told_from_weights_by_name() -> None:
     statistics = ["bridge_conv1_norm/moving_mean", "bridge_conv1_norm/moving_variance"]
     weights = ["bridge_conv1/kernel", "bridge_conv1_norm/gamma", "bridge_conv1_norm/beta", "moving_mean/kernel"]
     assert [is_statistic(name) for name in statistics + weights] == [True] * 2 + [False] * 4
+
+
+def test_a_fraction_is_not_cut_to_fit_a_counter() -> None:
+    counter = {"iterations": keras.Variable(3, dtype="int64", trainable=False)}
+    with pytest.raises(TypeError):
+        assign(counter, {"iterations": np.asarray(2.7)})
+    assign(counter, {"iterations": np.asarray(5)})
+    assert read(counter)["iterations"] == 5
