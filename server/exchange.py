@@ -20,7 +20,7 @@ from fedpolyp.model.arrays import Arrays
 from fedpolyp.simulation.records import RecordContent, to_content, to_record
 from fedpolyp.text import printable
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _SITES_POLL_SECONDS = 0.5
 # Requests at a time: Flower looks through all of them whenever it is asked for replies, and early replies take memory.
 _UNDER_WAY = 64

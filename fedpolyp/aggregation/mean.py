@@ -21,8 +21,11 @@ class WeightedMean:
         for group, arrays in update.changes.items():
             total = self.total.setdefault(group, {})
             for name, array in arrays.items():
-                term = array.astype(np.float64) * update.weight
-                total[name] = total[name] + term if name in total else term
+                term = np.multiply(array, update.weight, dtype=np.float64)
+                if name in total:
+                    total[name] += term
+                else:
+                    total[name] = term
         self.weight += update.weight
         self.hospitals.append(update.hospital)
 

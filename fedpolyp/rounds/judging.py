@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedpolyp.aggregation.aggregate import Update
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER
-from fedpolyp.model.arrays import is_statistic
+from fedpolyp.model.arrays import blocks, is_statistic
 from fedpolyp.rounds.image_counts import ImageCounts
 
 # Updates of a round that are held until they have been compared with one another; later ones are compared with them.
@@ -118,5 +118,5 @@ def comparable(
 
 
 def _square(change: NDArray[Any]) -> float:
-    values = np.asarray(change, np.float64)
-    return float(np.sum(values * values))  # no product of vectors: its last bits depend on the number of cores
+    # no product of vectors: its last bits depend on the number of cores
+    return sum(float(np.sum(values * values)) for (values,) in blocks(change))

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpolyp.config import Config
-from fedpolyp.model.arrays import Arrays, is_statistic
+from fedpolyp.model.arrays import Arrays, blocks, is_statistic
 from fedpolyp.model.registry import ENCODER
 
 ADAM = (0.9, 0.999)
@@ -65,10 +65,10 @@ def fault_of_moments(changes: Arrays, sent: Arrays, steps: int, bfloat16: bool =
         if not name.startswith("v/"):
             continue
         path = name.removeprefix("v/")
-        own = (changes[f"m/{path}"], changes[name], sent[f"m/{path}"], sent[name])
-        first, second, first_sent, second_sent = (np.asarray(array, np.float64) for array in own)
-        if fault := _fault_of_adam(first, second, first_sent, second_sent, steps, lost):
-            return f"its {fault} moments of {path} cannot result from gradients and the moments that it was sent"
+        own = [changes[f"m/{path}"], changes[name], sent[f"m/{path}"], sent[name]]
+        for first, second, first_sent, second_sent in blocks(*own):
+            if fault := _fault_of_adam(first, second, first_sent, second_sent, steps, lost):
+                return f"its {fault} moments of {path} cannot result from gradients and the moments that it was sent"
     return ""
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedpolyp.model.arrays import Arrays, assign, equal, is_statistic, mismatch, read
+from fedpolyp.model.arrays import Arrays, assign, blocks, equal, is_statistic, mismatch, read
 from fedpolyp.simulation.records import from_record, to_record
 
 kinds = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint32, np.uint8])
@@ -111,3 +111,16 @@ def test_a_fraction_is_not_cut_to_fit_a_counter() -> None:
         assign(counter, {"iterations": np.asarray(2.7)})
     assign(counter, {"iterations": np.asarray(5)})
     assert read(counter)["iterations"] == 5
+
+
+def test_blocks_hold_every_value_of_each_array_in_order() -> None:
+    one = np.arange(200 * 301, dtype=np.float32).reshape(200, 301)
+    pieces = list(blocks(one, -one.T))
+    assert len(pieces) > 3 and all(value.dtype == np.float64 for piece in pieces for value in piece)
+    for number, array in enumerate((one, -one.T)):
+        assert np.array_equal(np.concatenate([piece[number] for piece in pieces]), array.reshape(-1))
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 3), np.float32), np.float32(2)])
+def test_blocks_of_no_value_and_of_a_single_one(array: Any) -> None:
+    assert sum(values.size for (values,) in blocks(np.asarray(array))) == np.size(array)

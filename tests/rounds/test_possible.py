@@ -86,6 +86,13 @@ def test_one_weight_among_many_is_enough() -> None:
     )
 
 
+def test_the_last_of_many_weights_is_looked_at_too() -> None:
+    before: Arrays = {"m/w": np.zeros((300, 301), np.float32), "v/w": np.zeros((300, 301), np.float32)}
+    change = {name: np.zeros_like(array) for name, array in before.items()}
+    change["m/w"][-1, -1] = 1
+    assert fault_of_moments(change, before, 3).startswith("its first moments of w cannot result")
+
+
 def test_the_bound_is_that_of_the_optimizers_that_are_used() -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     for name in ("adam", "adamw"):
