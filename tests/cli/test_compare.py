@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,21 +38,43 @@ def weights(run: Path, round: int) -> Arrays:
     return checkpoints.load(folder.checkpoints, round, folder.fingerprint()).state["model"]
 
 
-def test_compare_trains_every_arm_and_given_again_trains_nothing(tmp_path: Path) -> None:
-    done = compare("--rounds", "1", "--out", "c", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a comparison `c` of the three arms, and what the command printed; nobody changes it."""
+    folder = tmp_path_factory.mktemp("compared")
+    done = compare("--rounds", "1", "--out", "c", cwd=folder)
     assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_compare_trains_every_arm_and_writes_the_report(compared: tuple[Path, str]) -> None:
+    folder, printed = compared
     for arm in ("pooled", "local", "fedavg"):
-        assert RunFolder(tmp_path / "c" / arm / "0").finished
-        assert f"{arm}/0  round 1/1  held-out Dice" in done.stdout
-    page = (tmp_path / "c" / "report.html").read_text()
+        assert RunFolder(folder / "c" / arm / "0").finished
+        assert f"{arm}/0  round 1/1  held-out Dice" in printed
+    page = (folder / "c" / "report.html").read_text()
     assert "FedAvg" in page and "--rounds 1 --out c" in page
-    assert done.stdout.rstrip().endswith("report: c/report.html")
-    assert (tmp_path / "c" / "command.txt").read_text().endswith("--rounds 1 --out c\n")
-    before = (tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl").stat().st_mtime_ns
-    again = compare("--rounds", "1", "--out", "c", cwd=tmp_path)
-    assert again.returncode == 0
-    assert "3 of 3 runs are finished already" in again.stdout and "round 1/1" not in again.stdout
-    assert (tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl").stat().st_mtime_ns == before
+    assert printed.rstrip().endswith("report: c/report.html")
+    assert (folder / "c" / "command.txt").read_text().endswith("--rounds 1 --out c\n")
+
+
+def test_given_again_it_trains_what_is_missing_names_a_run_that_fails_and_keeps_the_rest(
+    tmp_path: Path, compared: tuple[Path, str]
+) -> None:
+    shutil.copytree(compared[0] / "c", tmp_path / "c")
+    kept = tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl"
+    before = kept.stat().st_mtime_ns
+    (tmp_path / "c" / "pooled" / "0" / "curves.png").unlink()
+    for checkpoint in (tmp_path / "c" / "pooled" / "0" / "checkpoints").iterdir():
+        checkpoint.write_bytes(b"damaged")
+    shutil.rmtree(tmp_path / "c" / "local" / "0")
+    done = compare("--rounds", "1", "--out", "c", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 of 3 runs are finished already" in done.stdout
+    assert "1 of 3 runs failed" in done.stderr and "pooled/0: no checkpoint in" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert RunFolder(tmp_path / "c" / "local" / "0").finished and "local/0  round 1/1" in done.stdout
+    assert kept.stat().st_mtime_ns == before and "fedavg/0  round 1/1" not in done.stdout
 
 
 @pytest.mark.slow
@@ -72,18 +95,6 @@ def test_two_values_of_a_setting_are_two_arms_beside_the_named_ones(tmp_path: Pa
     page = (tmp_path / "c" / "report.html").read_text()
     assert "near is FedProx with mu 0.001" in page and "far is FedProx with mu 1.0" in page
     assert "training.local_epochs is 1 in fedavg/0, but 2 in far/0" in page
-
-
-def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
-    assert compare("--rounds", "1", "--arms", "pooled", "--out", "c", cwd=tmp_path).returncode == 0
-    (tmp_path / "c" / "pooled" / "0" / "curves.png").unlink()
-    for checkpoint in (tmp_path / "c" / "pooled" / "0" / "checkpoints").iterdir():
-        checkpoint.write_bytes(b"damaged")
-    done = compare("--rounds", "1", "--arms", "pooled,local", "--out", "c", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "1 of 2 runs failed" in done.stderr and "pooled/0: no checkpoint in" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert RunFolder(tmp_path / "c" / "local" / "0").finished
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
