@@ -65,6 +65,22 @@ def test_nesterov_looks_ahead_by_its_momentum() -> None:
     np.testing.assert_allclose(state[MODEL]["n/moving_variance"], [2.0])
 
 
+def test_pooled_statistics_are_those_of_all_hospitals_images_together() -> None:
+    algorithm = tried("pooled_statistics", "PooledStatistics")
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(3, 1, (4, 20)), rng.normal(-1, 2, (4, 60))  # features of two hospitals
+    sent = {"n/moving_mean": np.full(4, 0.5, np.float32), "n/moving_variance": np.full(4, 2.0, np.float32)}
+    aggregate = algorithm.aggregate()
+    for values in (few, many):
+        own = {"n/moving_mean": values.mean(1), "n/moving_variance": values.var(1)}
+        changes = {name: (own[name] - sent[name]).astype(np.float32) for name in sent}
+        aggregate.add(Update("hospital", {MODEL: changes}, values.shape[1], values.shape[1], 0.0, 1))
+    state = algorithm.combine({MODEL: sent}, aggregate.result())
+    together = np.hstack([few, many])
+    np.testing.assert_allclose(state[MODEL]["n/moving_mean"], together.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(state[MODEL]["n/moving_variance"], together.var(1), rtol=1e-5)
+
+
 @pytest.mark.parametrize(("file", "name"), [("ema", "EMA"), ("fedexp", "FedExP"), ("nesterov", "Nesterov")])
 def test_no_state_is_changed_in_place(file: str, name: str) -> None:
     algorithm = tried(file, name)
