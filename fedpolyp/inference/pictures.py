@@ -15,7 +15,9 @@ from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
-_COUNTED = (".avi", ".mov", ".mp4")  # their headers count the frames; for others the number is an estimate
+_COUNTED = (".avi", ".mov", ".mp4")  # their headers count the frames
+_TIMED = (".mkv", ".webm")  # theirs give the length; of .mpg neither is known
+_MISSING_SECONDS = 2.0  # sound may go on for longer than the pictures
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,12 @@ def _frames(path: Path, every: int) -> Iterator[tuple[str, str, NDArray[np.uint8
         raise Unusable(str(path), "not a regular file")
     video = cv2.VideoCapture(str(path))
     try:
-        number = 0
+        number, ended = 0, 0.0
         while True:
             there, frame = video.read() if number % every == 0 else (video.grab(), None)
             if not there:
                 break
+            ended = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if frame is not None:
                 if frame.shape[0] * frame.shape[1] > MAX_PIXELS:
                     raise Unusable(str(path), f"its frames have over {MAX_PIXELS:,} pixels")
@@ -101,11 +104,14 @@ def _frames(path: Path, every: int) -> Iterator[tuple[str, str, NDArray[np.uint8
             number += 1
         if not number:
             raise Unusable(str(path), "no frame of it can be decoded")
-        promised = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        if path.suffix.lower() in _COUNTED and promised - number > max(
-            2, promised // 100
-        ):  # an edit list may hide a few
+        promised, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), video.get(cv2.CAP_PROP_FPS)
+        kind = path.suffix.lower()
+        if kind in _COUNTED and promised - number > max(2, promised // 100):  # an edit list may hide a few
             raise Unusable(str(path), f"it is damaged: only {number} of its {promised} frames can be decoded")
+        # OpenCV makes this number of frames from the length: frames of varying length are not as many.
+        seconds = promised / rate if kind in _TIMED and rate > 0 else 0.0
+        if seconds - ended > max(_MISSING_SECONDS, seconds / 100):
+            raise Unusable(str(path), f"it is damaged: only {ended:.1f} of its {seconds:.1f} seconds can be decoded")
     finally:
         video.release()
 

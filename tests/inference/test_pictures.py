@@ -91,3 +91,21 @@ def test_a_video_that_breaks_off_is_told_and_its_first_frames_are_taken(tmp_path
     found, unusable = seen([path])
     assert 0 < len(found) < 40
     assert unusable == [(str(path), f"it is damaged: only {len(found)} of its 40 frames can be decoded")]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "MJPG"), ("webm", "VP80")])
+def test_a_video_whose_header_has_only_its_length_is_told_when_it_breaks_off(
+    tmp_path: Path, suffix: str, codec: str
+) -> None:
+    path, rng = tmp_path / f"v.{suffix}", np.random.default_rng(0)
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 5, (32, 16))
+    for _ in range(60):
+        video.write(rng.integers(0, 256, (16, 32, 3), np.uint8))
+    video.release()
+    found, unusable = seen([path])
+    assert (len(found), unusable) == (60, [])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found, unusable = seen([path], every=7)
+    assert 0 < len(found) < 8
+    (reason,) = [reason for _, reason in unusable]
+    assert reason.startswith("it is damaged: only ") and reason.endswith(" of its 12.0 seconds can be decoded")
