@@ -3,12 +3,28 @@
 import difflib
 import re
 from collections.abc import Collection
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what no text has; Python reads a name that is not UTF-8 with surrogates
 _PROBLEMS, _SHOWN = 5, 200  # how much is reported about a file with many errors
+
+
+def like(pattern: str, words: str) -> AfterValidator:
+    """A check that a text fits `pattern`; the error is 'must be ' and `words`, which say the same."""
+    fits = re.compile(pattern, re.ASCII)
+
+    def checked(text: str | None) -> str | None:
+        if text is not None and not fits.fullmatch(text):
+            raise PydanticCustomError("not_like", "must be {words}", {"words": words})
+        return text
+
+    return AfterValidator(checked)
+
+
+Sha256 = Annotated[str | None, like("[0-9a-f]{64}", "64 hexadecimal digits")]
 
 
 class Section(BaseModel):

@@ -1,6 +1,7 @@
 """A whole config: its sections, and the checks across them."""
 
 import re
+from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -14,7 +15,7 @@ from fedpolyp.config.sections.privacy import PrivacyConfig
 from fedpolyp.config.sections.runtime import RuntimeConfig
 from fedpolyp.config.sections.training import TrainingConfig
 from fedpolyp.errors import UsageError
-from fedpolyp.section import Section, sentence
+from fedpolyp.section import Section, like, sentence
 
 LABEL = re.compile("[a-z0-9][a-z0-9._-]{0,39}")
 LABEL_LIKE = "fedavg-muon: lower-case letters, digits, dots and hyphens, 40 at most"
@@ -24,9 +25,8 @@ class Config(Section):
     """A whole experiment."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="fixes the partition, the initial weights and every random draw")
-    arm_label: str | None = Field(
+    arm_label: Annotated[str | None, like(LABEL.pattern, f"like {LABEL_LIKE}")] = Field(
         None,
-        pattern=f"^{LABEL.pattern}$",
         description="name of this arm in comparisons and reports; unset: that of its algorithm",
     )
     data: DataConfig = DataConfig()

@@ -37,7 +37,16 @@ def test_nothing_given_gives_the_defaults() -> None:
             "seed must be greater than or equal to 0; got -1; "
             "data.nope is not a setting ('fedpolyp config' lists them)",
         ),
-        ({"arm_label": "A b"}, "arm_label String should match pattern '^[a-z0-9][a-z0-9._-]{0,39}$'; got 'A b'"),
+        (
+            {"arm_label": "A b"},
+            "arm_label must be like fedavg-muon: lower-case letters, digits, dots and hyphens, 40 at most; got 'A b'",
+        ),
+        ({"federation.slow": "a=3,b"}, "federation.slow must be HOSPITAL=FACTOR, or several with commas; got 'a=3,b'"),
+        (
+            {"runtime.observers": "a..b:C"},
+            "runtime.observers must be module:Class, or several with commas; got 'a..b:C'",
+        ),
+        ({"model.initial_sha256": "0A"}, "model.initial_sha256 must be 64 hexadecimal digits; got '0A'"),
         (
             {"arm_label": "pooled"},
             "arm_label 'pooled' is the name of another algorithm than the arm's, fedavg; choose another label",

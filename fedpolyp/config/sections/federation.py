@@ -1,10 +1,12 @@
 """`[federation]`: the rounds."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedpolyp.section import Section
+from fedpolyp.section import Section, like
+
+_SLOW = r"[^=,]+=\d{1,6}(\.\d{1,6})?"
 
 
 class FederationConfig(Section):
@@ -38,9 +40,8 @@ class FederationConfig(Section):
     drop_rate: float = Field(
         0.0, ge=0, lt=1, description="simulation: probability that a hospital drops out of a round, drawn from the seed"
     )
-    slow: str | None = Field(
+    slow: Annotated[str | None, like(f"{_SLOW}(,{_SLOW})*", "HOSPITAL=FACTOR, or several with commas")] = Field(
         None,
-        pattern=r"^[^=,]+=\d{1,6}(\.\d{1,6})?(,[^=,]+=\d{1,6}(\.\d{1,6})?)*$",
         description="simulation: slow hospitals, and how many times as long they take, as in hospital-2=3,hospital-4=9",
     )
     deadline: float | None = Field(

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from fedpolyp.config.sections.own import WithOwn
 from fedpolyp.data.partition.finding import NAME, NAME_LIKE, SCHEMES, find
-from fedpolyp.section import Section
+from fedpolyp.section import Section, Sha256
 from fedpolyp.text import printable
 
 
@@ -35,9 +35,7 @@ class HospitalsConfig(WithOwn):
     partition: str | None = Field(
         None, description="a partition.json, as 'fedpolyp hospitals' saves one; it replaces all of the above"
     )
-    partition_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; unset: noted when the run begins"
-    )
+    partition_sha256: Sha256 = Field(None, description="SHA-256 of that file; unset: noted when the run begins")
 
     @property
     def built_in(self) -> bool:

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from fedpolyp.section import Section
+from fedpolyp.section import Section, Sha256
 
 Encoder = Literal["plain", "efficientnet-lite0", "mobilenet-v2", "efficientnet-v2-b0", "resnet50-v2"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
@@ -24,9 +24,8 @@ class ModelConfig(Section):
         description="initial weights of that encoder: imagenet, random, or a file in Keras's format (not for "
         "efficientnet-lite0); plain is always random",
     )
-    encoder_sha256: str | None = Field(
+    encoder_sha256: Sha256 = Field(
         None,
-        pattern="^[0-9a-f]{64}$",
         description="SHA-256 of the file of these weights; unset: noted when the run begins",
     )
     encoder_rate: float = Field(
@@ -38,9 +37,7 @@ class ModelConfig(Section):
     initial_weights: str | None = Field(
         None, description="initial weights of the whole model: a run, or a model saved as .keras; unset: random"
     )
-    initial_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of these weights; unset: noted when the run begins"
-    )
+    initial_sha256: Sha256 = Field(None, description="SHA-256 of these weights; unset: noted when the run begins")
     base_filters: int = Field(
         16,
         ge=1,

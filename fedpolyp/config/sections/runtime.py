@@ -1,10 +1,13 @@
 """`[runtime]`: this machine."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedpolyp.section import Section
+from fedpolyp.own_code import PLACE
+from fedpolyp.section import Section, like
+
+_PLACES = rf"\s*{PLACE}\s*(,\s*{PLACE}\s*)*"
 
 
 class RuntimeConfig(Section):
@@ -27,9 +30,8 @@ class RuntimeConfig(Section):
     track: Literal["mlflow"] | None = Field(
         None, description="mlflow: log settings and scores to MLflow, too (pip install 'fedpolyp[mlflow]')"
     )
-    observers: str | None = Field(
+    observers: Annotated[str | None, like(_PLACES, "module:Class, or several with commas")] = Field(
         None,
-        pattern=r"^\s*[A-Za-z_][\w.]*:[A-Za-z_]\w*\s*(,\s*[A-Za-z_][\w.]*:[A-Za-z_]\w*\s*)*$",
         description="observers of your own, as in my_module:MyObserver,my_module:Another",
     )
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept, besides the best on validation")
