@@ -71,6 +71,7 @@ _TRIED: dict[str, dict[str, Any]] = {
     "outer-nesterov": {"algorithm.name": "nesterov:Nesterov", "algorithm.server_momentum": 0.5},
     "warm-up": {"training.warmup_rounds": 2},
     "cyclic": {"algorithm.name": "cyclic"},
+    "two-rings": {"algorithm.name": "rings:Rings"},
     **{f"{steps}-steps": {"training.local_steps": steps} for steps in (5, 10, 20)},
 }
 # Against what FedAvg loses with the pretrained encoder where hospitals differ.

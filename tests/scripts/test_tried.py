@@ -81,6 +81,33 @@ def test_pooled_statistics_are_those_of_all_hospitals_images_together() -> None:
     np.testing.assert_allclose(state[MODEL]["n/moving_variance"], together.var(1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("rings", [1, 2, 4])
+def test_in_rings_the_model_travels_and_the_rings_are_averaged_by_images(rings: int) -> None:
+    algorithm = tried("rings", "Rings", rings=rings)
+    hospitals = [f"hospital-{number}" for number in range(4)]
+    state = algorithm.begin(START)
+    stages = algorithm.stages(hospitals, np.random.default_rng(0))
+    assert sorted(name for stage in stages for name in stage) == hospitals
+    assert [len(stage) for stage in stages] == [rings] * (4 // rings)
+    arrived: dict[str, float] = {}
+    for stage in stages:
+        aggregate = algorithm.aggregate()
+        for name in stage:
+            arrived[name] = float(algorithm.ask(state, name)[MODEL]["w"][0])
+            change = {"w": np.full(2, 10.0 ** int(name[-1]), np.float32), "n/moving_variance": np.zeros(1, np.float32)}
+            aggregate.add(Update(name, {MODEL: change}, 1.0 + int(name[-1]), 1, 0.0, 1))
+        state = algorithm.combine(state, aggregate.result())
+    assert state.keys() == {MODEL}
+    ends, weights = [], []
+    for ring in range(rings):
+        travelled = [stage[ring] for stage in stages]
+        steps = np.cumsum([0.0, *(10.0 ** int(name[-1]) for name in travelled)])
+        assert [arrived[name] for name in travelled] == list(steps[:-1])
+        ends.append(steps[-1])
+        weights.append(sum(1.0 + int(name[-1]) for name in travelled))
+    np.testing.assert_allclose(state[MODEL]["w"], np.average(ends, weights=weights), rtol=1e-6)
+
+
 @pytest.mark.parametrize(("file", "name"), [("ema", "EMA"), ("fedexp", "FedExP"), ("nesterov", "Nesterov")])
 def test_no_state_is_changed_in_place(file: str, name: str) -> None:
     algorithm = tried(file, name)
