@@ -95,7 +95,7 @@ _PROMISES: dict[str, dict[str, Any]] = {
 _EIGHT: dict[str, Any] = {"privacy.epsilon": 8.0}
 _STEPS: dict[str, dict[str, Any]] = {
     f"rate-{rate:g}-clip-{clip:g}": {"algorithm.server_rate": rate, "privacy.clip": clip}
-    for rate, clip in [(3e-3, 0.3), (1e-2, 0.3), (3e-2, 0.3), (1e-2, 1.0), (1e-2, 3.0)]
+    for rate, clip in [(1e-3, 0.3), (3e-3, 0.3), (1e-2, 0.3), (3e-2, 0.3), (1e-2, 1.0), (1e-2, 3.0)]
 }
 _FROZEN: dict[str, Any] = {
     "preset": "pretrained",
