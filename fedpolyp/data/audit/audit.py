@@ -27,6 +27,7 @@ from fedpolyp.names import shown
 from fedpolyp.text import printable
 
 EDGE = 1.2  # 20 of Kvasir-SEG's masks have a median above it, 20 masks of other images one below
+_SHAPED = 64 / 256**2  # of the image: smaller lesions may be alike by chance
 EDGE_MASKS = 20  # fewest masks for a median
 WORST = 12  # number of masks shown for their edges
 _FULL, _BORDER, _BEYOND = 0.995, 0.5, 0.02
@@ -118,6 +119,7 @@ def audit(
         *(Finding(Kind.UNUSABLE, one.reason, file=one.file) for one in sorted(rejected, key=lambda one: one.file)),
         *changed,
         *_same(seen, pairs_alike, sets),
+        *_same_masks(seen, pairs_alike, lesions),
         *_together(seen, sets),
         *_masks(seen, lesions, rule),
         *_edges(edge, len(edges)),
@@ -210,6 +212,21 @@ def _same(seen: Sequence[Seen], pairs: Sequence[Alike], sets: dict[str, str]) ->
             yield from _twice(Kind.SAME_SCENE, said, ids, pair.correlation, sets)
         else:
             yield Finding(Kind.ALIKE, said, ids, pair.correlation)
+
+
+def _same_masks(seen: Sequence[Seen], pairs: Sequence[Alike], lesions: dict[str, Lesion]) -> Iterable[Finding]:
+    """Equal masks of images that are not known to show the same."""
+    scenes = {(seen[pair.first].files.id, seen[pair.second].files.id) for pair in pairs}
+    by_shape: dict[bytes, list[Seen]] = defaultdict(list)
+    for one in seen:
+        lesion = lesions.get(one.files.id)
+        if lesion is not None and _SHAPED <= lesion.fraction <= _FULL:
+            by_shape[lesion.shape].append(one)
+    for group in by_shape.values():
+        for first, second in itertools.combinations(group, 2):
+            ids = first.files.id, second.files.id
+            if ids not in scenes and first.image_sha256 != second.image_sha256:
+                yield Finding(Kind.SAME_MASK, "the images differ", ids)
 
 
 def _twice(kind: Kind, said: str, ids: tuple[str, str], value: float, sets: dict[str, str]) -> Iterable[Finding]:

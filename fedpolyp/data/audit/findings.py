@@ -49,6 +49,13 @@ class Kind(Enum):
         "Similar, but not the same scene by their details",
         "Thumbnails correlate above 0.96, so ingest keeps them together, too.",
     )
+    SAME_MASK = (
+        "same-mask",
+        Weight.LOOK,
+        "The same mask twice",
+        "Two images that are not the same scene have the same mask, pixel by pixel at 256 pixels a side: one of them "
+        "may have the mask of the other.",
+    )
     EMPTY = (
         "empty",
         Weight.LOOK,

@@ -51,6 +51,7 @@ class Lesion:
     at_border: float  # share of the outermost pixels that are lesion
     beyond: float  # share of the lesion that is on the dark border
     edge: float | None  # colour change along the outline, relative to that beside it; None if the outline is too short
+    shape: bytes = b""  # digest of the mask at 256 pixels a side
 
 
 def see(folder: Path, files: Files) -> Seen:
@@ -115,7 +116,8 @@ def measure(image: Image, mask: Image) -> Lesion:
     ends = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     covered = int(mask.sum())
     beyond = float((border & (mask > 0)).sum() / covered) if covered else 0.0
-    return Lesion(float(mask.mean()), float(ends.mean()), beyond, _edge(image, mask, border))
+    shape = hashlib.sha256(mask.tobytes()).digest()
+    return Lesion(float(mask.mean()), float(ends.mean()), beyond, _edge(image, mask, border), shape)
 
 
 def _edge(image: Image, mask: Image, border: NDArray[np.bool_]) -> float | None:

@@ -111,6 +111,20 @@ def test_a_copied_file_and_a_moved_and_turned_frame_are_found_as_what_they_are(m
     assert said[Kind.SAME_FILE] == "the images have the same bytes, but their masks differ"
 
 
+def test_a_mask_that_was_copied_to_another_image_is_found_and_that_of_a_copied_image_is_not(made: Made) -> None:
+    made.masks[2] = made.masks[4].copy()
+    made.images[1], made.masks[1] = made.images[3].copy(), made.masks[3].copy()
+    result = made.audit()
+    assert {ids for kind, ids in found(result) if kind == "same-mask"} == {("f02", "f04")}
+    assert ("same-file", ("f01", "f03")) in found(result)
+
+
+def test_empty_and_full_masks_are_not_copies_of_one_another(made: Made) -> None:
+    for row in range(4):
+        made.masks[row][:] = 255 * (row % 2)
+    assert "same-mask" not in {kind for kind, _ in found(made.audit())}
+
+
 def test_what_is_the_same_in_two_sets_is_a_leak_and_in_one_it_is_none(made: Made) -> None:
     made.images[1], made.masks[1] = made.images[3].copy(), made.masks[3].copy()
     made.images[2], made.masks[2] = made.images[5].copy(), made.masks[5].copy()
@@ -234,5 +248,5 @@ def test_an_audit_changes_nothing_in_the_folder_and_leaves_no_store(made: Made) 
 
 def test_only_what_is_wrong_has_the_weight_of_a_fault() -> None:
     assert {kind.label for kind in Kind if kind.weight is not Weight.FAULT} == {
-        *("alike", "empty", "dark", "size", "text", "inset")
+        *("alike", "same-mask", "empty", "dark", "size", "text", "inset")
     }
