@@ -106,6 +106,12 @@ def plan(
     colluders: Annotated[
         int, typer.Option(min=0, help="joint: hospitals that may tell the coordinator all they know")
     ] = 1,
+    score_epsilon: Annotated[
+        float | None, typer.Option(help="the guarantee of one noisy score of each hospital, on top of --epsilon")
+    ] = None,
+    test_images: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="its test images, counted as --images")
+    ] = None,
 ) -> None:
     """Print the noise that a guarantee needs, its cost, and the same for other guarantees.
 
@@ -113,6 +119,8 @@ def plan(
     """
     if (batches == "poisson") != (batch is not None):
         raise UsageError("--batches poisson and --batch B go together: the expected number of images in a step")
+    if (score_epsilon is None) != (test_images is None):
+        raise UsageError("--score-epsilon and --test-images N go together: the noise of a score depends on both")
 
     sharers = secure_least - colluders if mode == "joint" else 1
     if mode == "joint" and not 2 <= sharers <= secure_least <= hospitals:
@@ -124,6 +132,9 @@ def plan(
     from fedpolyp.privacy.plan import Plan  # SciPy takes a moment
 
     wanted, console = Plan.of(images, rounds, epsilon, delta, batch), PlainConsole()
+    score = None
+    if score_epsilon is not None and test_images is not None:
+        score = Plan(test_images, 1, score_epsilon, wanted.delta)
     named = {"group": "groups of near-duplicates", "patient": "patients", "image": "images"}
     units = f"{images} {named[unit]}"
     drawn = "all of them in each step" if batch is None else f"{batch} of them expected in a step"
@@ -142,6 +153,12 @@ def plan(
     mean = f"{wanted.noise(1, sharers):.2%} of the clip on each number of the step's mean gradient"
     together = f", {wanted.noise(hospitals, sharers):.2%} on the mean of {hospitals} hospitals" if hospitals > 1 else ""
     console.print(f"cost: {mean}{together}", soft_wrap=True)
+    if score is not None:
+        console.print(
+            f"score: mean Dice of {score.units} {named[unit]} ± {1.96 * score.noise():.2f} (95 % interval of the noise "
+            f"alone, each hospital's own); with it epsilon {wanted.epsilon_with(score.sigma):.2f} in all",
+            soft_wrap=True,
+        )
     if unit == "image" and batch is None:
         pair = wanted.epsilon_of_several(2)
         console.print(f"two images that show the same scene have epsilon {pair:.1f} together", soft_wrap=True)

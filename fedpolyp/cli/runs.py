@@ -12,6 +12,7 @@ from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.tables import PlainTable, plain_table, round_table
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import to_json, write_text
+from fedpolyp.privacy.words import noisy_scores
 from fedpolyp.report.rounds import best_on_validation
 from fedpolyp.runs import OlderRun, RunFolder
 
@@ -91,6 +92,9 @@ def show(
     if tests:
         scores = ", ".join(f"{name} {dice:.3f}" for name, dice in sorted(tests.items()))
         console.print(f"Dice on each hospital's own test images, last round: {scores}")
+    if noisy := noisy_scores(records[-1]):
+        scores = ", ".join(f"{name} {score}" for name, score in noisy.items())
+        console.print(f"the same with noise (± is its 95 % interval): {scores}", soft_wrap=True)
     for record in records:
         for refusal in record["refused"]:
             console.print(f"round {record['round']}: {refusal['hospital']} was rejected: {refusal['reason']}")

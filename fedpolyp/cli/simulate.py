@@ -43,11 +43,13 @@ def simulate(
         run = go_on(runs.find(resume), given.resumed, audience, from_round, verbose)
 
     from fedpolyp.cli.tables import ending, round_table
-    from fedpolyp.privacy.words import paragraph
+    from fedpolyp.privacy.words import paragraph, scores
 
     if not quiet:
         console.print(round_table(run.rounds()))
     if words := paragraph(run.config(), run.rounds(), simulated=True):
+        say(words)
+    if words := scores({"": run.rounds()[-1]}, simulated=True):
         say(words)
     console.print(ending(run.rounds(), own_models=run.config().algorithm.name == "local"), soft_wrap=True)
     console.print(f"run folder: {run.path}", soft_wrap=True)

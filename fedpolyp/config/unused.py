@@ -14,6 +14,7 @@ _OF_A_FEDERATION = (
 )
 # A private round has one gradient of each unchanged image.
 _OF_A_TRAINING = ("local_epochs", "local_steps", "optimizer", "optimizer_state", "weight_decay", "augment")
+_OF_A_GUARANTEE = ("epsilon", "delta", "score_epsilon", "clip", "unit", "batches", "batch")
 _OPTIONS = {"count": "hospitals", "val": "val-fraction", "test": "test-fraction"}
 _OF_A_MEAN = ("weights", "max_weight", "per_step")
 
@@ -39,9 +40,7 @@ def unused(config: Config, partition: Partition) -> str:
         of_it = [*_given(training, _OF_A_TRAINING), *_given(config.model, ("dropout",))]
         found.append(([*of_it, *_given(federation, ("patience",))], "with --privacy there is none"))
     else:
-        found.append(
-            (_given(config.privacy, ("epsilon", "delta", "clip", "unit", "batches", "batch")), "there is no --privacy")
-        )
+        found.append((_given(config.privacy, _OF_A_GUARANTEE), "there is no --privacy"))
     if config.privacy.secure_sums:
         found.append((_given(federation, ("max_update_norm",)), "with --secure-sums nobody sees single updates"))
     else:

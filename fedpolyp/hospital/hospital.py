@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedpolyp.training import Images
 
 NO_PATIENTS = (
-    "this hospital cannot protect patient by patient: it does not know the patient of each training image, or "
+    "this hospital cannot protect patient by patient: it does not know the patient of each image, or "
     "near-duplicates join patients ('site check' tells the hospital more)"
 )
 
@@ -48,14 +48,14 @@ class Hospital:
             images[rows], masks[rows] = own.seen(images[rows], masks[rows], named, training=set == "train")
         return images, masks
 
-    def units(self, unit: str) -> list[list[int]]:
-        """The rows of the training images that form a unit of privacy: each 'image', each 'group' or each 'patient'.
+    def units(self, unit: str, set: str = "train") -> list[list[int]]:
+        """The rows of its images of a set that form a unit of privacy: each 'image', each 'group' or each 'patient'.
 
         Raises:
             Refusal: a unit is a patient, and not all patients are known, or images of several belong together. It does
                 not say of how many images, because the number should stay here.
         """
-        records = [self.store.records[position] for position in self.store.positions(self.ids.train)]
+        records = [self.store.records[position] for position in self.store.positions(getattr(self.ids, set))]
         if unit == "patient" and fault_of_patients(records):
             raise Refusal(NO_PATIENTS)
         return units_of(records, unit)

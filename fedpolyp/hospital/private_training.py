@@ -98,7 +98,7 @@ def _said(request: Train, hospital: Hospital, units: int) -> str:
             config.data.image_size,
             config.model.architecture.model_dump(mode="json"),
             config.training.model_dump(mode="json"),
-            config.privacy.model_dump(mode="json"),
+            config.privacy.model_dump(mode="json", exclude={"score_epsilon"}),  # a score changes no step
             config.federation.rounds,
         ],
         sort_keys=True,

@@ -10,20 +10,20 @@ from fedpolyp import metrics
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Outcome, Start, Trained, minus
 from fedpolyp.algorithms.finding import make
 from fedpolyp.config import rate_of
-from fedpolyp.errors import FedpolypError, Refusal
+from fedpolyp.errors import FedpolypError
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.exchange.transforms import chain, inverts_masks
 from fedpolyp.hospital import private_state
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.masking import accepted, mask
+from fedpolyp.hospital.private_scoring import score_privately
 from fedpolyp.hospital.private_training import train_privately
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.training import Trainer, shared_trainer
 
 # Returns a group of arrays that came with the request, which must have these names, shapes and types.
 Received = Callable[[str, Arrays], Arrays]
-SCORES_STAY = "with privacy on, scores of a hospital's images do not leave it"
 
 
 def train(request: Train, received: Received, hospital: Hospital) -> Answer:
@@ -61,12 +61,14 @@ def _masked(request: Train, answer: Answer, sent: Groups, like: Groups, hospital
 def evaluate(request: Evaluate, received: Received, hospital: Hospital) -> Answer:
     """Score the model that was sent on one of the hospital's own sets: each image's counts, losses and distances.
 
+    With privacy on, at most one noisy number leaves, see `score_privately`.
+
     Raises:
-        Refusal: with privacy on, scores would reveal something about these images.
+        Refusal: with privacy on, other scores would reveal something about these images, or the limit is reached.
         FedpolypError: the hospital's private state is gone or damaged.
     """
     if hospital.config.privacy.on:
-        raise Refusal(SCORES_STAY)
+        return score_privately(request, received, hospital)
     algorithm, trainer = make(hospital.config), shared_trainer(hospital.config)
     images, masks = hospital.images(request.score_set)
     kept = private_state.read(hospital.state, request.counted) if algorithm.keeps_state else {}

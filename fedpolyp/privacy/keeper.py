@@ -25,6 +25,7 @@ class Keeper:
     ledger: Ledger
     units: int | None  # that the hospital declares, since the exact number would reveal one more; None: the exact one
     limit: Limit | None = None
+    test_units: int | None = None  # that it declares for its score; None: none, or the exact one where `units` is
 
     @classmethod
     def simulated(cls, seed: int, hospital: str, folder: Path) -> "Keeper":
@@ -49,6 +50,7 @@ class Keeper:
         run: str,
         round: int,
         sharers: int = 1,
+        what: str = "",
     ) -> Arrays:
         """`total` plus Gaussian noise of standard deviation `noise.sigma * scale` on each number, in float64.
 
@@ -63,6 +65,7 @@ class Keeper:
             run: the run, for readers of the ledger.
             round: the round, likewise.
             sharers: the number of hospitals that make the noise together.
+            what: what the sum is of, if not of a step of training; likewise for readers.
 
         Raises:
             Refusal: it would exceed the limit; nothing is recorded.
@@ -72,7 +75,7 @@ class Keeper:
         sizes = f"{scale!r} {noise.sigma!r} {sharers}{drawn}".encode()
         # With another secret the same sum has other noise, so it counts again.
         digest = self._digest((*order, sizes, *_bytes_of(total)))
-        self.ledger.spend(digest.hex(), noise, run, round, self.limit, sharers)
+        self.ledger.spend(digest.hex(), noise, run, round, self.limit, sharers, what)
         stream, own = NoiseStream(self.secret, digest), noise.sigma / math.sqrt(sharers)
         return {
             name: array + own * scale * stream.normal(array.size).reshape(array.shape) for name, array in total.items()

@@ -45,11 +45,19 @@ class Ledger:
     path: Path
 
     def spend(
-        self, digest: str, noise: Noise, run: str, round: int, limit: Limit | None = None, sharers: int = 1
+        self,
+        digest: str,
+        noise: Noise,
+        run: str,
+        round: int,
+        limit: Limit | None = None,
+        sharers: int = 1,
+        what: str = "",
     ) -> list[Noise]:
         """Record the sum with this `digest` and `noise` unless it is recorded; returns the noise of all sums.
 
-        `sharers` is the number of hospitals that make this noise together.
+        `sharers` is the number of hospitals that make this noise together. `what` it is of, for readers of the file; ''
+        for a step of training.
 
         Raises:
             Refusal: it would exceed `limit`; nothing is recorded.
@@ -65,6 +73,7 @@ class Ledger:
                 entry = {"time": time, "run": run, "round": round, "sigma": noise.sigma, "sum": digest}
                 entry |= {"rate": noise.rate} if noise.rate < 1 else {}
                 entry |= {"sharers": sharers} if sharers > 1 else {}
+                entry |= {"what": what} if what else {}
                 append(stream, entry)
                 known[digest] = noise
         return list(known.values())

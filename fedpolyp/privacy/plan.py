@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fedpolyp.errors import UsageError
-from fedpolyp.privacy.accounting import default_delta, epsilon_of, mu_of, poisson_sigma, sigma_for
+from fedpolyp.privacy.accounting import (
+    Noise,
+    default_delta,
+    epsilon_of,
+    epsilon_of_all,
+    mu_of,
+    poisson_sigma,
+    sigma_for,
+)
 
 MOST_EPSILON = 1000.0  # a larger one guarantees nothing
 
@@ -56,6 +64,11 @@ class Plan:
         With several `sharers`, each hospital adds only its share of the noise.
         """
         return self.sigma / ((self.batch or self.units) * math.sqrt(hospitals * sharers))
+
+    def epsilon_with(self, sigma: float) -> float:
+        """The epsilon of all rounds and one more sum of all units, with noise `sigma`."""
+        step = Noise(self.sigma, 1.0 if self.batch is None else self.batch / self.units)
+        return epsilon_of_all([step] * self.rounds + [Noise(sigma)], self.delta)
 
     def epsilon_of_several(self, units: int) -> float:
         """The epsilon for this many units together; not for drawn batches."""

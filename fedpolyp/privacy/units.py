@@ -22,18 +22,18 @@ def units_of(records: Iterable[ImageRecord], unit: str) -> list[list[int]]:
     return list(found.values())
 
 
-def fault_of_patients(records: Sequence[ImageRecord]) -> str:
-    """Why the images of `records` cannot be protected patient by patient; '' if they can.
+def fault_of_patients(records: Sequence[ImageRecord], called: str = "training") -> str:
+    """Why the images of `records`, which are `called` this, cannot be protected patient by patient; '' if they can.
 
     Each image's patient must be known. A group may not have images of two patients: they may be one person with two
     numbers, and as one unit neither of them would have the guarantee alone.
     """
     if unknown := sum(record.patient < 0 for record in records):
-        return f"the patient of {unknown} of {len(records)} training images is not known"
+        return f"the patient of {unknown} of {len(records)} {called} images is not known"
     patients: dict[int, set[int]] = {}
     for record in records:
         patients.setdefault(record.group, set()).add(record.patient)
     if joined := sum(len(own) > 1 for own in patients.values()):
         groups = "1 group of near-duplicates has" if joined == 1 else f"{joined} groups of near-duplicates have"
-        return f"{groups} training images of several patients"
+        return f"{groups} {called} images of several patients"
     return ""

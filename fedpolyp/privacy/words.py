@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedpolyp.config import Config, PrivacyConfig
+from fedpolyp.text import printable
 
 NO_HELD_OUT = (
     "with privacy on, sites send no scores of their images: the coordinator needs a held-out set of its own "
@@ -18,6 +19,8 @@ _UNITS = {
     "patient": ("patient with images among", "these were"),
 }
 _DRAWN = "It holds as long as nobody learns which units a step had, nor how many: for instance from how long it took."
+NO_SCORE = "it gives no noisy score: "  # and why, among the refused replies of a round
+_DEVIATIONS = 1.96  # half of a 95 % interval of normal noise
 _SIMULATED = "In this simulation the noise is derived from the seed: epsilon is computed, but nothing is protected."
 
 
@@ -49,13 +52,16 @@ def _promised(config: Config, simulated: bool) -> str:
             f"privacy {privacy.mode}: none is guaranteed with epsilon {privacy.epsilon:g}, gradients are only clipped"
         )
     seeded = "; the noise is derived from the seed, so nothing is really protected" if simulated else ""
+    scored = ""
+    if privacy.scores:
+        scored = f"; then one noisy test score of each hospital, with epsilon {privacy.score_epsilon:g} more"
     if privacy.drawn is None:
         how = f"sigma {privacy.sigma(rounds):.2f}{shared}"
     else:
         how = f"each step with {privacy.drawn} units of a hospital in the mean, drawn independently"
     return (
         f"privacy {privacy.mode}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} in {rounds} rounds, {how}"
-        f"{seeded}"
+        f"{scored}{seeded}"
     )
 
 
@@ -77,10 +83,12 @@ def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: b
         clipped = f"Gradients were clipped, but with epsilon {max(every):.3g} the noise is negligible."
         return f"Privacy: none is guaranteed. {clipped}"
     unit, there = _UNITS[privacy.unit]
+    images = "training and test images" if privacy.scores else "training images"
     said = [
-        f"Privacy: epsilon {max(every):.2f} at delta {privacy.delta:g} for each {unit} a hospital's training images. "
+        f"Privacy: epsilon {max(every):.2f} at delta {privacy.delta:g} for each {unit} a hospital's {images}. "
         f"This bounds what anybody can learn about whether {there} among them from the model and from all that the "
         "hospital sent: the coordinator, the other hospitals, and everybody who gets the model.",
+        *([_scored(privacy)] if privacy.scores else []),
         *([_joint(privacy)] if privacy.mode == "joint" else []),
         *([_DRAWN] if privacy.drawn is not None else []),
         "It does not hide what a hospital's images have in common, and does not cover the held-out set.",
@@ -90,6 +98,57 @@ def paragraph(config: Config, records: Iterable[Mapping[str, Any]], simulated: b
         *([_SIMULATED] if simulated else []),
     ]
     return " ".join(said)
+
+
+def noisy_scores(record: Mapping[str, Any]) -> dict[str, str]:
+    """The noisy scores in the record of a last round, by hospital: '0.71 ± 0.05', a 95 % interval of the noise alone.
+
+    Only what is shown is clipped to [0, 1].
+    """
+    return {
+        name: f"{min(1.0, max(0.0, own['noisy_test_dice'])):.2f} ± {_DEVIATIONS * own['noise_deviation']:.2f}"
+        for name, own in sorted(record["hospitals"].items())
+        if own.get("noisy_test_dice") is not None and own.get("noise_deviation") is not None
+    }
+
+
+def scores(last_records: Mapping[str, Mapping[str, Any]], simulated: bool) -> str:
+    """The noisy scores in the last records of runs, what they mean, and who gave none; '' if none was asked for.
+
+    Args:
+        last_records: of each run, by a name that is put before its scores if there are several.
+        simulated: whether the runs are simulations.
+    """
+    found, missing = list[str](), list[str]()
+    for run, record in last_records.items():
+        named = f"{run}: " if len(last_records) > 1 else ""
+        if own := noisy_scores(record):
+            found.append(named + ", ".join(f"{name} {score}" for name, score in own.items()))
+        if none := [one for one in record["refused"] if one["reason"].startswith(NO_SCORE)]:
+            told = "; ".join(f"{one['hospital']} ({one['reason'].removeprefix(NO_SCORE)})" for one in none)
+            missing.append(f"{named}{told}")
+    said = []
+    if found:
+        said += [
+            f"Mean Dice of the last model on each hospital's own test images, with noise: {'; '.join(found)}.",
+            "± is the 95 % interval of the noise alone, not of the choice of images.",
+        ]
+    if found and not simulated:
+        said.append(
+            "Each site has divided by the number of test units that it declares, so a wrong number shifts its score."
+        )
+    if missing:
+        said.append(f"No score from {'; '.join(missing)}.")
+    return printable(" ".join(said))
+
+
+def _scored(privacy: PrivacyConfig) -> str:
+    """What a noisy score adds."""
+    own = "; hospitals share no part of it" if privacy.mode == "joint" else ""
+    return (
+        f"Where a hospital gave a score of its test images, this is included: alone it has epsilon "
+        f"{privacy.score_epsilon:g}, and its noise is the hospital's own{own}."
+    )
 
 
 def _joint(privacy: PrivacyConfig) -> str:

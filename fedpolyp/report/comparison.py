@@ -17,7 +17,7 @@ from fedpolyp.experiment.scores import HELD_OUT
 from fedpolyp.experiment.statistics import DRAWS, SEEDS_NEEDED
 from fedpolyp.files import replacing, write_text
 from fedpolyp.inference.corruption import KINDS
-from fedpolyp.privacy.words import paragraph
+from fedpolyp.privacy.words import paragraph, scores
 from fedpolyp.report.calibration import Calibration, calibration
 from fedpolyp.report.charts import HOSPITALS_DRAWN, Chart, draw_charts
 from fedpolyp.report.flow import flow
@@ -125,9 +125,12 @@ def _page(
 
 
 def _promises(analysis: Analysis) -> Iterator[tuple[str, str]]:
-    """The privacy guarantee of each arm that has one, by its label."""
+    """The privacy guarantee of each arm that has one, and its hospitals' noisy scores, by its label."""
     for arm in analysis.arms:
         if words := paragraph(arm.runs[0].config(), [one for run in arm.runs for one in run.rounds()], simulated=True):
+            yield arm.label, words
+        last = {f"seed {seed}": run.rounds()[-1] for seed, run in zip(arm.seeds, arm.runs, strict=True)}
+        if words := scores(last, simulated=True):
             yield arm.label, words
 
 

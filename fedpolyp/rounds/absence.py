@@ -93,6 +93,10 @@ def _refuse_units(config: Config, partition: Partition, records: Mapping[str, Im
         refuse_without_library()
     for name, images in partition.hospitals.items():
         own = [records[id] for id in images.train]
+        if privacy.scores and privacy.unit == "patient":
+            fault = fault_of_patients([records[id] for id in images.test], "test")
+            if fault:
+                raise UsageError(f"--score-epsilon with --unit patient is not possible at {name}: {fault}")
         if privacy.unit == "patient" and (fault := fault_of_patients(own)):
             raise UsageError(
                 f"--unit patient is not possible at {name}: {fault}; a CSV with a column patient, or --group-by, names "
@@ -107,8 +111,10 @@ def _refuse_units(config: Config, partition: Partition, records: Mapping[str, Im
 def _refuse_delta(config: Config, partition: Partition) -> None:
     delta = config.privacy.delta
     for name, own in partition.hospitals.items():
-        if (images := len(own.train)) and delta * images >= 1:
-            raise UsageError(
-                f"--delta must be below one over the {images} training images of {name}: a larger delta would allow "
-                f"publishing one of them as it is; got {delta:g}"
-            )
+        sets = {"training": own.train, "test": own.test if config.privacy.scores else ()}
+        for called, ids in sets.items():
+            if delta * len(ids) >= 1:
+                raise UsageError(
+                    f"--delta must be below one over the {len(ids)} {called} images of {name}: a larger delta would "
+                    f"allow publishing one of them as it is; got {delta:g}"
+                )

@@ -6,7 +6,7 @@ Limits on sizes come first, then types, then values; any error while reading a r
 import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,16 @@ from fedpolyp.text import printable
 LARGEST_LOSS = 1e6
 _SMALLEST_LOSS = -1e-3  # soft Dice may be a rounding error above 1
 _SAID = 300  # characters of a reason
+_MOST_NOISY = 1e6  # far beyond any noise
+
+
+@dataclass(frozen=True)
+class NoisyScore:
+    """The mean Dice of a hospital's test images with noise, as it came: it may be below 0 or above 1."""
+
+    dice: float
+    deviation: float  # standard deviation of the noise
+    epsilon: float  # that the hospital has spent
 
 
 class BadReply(ValueError):
@@ -187,6 +197,28 @@ def read_scores(reply: Reply, side: int, distances: bool = False) -> Arrays:
                 raise BadReply(f"its {name} are not all numbers between {max(0, low):g} and {high:g}")
             read[name] = others.astype(np.float64)
         return read
+
+
+def read_noisy_score(reply: Reply, config: Config) -> NoisyScore:
+    """A hospital's noisy mean Dice, in a run whose `config` asks for it.
+
+    Raises:
+        BadReply: the hospital failed or refused, or its reply has no such score.
+    """
+    with _nothing_but_bad_replies():
+        content = _content(reply)
+        _refuse_unknown(content, ())
+        told: list[Any] = [content.said.get(name) for name in ("noisy_dice", "deviation", "epsilon")]
+        if not all(type(number) is float and math.isfinite(number) for number in told):
+            raise BadReply(
+                f"it reports a noisy Dice of {_short(told[0])}, ± {_short(told[1])}, epsilon {_short(told[2])}"
+            )
+        score = NoisyScore(*told)
+        if abs(score.dice) > _MOST_NOISY or not 0 < score.deviation <= config.privacy.score_noise().sigma:
+            raise BadReply(f"it reports a noisy Dice of {score.dice:g}, and noise of {score.deviation:g}")
+        if score.epsilon < 0:
+            raise BadReply(f"it reports an epsilon of {score.epsilon:g}")
+        return score
 
 
 @contextmanager

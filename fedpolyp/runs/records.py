@@ -30,6 +30,9 @@ class _Hospital(_Read):
     val_dice: _Score | None = None
     test_dice: _Score | None = None
     own_test_dice: _Score | None = None
+    # With privacy on, in the last round: as it came, so it may be below 0 or above 1; and the noise in it.
+    noisy_test_dice: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
+    noise_deviation: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
 
 class _Refusal(_Read):

@@ -12,7 +12,7 @@ from fedpolyp.config import AlgorithmConfig, Config, DataConfig
 from fedpolyp.errors import FedpolypError, Refusal, UsageError
 from fedpolyp.planning import this_machine, trainer_bytes
 from fedpolyp.privacy.accounting import epsilon_of_all
-from fedpolyp.privacy.units import fault_of_patients
+from fedpolyp.privacy.units import fault_of_patients, units_of
 from fedpolyp.sites.connection import connect, warnings_of
 from fedpolyp.sites.settings import SiteSettings
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _STEPS = 3
 _GIB = 1024**3
 _LITTLE_DISK = 2 * _GIB
+_NEARLY = 0.1  # how far the declared number of test units may be off, as a share of it
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
             yield _privacy(settings, config)
         if config.privacy.on and config.privacy.unit == "patient":
             yield _patients([store.records[position] for position in store.positions(ids.train)])
+        if config.privacy.scores:
+            yield _score(settings, config, [store.records[position] for position in store.positions(ids.test)])
     if expected.algorithm.name not in settings.limits.algorithms:  # the site must not import its code
         expected = expected.model_copy(update={"algorithm": AlgorithmConfig()})
     if try_it and ids.train:
@@ -137,12 +140,27 @@ def _privacy(settings: SiteSettings, config: Config) -> Finding:
     try:
         keeper = settings.keeper
         spent, coming = keeper.ledger.sums(), [privacy.noise(rounds, settings.declared_units or 1)] * rounds
+        coming += [privacy.score_noise()] if privacy.scores and settings.declared_test_units else []
         if keeper.limit is not None:
             keeper.limit.refuse([*spent, *coming])
         before, after = (epsilon_of_all(sums, privacy.delta) for sums in (spent, [*spent, *coming]))
     except (Refusal, FedpolypError) as error:
         return Finding("privacy", False, str(error))
     return Finding("privacy", True, f"epsilon {before:.2f} spent, {after:.2f} after it, at delta {privacy.delta:g}")
+
+
+def _score(settings: SiteSettings, config: Config, records: Sequence["ImageRecord"]) -> Finding:
+    """Whether the site would give a noisy score of its test images, and divide by about their number."""
+    unit, declared = config.privacy.unit, settings.declared_test_units
+    if unit == "patient" and (fault := fault_of_patients(records, "test")):
+        return Finding("score", False, f"the experiment protects patients, but {fault}: the site gives no score")
+    there = len(units_of([record for record in records if record.lesion_fraction > 0], unit))
+    if declared is None:
+        said = f"site.toml names no declared_test_units (there are {there} with a polyp): the site gives no noisy score"
+        return Finding("score", False, said)
+    share = there / declared
+    said = f"{there} test units have a polyp, {declared} are declared: the score is {share:.0%} of the mean Dice"
+    return Finding("score", abs(share - 1) <= _NEARLY, said)
 
 
 def _patients(records: Sequence["ImageRecord"]) -> Finding:

@@ -152,6 +152,7 @@ def _write_site(folder: Path, authority: Authority, host: str, port: int, site: 
         f"# lesion_values =  # {_about('lesion_values')}\n"
         f"# group_by =  # {_about('group_by')}\n"
         f"# declared_units =  # {_about('declared_units')}\n"
+        f"# declared_test_units =  # {_about('declared_test_units')}\n"
         f"\n# The most that the coordinator may ask for.\n[limits]\n{_explained(Limits())}"
         f"\n# How the images are split; the same in every run.\n[split]\n{_explained(Split())}",
         encoding="utf-8",

@@ -45,6 +45,12 @@ class SiteSettings(Table):
         le=1_000_000,
         description="with privacy: the approximate number of training images, groups or patients that it declares",
     )
+    declared_test_units: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="with privacy: the same of its test images with a polyp, for a noisy score; without it none leaves",
+    )
     limits: Limits = Limits()
     split: Split = Split()
 
@@ -117,7 +123,8 @@ class SiteSettings(Table):
         self.private.mkdir(mode=0o700, exist_ok=True)
         limits = self.limits
         limit = None if limits.epsilon is None else Limit(limits.epsilon, limits.delta)
-        return Keeper(site_secret(self.private / SECRET), Ledger(self.private / LEDGER), self.declared_units, limit)
+        secret, ledger = site_secret(self.private / SECRET), Ledger(self.private / LEDGER)
+        return Keeper(secret, ledger, self.declared_units, limit, self.declared_test_units)
 
     @property
     def audit(self) -> Path:

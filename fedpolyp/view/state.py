@@ -8,6 +8,7 @@ from typing import Any
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import FedpolypError
 from fedpolyp.experiment.conclusions import name as printed_name
+from fedpolyp.privacy.words import noisy_scores
 from fedpolyp.report.comparison import PAGE
 from fedpolyp.report.rounds import Points, best_on_validation, mean_train_loss
 from fedpolyp.report.style import looks
@@ -229,6 +230,8 @@ def _hospitals(standing: Standing, partition: Partition) -> Iterator[dict[str, A
                 row["trained"] = record["round"]
             if row["images"] is None and said.get("images"):
                 row["images"] = {"train": said["images"], "val": said.get("val_images"), "test": None}
+        for name, score in noisy_scores(record).items():
+            rows[name]["noisy_test_dice"] = score
         for refusal in record["refused"]:
             row = rows.setdefault(printable(refusal["hospital"], 80), _hospital(printable(refusal["hospital"], 80)))
             row["refused"] += 1
@@ -242,5 +245,5 @@ def _hospitals(standing: Standing, partition: Partition) -> Iterator[dict[str, A
 
 
 def _hospital(name: str) -> dict[str, Any]:
-    scores = dict.fromkeys(("trained", "train_loss", "val_dice", "test_dice"))
+    scores = dict.fromkeys(("trained", "train_loss", "val_dice", "test_dice", "noisy_test_dice"))
     return {"name": name, "images": None, "now": "", "refused": 0, "reason": "", **scores}

@@ -1,6 +1,7 @@
 """`fedpolyp privacy`, as it is typed."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,12 +41,24 @@ def test_a_plan_of_joint_noise_tells_each_hospitals_share_and_what_is_left_on_th
     assert "0.48% on the mean of 5 hospitals" in said and "3.04 (0.48%)" in said
 
 
+def test_a_plan_tells_what_the_noise_of_a_score_is_and_what_it_adds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *PLAN, "--score-epsilon", "2", "--test-images", "20") == 0
+    assert (
+        "score: mean Dice of 20 groups of near-duplicates ± 0.14 (95 % interval of the noise alone, each hospital's "
+        "own); with it epsilon 8.57 in all" in capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize(
     "more",
     [
         ("--batches", "poisson"),
         ("--batch", "32"),
         ("--delta", "0.5"),
+        ("--score-epsilon", "2"),
+        ("--score-epsilon", "-2", "--test-images", "20"),
         ("--rounds", "0"),
         ("--mode", "joint"),  # of one hospital
         ("--mode", "joint", "--hospitals", "5", "--colluders", "2"),
@@ -71,6 +84,25 @@ print(sorted({{"tensorflow", "keras", "ray", "flwr"}} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.slow
+def test_a_private_simulation_ends_with_each_hospitals_noisy_score(tmp_path: Path) -> None:
+    private = "--privacy local --algorithm fedadam --normalization group --score-epsilon 4 --secure-sums"
+    small = "--phantom-images 60 --image-size 32 --base-filters 4 --hospitals 3 --rounds 1 --out run"
+    command = [sys.executable, "-m", "fedpolyp", "simulate", *private.split(), *small.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "then one noisy test score of each hospital, with epsilon 4 more" in said
+    assert (
+        "Privacy: epsilon 9.72 at delta 0.001 for each group of near-duplicates among a hospital's training and" in said
+    )
+    score = r"[01]\.\d\d ± 0\.\d\d"
+    assert re.search(rf"with noise: hospital-1 {score}, hospital-2 {score}, hospital-3 {score}\. ± is the 95 %", said)
+    for number in (1, 2, 3):
+        ledger = (tmp_path / "run" / "state" / f"hospital-{number}" / "privacy.jsonl").read_text().splitlines()
+        assert [json.loads(line).get("what") for line in ledger] == [None, "score"]
 
 
 def test_an_attack_prints_a_row_for_each_target_and_writes_what_it_found(

@@ -148,6 +148,45 @@ def test_scores_of_its_images_do_not_leave_a_site_that_promises(oslo: Path) -> N
         send(oslo, scoring())
 
 
+def with_score(**settings: Any) -> Config:
+    return private(privacy__score_epsilon=2.0, **settings)
+
+
+def asked_for_a_score(site: Path, config: Config, **details: Any) -> Any:
+    request = scoring(round=3, config=config, score_set="test", **details)
+    return send(site, request, start=shared_trainer(config).start).content
+
+
+def test_a_noisy_score_holds_no_true_count_score_of_an_image_or_loss_and_is_recorded_as_one(oslo: Path) -> None:
+    rewrite(oslo, "# declared_test_units =", "declared_test_units = 5 #")
+    one, again = (asked_for_a_score(oslo, with_score()) for _ in range(2))
+    told = dict(one.metric_records["metrics"])
+    assert told.keys() == {"noisy_dice", "deviation", "epsilon", "process"} and not one.array_records
+    assert told == dict(again.metric_records["metrics"])
+    assert told["deviation"] == pytest.approx(with_score().privacy.score_noise().sigma / 5)
+    assert [(line["what"], line["round"]) for line in ledger(oslo)] == [("score", 3)]
+    log = [entry.content for entry in audit.read(oslo / "private" / "audit.jsonl")]
+    assert [(one["event"], one["message"], one["set"]) for one in log] == [
+        (event, "evaluate", "test") for event in ("asked", "sent") * 2
+    ]
+
+
+def test_a_score_that_would_exceed_the_limit_or_a_number_that_is_not_declared_is_refused_and_audited(
+    oslo: Path,
+) -> None:
+    for round in (1, 2, 3):
+        order(oslo, round, with_score())
+    with pytest.raises(Refusal, match=r"^this site has no declared_test_units in its site\.toml"):
+        asked_for_a_score(oslo, with_score())
+    rewrite(oslo, "# declared_test_units =", "declared_test_units = 2 #")
+    with pytest.raises(Refusal, match=r"^this site spends at most epsilon 8 at delta 0\.001 in all runs together"):
+        asked_for_a_score(oslo, with_score())
+    assert len(ledger(oslo)) == 3 and not any("what" in line for line in ledger(oslo))
+    log = [entry.content for entry in audit.read(oslo / "private" / "audit.jsonl")]
+    assert [entry["event"] for entry in log[6:]] == ["asked", "refused"] * 2
+    assert "spends at most epsilon 8" in log[-1]["reason"]
+
+
 def test_a_site_that_declares_no_number_takes_no_part(tmp_path: Path) -> None:
     site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
     with pytest.raises(Refusal, match=r"no declared_units in its site\.toml"):

@@ -45,6 +45,7 @@ def test_with_privacy_there_is_no_local_training_and_without_there_is_no_promise
     of_all = said(privacy__mode="local", privacy__batch=8, algorithm__name="fedadam", model__normalization="group")
     assert of_all.endswith("effect: --batch (without --batches poisson a step has all units)")
     assert said(privacy__epsilon=2.0, privacy__clip=0.5).endswith("--epsilon, --clip (there is no --privacy)")
+    assert said(privacy__score_epsilon=2.0).endswith("--score-epsilon (there is no --privacy)")
     private = said(
         privacy__mode="local", privacy__epsilon=2.0, algorithm__name="fedadam", model__normalization="group", **given
     )

@@ -96,6 +96,12 @@ def test_the_same_order_twice_gives_the_same_bytes_and_one_line_and_other_weight
     assert len(lines(private)) == 2 and other.said["epsilon"] > one.said["epsilon"]
 
 
+def test_a_score_at_the_end_of_the_run_changes_no_noise_of_a_step(private: Hospital, tmp_path: Path) -> None:
+    scored = hospital(tmp_path / "scored", **PRIVATE, privacy__score_epsilon=2.0)
+    assert equal(answer(private).sent["model"], answer(scored).sent["model"])
+    assert lines(private)[0]["sum"] == lines(scored)[0]["sum"]
+
+
 def test_near_duplicates_are_one_unit(private: Hospital) -> None:
     first, second = private.store.positions(private.ids.train)[:2].tolist()
     records = list(private.store.records)

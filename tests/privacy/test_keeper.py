@@ -26,7 +26,14 @@ class Uncounted(Ledger):
     """A ledger that is not written, for a thousand draws."""
 
     def spend(
-        self, digest: str, noise: Noise, run: str, round: int, limit: Limit | None = None, sharers: int = 1
+        self,
+        digest: str,
+        noise: Noise,
+        run: str,
+        round: int,
+        limit: Limit | None = None,
+        sharers: int = 1,
+        what: str = "",
     ) -> list[Noise]:
         return []
 

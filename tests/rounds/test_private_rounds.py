@@ -10,9 +10,9 @@ import pytest
 from fedpolyp.config import Config, load
 from fedpolyp.errors import UsageError
 from fedpolyp.exchange.replies import Answer, Reply
-from fedpolyp.exchange.requests import Request, Train
-from fedpolyp.privacy.words import paragraph
-from tests.tiny import carry_here, carry_listening, tiny_config, tiny_run, whole_and_interrupted
+from fedpolyp.exchange.requests import Evaluate, Request, Train
+from fedpolyp.privacy.words import noisy_scores, paragraph, scores
+from tests.tiny import Notes, carry_here, carry_listening, tiny_config, tiny_run, whole_and_interrupted
 
 
 def private(**settings: Any) -> Config:
@@ -54,6 +54,78 @@ def test_with_drawn_units_each_hospital_spends_what_was_planned(tmp_path: Path) 
         4 / last["hospitals"]["hospital-1"]["units"]
     ] * 2
     assert "as nobody learns which units a step had" in paragraph(config, run.rounds(), True)
+
+
+def with_score(**settings: Any) -> Config:
+    return private(privacy__score_epsilon=2.0, **settings)
+
+
+def test_after_the_last_round_each_hospital_is_asked_once_for_a_noisy_score_which_the_run_tells(
+    tmp_path: Path,
+) -> None:
+    config = with_score(federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+    asked = carry_listening(run, config)
+    assert [type(request) for request in asked] == [Train] * 3 + [Evaluate] * 3
+    first, last = run.rounds()
+    assert not noisy_scores(first) and list(noisy_scores(last)) == ["hospital-1", "hospital-2", "hospital-3"]
+    sigma = config.privacy.score_noise().sigma
+    for name, own in last["hospitals"].items():
+        assert own.keys() == {"units", "epsilon", "noisy_test_dice", "noise_deviation"}
+        assert own["epsilon"] == pytest.approx(8.574, abs=1e-3)  # of the steps and the score together
+        assert own["noise_deviation"] == pytest.approx(sigma / len(run.partition().hospitals[name].test))
+    said = paragraph(config, run.rounds(), True)
+    assert said.startswith(
+        "Privacy: epsilon 8.57 at delta 0.001 for each group of near-duplicates among a hospital's tr"
+    )
+    assert "a hospital's training and test images" in said and "alone it has epsilon 2" in said
+    assert f"hospital-1 {noisy_scores(last)['hospital-1']}, hospital-2" in scores({"": last}, True)
+
+
+def test_a_resumed_run_asks_for_no_second_score_and_an_interrupted_one_gets_the_same(tmp_path: Path) -> None:
+    config = with_score(federation__rounds=1)
+    run = tiny_run(tmp_path / "run", config)
+    carry_here(run, config)
+    before = run.rounds()[1]["hospitals"]
+    assert carry_listening(run, config) == []
+    for file in run.checkpoints.glob("round-000001*"):  # as if it had been killed before it was written
+        file.unlink()
+    carry_here(run, config)
+    assert run.rounds()[1]["hospitals"] == before
+    ledger = (run.state / "hospital-1" / "privacy.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("what") for line in ledger] == [None, "score"]
+
+
+def test_a_hospital_that_gives_no_score_is_told_and_the_run_is_finished(tmp_path: Path) -> None:
+    def spoil(request: Request, reply: Reply) -> Reply:
+        if not isinstance(request, Evaluate) or request.hospital == "hospital-3":
+            return reply
+        said = {"noisy_dice": 0.5, "deviation": float("nan"), "epsilon": 1.0}
+        if request.hospital == "hospital-2":
+            return Reply(request.hospital, Answer(said))
+        return Reply(request.hospital, None, "this site spends at most epsilon 8")
+
+    config, notes = with_score(federation__rounds=1), Notes()
+    run = tiny_run(tmp_path / "run", config)
+    carry_listening(run, config, spoil, notes)
+    last = run.rounds()[1]
+    assert list(noisy_scores(last)) == ["hospital-3"] and run.images_file.exists()
+    assert scores({"": last}, True).endswith(
+        " No score from hospital-1 (this site spends at most epsilon 8); hospital-2 (it reports a noisy Dice of 0.5, ± "
+        "nan, epsilon 1.0)."
+    )
+    assert notes.notes[-2].endswith(
+        "hospital-1 is rejected: it gives no noisy score: this site spends at most epsilon 8"
+    )
+
+
+def test_a_hospital_without_test_images_is_not_asked(tmp_path: Path) -> None:
+    config = with_score(federation__rounds=1, hospitals__test=0.0)
+    run = tiny_run(tmp_path / "run", config)
+    assert {type(request) for request in carry_listening(run, config)} == {Train}
+    assert scores({"": run.rounds()[1]}, True).startswith(
+        "No score from hospital-1 (none of its test images has a polyp)"
+    )
 
 
 @pytest.mark.parametrize("without", [True, False])
@@ -110,6 +182,8 @@ def test_without_held_out_images_nothing_is_begun(tmp_path: Path) -> None:
         ({"model.encoder": "mobilenet-v2", "model.frozen_statistics": True, "model.encoder_rate": 0.5}, "rate 0 or 1"),
         ({"privacy.epsilon": 0.0}, "privacy.epsilon must be greater than 0"),
         ({"privacy.delta": 1.0}, "privacy.delta must be less than 1"),
+        ({"privacy.score_epsilon": -1.0}, "privacy.score_epsilon must be greater than or equal to 0; got -1"),
+        ({"privacy.score_epsilon": 1e4}, "privacy.score_epsilon must be less than or equal to 1000; got 10000"),
         ({"privacy.batches": "poisson"}, "--batches poisson needs --batch B, the expected number of units in a step"),
         (
             {"privacy.batches": "poisson", "privacy.batch": 8, "privacy.mode": "joint", "privacy.secure_sums": True},

@@ -23,6 +23,7 @@ from fedpolyp.errors import FedpolypError
 from fedpolyp.hospital import masking
 from fedpolyp.model.arrays import equal
 from fedpolyp.privacy.fixed_point import encode
+from fedpolyp.privacy.words import noisy_scores
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation.records import plain_request
@@ -268,20 +269,27 @@ def test_a_failure_before_the_first_message_is_told_to_who_follows(
 
 
 def test_three_sites_train_with_privacy_until_their_limit_and_no_further_run(tmp_path: Path) -> None:
+    """Only one of them has enough left for a noisy score, and the run is finished all the same."""
     private = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
     source = str(draw_images(tmp_path / "all", 40))
-    config = tiny_config(data__source=source, federation__rounds=2, **private)
+    config = tiny_config(data__source=source, federation__rounds=2, privacy__score_epsilon=2.0, **private)
     partition = partition_images(open_source(config.data, config.data_seed).records, config)
     folder = deploy(tmp_path, config, partition)
     for file in folder.glob("*/site.toml"):
         text = file.read_text().replace("# declared_units =", "declared_units = 12")
-        file.write_text(text.replace("# epsilon =", "epsilon = 8.0"))
+        text = text.replace("# declared_test_units =", "declared_test_units = 3")
+        most = 9.0 if file.parent.name == min(partition.hospitals) else 8.0
+        file.write_text(text.replace("# epsilon =", f"epsilon = {most}"))
     sites = sorted(partition.hospitals)
     run = run_at_sites(tmp_path / "real", config, partition, SitesGrid(folder, sites))
-    for own in run.rounds()[2]["hospitals"].values():
-        assert own["units"] == 12 and own["epsilon"] == pytest.approx(8.0)
+    last = run.rounds()[2]
+    for name, own in last["hospitals"].items():
+        assert own["units"] == 12 and own["epsilon"] == pytest.approx(8.574 if name == sites[0] else 8.0, abs=1e-3)
+    assert noisy_scores(last).keys() == {sites[0]}
+    assert [refused["hospital"] for refused in last["refused"]] == sites[1:]
+    assert all("no noisy score: this site spends at most epsilon 8" in one["reason"] for one in last["refused"])
     ledgers = [(folder / name / "private" / "privacy.jsonl").read_text().splitlines() for name in sites]
-    assert [len(ledger) for ledger in ledgers] == [2, 2, 2]
+    assert [len(ledger) for ledger in ledgers] == [3, 2, 2]
     with pytest.raises(
         FedpolypError, match="0 of 3 hospitals sent usable replies.*spends at most epsilon 8 at delta 0.001"
     ):

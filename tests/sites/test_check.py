@@ -227,6 +227,27 @@ def test_a_site_is_told_what_privacy_an_experiment_would_spend(site: Path) -> No
     )
 
 
+def test_a_site_is_told_whether_its_noisy_score_would_be_about_right(site: Path) -> None:
+    scored = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
+    config = tiny(**scored, privacy__score_epsilon=2.0)
+    rewrite(site, "# declared_units =", "declared_units = 9")
+    rewrite(site, "# epsilon =", "epsilon = 8.2")
+    rewrite(site, "test = 0.1", "test = 0.25")
+    good, bad = found(site, config)
+    assert (
+        bad["score"]
+        == "site.toml names no declared_test_units (there are 3 with a polyp): the site gives no noisy score"
+    )
+    assert good["privacy"] == "epsilon 0.00 spent, 8.00 after it, at delta 0.001"
+    rewrite(site, "# declared_test_units =", "declared_test_units = 3")
+    good, bad = found(site, config)
+    assert good["score"] == "3 test units have a polyp, 3 are declared: the score is 100% of the mean Dice"
+    assert "spends at most epsilon 8.2" in bad["privacy"] and "it would be 8.57" in bad["privacy"]
+    rewrite(site, "declared_test_units = 3", "declared_test_units = 6")
+    _, bad = found(site, config)
+    assert bad["score"] == "3 test units have a polyp, 6 are declared: the score is 50% of the mean Dice"
+
+
 def test_a_site_is_told_how_many_images_have_no_known_patient(site: Path) -> None:
     rewrite(site, "# declared_units =", "declared_units = 9")
     private = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}

@@ -11,7 +11,7 @@ from fedpolyp.cli.options import Given, with_settings
 from fedpolyp.cli.site.options import CoordinatorFolder, PrintCommand, screen, show
 from fedpolyp.cli.tables import ending, round_table
 from fedpolyp.errors import FedpolypError, FinalError, UsageError
-from fedpolyp.privacy.words import NO_HELD_OUT, beginning, paragraph
+from fedpolyp.privacy.words import NO_HELD_OUT, beginning, paragraph, scores
 from fedpolyp.sites.settings import CoordinatorSettings
 
 if TYPE_CHECKING:
@@ -188,6 +188,8 @@ def _finish(run: "RunFolder", quiet: bool) -> None:
     if not quiet:
         console.print(round_table(rounds, heldout))
         if words := paragraph(config, rounds, simulated=False):
+            console.print(words, soft_wrap=True)
+        if words := scores({"": rounds[-1]}, simulated=False):
             console.print(words, soft_wrap=True)
     console.print(ending(rounds, scored_on))
     console.print(f"run folder: {run.path}", soft_wrap=True)

@@ -29,6 +29,13 @@ class PrivacyConfig(Section):
         "guarantee",
     )
     delta: float = Field(1e-3, gt=0, lt=1, description="of the guarantee; below 1 / units of the smallest hospital")
+    score_epsilon: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="the guarantee of one noisy mean Dice of its own test images, which each hospital gives after the "
+        "last round, on top of epsilon; 0: none",
+    )
     clip: float = Field(1.0, gt=0, le=1e6, description="length to which the gradient of a unit is clipped")
     unit: Literal["group", "image", "patient"] = Field(
         "group",
@@ -85,6 +92,11 @@ class PrivacyConfig(Section):
         return self.mode != "off"
 
     @property
+    def scores(self) -> bool:
+        """Whether each hospital gives a noisy score after the last round."""
+        return self.on and self.score_epsilon > 0
+
+    @property
     def drawn(self) -> int | None:
         """The expected number of units that a hospital draws in a step; None: it takes all."""
         return self.batch if self.batches == "poisson" else None
@@ -108,6 +120,12 @@ class PrivacyConfig(Section):
             raise UsageError(f"a batch cannot have more than the {units} units of this hospital; got {self.drawn}")
         rate = self.drawn / units
         return Noise(poisson_sigma(self.epsilon, self.delta, rounds, rate), rate)
+
+    def score_noise(self) -> "Noise":
+        """The noise of the sum of the units' scores, to which each unit adds at most 1. Nobody shares it."""
+        from fedpolyp.privacy.accounting import Noise, sigma_for
+
+        return Noise(sigma_for(self.score_epsilon, self.delta, 1))
 
     def sigma(self, rounds: int) -> float:
         """The noise that this number of rounds needs with all units in each step, in units of the clip."""

@@ -9,6 +9,7 @@ from fedpolyp.rounds.observers.heldout import HeldOut
 from fedpolyp.rounds.observers.hospital_scores import Tests, Validation
 from fedpolyp.rounds.observers.images import ScoredImages
 from fedpolyp.rounds.observers.mlflow import MLflow
+from fedpolyp.rounds.observers.noisy_scores import NoisyScores
 from fedpolyp.rounds.observers.observer import Observer, Round
 from fedpolyp.rounds.observers.patience import Patience
 from fedpolyp.rounds.observers.saving import Checkpoints, Record, Told
@@ -31,6 +32,7 @@ def observers_of(experiment: Experiment, asking: Asking, counts: ImageCounts) ->
         unseen,
         tests,
         *_own(experiment),
+        NoisyScores(experiment, asking),
         Record(experiment),
         Checkpoints(experiment),
         Told(experiment),

@@ -59,7 +59,7 @@ function scoresOf([scores, on]) {
 function hospitalsOf([all, leftOut, state]) {
   const counts = (images) => (images ? ["train", "val", "test"].map((set) => images[set] ?? "–").join(" / ") : "–");
   const rows = all.map((one) => [one.name, counts(one.images), one.now || "–", one.trained ?? "–", score(one.train_loss), score(one.val_dice),
-    score(one.test_dice), one.refused || "–", one.reason]);
+    one.noisy_test_dice ?? score(one.test_dice), one.refused || "–", one.reason]);
   const headings = ["Hospital", "images: training / validation / test", "now", "last trained, round", "training loss", "validation Dice",
     "test Dice", "rejected", "last reason"];
   const used = headings.map((_, at) => at < 2 || rows.some((row) => row[at] !== "–" && row[at] !== ""));
