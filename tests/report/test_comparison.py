@@ -85,7 +85,7 @@ def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(tmp
     config.write_text(
         re.sub('^mode = "off"', 'mode = "local"', config.read_text(), flags=re.MULTILINE).replace('"batch"', '"group"')
     )
-    promised = {"units": 20, "epsilon": 7.5}
+    promised = {"units": 20, "epsilon": 7.5, "noisy_test_dice": 0.712, "noise_deviation": 0.05}
     hospitals = dict.fromkeys(runs[1].partition().hospitals, promised)
     rewrite_rounds(runs[1], val_dice=None, hospitals=hospitals)
     runs[1].rounds_file.write_text(runs[1].rounds_file.read_text().replace('"dice"', '"val_dice": null, "dice"'))
@@ -95,6 +95,7 @@ def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(tmp
     own_tests = (tmp_path / "tables" / "own-tests.csv").read_text().splitlines()
     assert {row.split(",")[0] for row in own_tests[1:]} == {"fedavg"}
     assert page.count("Privacy: epsilon 7.50 at delta 0.001 for each group of near-duplicates") == 1
+    assert page.count("test images, with noise: hospital-1 0.71 ± 0.10, hospital-2 0.71 ± 0.10, hospital-3") == 1
 
 
 def test_pictures_of_a_source_that_are_gone_leave_the_others(tmp_path: Path) -> None:
