@@ -67,6 +67,7 @@ def mask(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: H
         "masked": digest_of(words).hex(),
         "asked": _asked(request, sent, hospital).hex(),
         "words": words.size,
+        "least": config.privacy.secure_least,
     }
     write_text(_file(hospital), to_json(kept))
     return replace(answer, sent={MASKED: {SUM: masked}})
@@ -88,7 +89,9 @@ def unmask(request: Unmask, hospital: Hospital) -> Answer:
     kept = _kept(hospital)
     if kept is None or (kept.round, kept.sum) != (request.round, terms.digest):
         raise Refusal(f"this hospital has masked nothing for that sum of round {request.round}")
-    opening = keyring.member.opening(terms, kept.masked, kept.words, survivors, privacy.secure_least)
+    # Its share of joint noise was computed for this many hospitals, whatever the request to open says.
+    least = max(kept.least, privacy.secure_least)
+    opening = keyring.member.opening(terms, kept.masked, kept.words, survivors, least)
     keyring.openings.note(Opened.of(terms, kept.masked, kept.asked, survivors))
     if opening.words is None:
         return Answer({}, {MASKED: {SEED: np.frombuffer(opening.seed, np.uint8)}})
@@ -104,6 +107,7 @@ class _Masked:
     masked: bytes
     asked: bytes
     words: int
+    least: int  # the fewest hospitals whose sum may be opened
 
 
 def _kept(hospital: Hospital) -> _Masked | None:
@@ -111,7 +115,7 @@ def _kept(hospital: Hospital) -> _Masked | None:
     try:
         plain = parse_json(read_bytes(file, _MOST_BYTES))
         sum, masked, asked = (bytes.fromhex(plain[name]) for name in ("sum", "masked", "asked"))
-        return _Masked(int(plain["round"]), sum, masked, asked, int(plain["words"]))
+        return _Masked(int(plain["round"]), sum, masked, asked, int(plain["words"]), int(plain["least"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):

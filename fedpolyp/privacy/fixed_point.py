@@ -53,8 +53,8 @@ def encode(groups: Mapping[str, Arrays], weight: int, members: int) -> Words:
             raise DoesNotFit(f"array {name} of the {group} has values that are not finite numbers")
         if int(largest) * weight > most:
             raise DoesNotFit(
-                f"array {name} of the {group} goes up to {largest / SCALE:.3g}; with a weight of {weight} in a sum of "
-                f"{members} hospitals {most / SCALE / weight:.3g} is allowed"
+                f"array {name} of the {group} has larger numbers than {most / SCALE / weight:.3g}, which is allowed "
+                f"with a weight of {weight} in a sum of {members} hospitals"
             )
         words[start : start + array.size] = scaled
         words[start : start + array.size] *= weight

@@ -60,7 +60,7 @@ def changed(**arrays: Any) -> Arrays:
         (changed(a__kernel=np.full((2, 3), np.nan, np.float32)), "a/kernel has values that are not finite numbers"),
         (changed(a__moving_variance=np.full(3, -2, np.float32)), "a/moving_variance goes down to -1, and cannot be"),
         (changed(a__kernel=np.full((2, 3), 2e9, np.float32)), "a/kernel has values beyond 1e\\+09"),
-        (changed(a__kernel=np.full((2, 3), 9e8, np.float32)), "a/kernel of the model goes up to 9e\\+08"),
+        (changed(a__kernel=np.full((2, 3), 9e8, np.float32)), "a/kernel of the model has larger numbers than 4\\.47e"),
         ({"a/kernel": CHANGE["a/kernel"]}, "array names differ"),
     ],
 )
@@ -129,6 +129,23 @@ def test_it_opens_what_it_masked_last_and_once_a_round(hospital: Hospital) -> No
         opening(hospital, THREE, four)
     masked(hospital, members=four)  # the very same again, as after an interruption
     np.testing.assert_array_equal(first.sent[MASKED][SUM], opening(hospital, THREE, four).sent[MASKED][SUM])
+
+
+def test_no_request_to_open_lowers_the_number_of_hospitals_for_which_it_has_masked(tmp_path: Path) -> None:
+    """A share of joint noise is computed for this number, so a sum of fewer would have too little."""
+    five = tuple(f"hospital-{number}" for number in range(1, 6))
+    none, wide = HospitalImages((), (), ()), config(privacy__secure_least=5)
+    hospital = Hospital(five[0], wide, None, none, tmp_path / "state")  # type: ignore[arg-type]
+    masked(hospital, members=five)
+    with pytest.raises(Refusal, match="no sum of fewer than 5 hospitals is opened; 3 are named"):
+        opening(replace(hospital, config=config(privacy__secure_least=3)), five[:3], five)
+    assert list(opening(replace(hospital, config=config(privacy__secure_least=3)), five, five).sent[MASKED]) == [SEED]
+
+
+def test_a_reason_says_no_number_of_the_update(hospital: Hospital) -> None:
+    with pytest.raises(Refusal) as refused:
+        masked(hospital, changed(a__kernel=np.full((2, 3), 123456789, np.float32)))
+    assert "1.23e" not in str(refused.value)
 
 
 def test_without_secure_sums_there_is_nothing_to_unmask(hospital: Hospital) -> None:
