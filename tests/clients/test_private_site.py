@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from clients.site import hospital_at
 from fedpolyp.algorithms.base import Start, trainable
 from fedpolyp.config import Config
 from fedpolyp.errors import Refusal
 from fedpolyp.simulation.records import from_record
 from fedpolyp.sites import audit
+from fedpolyp.sites.settings import SiteSettings
 from fedpolyp.training import shared_trainer
 from tests.real_sites import make_sites, scoring, send, tiny, training
 
@@ -45,6 +47,13 @@ def test_a_reply_holds_the_declared_number_and_no_loss_count_score_moment_or_sta
     assert said.keys() == {"units", "epsilon", "process"} and said["units"] == 9
     assert list(reply.array_records) == ["model"]
     assert from_record(reply.array_records["model"]).keys() == trainable(shared_trainer(private()).start.model).keys()
+
+
+def test_the_limit_on_steps_does_not_reveal_the_number_of_images(oslo: Path) -> None:
+    """A private round is one pass. A refusal would say how many steps that is: in batches of one, the images."""
+    settings = SiteSettings.load(oslo / "site.toml")
+    few = settings.model_copy(update={"limits": settings.limits.model_copy(update={"steps": 5})})
+    assert len(hospital_at(few, training(config=private(training__batch_size=1))).ids.train) == 10
 
 
 def test_a_repeated_order_has_the_same_bytes_and_one_line_even_when_the_kept_reply_is_lost(oslo: Path) -> None:
