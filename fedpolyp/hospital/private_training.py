@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from fedpolyp.algorithms.base import MODEL, trainable
-from fedpolyp.config import rate_of
+from fedpolyp.config import Config, rate_of
 from fedpolyp.errors import Refusal, UsageError
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Train
@@ -15,9 +16,14 @@ from fedpolyp.exchange.transforms import Changes, chain, inverts_masks
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.privacy.accounting import Noise
+from fedpolyp.privacy.fixed_point import SCALE
 from fedpolyp.privacy.gradients import as_units
 from fedpolyp.privacy.keeper import Keeper, order_of
 from fedpolyp.training import Images, Trainer
+
+# Of a share of noise, in words of a secure sum. From two on, the sum of rounded shares cannot be told from a rounded
+# sum: a Gaussian of this size, taken at whole numbers only, differs by a part in 10^34.
+_LEAST_WORDS = 4.0
 
 
 def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer: Trainer) -> Answer:
@@ -29,7 +35,7 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
     scales it; the server's optimizer decides the length of a step.
 
     Raises:
-        Refusal: it would exceed the hospital's limit.
+        Refusal: it would exceed the hospital's limit, or asks for something that no experiment does.
         FedpolypError: the hospital's ledger is damaged.
     """
     config = hospital.config
@@ -40,6 +46,8 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
     if privacy.delta * units >= 1:
         raise Refusal(f"delta must be below one over the {units} units of this hospital; got {privacy.delta:g}")
     noise = _noise(hospital, units)
+    part, expected = request.learning_rate / rate_of(config), privacy.drawn or units
+    _refuse_impossible(request.round, part, noise.sigma / (math.sqrt(privacy.sharers) * expected), config)
     images, masks = hospital.images("train")
     if inverts_masks(config, hospital.name):
         masks = 1 - np.asarray(masks)
@@ -50,7 +58,6 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
         rows = [rows[unit] for unit in keeper.drawn(len(rows), noise.rate, order)]
     total = trainer.clipped_sum(weights, as_units(images, masks, rows), privacy.clip)
     noisy = keeper.noisy(total, privacy.clip, noise, order, request.run, request.round, privacy.sharers)
-    part, expected = request.learning_rate / rate_of(config), privacy.drawn or units
     change = {
         name: (noisy[name] * (-part / (privacy.clip * expected))).astype(array.dtype) if name in noisy else 0 * array
         for name, array in trainable(weights).items()
@@ -59,6 +66,25 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
     for transform in chain(config, hospital.name):
         changes = transform(changes, request.round)
     return Answer({"units": units, "epsilon": keeper.spent(privacy.delta)}, changes)
+
+
+def _refuse_impossible(round: int, part: float, noise: float, config: Config) -> None:
+    """Refuse what no coordinator of this program asks for, and what would weaken the guarantee.
+
+    In a secure sum each hospital's numbers are rounded before they are added up. If a share of `noise` (on the mean, in
+    units of the clip, before it is multiplied by `part`) were smaller than this rounding, it would disappear instead of
+    adding up. If `part` were large, whether numbers fit into the sum would tell something about a single hospital.
+
+    Raises:
+        Refusal: it is such a request.
+    """
+    rounds = config.federation.rounds
+    if not 1 <= round <= rounds:
+        raise Refusal(f"the noise is computed for {rounds} rounds; the request is for round {round}")
+    if part > 1:
+        raise Refusal("the learning rate of a round is at most that of the experiment; the request has a larger one")
+    if config.privacy.mode == "joint" and 0 < part * noise * SCALE < _LEAST_WORDS:
+        raise Refusal("the learning rate is too small: the rounding of a secure sum would be larger than the noise")
 
 
 def _noise(hospital: Hospital, units: int) -> Noise:

@@ -60,10 +60,13 @@ class Ledger:
         for a step of training.
 
         Raises:
+            ValueError: `noise` is none; nothing is recorded.
             Refusal: it would exceed `limit`; nothing is recorded.
             FedpolypError: the file is damaged.
             OSError: the disk refuses.
         """
+        if not (math.isfinite(noise.sigma) and noise.sigma > 0 and 0 < noise.rate <= 1):
+            raise ValueError(f"a sum needs noise before it leaves; got sigma {noise.sigma} and rate {noise.rate}")
         with locked(self.path) as stream:
             known = self._read(stream)
             if digest not in known:

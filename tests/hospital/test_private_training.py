@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from fedpolyp.algorithms.base import trainable
+from fedpolyp.config import FederationConfig, rate_of
 from fedpolyp.errors import Refusal
 from fedpolyp.exchange.requests import Evaluate
 from fedpolyp.hospital import work
 from fedpolyp.hospital.hospital import Hospital
+from fedpolyp.hospital.private_training import train_privately
 from fedpolyp.model.arrays import Arrays, equal
 from fedpolyp.privacy.accounting import poisson_sigma, sigma_for
 from fedpolyp.privacy.gradients import as_units
@@ -120,6 +122,38 @@ def test_its_images_are_not_scored(private: Hospital) -> None:
 def test_a_delta_of_one_over_the_units_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"delta must be below one over the \d+ units of this hospital; got 0\.5"):
         answer(hospital(tmp_path, **PRIVATE, privacy__delta=0.5))
+
+
+class Zeros:
+    """A trainer whose sums are zero."""
+
+    def clipped_sum(self, weights: Arrays, *rest: Any) -> Arrays:
+        return weights
+
+
+def test_requests_that_no_experiment_makes_are_refused_and_spend_nothing(tmp_path: Path) -> None:
+    """No rounds would have no noise, and a tiny rate would round shares of a sum's noise away before they add up."""
+    joint = {"privacy__mode": "joint", "privacy__secure_sums": True, "privacy__secure_least": 5}
+    local, shared = hospital(tmp_path, **PRIVATE), hospital(tmp_path, **PRIVATE | joint)
+    none = replace(local, config=local.config.model_copy(update={"federation": FederationConfig(rounds=0)}))
+    rate, share = rate_of(local.config), sigma_for(8.0, 1e-3, 3) / 2
+    too_small = rate * 3.9 / (share / len(local.units("group"))) / 2**32  # 3.9 steps of the fixed-point numbers
+
+    def answered(at: Hospital, round: int, asked: float) -> Any:
+        weights = {"a/kernel": np.zeros(5, np.float32)}
+        return train_privately(request(round, learning_rate=asked), weights, at, Zeros())  # type: ignore[arg-type]
+
+    for at, round, asked, reason in (
+        (none, 1, rate, "the noise is computed for 0 rounds; the request is for round 1"),
+        (local, 4, rate, "the noise is computed for 3 rounds; the request is for round 4"),
+        (local, 1, 1.001 * rate, "the learning rate of a round is at most that of the experiment"),
+        (shared, 1, too_small, "the rounding of a secure sum would be larger than the noise"),
+    ):
+        with pytest.raises(Refusal, match=reason):
+            answered(at, round, asked)
+        assert not (at.state / "privacy.jsonl").exists()
+    for at, asked in ((local, too_small), (shared, 1.1 * too_small), (shared, 0.0), (local, rate)):
+        assert answered(at, 1, asked).said["epsilon"] > 0
 
 
 DRAWN = PRIVATE | {"privacy__batches": "poisson", "privacy__batch": 4}

@@ -34,6 +34,15 @@ def test_what_goes_beyond_the_limit_is_refused_and_not_counted_in_a_second_run_n
     assert epsilon_of(mu_of([sigma] * 4), 1e-3) == pytest.approx(9.69, abs=0.005)
 
 
+@pytest.mark.parametrize("none", [Noise(0.0), Noise(float("nan")), Noise(2.0, 0.0)])
+def test_a_sum_without_noise_has_no_line_which_would_spoil_the_ledger(none: Noise, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "privacy.jsonl")
+    for limit in (None, Limit(8.0, 1e-3)):
+        with pytest.raises(ValueError, match="a sum needs noise before it leaves"):
+            ledger.spend("a", none, "one", 1, limit)
+    assert ledger.sums() == []
+
+
 def test_a_line_says_with_which_probability_units_were_drawn(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "privacy.jsonl")
     ledger.spend("a", Noise(2.0), "one", 1)
