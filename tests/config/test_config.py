@@ -74,6 +74,8 @@ def test_nothing_given_gives_the_defaults() -> None:
             {"training.local_epoch": 4},
             "training.local_epoch is not a setting ('fedpolyp config' lists them; did you mean training.local_epochs?)",
         ),
+        # Lengths far below the clip cannot be measured in float32.
+        ({"privacy.clip": 1e-7}, "privacy.clip must be greater than or equal to 0.000001; got 1e-07"),
         ({"data": 3}, "data must be a valid dictionary or instance of DataConfig; got 3"),
         ({"seed": 3, "seed.x": 1}, "'seed.x' is not a setting: 'seed' is a value, not a table"),
     ],

@@ -36,7 +36,8 @@ class PrivacyConfig(Section):
         description="the guarantee of one noisy mean Dice of its own test images, which each hospital gives after the "
         "last round, on top of epsilon; 0: none",
     )
-    clip: float = Field(1.0, gt=0, le=1e6, description="length to which the gradient of a unit is clipped")
+    # Squares of numbers below 1e-19 are zero in float32: a length that is not far above that cannot be measured.
+    clip: float = Field(1.0, ge=1e-6, le=1e6, description="length to which the gradient of a unit is clipped")
     unit: Literal["group", "image", "patient"] = Field(
         "group",
         description="what the guarantee protects: a group of near-duplicates (or of a patient), an image, or a "
