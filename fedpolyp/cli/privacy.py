@@ -129,6 +129,12 @@ def plan(
             f"got {hospitals}, {secure_least} and {colluders}"
         )
 
+    if mode == "joint" and batch is not None:
+        raise UsageError(
+            "joint noise takes all units in each step (--batches all): hospitals of different size draw with different "
+            "probabilities, so they cannot share it; got poisson"
+        )
+
     from fedpolyp.privacy.plan import Plan  # SciPy takes a moment
 
     wanted, console = Plan.of(images, rounds, epsilon, delta, batch), PlainConsole()

@@ -62,6 +62,7 @@ def test_a_plan_tells_what_the_noise_of_a_score_is_and_what_it_adds(
         ("--rounds", "0"),
         ("--mode", "joint"),  # of one hospital
         ("--mode", "joint", "--hospitals", "5", "--colluders", "2"),
+        ("--mode", "joint", "--hospitals", "5", "--batches", "poisson", "--batch", "32"),  # no run has this
     ],
 )
 def test_what_goes_not_together_is_a_usage_error(
