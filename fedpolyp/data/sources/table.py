@@ -18,6 +18,9 @@ NONE = "none"  # in the column of masks: a frame without a polyp
 _BYTES = 64 * 1024**2
 _NEEDED = ("image", "mask")
 _WITHIN_A_HOSPITAL = ("patient", "procedure", "video")  # patient 1 of two hospitals is two people
+# Written where a patient is not known. Such images stay together like those of any label, but nobody is protected as
+# 'unknown': they may be of many patients.
+_NOBODY = ("unknown", "none", "null", "n/a", "na", "nan", "-", "--", "?")
 _LABELS = ("group", *_WITHIN_A_HOSPITAL)
 _READ = (*_NEEDED, "id", "hospital", *_LABELS)
 
@@ -95,7 +98,8 @@ def _pair(tree: Tree, row: dict[str, str], number: int, label: str, files: list[
     if fault := unfit_id(id):
         return Rejection(printable(image), fault)
     hospital, group = row.get("hospital", ""), row.get(label, "")
+    named = label == "patient" and group.casefold() not in _NOBODY
     if group and label in _WITHIN_A_HOSPITAL:
         group = f"{hospital} {label} {group}"
-    patient = group if label == "patient" else ""
+    patient = group if named else ""
     return Pair(id, image, own[1] if len(own) > 1 else "", hospital, (group,) if group else (), patient)

@@ -117,3 +117,12 @@ def test_only_a_column_called_patient_names_patients(column: str, tmp_path: Path
     (tmp_path / "list.csv").write_text(f"image,mask,{column}\nimages/a.png,masks/a.png,1\n")
     (pair,) = list_source(tmp_path / "list.csv").listing.pairs
     assert pair.groups and not pair.patient
+
+
+@pytest.mark.parametrize("nobody", ["unknown", "Unknown", "N/A", "nan", "-", "?"])
+def test_a_patient_who_is_called_unknown_is_not_known(nobody: str, tmp_path: Path) -> None:
+    """Such images may be of many patients, whom one unit would not protect; they still stay together."""
+    write_pair(tmp_path, "a", seed=0)
+    (tmp_path / "list.csv").write_text(f"image,mask,patient\nimages/a.png,masks/a.png,{nobody}\n")
+    (pair,) = list_source(tmp_path / "list.csv").listing.pairs
+    assert pair.groups == (f" patient {nobody}",) and not pair.patient
