@@ -135,6 +135,7 @@ def plan(
             "probabilities, so they cannot share it; got poisson"
         )
 
+    from fedpolyp.privacy.accounting import SCORE_SPAN
     from fedpolyp.privacy.plan import Plan  # SciPy takes a moment
 
     wanted, console = Plan.of(images, rounds, epsilon, delta, batch), PlainConsole()
@@ -161,8 +162,8 @@ def plan(
     console.print(f"cost: {mean}{together}", soft_wrap=True)
     if score is not None:
         console.print(
-            f"score: mean Dice of {score.units} {named[unit]} ± {1.96 * score.noise():.2f} (95 % interval of the noise "
-            f"alone, each hospital's own); with it epsilon {wanted.epsilon_with(score.sigma):.2f} in all",
+            f"score: mean Dice of {score.units} {named[unit]} ± {1.96 * SCORE_SPAN * score.noise():.2f} (95 % interval "
+            f"of the noise alone, each hospital's own); with it epsilon {wanted.epsilon_with(score.sigma):.2f} in all",
             soft_wrap=True,
         )
     if unit == "image" and batch is None:

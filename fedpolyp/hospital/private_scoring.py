@@ -13,6 +13,7 @@ from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Evaluate
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.privacy.accounting import SCORE_SPAN
 from fedpolyp.privacy.keeper import Keeper, order_of
 from fedpolyp.training import shared_trainer
 
@@ -23,9 +24,10 @@ _SCORE = "score"  # in the ledger
 def score_privately(request: Evaluate, received: Callable[[str, Arrays], Arrays], hospital: Hospital) -> Answer:
     """The noisy mean Dice of the model that was sent, over the units of the hospital's test images.
 
-    Each unit adds the mean Dice of its images with a polyp. So one unit more changes the sum by at most 1, however many
-    images it has. The noise is the hospital's own, also where hospitals share that of a secure sum. The sum is divided
-    by the number of units that the hospital declares. Neither the true number leaves nor the score of an image.
+    Each unit adds the mean Dice of its images with a polyp, less one half. So one unit more changes the sum by at most
+    one half, however many images it has. The noise is the hospital's own, also where hospitals share that of a secure
+    sum. The sum is divided by the number of units that the hospital declares, and one half is added. Neither the true
+    number leaves nor the score of an image.
 
     Raises:
         Refusal: the run asks for no score, or the request for another one; the hospital declares no number of test
@@ -55,10 +57,13 @@ def score_privately(request: Evaluate, received: Callable[[str, Arrays], Arrays]
         counts = trainer.evaluate(weights, images[[row]], masks[[row]]).counts
         return float(metrics.dice(counts)[0])
 
-    total = {"dice": np.array([math.fsum(math.fsum(map(dice, rows)) / len(rows) for rows in units)])}
+    total = {"dice": np.array([math.fsum(math.fsum(map(dice, rows)) / len(rows) - SCORE_SPAN for rows in units)])}
     noise, order = privacy.score_noise(), order_of(_said(request, hospital, declared), weights)
-    noisy = keeper.noisy(total, 1.0, noise, order, request.run, request.round, what=_SCORE)
-    told = {"noisy_dice": float(noisy["dice"][0]) / declared, "deviation": noise.sigma / declared}
+    noisy = keeper.noisy(total, SCORE_SPAN, noise, order, request.run, request.round, what=_SCORE)
+    told = {
+        "noisy_dice": SCORE_SPAN + float(noisy["dice"][0]) / declared,
+        "deviation": SCORE_SPAN * noise.sigma / declared,
+    }
     return Answer(told | {"epsilon": keeper.spent(privacy.delta)})
 
 

@@ -31,6 +31,7 @@ _LEAST_SIGMA = 0.1
 _ORDERS = range(2, 65)  # of Rényi's divergence
 # Steps of a table of privacy losses; dp-accounting errs on the side of a larger epsilon.
 _DISCRETIZATION, _COARSE = 1e-3, 0.05
+SCORE_SPAN = 0.5  # the most that a unit adds to the sum of a noisy score: its Dice differs from one half by so much
 NO_LIBRARY = "Poisson batches need the package dp-accounting: pip install 'fedpolyp[privacy]'"
 
 

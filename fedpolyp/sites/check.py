@@ -160,7 +160,8 @@ def _score(settings: SiteSettings, config: Config, records: Sequence["ImageRecor
         said = f"site.toml names no declared_test_units (there are {there} with a polyp): the site gives no noisy score"
         return Finding("score", False, said)
     share = there / declared
-    said = f"{there} test units have a polyp, {declared} are declared: the score is {share:.0%} of the mean Dice"
+    kept = f"the score keeps {share:.0%} of the mean Dice's distance from 0.5"
+    said = f"{there} test units have a polyp, {declared} are declared: {kept}"
     return Finding("score", abs(share - 1) <= _NEARLY, said)
 
 

@@ -172,7 +172,7 @@ def test_a_noisy_score_holds_no_true_count_score_of_an_image_or_loss_and_is_reco
     told = dict(one.metric_records["metrics"])
     assert told.keys() == {"noisy_dice", "deviation", "epsilon", "process"} and not one.array_records
     assert told == dict(again.metric_records["metrics"])
-    assert told["deviation"] == pytest.approx(with_score().privacy.score_noise().sigma / 5)
+    assert told["deviation"] == pytest.approx(with_score().privacy.score_noise().sigma / 2 / 5)
     assert [(line["what"], line["round"]) for line in ledger(oslo)] == [("score", 3)]
     log = [entry.content for entry in audit.read(oslo / "private" / "audit.jsonl")]
     assert [(one["event"], one["message"], one["set"]) for one in log] == [

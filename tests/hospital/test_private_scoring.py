@@ -101,35 +101,38 @@ def spied_total(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.mark.usefixtures("no_luck")
 def test_the_score_is_the_sum_of_the_units_mean_dice_with_noise_over_the_declared_number(scorer: Scorer) -> None:
-    """By hand: 0.2 and 0.6 are one unit of 0.4; the four units of 0.9 or 0.5 add 2.4."""
+    """By hand: 0.2 and 0.6 are one unit of 0.4; it adds -0.1, and the four units of 0.9 or 0.5 add 0.4."""
     at = joined(scorer.at, 2)
     at = replace(at, ids=replace(at.ids, test=at.ids.test[:6]))
     scorer.dice = dict(zip(at.ids.test, (0.2, 0.6, 0.9, 0.5, 0.5, 0.5), strict=True))
     said = answer(declaring(at, 8))
-    assert said.said["noisy_dice"] == pytest.approx((0.4 + 2.4 + SIGMA) / 8, abs=1e-9)
-    assert said.said["deviation"] == pytest.approx(SIGMA / 8)
+    assert said.said["noisy_dice"] == pytest.approx(0.5 + (0.3 + SIGMA / 2) / 8, abs=1e-9)
+    assert said.said["deviation"] == pytest.approx(SIGMA / 2 / 8)
     simulated = answer(at)  # of five units, as the partition already knows
-    assert simulated.said["noisy_dice"] == pytest.approx((0.4 + 2.4 + SIGMA) / 5, abs=1e-9)
-    assert delta_of(2.0, 1 / SIGMA) == pytest.approx(1e-3)  # that of a sum in which a unit has 1 at most
+    assert simulated.said["noisy_dice"] == pytest.approx(0.5 + (0.3 + SIGMA / 2) / 5, abs=1e-9)
+    assert delta_of(2.0, 1 / SIGMA) == pytest.approx(
+        1e-3
+    )  # of a sum in which a unit has 1 at most, or half the noise for 1/2
 
 
 def test_a_reply_holds_a_noisy_mean_its_noise_and_epsilon_and_no_true_count_score_or_loss(scorer: Scorer) -> None:
     said = answer(declaring(scorer.at, 20))
     assert said.said.keys() == {"noisy_dice", "deviation", "epsilon"} and said.sent == {}
-    assert said.said["deviation"] == pytest.approx(SIGMA / 20) and len(scorer.at.ids.test) != 20
+    assert said.said["deviation"] == pytest.approx(SIGMA / 2 / 20) and len(scorer.at.ids.test) != 20
     assert said.said["epsilon"] == pytest.approx(2.0)
     assert lines(scorer.at)[0].keys() == {"time", "run", "round", "sigma", "sum", "what"}
 
 
+@pytest.mark.parametrize("dice", [0.0, 1.0])
 @pytest.mark.parametrize("count", [1, 5])
-def test_a_unit_more_changes_the_sum_by_one_at_most_however_many_images_it_has(
-    count: int, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+def test_a_unit_more_changes_the_sum_by_one_half_at_most_however_many_images_it_has(
+    count: int, dice: float, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     totals, at = spied_total(monkeypatch), joined(scorer.at, count)
-    scorer.dice = dict.fromkeys(at.ids.test, 1.0)
+    scorer.dice = dict.fromkeys(at.ids.test, dice)
     answer(at)
     answer(replace(at, ids=replace(at.ids, test=at.ids.test[count:])))
-    assert totals[0] - totals[1] == 1.0 and totals[0] == len(at.ids.test) - count + 1
+    assert abs(totals[0] - totals[1]) == 0.5 and totals[0] == (dice - 0.5) * (len(at.ids.test) - count + 1)
 
 
 @pytest.mark.usefixtures("no_luck")
@@ -142,12 +145,12 @@ def test_images_without_a_polyp_count_as_little_as_in_other_scores(
     bare = replace(at, store=replace(at.store, masks=masks))
     scorer.dice = {at.ids.test[0]: 0.8, at.ids.test[1]: 0.0, at.ids.test[2]: 0.0}
     told, units = answer(bare).said, len(at.ids.test) - 2
-    assert totals == [pytest.approx(0.8 + 0.5 * (units - 1))]
-    assert told["deviation"] == pytest.approx(SIGMA / units)
+    assert totals == [pytest.approx(0.8 - 0.5)]
+    assert told["deviation"] == pytest.approx(SIGMA / 2 / units)
     masks[at.store.positions(at.ids.test)] = 0
     with pytest.raises(Refusal, match="^none of this hospital's test images has a polyp, so it has no score$"):
         answer(bare)
-    assert answer(declaring(bare, 8)).said["noisy_dice"] == pytest.approx(SIGMA / 8)  # a site does not tell
+    assert answer(declaring(bare, 8)).said["noisy_dice"] == pytest.approx(0.5 + SIGMA / 2 / 8)  # a site does not tell
 
 
 def test_the_same_request_twice_has_the_same_bits_and_one_line_and_other_weights_other_noise(scorer: Scorer) -> None:
@@ -182,7 +185,7 @@ def test_with_joint_noise_its_score_has_all_of_its_noise_alone(
     silent = answer(at).said["noisy_dice"]
     monkeypatch.setattr(NoiseStream, "normal", lambda stream, count: np.ones(count))
     units = len(at.ids.test)
-    assert answer(at).said["noisy_dice"] - silent == pytest.approx(SIGMA / units)
+    assert answer(at).said["noisy_dice"] - silent == pytest.approx(SIGMA / 2 / units)
     assert "sharers" not in lines(at)[0] and lines(at)[0]["sigma"] == pytest.approx(SIGMA)
 
 
@@ -204,5 +207,5 @@ def test_a_hospital_that_cannot_keep_the_promise_gives_none(scorer: Scorer) -> N
         answer(at)
     known = with_records(at, {id: {"patient": place // 3} for place, id in enumerate(at.ids.test)})
     told = answer(known).said
-    assert told["deviation"] == pytest.approx(SIGMA / -(-len(at.ids.test) // 3))
+    assert told["deviation"] == pytest.approx(SIGMA / 2 / -(-len(at.ids.test) // 3))
     assert len(lines(at)) == 1

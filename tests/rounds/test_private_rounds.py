@@ -73,7 +73,7 @@ def test_after_the_last_round_each_hospital_is_asked_once_for_a_noisy_score_whic
     for name, own in last["hospitals"].items():
         assert own.keys() == {"units", "epsilon", "noisy_test_dice", "noise_deviation"}
         assert own["epsilon"] == pytest.approx(8.574, abs=1e-3)  # of the steps and the score together
-        assert own["noise_deviation"] == pytest.approx(sigma / len(run.partition().hospitals[name].test))
+        assert own["noise_deviation"] == pytest.approx(sigma / 2 / len(run.partition().hospitals[name].test))
     said = paragraph(config, run.rounds(), True)
     assert said.startswith(
         "Privacy: epsilon 8.57 at delta 0.001 for each group of near-duplicates among a hospital's tr"

@@ -241,11 +241,17 @@ def test_a_site_is_told_whether_its_noisy_score_would_be_about_right(site: Path)
     assert good["privacy"] == "epsilon 0.00 spent, 8.00 after it, at delta 0.001"
     rewrite(site, "# declared_test_units =", "declared_test_units = 3")
     good, bad = found(site, config)
-    assert good["score"] == "3 test units have a polyp, 3 are declared: the score is 100% of the mean Dice"
+    assert (
+        good["score"]
+        == "3 test units have a polyp, 3 are declared: the score keeps 100% of the mean Dice's distance from 0.5"
+    )
     assert "spends at most epsilon 8.2" in bad["privacy"] and "it would be 8.57" in bad["privacy"]
     rewrite(site, "declared_test_units = 3", "declared_test_units = 6")
     _, bad = found(site, config)
-    assert bad["score"] == "3 test units have a polyp, 6 are declared: the score is 50% of the mean Dice"
+    assert (
+        bad["score"]
+        == "3 test units have a polyp, 6 are declared: the score keeps 50% of the mean Dice's distance from 0.5"
+    )
 
 
 def test_a_site_is_told_how_many_images_have_no_known_patient(site: Path) -> None:

@@ -123,7 +123,7 @@ class PrivacyConfig(Section):
         return Noise(poisson_sigma(self.epsilon, self.delta, rounds, rate), rate)
 
     def score_noise(self) -> "Noise":
-        """The noise of the sum of the units' scores, to which each unit adds at most 1. Nobody shares it."""
+        """The noise of the sum of the units' scores, in units of the most that one adds. Nobody shares it."""
         from fedpolyp.privacy.accounting import Noise, sigma_for
 
         return Noise(sigma_for(self.score_epsilon, self.delta, 1))
