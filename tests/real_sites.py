@@ -11,7 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app
 from fedpolyp.algorithms.base import Start
-from fedpolyp.config import Config, load
+from fedpolyp.config import Config, load, rate_of
 from fedpolyp.data import phantom
 from fedpolyp.exchange.requests import Evaluate, Request, Train
 from fedpolyp.simulation.records import to_content, to_record
@@ -58,8 +58,8 @@ def tiny(**overrides: Any) -> Config:
 
 def training(site: str = "oslo", round: int = 1, config: Config | None = None, **details: Any) -> Train:
     """A request to train, as the coordinator sends it to a site."""
-    details = {"run": RUN, "learning_rate": 0.01} | details
-    return Train(site, round, (config or tiny()).model_dump_json(), **details)
+    config = config or tiny()
+    return Train(site, round, config.model_dump_json(), **{"run": RUN, "learning_rate": rate_of(config)} | details)
 
 
 def scoring(site: str = "oslo", round: int = 1, config: Config | None = None, **details: Any) -> Evaluate:

@@ -59,7 +59,7 @@ def score_privately(request: Evaluate, received: Callable[[str, Arrays], Arrays]
 
     total = {"dice": np.array([math.fsum(math.fsum(map(dice, rows)) / len(rows) - SCORE_SPAN for rows in units)])}
     noise, order = privacy.score_noise(), order_of(_said(request, hospital, declared), weights)
-    noisy = keeper.noisy(total, SCORE_SPAN, noise, order, request.run, request.round, what=_SCORE)
+    noisy = keeper.noisy(total, SCORE_SPAN, noise, order, request.run, request.round, what=_SCORE, unit=privacy.unit)
     told = {
         "noisy_dice": SCORE_SPAN + float(noisy["dice"][0]) / declared,
         "deviation": SCORE_SPAN * noise.sigma / declared,

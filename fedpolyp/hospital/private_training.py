@@ -57,7 +57,9 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
         # By the declared number, so that the probability does not tell the true one.
         rows = [rows[unit] for unit in keeper.drawn(len(rows), noise.rate, order)]
     total = trainer.clipped_sum(weights, as_units(images, masks, rows), privacy.clip)
-    noisy = keeper.noisy(total, privacy.clip, noise, order, request.run, request.round, privacy.sharers)
+    noisy = keeper.noisy(
+        total, privacy.clip, noise, order, request.run, request.round, privacy.sharers, unit=privacy.unit
+    )
     change = {
         name: (noisy[name] * (-part / (privacy.clip * expected))).astype(array.dtype) if name in noisy else 0 * array
         for name, array in trainable(weights).items()

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.privacy.accounting import Noise, epsilon_of_all
-from fedpolyp.privacy.ledger import Ledger, Limit
+from fedpolyp.privacy.ledger import UNITS, Ledger, Limit
 from fedpolyp.privacy.noise import NoiseStream, simulated_secret
 
 LEDGER, SECRET = "privacy.jsonl", "privacy.key"
@@ -51,6 +51,7 @@ class Keeper:
         round: int,
         sharers: int = 1,
         what: str = "",
+        unit: str = UNITS[0],
     ) -> Arrays:
         """`total` plus Gaussian noise of standard deviation `noise.sigma * scale` on each number, in float64.
 
@@ -66,16 +67,17 @@ class Keeper:
             round: the round, likewise.
             sharers: the number of hospitals that make the noise together.
             what: what the sum is of, if not of a step of training; likewise for readers.
+            unit: what it protects; the ledger's sums all protect the same.
 
         Raises:
-            Refusal: it would exceed the limit; nothing is recorded.
+            Refusal: it would exceed the limit, or others in the ledger protect another unit; nothing is recorded.
             FedpolypError: the ledger is damaged.
         """
         drawn = f" {noise.rate!r}" if noise.rate < 1 else ""
         sizes = f"{scale!r} {noise.sigma!r} {sharers}{drawn}".encode()
         # With another secret the same sum has other noise, so it counts again.
         digest = self._digest((*order, sizes, *_bytes_of(total)))
-        self.ledger.spend(digest.hex(), noise, run, round, self.limit, sharers, what)
+        self.ledger.spend(digest.hex(), noise, run, round, self.limit, sharers, what, unit)
         stream, own = NoiseStream(self.secret, digest), noise.sigma / math.sqrt(sharers)
         return {
             name: array + own * scale * stream.normal(array.size).reshape(array.shape) for name, array in total.items()

@@ -11,6 +11,7 @@ from fedpolyp.errors import FedpolypError, Refusal
 from fedpolyp.privacy.accounting import Noise, epsilon_of_all
 from fedpolyp.privacy.lines import append, locked
 
+UNITS = ("group", "image", "patient")  # see `privacy.unit`; the first is meant where a line names none
 _SLACK = 1e-6  # of the limit: a plan that needs all of it is allowed
 
 
@@ -53,23 +54,30 @@ class Ledger:
         limit: Limit | None = None,
         sharers: int = 1,
         what: str = "",
+        unit: str = UNITS[0],
     ) -> list[Noise]:
         """Record the sum with this `digest` and `noise` unless it is recorded; returns the noise of all sums.
 
         `sharers` is the number of hospitals that make this noise together. `what` it is of, for readers of the file; ''
-        for a step of training.
+        for a step of training. `unit` is what the sum protects, one of `UNITS`: one epsilon for all sums holds only if
+        all protect the same.
 
         Raises:
             ValueError: `noise` is none; nothing is recorded.
-            Refusal: it would exceed `limit`; nothing is recorded.
+            Refusal: it would exceed `limit`, or recorded sums protect another unit; nothing is recorded.
             FedpolypError: the file is damaged.
             OSError: the disk refuses.
         """
         if not (math.isfinite(noise.sigma) and noise.sigma > 0 and 0 < noise.rate <= 1):
             raise ValueError(f"a sum needs noise before it leaves; got sigma {noise.sigma} and rate {noise.rate}")
         with locked(self.path) as stream:
-            known = self._read(stream)
+            known, units = self._read(stream)
             if digest not in known:
+                if other := sorted(units - {unit}):
+                    raise Refusal(
+                        f"this hospital's ledger has sums that protect each {other[0]}, and the request protects each "
+                        f"{unit}: no epsilon would hold for all of them"
+                    )
                 if limit is not None:
                     limit.refuse([*known.values(), noise])
                 time = datetime.now(UTC).isoformat(timespec="seconds")
@@ -77,6 +85,7 @@ class Ledger:
                 entry |= {"rate": noise.rate} if noise.rate < 1 else {}
                 entry |= {"sharers": sharers} if sharers > 1 else {}
                 entry |= {"what": what} if what else {}
+                entry |= {"unit": unit} if unit != UNITS[0] else {}
                 append(stream, entry)
                 known[digest] = noise
         return list(known.values())
@@ -90,11 +99,13 @@ class Ledger:
         if not self.path.exists():
             return []
         with locked(self.path) as stream:
-            return list(self._read(stream).values())
+            return list(self._read(stream)[0].values())
 
-    def _read(self, stream: BinaryIO) -> dict[str, Noise]:
+    def _read(self, stream: BinaryIO) -> tuple[dict[str, Noise], set[str]]:
+        """The noise of each recorded sum by digest, and the units that they protect."""
         stream.seek(0)
         known: dict[str, Noise] = {}
+        units: set[str] = set()
         for number, line in enumerate(stream, 1):
             try:
                 entry = json.loads(line)
@@ -103,10 +114,11 @@ class Ledger:
                     raise ValueError
                 if not (math.isfinite(sigma) and sigma > 0 and isinstance(rate, float) and 0 < rate <= 1):
                     raise ValueError
+                units.add(UNITS[UNITS.index(entry.get("unit", UNITS[0]))])
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise FedpolypError(
                     f"line {number} of {self.path} is damaged, so it is not known what has been spent: correct it "
                     "from a copy (if it is half of the last line, after a power cut, its answer never left: remove it)"
                 ) from None
             known[digest] = Noise(sigma, rate)
-        return known
+        return known, units

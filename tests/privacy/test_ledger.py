@@ -34,6 +34,21 @@ def test_what_goes_beyond_the_limit_is_refused_and_not_counted_in_a_second_run_n
     assert epsilon_of(mu_of([sigma] * 4), 1e-3) == pytest.approx(9.69, abs=0.005)
 
 
+@pytest.mark.parametrize(("first", "then"), [("image", "group"), ("group", "image"), ("patient", "group")])
+def test_sums_that_protect_another_unit_are_refused_for_no_epsilon_holds_for_both(
+    first: str, then: str, tmp_path: Path
+) -> None:
+    ledger = Ledger(tmp_path / "privacy.jsonl")
+    ledger.spend("a", Noise(2.0), "one", 1, unit=first)
+    with pytest.raises(Refusal, match=f"sums that protect each {first}, and the request protects each {then}: no eps"):
+        ledger.spend("b", Noise(2.0), "two", 1, unit=then)
+    assert ledger.spend("a", Noise(2.0), "one", 1, unit=first) == [Noise(2.0)] == ledger.sums()
+    assert len(ledger.spend("b", Noise(2.0), "two", 1, unit=first)) == 2
+    ledger.path.write_text(ledger.path.read_text() + '{"sum": "c", "sigma": 2.0, "unit": "scene"}\n')
+    with pytest.raises(FedpolypError, match="line 3 of .* is damaged"):
+        ledger.sums()
+
+
 @pytest.mark.parametrize("none", [Noise(0.0), Noise(float("nan")), Noise(2.0, 0.0)])
 def test_a_sum_without_noise_has_no_line_which_would_spoil_the_ledger(none: Noise, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "privacy.jsonl")
