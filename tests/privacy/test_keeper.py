@@ -34,6 +34,7 @@ class Uncounted(Ledger):
         limit: Limit | None = None,
         sharers: int = 1,
         what: str = "",
+        unit: str = "group",
     ) -> list[Noise]:
         return []
 

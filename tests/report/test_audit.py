@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     for row, name in enumerate((HOSTILE, "b", "c", "d")):
         image = random.integers(60, 200, (64, 64, 3), np.uint8)
         mask = np.zeros((64, 64), np.uint8)
-        mask[20:40, 20:40] = 255 * (row > 0)
+        mask[20:40, 20 + row : 40] = 255 * (row > 0)
         for part, array in (("images", image), ("masks", mask)):
             (root / part / f"{name}.png").write_bytes(cv2.imencode(".png", array)[1].tobytes())
     (root / "images" / "d.png").write_bytes((root / "images" / "c.png").read_bytes())
