@@ -127,10 +127,12 @@ def _page(
 def _promises(analysis: Analysis) -> Iterator[tuple[str, str]]:
     """The privacy guarantee of each arm that has one, and its hospitals' noisy scores, by its label."""
     for arm in analysis.arms:
-        if words := paragraph(arm.runs[0].config(), [one for run in arm.runs for one in run.rounds()], simulated=True):
+        # Of real sites' images only the sites know.
+        simulated = any(own.train for own in arm.runs[0].partition().hospitals.values())
+        if words := paragraph(arm.runs[0].config(), [one for run in arm.runs for one in run.rounds()], simulated):
             yield arm.label, words
         last = {f"seed {seed}": run.rounds()[-1] for seed, run in zip(arm.seeds, arm.runs, strict=True)}
-        if words := scores(last, simulated=True):
+        if words := scores(last, simulated):
             yield arm.label, words
 
 

@@ -2,6 +2,8 @@ import csv
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,8 +14,9 @@ from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
 from fedpolyp.experiment.comparison import runs_in
 from fedpolyp.inference.corruption import KINDS
-from fedpolyp.report.comparison import write_report
+from fedpolyp.report.comparison import _promises, write_report
 from fedpolyp.report.gallery import outline
+from fedpolyp.runs import RunFolder
 from tests.browser import browser, chromium
 from tests.fake_comparison import fake_config, rewrite_rounds, write_comparison, write_run
 
@@ -79,7 +82,9 @@ def test_an_unseen_source_has_a_section_a_column_and_a_panel(tmp_path: Path) -> 
     assert (tmp_path / "tables" / "unseen.csv").read_text().count("a <b>") == 2
 
 
-def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(tmp_path: Path) -> None:
+def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = write_comparison(tmp_path, arms=["fedavg", "private:fedadam"])
     config = runs[1].config_file
     config.write_text(
@@ -95,6 +100,11 @@ def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(tmp
     own_tests = (tmp_path / "tables" / "own-tests.csv").read_text().splitlines()
     assert {row.split(",")[0] for row in own_tests[1:]} == {"fedavg"}
     assert page.count("Privacy: epsilon 7.50 at delta 0.001 for each group of near-duplicates") == 1
+    analysis: Any = SimpleNamespace(arms=[SimpleNamespace(label="a", runs=runs[1:], seeds=[0])])
+    ((_, simulated), _) = _promises(analysis)
+    monkeypatch.setattr(RunFolder, "partition", lambda run: Partition((), {}))  # as of real sites
+    ((_, real), (_, scored)) = _promises(analysis)
+    assert "simulation" in simulated and "simulation" not in real and "Each site has divided" in scored
     assert page.count("test images, with noise: hospital-1 0.71 ± 0.10, hospital-2 0.71 ± 0.10, hospital-3") == 1
 
 
