@@ -207,5 +207,6 @@ def test_a_hospital_that_cannot_keep_the_promise_gives_none(scorer: Scorer) -> N
         answer(at)
     known = with_records(at, {id: {"patient": place // 3} for place, id in enumerate(at.ids.test)})
     told = answer(known).said
+    assert lines(at)[0]["unit"] == "patient"
     assert told["deviation"] == pytest.approx(SIGMA / 2 / -(-len(at.ids.test) // 3))
     assert len(lines(at)) == 1

@@ -104,6 +104,17 @@ def test_a_score_at_the_end_of_the_run_changes_no_noise_of_a_step(private: Hospi
     assert lines(private)[0]["sum"] == lines(scored)[0]["sum"]
 
 
+def test_the_ledger_knows_what_a_step_protects_and_adds_no_step_that_protects_another_unit(
+    private: Hospital,
+) -> None:
+    answer(private)
+    images = private.config.privacy.model_copy(update={"unit": "image"})
+    at = replace(private, config=private.config.model_copy(update={"privacy": images}))
+    with pytest.raises(Refusal, match="sums that protect each group, and the request protects each image"):
+        answer(at)
+    assert len(lines(private)) == 1
+
+
 def test_near_duplicates_are_one_unit(private: Hospital) -> None:
     first, second = private.store.positions(private.ids.train)[:2].tolist()
     records = list(private.store.records)
