@@ -50,7 +50,7 @@ def written(text: str, results: Path) -> str:
 def by_rate(study: str, found: Mapping[str, Runs]) -> list[str]:
     """The arms of a study of rates, grouped by algorithm, each group from the best validation Dice to the worst."""
     rows = [
-        "| arm | optimizer, learning rate | validation Dice | held-out Dice | over pixels | seeds |",
+        "| arm | setting | validation Dice | held-out Dice | over pixels | seeds |",
         "|---|---|---|---|---|---|",
     ]
     settings = {arm: STUDIES[study].arms[arm] for arm in found}
@@ -58,10 +58,9 @@ def by_rate(study: str, found: Mapping[str, Runs]) -> list[str]:
         arms = [arm for arm, own in settings.items() if own["algorithm.name"] == algorithm]
         arms.sort(key=lambda arm: -validation(found[arm]))
         for arm in arms:
-            what = f"{settings[arm]['training.optimizer'].title()} {settings[arm]['training.learning_rate']:g}"
             best = bold(validation(found[arm])) if arm == arms[0] else f"{validation(found[arm]):.3f}"
             rows.append(
-                f"| {name(algorithm)} | {what} | {best} | {held_out(found[arm]):.3f} "
+                f"| {name(algorithm)} | {setting(settings[arm])} | {best} | {held_out(found[arm]):.3f} "
                 f"| {mean(found[arm], 'over_pixels'):.3f} | {len(found[arm])} |"
             )
     return rows
@@ -178,6 +177,14 @@ def remembered(runs: Runs, signal: str) -> str:
     """The mean over seeds of the area under the ROC curve by `signal`, and the widest of their 95 % intervals."""
     areas, lows, highs = zip(*(run["membership"][signal] for run in runs.values()), strict=True)
     return f"{statistics.fmean(areas):.2f} ({min(lows):.2f} to {max(highs):.2f})"
+
+
+def setting(own: Mapping[str, Any]) -> str:
+    """What distinguishes an arm from others of its algorithm: optimizer and rate, or the algorithm's own setting."""
+    if "training.optimizer" in own:
+        return f"{own['training.optimizer'].title()} {own['training.learning_rate']:g}"
+    chosen = {key.removeprefix("algorithm."): value for key, value in own.items() if key != "algorithm.name"}
+    return ", ".join(f"`--{key.replace('_', '-')} {value:g}`" for key, value in chosen.items())
 
 
 def bold(score: float) -> str:

@@ -58,6 +58,18 @@ _FINALISTS = tuple(_rates([("muon", 1e-2), ("muon", 3e-2)]))  # the two best of 
 _RATES_PRETRAINED = _rates([*_FIRST, ("muon", 3e-3), ("muon", 3e-2), ("adam", 1e-3)], preset="pretrained")
 
 # From here on every arm has the optimizer and the rate of its kind that were chosen on validation: the defaults.
+_OWN: dict[str, tuple[str, tuple[float, ...]]] = {
+    "fedprox": ("mu", (0.01, 0.1, 1.0)),
+    "fedavgm": ("server_rate", (0.1, 0.3, 1.0)),
+    "fedadagrad": ("server_rate", (3e-3, 1e-2, 3e-2)),
+    "fedadam": ("server_rate", (3e-3, 1e-2, 3e-2)),
+    "fedyogi": ("server_rate", (3e-3, 1e-2, 3e-2)),
+}
+_OWN_SETTINGS: dict[str, dict[str, Any]] = {
+    f"{algorithm}-{setting.replace('_', '-')}-{value:g}": {"algorithm.name": algorithm, f"algorithm.{setting}": value}
+    for algorithm, (setting, values) in _OWN.items()
+    for value in values
+}
 _ALGORITHMS: dict[str, dict[str, Any]] = {name: {"algorithm.name": name} for name in BUILT_IN}
 _TRAFFIC: dict[str, dict[str, Any]] = {
     "average-float32": {},
@@ -144,6 +156,7 @@ STUDIES = {
     "rates": Study(_SMALL, _RATES | _EDGE, finalists=_FINALISTS),
     "rates-pretrained": Study(_SMALL, _RATES_PRETRAINED, finalists=()),
     "traffic": Study(_QUICK, _TRAFFIC),
+    "own-settings": Study(_QUICK | _SKEWED, _OWN_SETTINGS, finalists=()),
     "algorithms-skewed": Study(_QUICK | _SKEWED, _ALGORITHMS),
     "algorithms-iid": Study(_QUICK, _ALGORITHMS),
     "membership": Study(_QUICK, _REMEMBERED, attacked=True),

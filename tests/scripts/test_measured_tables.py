@@ -57,6 +57,15 @@ def test_the_best_rate_of_each_algorithm_on_validation_is_marked(tmp_path: Path)
     ]
 
 
+def test_an_algorithms_own_settings_are_shown_as_their_options(tmp_path: Path) -> None:
+    keep(tmp_path, "own-settings", "fedadam-server-rate-0.01", 0)
+    keep(tmp_path, "own-settings", "fedprox-mu-1", 0)
+    assert rows("rates", "own-settings", tmp_path) == [
+        "| FedProx | `--mu 1` | **0.500** | 0.600 | 0.700 | 1 |",
+        "| FedAdam | `--server-rate 0.01` | **0.500** | 0.600 | 0.700 | 1 |",
+    ]
+
+
 def test_traffic_is_that_of_a_hospital_and_round_and_differences_are_of_the_same_seeds(tmp_path: Path) -> None:
     hospitals = {"hospital-1": 0.5, "hospital-2": 0.5}
     for seed, dice in enumerate((0.6, 0.8)):
