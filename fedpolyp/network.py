@@ -18,6 +18,7 @@ from fedpolyp.model import registry
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.model.blocks import LOGITS
 from fedpolyp.model.losses import segmentation_loss
+from fedpolyp.model.normalization import FusedBatchNormalization
 from fedpolyp.optimizers import optimizer_of, remembered
 from fedpolyp.privacy.gradients import UnitGradients
 
@@ -42,6 +43,7 @@ class Network:
         self.dropouts = [
             (number, layer) for number, layer in enumerate(self.model.layers) if isinstance(layer, keras.layers.Dropout)
         ]
+        self._normalizations = [layer for layer in self.model.layers if isinstance(layer, FusedBatchNormalization)]
         self._algorithm = make(config)
         self.corrections = {name: self._like_trainable() for name in self._algorithm.corrections}
         self.gradients = self._like_trainable() if self._algorithm.wants_gradients else {}
@@ -55,6 +57,7 @@ class Network:
         # None of our branches depends on a tensor, so rewriting Python would only take time.
         function: Callable[..., Callable[..., Any]] = partial(tf.function, autograph=False)
         self.train_step = function(self._step, input_signature=[image, mask])
+        self.train_step_with_fixed_statistics = function(partial(self._step, fixed=True), input_signature=[image, mask])
         self.logits_of = function(partial(self.logits, training=False), input_signature=[image])
         self.score = function(self._scores, input_signature=[image, mask])
 
@@ -74,8 +77,10 @@ class Network:
         learning = [v for v in self.model.trainable_variables if still is None or not v.path.startswith(still)]
         return UnitGradients(self.logits, learning, self.config.training.loss)
 
-    def _step(self, images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    def _step(self, images: tf.Tensor, masks: tf.Tensor, fixed: bool = False) -> tf.Tensor:
         self.traces += 1  # runs in Python, so only when TensorFlow traces
+        for normalization in self._normalizations:
+            normalization.fixed = fixed
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.logits(images, training=True)[..., 0]

@@ -119,9 +119,11 @@ class Trainer:
             _assign(network.corrections[name], arrays)
         for total in network.gradients.values():
             total.assign(tf.zeros_like(total))
+        fixed = self.config.training.fixes_statistics(round)
+        step = network.train_step_with_fixed_statistics if fixed else network.train_step
         losses, sizes = [], []
         for batch, truth in _one_ahead(self._batches(images, masks, hospital, round, epochs)):
-            losses.append(network.train_step(batch, truth))  # read at the end, so that no step waits for a GPU
+            losses.append(step(batch, truth))  # read at the end, so that no step waits for a GPU
             sizes.append(len(batch))
         loss = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
         gradient = {name: total.numpy() / np.float32(len(losses)) for name, total in network.gradients.items()}

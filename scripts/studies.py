@@ -82,6 +82,7 @@ _TRIED: dict[str, dict[str, Any]] = {
     "fedexp": {"algorithm.name": "fedexp:FedExP"},
     "outer-nesterov": {"algorithm.name": "nesterov:Nesterov", "algorithm.server_momentum": 0.5},
     "warm-up": {"training.warmup_rounds": 2},
+    "fixed-after-10-rounds": {"training.fix_statistics_after": 10},
     "cyclic": {"algorithm.name": "cyclic"},
     "two-rings": {"algorithm.name": "rings:Rings"},
     **{f"{steps}-steps": {"training.local_steps": steps} for steps in (5, 10, 20)},
@@ -91,6 +92,7 @@ _TRIED_SKEWED: dict[str, dict[str, Any]] = {
     "fedavg": {},
     "pooled-statistics": {"algorithm.name": "pooled_statistics:PooledStatistics"},
     "frozen-statistics": {"model.frozen_statistics": True},
+    "fixed-after-10-rounds": {"training.fix_statistics_after": 10},
     "reset": {"training.optimizer_state": "reset"},
 }
 _PROOF = {name: {"algorithm.name": name} for name in _ARMS}

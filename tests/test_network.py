@@ -22,6 +22,7 @@ NOT_COMPILED: dict[str, Any] = {
     "batch_size": 3,
     "learning_rate": 0.5,
     "schedule": "constant",
+    "fix_statistics_after": 1,
     "warmup_rounds": 1,
     "optimizer_state": "keep",
     "augment": False,

@@ -15,7 +15,7 @@ import pytest
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import Trained, trainable
 from fedpolyp.config import Config, load
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.model.arrays import Arrays, equal, is_statistic
 from fedpolyp.training import Images, Trainer, _one_ahead, learning_rate, shared_trainer
 
 
@@ -160,6 +160,17 @@ def test_dropout_is_drawn_anew_for_each_hospital_and_round(details: dict[str, An
     assert same(train(trainer(**plain), data), train(trainer(**plain), data, **details))
     dropping = trainer(**plain, model__dropout=(0.5, 0.5))
     assert not equal(train(dropping, data).arrays, train(dropping, data, **details).arrays)
+
+
+def test_statistics_are_fixed_after_their_round_and_every_other_round_has_the_same_bits() -> None:
+    plain, data = trainer(), frames(8)
+    fixing = Trainer(tiny(training__fix_statistics_after=2), plain.network)
+    start = train(plain, data).arrays
+    for round in (3, 2, 3):  # one network takes both kinds of steps, in any order
+        usual, own = (train(one, data, start, round=round) for one in (plain, fixing))
+        assert same(usual, own) == (round == 2)
+        for name, array in own.arrays.items():
+            assert np.array_equal(array, start[name]) == (round == 3 and is_statistic(name)), name
 
 
 def test_augmentation_changes_what_is_learnt() -> None:

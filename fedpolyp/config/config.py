@@ -59,7 +59,7 @@ class Config(Section):
     def _not_image_by_image(self) -> str:
         """What of the model does not treat an image by itself, or by halves, as privacy needs it; '' for nothing."""
         model = self.model
-        if model.normalization == "batch" or (model.encoder != "plain" and not model.frozen_statistics):
+        if model.learns_statistics:
             frozen = " and --frozen-statistics" if model.encoder != "plain" else ""
             return (
                 "needs a normalization that treats each image separately: --normalization group (or none)"

@@ -49,6 +49,11 @@ def unused(config: Config, partition: Partition) -> str:
         found.append((_given(training, ("local_epochs",)), "--local-steps takes its place"))
     if training.optimizer != "adamw" and not config.privacy.on:
         found.append((_given(training, ("weight_decay",)), f"{training.optimizer} has none"))
+    if fixed := _given(training, ("fix_statistics_after",)):
+        if not config.model.learns_statistics:
+            found.append((fixed, "no batch normalization learns statistics"))
+        elif not training.fixes_statistics(federation.rounds):
+            found.append((fixed, f"there are {federation.rounds} rounds"))
     if not config.privacy.on and not any(own.val for own in partition.hospitals.values()):
         found.append((_given(federation, ("patience",)), "no hospital has validation images"))
     said = [f"{', '.join(options)} ({why})" for options, why in found if options]

@@ -55,7 +55,7 @@ def mask(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: H
     config = hospital.config
     keyring, terms = accepted(request, hospital)
     try:
-        update = read_update(Reply(hospital.name, answer), sent, like, config)
+        update = read_update(Reply(hospital.name, answer), sent, like, config, request.round)
         weight = 1 if config.federation.weights == "equal" else update.images
         words = encode(update.changes, weight, len(terms.keys))
     except (BadReply, DoesNotFit) as error:

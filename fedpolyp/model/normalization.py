@@ -11,11 +11,16 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     Keras takes about ten passes over the activations, in float32 whatever the precision. The fused kernel takes two, in
     the precision of the layer, with statistics in float32. The channels are the last axis.
+
+    `fixed`: training, too, normalizes by the moving statistics and leaves them as they are. Scale and shift learn; with
+    Keras's own `trainable = False` they would not.
     """
+
+    fixed = False
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalize `inputs` (N, H, W, C): in training by their own statistics, which update the layer's."""
-        learn = bool(training) and self.trainable
+        learn = bool(training) and self.trainable and not self.fixed
         nothing = tf.zeros([0])
         normalized, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
@@ -36,10 +41,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 class FrozenBatchNormalization(FusedBatchNormalization):
-    """The same with fixed moving statistics, in training too: only its scale and shift learn.
-
-    (With Keras's own `trainable = False`, scale and shift would not learn either.)
-    """
+    """The same, always fixed."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalize `inputs` (N, H, W, C) by the moving statistics."""

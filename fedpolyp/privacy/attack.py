@@ -194,7 +194,7 @@ class _Run:
                 asked = experiment.algorithm.ask(before.state, name)
                 sent = {group: carried(arrays, halves) for group, arrays in asked.items()}
                 (reply,) = asking.train(number, [name], before, before.state)
-                change = read_update(reply, sent, expected, self.config).changes[MODEL]
+                change = read_update(reply, sent, expected, self.config, number).changes[MODEL]
                 model = dict(before.models[""])
                 for array, value in change.items():
                     model[array] = value if experiment.algorithm.whole else sent[MODEL][array] + value

@@ -3,7 +3,8 @@
 Refused is only what is impossible whatever the images are; `fedpolyp.rounds.judging` tells which update is strange.
 
 **What stays.** With `model.frozen_statistics` the moving statistics of the encoder are what they were, bit for bit, and
-with `model.encoder_rate` 0 so are its other weights.
+with `model.encoder_rate` 0 so are its other weights. After the round `training.fix_statistics_after` all moving
+statistics are.
 
 **Adam's moments** (of Adam, AdamW, and what Muon leaves to Adam). From the moments m, v that were sent, n steps with
 gradients g_1 … g_n make, for each weight by itself, with b1 = 0.9 and b2 = 0.999,
@@ -38,19 +39,13 @@ _SLACK = 1e-3  # of a first moment
 _LOST, _LOST_SQUARE = 1e-16, 1e-34  # what float32 may lose for being too small
 
 
-def fault_of_weights(changes: Arrays, config: Config) -> str:
-    """What in the `changes` of a model's arrays no training of `config` can have made, in words; '' for nothing."""
-    model = config.model
-    if model.encoder == "plain":
-        return ""
+def fault_of_weights(changes: Arrays, config: Config, round: int) -> str:
+    """What in the `changes` of a model's arrays no training of `config` in `round` can have made, in words; '' for
+    nothing.
+    """
     for name, change in changes.items():
-        if not name.startswith(ENCODER) or not change.any():
-            continue
-        if is_statistic(name):
-            if model.frozen_statistics:
-                return f"array {name} has changed, and model.frozen_statistics keeps it as it is"
-        elif model.encoder_rate == 0:
-            return f"array {name} has changed, and model.encoder_rate 0 keeps it as it is"
+        if change.any() and (setting := _keeps(config, name, round)):
+            return f"array {name} has changed, and {setting} keeps it as it is"
     return ""
 
 
@@ -70,6 +65,18 @@ def fault_of_moments(changes: Arrays, sent: Arrays, steps: int, bfloat16: bool =
             if fault := _fault_of_adam(first, second, first_sent, second_sent, steps, lost):
                 return f"its {fault} moments of {path} cannot result from gradients and the moments that it was sent"
     return ""
+
+
+def _keeps(config: Config, name: str, round: int) -> str:
+    """The setting by which a training of `round` leaves the array `name` as it was; '' for none."""
+    model, training, statistic = config.model, config.training, is_statistic(name)
+    if statistic and training.fixes_statistics(round):
+        return f"training.fix_statistics_after {training.fix_statistics_after}"
+    if model.encoder == "plain" or not name.startswith(ENCODER):
+        return ""
+    if statistic:
+        return "model.frozen_statistics" if model.frozen_statistics else ""
+    return "model.encoder_rate 0" if model.encoder_rate == 0 else ""
 
 
 def _fault_of_adam(

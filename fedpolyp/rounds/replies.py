@@ -51,7 +51,7 @@ class NotFinite(BadReply):
     """A training that diverged: its loss or its weights are not finite."""
 
 
-def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Update:
+def read_update(reply: Reply, sent: Groups, like: Groups, config: Config, round: int) -> Update:
     """Read a reply to the training request that carried `sent`.
 
     Args:
@@ -59,6 +59,7 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
         sent: what was sent to the hospital, by group.
         like: the names, shapes and types of an update's arrays, by group.
         config: of the training.
+        round: of the training, from 1.
 
     Raises:
         BadReply: the hospital failed, or its reply cannot be a result of that training.
@@ -77,7 +78,7 @@ def read_update(reply: Reply, sent: Groups, like: Groups, config: Config) -> Upd
         done = int(changes[OPTIMIZER]["iterations"]) if OPTIMIZER in changes else told.steps
         if done != told.steps:
             raise BadReply(f"its optimizer counts {_short(done)} steps, but it took {told.steps}")
-        impossible = fault_of_weights(changes.get(MODEL, {}), config)
+        impossible = fault_of_weights(changes.get(MODEL, {}), config, round)
         if not impossible and OPTIMIZER in changes and OPTIMIZER in sent:
             halves = config.training.wire == "bfloat16"
             impossible = fault_of_moments(changes[OPTIMIZER], sent[OPTIMIZER], told.steps, halves)

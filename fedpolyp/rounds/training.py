@@ -157,7 +157,7 @@ class Training:
                 if of.config.privacy.secure_sums:
                     update = read_masked(reply, updated(expected, of.config), of.config)
                 else:
-                    update = read_update(reply, sent[reply.hospital], expected, of.config)
+                    update = read_update(reply, sent[reply.hospital], expected, of.config, tally.record.round)
                 part = "units" if of.config.privacy.on else "train"
                 if fault := self.counts.fault(reply.hospital, part, update.images):
                     raise BadReply(fault)

@@ -48,6 +48,7 @@ def another(dotted: str) -> Any:
                 "model.initial_sha256": "0" * 64,
                 "privacy.batch": 8,
                 "training.local_steps": 40,
+                "training.fix_statistics_after": 20,
                 "training.precision": "mixed_bfloat16",
                 "federation.slow": "hospital-2=3",
                 "federation.liars": "hospital-2",

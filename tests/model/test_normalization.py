@@ -46,6 +46,23 @@ def test_inference_moves_no_statistics() -> None:
     assert np.array_equal(layer.moving_mean, np.zeros(3)) and np.array_equal(layer.moving_variance, np.ones(3))
 
 
+def test_fixed_statistics_normalize_in_training_too_and_scale_and_shift_learn() -> None:
+    inputs = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 3)).astype(np.float32)
+    layer = FusedBatchNormalization(momentum=0.9)
+    layer(inputs, training=True)
+    before = [np.array(each) for each in (layer.moving_mean, layer.moving_variance)]
+    layer.fixed = True
+    with tf.GradientTape() as tape:
+        outputs = layer(inputs, training=True)
+        loss = tf.reduce_sum(outputs**3)
+    assert np.array_equal(outputs, layer(inputs, training=False))
+    assert np.array_equal(before, [layer.moving_mean, layer.moving_variance])
+    assert all(np.all(gradient) for gradient in tape.gradient(loss, [layer.gamma.value, layer.beta.value]))
+    layer.fixed = False
+    assert not np.array_equal(outputs, layer(inputs, training=True))
+    assert not np.array_equal(before[0], layer.moving_mean)
+
+
 def test_statistics_stay_float32_where_activations_are_bfloat16() -> None:
     seen = steps(FusedBatchNormalization, "mixed_bfloat16", 1)
     assert seen["mean"].dtype == seen["variance"].dtype == "float32" and seen["inference"].dtype == "bfloat16"

@@ -124,7 +124,7 @@ def test_a_real_training_is_possible_round_after_round(optimizer: str, precision
     weights, moments = made(config).initial, made(config).start.optimizer
     for round in (1, 2, 3):
         after, moved, steps = train(config, weights, moments, round)
-        assert fault_of_weights(minus(after, weights), config) == ""
+        assert fault_of_weights(minus(after, weights), config, round) == ""
         assert fault_of_moments(minus(moved, moments), moments, steps) == ""
         # As the server averages: with those of a hospital that has not trained.
         moments = {name: np.asarray((moments[name] + moved[name]) / 2, moved[name].dtype) for name in moved}
@@ -137,10 +137,20 @@ def test_what_a_real_training_leaves_as_it_was_is_refused_when_it_has_moved(sett
     config = tiny(**pretrained, **setting)
     before = made(config).initial
     after = train(config, before, {}, 1)[0]
-    assert fault_of_weights(minus(after, before), config) == ""
+    assert fault_of_weights(minus(after, before), config, 1) == ""
     (setting_name,) = (name.replace("__", ".") for name in setting)
     kept = [name for name in before if name.startswith(ENCODER) and is_statistic(name) == ("frozen" in setting_name)]
     for name in (kept[0], kept[-1]):
         nudged = after | {name: np.nextafter(after[name], np.float32(9))}
-        assert f"array {name} has changed, and {setting_name}" in fault_of_weights(minus(nudged, before), config)
-        assert fault_of_weights(minus(nudged, before), tiny(**pretrained)) == ""
+        assert f"array {name} has changed, and {setting_name}" in fault_of_weights(minus(nudged, before), config, 1)
+        assert fault_of_weights(minus(nudged, before), tiny(**pretrained), 1) == ""
+
+
+def test_statistics_that_move_after_they_were_fixed_are_refused() -> None:
+    config = tiny(training__fix_statistics_after=2)
+    moved = {"norm/moving_mean": np.array([0, 1e-30], np.float32), "conv/kernel": np.ones(2, np.float32)}
+    assert fault_of_weights(moved, config, 2) == ""
+    assert fault_of_weights(moved, config, 3) == (
+        "array norm/moving_mean has changed, and training.fix_statistics_after 2 keeps it as it is"
+    )
+    assert fault_of_weights(moved | {"norm/moving_mean": np.zeros(2, np.float32)}, config, 3) == ""

@@ -61,7 +61,7 @@ def record_of(reply: Reply) -> RecordDict:
 
 
 def read(sent: Reply) -> Update:
-    return read_update(sent, SENT, SENT, CONFIG)
+    return read_update(sent, SENT, SENT, CONFIG, 1)
 
 
 def refused(sent: Reply) -> str:
@@ -95,14 +95,14 @@ def test_an_update_is_the_difference_from_what_that_hospital_was_sent() -> None:
     assert read(sent).changes["model"]["norm/moving_variance"].tolist() == [-0.5] * 4
     lower = {**SENT, "model": WEIGHTS | {"norm/moving_variance": np.full(4, 0.25, np.float32)}}
     with pytest.raises(BadReply, match="norm/moving_variance goes down to -0.25"):
-        read_update(sent, lower, SENT, CONFIG)
+        read_update(sent, lower, SENT, CONFIG, 1)
 
 
 def test_what_was_not_sent_is_read_as_it_is() -> None:
     content = record_of(reply())
     content["added"] = to_record({"w": np.full(2, 0.5, np.float32)})
     like = {**SENT, "added": {"w": np.zeros(2, np.float32)}}
-    update = read_update(Reply("oslo", RecordContent(content)), SENT, like, CONFIG)
+    update = read_update(Reply("oslo", RecordContent(content)), SENT, like, CONFIG, 1)
     assert update.changes["added"]["w"].tolist() == [0.5, 0.5]
 
 
@@ -270,7 +270,7 @@ def test_a_reply_of_a_training_without_averaged_moments_needs_none() -> None:
     plain = {"model": WEIGHTS}
     content = record_of(reply())
     del content["optimizer"]
-    update = read_update(Reply("oslo", RecordContent(content)), plain, plain, CONFIG)
+    update = read_update(Reply("oslo", RecordContent(content)), plain, plain, CONFIG, 1)
     assert update.changes.keys() == {"model"}
 
 
@@ -293,8 +293,8 @@ def test_frozen_statistics_that_have_moved_are_refused_and_others_may(name: str)
     nudged = replied(**{name: np.nextafter(statistics[name], np.float32(2))})
     encoder = {"model.encoder": "efficientnet-lite0", "training.batch_size": 4, "training.local_epochs": 2}
     frozen, free = (load(overrides=encoder | {"model.frozen_statistics": known}) for known in (True, False))
-    assert read_update(honest, sent, sent, frozen).images == 10
+    assert read_update(honest, sent, sent, frozen, 1).images == 10
     with pytest.raises(BadReply, match=f"^array {name} has changed, and model.frozen_statistics keeps it as it is$"):
-        read_update(nudged, sent, sent, frozen)
-    assert read_update(nudged, sent, sent, free).images == 10
-    assert read_update(nudged, sent, sent, CONFIG).images == 10  # a plain encoder ignores the setting
+        read_update(nudged, sent, sent, frozen, 1)
+    assert read_update(nudged, sent, sent, free, 1).images == 10
+    assert read_update(nudged, sent, sent, CONFIG, 1).images == 10  # a plain encoder ignores the setting

@@ -78,6 +78,11 @@ class ModelConfig(Section):
         return self
 
     @property
+    def learns_statistics(self) -> bool:
+        """Whether the model has batch normalization whose moving statistics a training changes."""
+        return self.normalization == "batch" or (self.encoder != "plain" and not self.frozen_statistics)
+
+    @property
     def architecture(self) -> "ModelConfig":
         """The same without the source of its weights: what a hospital must know, which is sent the weights."""
         return self.model_copy(

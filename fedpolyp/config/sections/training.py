@@ -33,6 +33,11 @@ class TrainingConfig(Section):
         0.01, ge=0, lt=1, description="adamw: how much a step shrinks each kernel, as a fraction of the learning rate"
     )
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate over the rounds")
+    fix_statistics_after: int | None = Field(
+        None,
+        ge=1,
+        description="round after which batch normalization learns no statistics: training uses those it has (FixBN)",
+    )
     warmup_rounds: int = Field(0, ge=0, description="rounds over which the learning rate rises linearly at the start")
     loss: Literal["bce", "bce+dice"] = Field("bce+dice", description="binary cross-entropy, plus soft Dice per image")
     optimizer_state: Literal["reset", "keep", "average"] = Field(
@@ -49,6 +54,10 @@ class TrainingConfig(Section):
         description="arithmetic of the U-Net's layers; unset: mixed_bfloat16 if the processor has it, else float32",
     )
     threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; the bits depend on it")
+
+    def fixes_statistics(self, round: int) -> bool:
+        """Whether a training of `round` uses the moving statistics that it is sent, and leaves them as they are."""
+        return self.fix_statistics_after is not None and round > self.fix_statistics_after
 
     def steps(self, images: int) -> int:
         """How many steps a training on this many `images` takes: `local_steps`, or the steps of the epochs."""
