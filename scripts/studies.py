@@ -87,6 +87,7 @@ _TRIED: dict[str, dict[str, Any]] = {
     "two-rings": {"algorithm.name": "rings:Rings"},
     **{f"{steps}-steps": {"training.local_steps": steps} for steps in (5, 10, 20)},
 }
+_FIRST_PHANTOM: dict[str, Any] = {**_QUICK, "data.phantom_images": 1000, "algorithm.name": "pooled"}
 # Against what FedAvg loses with the pretrained encoder where hospitals differ.
 _TRIED_SKEWED: dict[str, dict[str, Any]] = {
     "fedavg": {},
@@ -126,6 +127,7 @@ _REMEMBERED: dict[str, dict[str, Any]] = {
     "fedavg": {},
 }
 _PRETRAINED = {name: {"preset": "pretrained", "algorithm.name": name, "federation.rounds": 20} for name in _ARMS}
+_PRETRAINED_TWO = {name: _PRETRAINED[name] for name in ("fedavg", "pooled")}
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ STUDIES = {
     "algorithms-iid": Study(_QUICK, _ALGORITHMS),
     "membership": Study(_QUICK, _REMEMBERED, attacked=True),
     "tried": Study(_QUICK, _TRIED),
+    "tried-phantom": Study(_QUICK, {"fedavg": {}}, start=_FIRST_PHANTOM),
     "tried-skewed": Study(_QUICK | _SKEWED | {"preset": "pretrained"}, _TRIED_SKEWED),
     "pretrained-iid": Study(_LARGE, _PRETRAINED),
     "pretrained-skew-0.5": Study(_LARGE | _HALF_SKEWED, _PRETRAINED),
@@ -170,6 +173,7 @@ STUDIES = {
     "scratch-iid": Study(_LARGE, _PROOF),
     "scratch-skew-0.5": Study(_LARGE | _HALF_SKEWED, _PROOF),
     "scratch-skew-1": Study(_LARGE | _SKEWED, _PROOF),
+    "pretrained-256": Study(_LARGE | {"data.image_size": 256}, _PRETRAINED_TWO, (0,)),
     "private-phantom-steps": Study(_PRIVATE | _EIGHT, _STEPS, (0,), start=_PHANTOM),
     "private-pretrained-steps": Study(_PRIVATE | _EIGHT | _FROZEN, _STEPS, (0,)),
     "private-phantom": Study(_PRIVATE | _CHOSEN, _PROMISES, start=_PHANTOM),
