@@ -85,7 +85,8 @@ _TRIED: dict[str, dict[str, Any]] = {
     "fixed-after-10-rounds": {"training.fix_statistics_after": 10},
     "cyclic": {"algorithm.name": "cyclic"},
     "two-rings": {"algorithm.name": "rings:Rings"},
-    **{f"{steps}-steps": {"training.local_steps": steps} for steps in (5, 10, 20)},
+    # A local epoch has 18 steps. So all arms see the same number of images, in more or fewer rounds.
+    **{f"{steps}-steps": {"training.local_steps": steps, "federation.rounds": 360 // steps} for steps in (5, 10, 20)},
 }
 _FIRST_PHANTOM: dict[str, Any] = {**_QUICK, "data.phantom_images": 1000, "algorithm.name": "pooled"}
 # Against what FedAvg loses with the pretrained encoder where hospitals differ.
@@ -94,6 +95,7 @@ _TRIED_SKEWED: dict[str, dict[str, Any]] = {
     "pooled-statistics": {"algorithm.name": "pooled_statistics:PooledStatistics"},
     "frozen-statistics": {"model.frozen_statistics": True},
     "fixed-after-10-rounds": {"training.fix_statistics_after": 10},
+    "no-statistics": {"model.frozen_statistics": True, "model.normalization": "group"},
     "reset": {"training.optimizer_state": "reset"},
 }
 _PROOF = {name: {"algorithm.name": name} for name in _ARMS}
