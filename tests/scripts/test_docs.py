@@ -1,11 +1,14 @@
 """The documentation as a site, and its reference pages."""
 
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from click import ClickException
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
@@ -15,7 +18,8 @@ from fedpolyp.config import Config
 from scripts.docs_hooks import on_page_markdown
 from scripts.reference import commands_page, settings_page
 
-CONFIG = str(Path(__file__).parents[2] / "mkdocs.yml")
+ROOT = Path(__file__).parents[2]
+CONFIG = str(ROOT / "mkdocs.yml")
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +72,29 @@ def test_the_reference_has_every_setting_and_every_command() -> None:
     assert len(found) > 20 and all(f"## {name}\n" in commands for name in found)
     assert "a finished run: its folder, or its name under runs/" in commands  # the help of an argument
     assert "[dim]" not in commands + page and "\\[" not in commands + page
+
+
+def test_every_command_in_the_docs_has_options_and_values_that_it_takes() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    lines = [line for page in pages for line in _commands(page.read_text("utf-8"))]
+    assert len(lines) > 50
+    root: Any = typer.main.get_command(app)
+    for line in lines:
+        command, words = root, shlex.split(line)[1:]
+        while below := getattr(command, "commands", None):
+            assert words and words[0] in below, line
+            command = below[words.pop(0)]
+        try:
+            command.make_context("", words)
+        except ClickException as error:
+            pytest.fail(f"{line}: {error.format_message()}")
+
+
+def _commands(page: str) -> Iterator[str]:
+    """The lines of a page's blocks that call fedpolyp, without comments, `[` and `]`, and what the shell takes."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", page.replace("\\\n", " "), re.MULTILINE | re.DOTALL):
+        for line in re.findall(r"^fedpolyp .*", block, re.MULTILINE):
+            yield re.sub(r"\s[#>&].*|[\[\]…]", "", line)
 
 
 def _names(command: Any, name: str) -> Iterator[str]:
