@@ -36,7 +36,8 @@ class UnitGradients:
         """
         self._logits, self._variables, self._loss = logits, variables, loss
         self._unit = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in variables]
-        self._total = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in variables]
+        # In float32 what one unit changes would depend on how the sum was rounded before: by far more than the slack.
+        self._total = [tf.Variable(tf.zeros(variable.shape, tf.float64), trainable=False) for variable in variables]
         size = logits.input.shape[1]
         image, mask = tf.TensorSpec((1, size, size, 3), tf.uint8), tf.TensorSpec((1, size, size), tf.uint8)
         clip = tf.TensorSpec((), tf.float32)
@@ -45,7 +46,7 @@ class UnitGradients:
         self._close = tf.function(self._close_unit, input_signature=[clip], autograph=False)
 
     def clipped_sum(self, units: Iterable[Unit], clip: float) -> Arrays:
-        """The sum over `units` of each one's gradient, clipped to the length `clip`; by the variables' paths, float32.
+        """The sum over `units` of each one's gradient, clipped to the length `clip`; by the variables' paths, float64.
 
         A unit's gradient is the sum over its images. Dropout is off, and no statistics are updated.
         """
@@ -74,13 +75,13 @@ class UnitGradients:
 
     def _close_unit(self, clip: tf.Tensor) -> None:
         for total, own in zip(self._total, clipped([held.value() for held in self._unit], clip), strict=True):
-            total.assign_add(own)
+            total.assign_add(tf.cast(own, tf.float64))
         for held in self._unit:
             held.assign(tf.zeros_like(held))
 
     def _add_only_image(self, image: tf.Tensor, mask: tf.Tensor, clip: tf.Tensor) -> None:
         for total, own in zip(self._total, clipped(self._gradient(image, mask), clip), strict=True):
-            total.assign_add(own)
+            total.assign_add(tf.cast(own, tf.float64))
 
 
 def _batches_of_one(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

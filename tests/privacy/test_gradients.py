@@ -97,3 +97,29 @@ def test_a_unit_more_changes_the_sum_by_the_clip_at_most(
     again = sum_of(gradients, pairs, [0], [1])
     assert all(np.array_equal(again[name], without[name]) for name in without)
     assert length(sum_of(gradients, pairs)) == 0  # of no unit at all
+
+
+class Given(UnitGradients):
+    """Its units' gradients are numbers from a table, which the image names."""
+
+    numbers = np.array([0.9999, 1 - 2.0**-10, -(2.0**-15)], np.float32)
+
+    def _gradient(self, image: tf.Tensor, mask: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.gather(self.numbers, tf.cast(image[0, 0, 0, :1], tf.int32))]
+
+
+def test_a_unit_more_changes_the_sum_by_the_clip_at_most_whatever_the_others_are() -> None:
+    """In float32 the sum with the first unit would be rounded to multiples of 2^-14, and lose each of the last 488."""
+    image = keras.Input((1, 1, 3))
+    sums = Given(keras.Model(image, image), [keras.Variable(np.zeros(1, np.float32))], "bce+dice")
+    others = [1] * 512 + [2] * 488
+
+    def total(*numbers: int) -> float:
+        units = ([(np.full((1, 1, 3), number, np.uint8), np.zeros((1, 1), np.uint8))] for number in numbers)
+        (found,) = sums.clipped_sum(units, 1.0).values()
+        return float(found[0])
+
+    changed = total(0, *others) - total(*others)
+    assert 0.9998 < changed <= 1 + 1e-6
+    naive = [np.cumsum(Given.numbers[row], dtype=np.float32)[-1] for row in ([0, *others], others)]
+    assert naive[0] - naive[1] > 1.01
