@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from fedpolyp.errors import UsageError
-from fedpolyp.files import read_bytes
+from fedpolyp.files import read_bytes, replacing
+from fedpolyp.privacy.lines import locked
 
 SECRET_BYTES = 32
 _PURPOSE = b"fedpolyp privacy noise 1 "
@@ -53,24 +54,23 @@ class NoiseStream:
 def site_secret(path: Path) -> bytes:
     """The secret of a site, in a file that only its owner can read; it is made when it is first needed.
 
+    All processes get the same one, also those that need it first at the same time.
+
     Raises:
         UsageError: the file exists and does not hold a secret.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        secret = read_bytes(path, SECRET_BYTES)
-        if len(secret) != SECRET_BYTES:
-            raise UsageError(
-                f"{path} is damaged: a secret has {SECRET_BYTES} bytes, it has {len(secret)}; remove it, "
-                "and a new one is made"
-            ) from None
-        return secret
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(os.urandom(SECRET_BYTES))
-        stream.flush()
-        os.fsync(stream.fileno())
-    return read_bytes(path, SECRET_BYTES)
+    if not path.exists():
+        with locked(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                with replacing(path, 0o600) as stream:
+                    stream.write(os.urandom(SECRET_BYTES))
+    secret = read_bytes(path, SECRET_BYTES)
+    if len(secret) != SECRET_BYTES:
+        raise UsageError(
+            f"{path} is damaged: a secret has {SECRET_BYTES} bytes, it has {len(secret)}; remove it, and a new one is "
+            "made"
+        )
+    return secret
 
 
 def simulated_secret(seed: int, hospital: str) -> bytes:

@@ -1,6 +1,8 @@
 """The noise: normal, the same for the same, and new for anything else."""
 
+import os
 import stat
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,25 @@ def test_a_sites_secret_is_made_once_and_its_owner_alone_can_read_it(tmp_path: P
     secret = site_secret(tmp_path / "key")
     assert len(secret) == 32 and site_secret(tmp_path / "key") == secret != site_secret(tmp_path / "other")
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+def test_a_secret_that_two_need_at_once_is_one_and_never_seen_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process looks while the first one draws: it waits, and gets what the first one has written."""
+    draw, others = os.urandom, list[Future[bytes]]()
+    with ThreadPoolExecutor(1) as pool:
+
+        def drawn(size: int) -> bytes:
+            if size == 32 and not others:
+                others.append(pool.submit(site_secret, tmp_path / "key"))
+                assert not wait(others, timeout=0.2).done
+                assert not (tmp_path / "key").exists()
+            return draw(size)
+
+        monkeypatch.setattr(os, "urandom", drawn)
+        assert site_secret(tmp_path / "key") == others[0].result()
+    assert {file.name for file in tmp_path.iterdir()} == {"key", ".key.lock"}
 
 
 def test_a_damaged_secret_is_refused(tmp_path: Path) -> None:
