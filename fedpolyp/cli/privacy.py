@@ -9,6 +9,7 @@ import typer
 
 from fedpolyp.cli.console import PlainConsole
 from fedpolyp.cli.tables import plain_table
+from fedpolyp.config import Unit
 from fedpolyp.errors import UsageError
 
 app = typer.Typer(help="What privacy costs, and what a run reveals.", no_args_is_help=True)
@@ -87,7 +88,7 @@ def plan(
         typer.Option(help="of the guarantee  [dim]\\[the power of ten that is a fifth of 1/images at most][/dim]"),
     ] = None,
     unit: Annotated[
-        Literal["group", "image", "patient"],
+        Unit,
         typer.Option(
             help="what it protects: a group of near-duplicates or a patient (count these as --images), or an image"
         ),

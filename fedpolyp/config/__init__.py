@@ -14,7 +14,7 @@ from fedpolyp.config.sections.data import AS_THEY_ARE, CHECKED, DataConfig, Grou
 from fedpolyp.config.sections.federation import FederationConfig
 from fedpolyp.config.sections.hospitals import HospitalsConfig
 from fedpolyp.config.sections.model import ENCODERS, NAMED_WEIGHTS, Encoder, ModelConfig
-from fedpolyp.config.sections.privacy import PrivacyConfig
+from fedpolyp.config.sections.privacy import UNITS, PrivacyConfig, Unit
 from fedpolyp.config.sections.runtime import RuntimeConfig
 from fedpolyp.config.sections.training import TrainingConfig
 from fedpolyp.config.toml import changed_toml, fingerprint, load, read, to_toml, value_of
@@ -28,6 +28,7 @@ __all__ = [
     "NAMED_WEIGHTS",
     "PHANTOM",
     "PRESETS",
+    "UNITS",
     "AlgorithmConfig",
     "Config",
     "DataConfig",
@@ -42,6 +43,7 @@ __all__ = [
     "RuntimeConfig",
     "Section",
     "TrainingConfig",
+    "Unit",
     "changed_toml",
     "fingerprint",
     "label_of",

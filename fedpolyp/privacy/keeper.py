@@ -11,7 +11,7 @@ import numpy as np
 
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.privacy.accounting import Noise, epsilon_of_all
-from fedpolyp.privacy.ledger import UNITS, Ledger, Limit
+from fedpolyp.privacy.ledger import UNSAID, Ledger, Limit
 from fedpolyp.privacy.noise import NoiseStream, simulated_secret
 
 LEDGER, SECRET = "privacy.jsonl", "privacy.key"
@@ -51,7 +51,7 @@ class Keeper:
         round: int,
         sharers: int = 1,
         what: str = "",
-        unit: str = UNITS[0],
+        unit: str = UNSAID,
     ) -> Arrays:
         """`total` plus Gaussian noise of standard deviation `noise.sigma * scale` on each number, in float64.
 

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from fedpolyp.config import UNITS, Unit
 from fedpolyp.errors import FedpolypError, Refusal
 from fedpolyp.privacy.accounting import Noise, epsilon_of_all
 from fedpolyp.privacy.lines import append, locked
 
-UNITS = ("group", "image", "patient")  # see `privacy.unit`; the first is meant where a line names none
+UNSAID: Unit = "group"  # what is meant where a line names no unit
 _SLACK = 1e-6  # of the limit: a plan that needs all of it is allowed
 
 
@@ -54,12 +55,12 @@ class Ledger:
         limit: Limit | None = None,
         sharers: int = 1,
         what: str = "",
-        unit: str = UNITS[0],
+        unit: str = UNSAID,
     ) -> list[Noise]:
         """Record the sum with this `digest` and `noise` unless it is recorded; returns the noise of all sums.
 
         `sharers` is the number of hospitals that make this noise together. `what` it is of, for readers of the file; ''
-        for a step of training. `unit` is what the sum protects, one of `UNITS`: one epsilon for all sums holds only if
+        for a step of training. `unit` is what the sum protects (`privacy.unit`): one epsilon for all sums holds only if
         all protect the same.
 
         Raises:
@@ -85,7 +86,7 @@ class Ledger:
                 entry |= {"rate": noise.rate} if noise.rate < 1 else {}
                 entry |= {"sharers": sharers} if sharers > 1 else {}
                 entry |= {"what": what} if what else {}
-                entry |= {"unit": unit} if unit != UNITS[0] else {}
+                entry |= {"unit": unit} if unit != UNSAID else {}
                 append(stream, entry)
                 known[digest] = noise
         return list(known.values())
@@ -114,7 +115,7 @@ class Ledger:
                     raise ValueError
                 if not (math.isfinite(sigma) and sigma > 0 and isinstance(rate, float) and 0 < rate <= 1):
                     raise ValueError
-                units.add(UNITS[UNITS.index(entry.get("unit", UNITS[0]))])
+                units.add(UNITS[UNITS.index(entry.get("unit", UNSAID))])
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise FedpolypError(
                     f"line {number} of {self.path} is damaged, so it is not known what has been spent: correct it "

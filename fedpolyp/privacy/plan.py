@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from fedpolyp.config.sections.privacy import MOST_DRAWN
 from fedpolyp.errors import UsageError
 from fedpolyp.privacy.accounting import (
     Noise,
@@ -16,7 +17,7 @@ from fedpolyp.privacy.accounting import (
     sigma_for,
 )
 
-MOST_EPSILON = 1000.0  # a larger one guarantees nothing
+_MOST_EPSILON = 1000.0  # a larger one guarantees nothing
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Plan:
     batch: int | None = None  # expected units in a step, each drawn independently; None: all of them in each step
 
     def __post_init__(self) -> None:
-        if not 0 < self.epsilon <= MOST_EPSILON:
-            raise UsageError(f"epsilon must be above 0, and {MOST_EPSILON:g} at most; got {self.epsilon:g}")
+        if not 0 < self.epsilon <= self._most:
+            drawn = "" if self.batch is None else "with drawn batches "
+            raise UsageError(f"{drawn}epsilon must be above 0, and {self._most:g} at most; got {self.epsilon:g}")
         if not 0 < self.delta < 1 / self.units:
             raise UsageError(
                 f"delta must be above 0 and below 1/{self.units}, one over the units: more would allow to publish one "
@@ -50,6 +52,11 @@ class Plan:
     ) -> "Plan":
         """A plan, with `default_delta` if `delta` is not given."""
         return cls(units, rounds, epsilon, default_delta(units) if delta is None else delta, batch)
+
+    @property
+    def _most(self) -> float:
+        """The largest epsilon that a run with such batches takes, and that guarantees anything."""
+        return _MOST_EPSILON if self.batch is None else MOST_DRAWN
 
     @cached_property
     def sigma(self) -> float:
@@ -81,5 +88,5 @@ class Plan:
         """
         parts = (0.25, 0.5, 1, 2, 4) if self.batch is None else (0.5, 1, 2)
         rounds = sorted({max(1, round(self.rounds * part)) for part in parts})
-        epsilons = [self.epsilon * part for part in parts if part <= 2 and self.epsilon * part <= MOST_EPSILON]
+        epsilons = [self.epsilon * part for part in parts if part <= 2 and self.epsilon * part <= self._most]
         return [[replace(self, rounds=few, epsilon=epsilon) for epsilon in epsilons] for few in rounds]

@@ -14,6 +14,7 @@ from fedpolyp.planning import this_machine, trainer_bytes
 from fedpolyp.privacy.accounting import epsilon_of_all
 from fedpolyp.privacy.units import fault_of_patients, units_of
 from fedpolyp.sites.connection import connect, warnings_of
+from fedpolyp.sites.limits import Limits
 from fedpolyp.sites.settings import SiteSettings
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def checks(settings: SiteSettings, config: Config | None = None) -> Iterator[Fin
     memory = _memory(config or Config())
     yield memory
     yield from _connection(settings)
+    yield from _budget(settings)
     yield from _experiment(settings, config, memory.good)
 
 
@@ -81,6 +83,22 @@ def _connection(settings: SiteSettings) -> Iterator[Finding]:
     )
     for warning in warnings_of(connection):
         yield Finding("coordinator", False, warning)
+
+
+def _budget(settings: SiteSettings) -> Iterator[Finding]:
+    """Limits on privacy that without a limit on epsilon are less than they seem."""
+    limits = settings.limits
+    if limits.epsilon is not None:
+        return
+    if limits.unit == "patient":
+        yield Finding(
+            "budget",
+            False,
+            "[limits] unit 'patient' holds for requests with privacy alone: without [limits] epsilon this site also "
+            "trains without privacy, which protects no patient",
+        )
+    if limits.delta != Limits().delta:
+        yield Finding("budget", False, "[limits] delta has no effect without [limits] epsilon")
 
 
 def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> Iterator[Finding]:

@@ -1,17 +1,13 @@
 """What a site allows the coordinator to ask for: `[limits]` of site.toml."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from fedpolyp.algorithms.finding import FEDERATED
-from fedpolyp.config import ENCODERS, NAMED_WEIGHTS, PHANTOM, Config, Encoder, PrivacyConfig
+from fedpolyp.config import ENCODERS, NAMED_WEIGHTS, PHANTOM, UNITS, Config, Encoder, PrivacyConfig, Unit
 from fedpolyp.errors import Refusal
 from fedpolyp.planning import trainer_bytes
 from fedpolyp.sites.table import SAID, Table
 from fedpolyp.text import printable
-
-_UNITS = ("image", "group", "patient")  # of a guarantee, each protects at least as much as those before it
 
 
 class Limits(Table):
@@ -31,10 +27,10 @@ class Limits(Table):
         description="privacy that all runs together may spend; training and scores without privacy are then refused",
     )
     delta: float = Field(1e-3, gt=0, lt=1, description="delta for which this epsilon is computed")
-    unit: Literal["group", "image", "patient"] = Field(
+    unit: Unit = Field(
         "group",
-        description="the least that a guarantee must protect: an image, a group of near-duplicates (and of group_by), "
-        "or a patient, which must be known for each image",
+        description="the least that a guarantee must protect, also where epsilon is unset: an image, a group of "
+        "near-duplicates (and of group_by), or a patient, which must be known for each image",
     )
     secure_sums: bool = Field(
         False, description="true: training without secure sums is refused, so no single update leaves"
@@ -74,7 +70,7 @@ class Limits(Table):
             raise Refusal(
                 "this site trains only with privacy ([privacy] mode local or joint); the request asks for none"
             )
-        if self.epsilon is not None:
+        if config.privacy.on:
             self._check_unit(config.privacy.unit)
         if config.model.encoder not in self.encoders:
             allowed = ", ".join(self.encoders)
@@ -91,14 +87,14 @@ class Limits(Table):
             if value > getattr(self, name):
                 raise Refusal(f"this site allows {name} up to {getattr(self, name)}; the request asks for {value}")
 
-    def _check_unit(self, asked: str) -> None:
+    def _check_unit(self, asked: Unit) -> None:
         """Refuse a guarantee for smaller units than this site protects.
 
         With the limit 'group', 'patient' is no less: a hospital agrees to it only if each group is one patient. The
         reverse does not hold: images whose patient is not known are groups of their own.
         """
         protected = {"image": "single images", "group": "groups of images", "patient": "patients"}
-        if _UNITS.index(asked) < _UNITS.index(self.unit):
+        if UNITS.index(asked) < UNITS.index(self.unit):
             raise Refusal(f"this site protects {protected[self.unit]}; the request protects only {protected[asked]}")
 
     def _check_secure_sums(self, privacy: PrivacyConfig, trains: bool) -> None:

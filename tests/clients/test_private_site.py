@@ -9,7 +9,7 @@ import pytest
 
 from clients.site import hospital_at
 from fedpolyp.algorithms.base import Start, trainable
-from fedpolyp.config import Config
+from fedpolyp.config import UNITS, Config
 from fedpolyp.errors import Refusal
 from fedpolyp.simulation.records import from_record
 from fedpolyp.sites import audit
@@ -147,6 +147,16 @@ def test_a_site_that_protects_patients_refuses_a_guarantee_for_groups(oslo: Path
             order(oslo, config=private(privacy__unit=unit))
     order(oslo, config=private(privacy__unit="patient"))
     assert len(ledger(oslo)) == 1
+
+
+@pytest.mark.parametrize("unit", ["group", "patient"])
+def test_the_limit_on_units_holds_without_one_on_epsilon(unit: str, oslo: Path) -> None:
+    rewrite(oslo, "epsilon = 8.0", "# epsilon =")
+    rewrite(oslo, 'unit = "group"', f'unit = "{unit}"')
+    for less in UNITS[: UNITS.index(unit)]:  # type: ignore[arg-type]
+        with pytest.raises(Refusal, match=f"^this site protects {unit}.*; the request protects only "):
+            order(oslo, config=private(privacy__unit=less))
+    hospital_at(SiteSettings.load(oslo / "site.toml"), training(config=private(privacy__unit=unit)))
 
 
 def test_scores_of_its_images_do_not_leave_a_site_that_promises(oslo: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fedpolyp.config import UNITS
 from fedpolyp.errors import FedpolypError, Refusal
 from fedpolyp.privacy.accounting import Noise, epsilon_of, epsilon_of_all, mu_of, sigma_for
 from fedpolyp.privacy.ledger import Ledger, Limit
@@ -32,6 +33,13 @@ def test_what_goes_beyond_the_limit_is_refused_and_not_counted_in_a_second_run_n
     assert ledger.sums() == [Noise(sigma)] * 3
     assert ledger.spend("2", Noise(sigma), "one", 3, limit) == [Noise(sigma)] * 3  # which has left already
     assert epsilon_of(mu_of([sigma] * 4), 1e-3) == pytest.approx(9.69, abs=0.005)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_unit_of_the_settings_can_be_recorded_and_read(unit: str, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "privacy.jsonl")
+    ledger.spend("a", Noise(1.0), "run", 1, unit=unit)
+    assert ledger.spend("b", Noise(2.0), "run", 2, unit=unit) == [Noise(1.0), Noise(2.0)]
 
 
 @pytest.mark.parametrize(("first", "then"), [("image", "group"), ("group", "image"), ("patient", "group")])

@@ -1,7 +1,10 @@
 """A plan: what a promise takes, and what is refused."""
 
 import pytest
+from pydantic import ValidationError
 
+from fedpolyp.config import PrivacyConfig
+from fedpolyp.config.sections.privacy import MOST_DRAWN
 from fedpolyp.errors import UsageError
 from fedpolyp.privacy.accounting import poisson_epsilon
 from fedpolyp.privacy.plan import Plan
@@ -34,6 +37,14 @@ def test_others_hold_the_plan_itself_and_each_of_them_keeps_its_own_promise() ->
     assert all(one.epsilon_of_several(1) == pytest.approx(one.epsilon) for row in others for one in row)
 
 
+def test_a_plan_of_drawn_batches_takes_the_epsilons_that_a_run_takes() -> None:
+    assert [one.epsilon for one in Plan.of(140, 40, MOST_DRAWN, batch=32).others()[0]] == [50, 100]
+    drawing = {"batches": "poisson", "batch": 32}
+    PrivacyConfig.model_validate(drawing | {"epsilon": MOST_DRAWN})
+    with pytest.raises(ValidationError, match="takes an epsilon of 100 at most; got 100.001"):
+        PrivacyConfig.model_validate(drawing | {"epsilon": MOST_DRAWN + 1e-3})
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -41,6 +52,8 @@ def test_others_hold_the_plan_itself_and_each_of_them_keeps_its_own_promise() ->
         ((140, 40, float("nan"), None), "epsilon must be above 0, and 1000 at most; got nan"),
         ((140, 40, 8.0, 0.01), "delta must be above 0 and below 1/140"),
         ((140, 40, 8.0, 0.0), "delta must be above 0 and below 1/140"),
+        ((140, 40, 1001.0, None), "^epsilon must be above 0, and 1000 at most; got 1001"),
+        ((140, 40, 100.5, None, 32), "^with drawn batches epsilon must be above 0, and 100 at most; got 100.5"),
         ((140, 40, 8.0, None, 141), "a batch has 1 to 140 of the hospital's units; got 141"),
     ],
 )

@@ -67,6 +67,24 @@ def test_a_site_that_has_all_it_needs_has_nothing_to_mend(site: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('unit = "patient"', "[limits] unit 'patient' holds for requests with privacy alone: without"),
+        ("delta = 1e-5", "[limits] delta has no effect without [limits] epsilon"),
+        ('unit = "image"', ""),  # which allows all
+    ],
+)
+def test_a_limit_that_is_less_than_it_seems_is_found(setting: str, said: str, site: Path) -> None:
+    name = setting.split(" = ")[0]
+    (line,) = [line for line in (site / "site.toml").read_text().splitlines() if line.startswith(f"{name} = ")]
+    rewrite(site, line, setting)
+    settings = SiteSettings.load(site / "site.toml")
+    assert [one.text[: len(said)] for one in check._budget(settings)] == ([said] if said else [])
+    rewrite(site, "# epsilon =", "epsilon = 8.0")
+    assert not list(check._budget(SiteSettings.load(site / "site.toml")))
+
+
 def test_the_experiment_that_is_expected_is_the_one_that_is_tried(site: Path) -> None:
     good, _ = found(site, tiny(data__image_size=48, training__batch_size=3))
     assert "a step of 3 images at 48 pixels" in good["training"]

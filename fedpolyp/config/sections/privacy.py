@@ -1,6 +1,6 @@
 """`[privacy]`: what hospitals protect about their images."""
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,9 @@ from fedpolyp.section import Section
 if TYPE_CHECKING:
     from fedpolyp.privacy.accounting import Noise
 
-_MOST_DRAWN = 100.0  # a larger epsilon guarantees nothing
+Unit = Literal["image", "group", "patient"]  # of a guarantee; each protects at least as much as those before it
+UNITS: tuple[Unit, ...] = get_args(Unit)
+MOST_DRAWN = 100.0  # epsilon with drawn units: a larger one guarantees nothing
 
 
 class PrivacyConfig(Section):
@@ -38,7 +40,7 @@ class PrivacyConfig(Section):
     )
     # Squares of numbers below 1e-19 are zero in float32: a length that is not far above that cannot be measured.
     clip: float = Field(1.0, ge=1e-6, le=1e6, description="length to which the gradient of a unit is clipped")
-    unit: Literal["group", "image", "patient"] = Field(
+    unit: Unit = Field(
         "group",
         description="what the guarantee protects: a group of near-duplicates (or of a patient), an image, or a "
         "patient; patients must be known for all images (group_by, or a CSV with a column patient)",
@@ -75,9 +77,9 @@ class PrivacyConfig(Section):
                 "privacy joint takes all units in each step (--batches all): hospitals that draw units need noise that "
                 "depends on their own size, so they cannot share it; got poisson"
             )
-        if self.drawn is not None and self.epsilon > _MOST_DRAWN:
+        if self.drawn is not None and self.epsilon > MOST_DRAWN:
             raise ValueError(
-                f"--batches poisson takes an epsilon of {_MOST_DRAWN:g} at most; got {self.epsilon:g} (clipping alone "
+                f"--batches poisson takes an epsilon of {MOST_DRAWN:g} at most; got {self.epsilon:g} (clipping alone "
                 "is possible with --batches all)"
             )
         if self.secure_sums and self.secure_least < self.colluders + 2:
