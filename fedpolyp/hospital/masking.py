@@ -24,8 +24,8 @@ _MASKED = "masked.json"
 _MOST_BYTES = 4096
 
 
-def accepted(request: Train | Unmask, hospital: Hospital) -> tuple[Keyring, Terms]:
-    """What the hospital masks with in the request's sum, and the terms of this sum.
+def accepted(request: Train | Unmask, hospital: Hospital, settings: bytes = b"") -> tuple[Keyring, Terms]:
+    """What the hospital masks with in the request's sum, and the terms of this sum, among them its `settings`.
 
     Raises:
         Refusal: the sum would not hide the hospital's update.
@@ -34,7 +34,7 @@ def accepted(request: Train | Unmask, hospital: Hospital) -> tuple[Keyring, Term
     if len(members) < least:
         raise Refusal(f"a secure sum is of {least} hospitals at least; {len(members)} are named")
     keyring = hospital.keyring or Keyring.simulated(hospital.config.seed, hospital.name, members, hospital.state)
-    terms = keyring.terms(request.run, request.round, members)
+    terms = keyring.terms(request.run, request.round, members, settings)
     keyring.member.check(terms)
     return keyring, terms
 
@@ -50,22 +50,27 @@ def mask(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: H
         hospital: the hospital that answers.
 
     Raises:
-        Refusal: a coordinator would reject the update, or the sum would not hide it.
+        Refusal: a coordinator would reject the update, the sum would not hide it, or the hospital has opened another
+            sum with this update or in this round.
+        FedpolypError: a file of the hospital's own is damaged.
     """
-    config = hospital.config
-    keyring, terms = accepted(request, hospital)
+    config, settings = hospital.config, _settings(request, hospital)
+    keyring, terms = accepted(request, hospital, settings)
     try:
         update = read_update(Reply(hospital.name, answer), sent, like, config, request.round)
         weight = 1 if config.federation.weights == "equal" else update.images
         words = encode(update.changes, weight, len(terms.keys))
     except (BadReply, DoesNotFit) as error:
         raise Refusal(f"its update cannot be summed up: {error}") from None
+    what, asked = digest_of(words), _asked(request, sent, hospital)
+    keyring.openings.refuse_another(Opened.of(terms, what, asked, ()))
     masked = keyring.member.masked(words, terms)
     kept = {
         "round": request.round,
         "sum": terms.digest.hex(),
-        "masked": digest_of(words).hex(),
-        "asked": _asked(request, sent, hospital).hex(),
+        "settings": settings.hex(),
+        "masked": what.hex(),
+        "asked": asked.hex(),
         "words": words.size,
         "least": config.privacy.secure_least,
     }
@@ -84,9 +89,8 @@ def unmask(request: Unmask, hospital: Hospital) -> Answer:
     privacy = hospital.config.privacy
     if not privacy.secure_sums:
         raise Refusal("there is nothing to unmask: this run has no secure sums")
-    survivors = named(request.survivors)
-    keyring, terms = accepted(request, hospital)
-    kept = _kept(hospital)
+    survivors, kept = named(request.survivors), _kept(hospital)
+    keyring, terms = accepted(request, hospital, b"" if kept is None else kept.settings)
     if kept is None or (kept.round, kept.sum) != (request.round, terms.digest):
         raise Refusal(f"this hospital has masked nothing for that sum of round {request.round}")
     # Its share of joint noise was computed for this many hospitals, whatever the request to open says.
@@ -104,6 +108,7 @@ class _Masked:
 
     round: int
     sum: bytes
+    settings: bytes
     masked: bytes
     asked: bytes
     words: int
@@ -114,8 +119,8 @@ def _kept(hospital: Hospital) -> _Masked | None:
     file = _file(hospital)
     try:
         plain = parse_json(read_bytes(file, _MOST_BYTES))
-        sum, masked, asked = (bytes.fromhex(plain[name]) for name in ("sum", "masked", "asked"))
-        return _Masked(int(plain["round"]), sum, masked, asked, int(plain["words"]), int(plain["least"]))
+        sum, settings, masked, asked = (bytes.fromhex(plain[name]) for name in ("sum", "settings", "masked", "asked"))
+        return _Masked(int(plain["round"]), sum, settings, masked, asked, int(plain["words"]), int(plain["least"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -124,6 +129,25 @@ def _kept(hospital: Hospital) -> _Masked | None:
 
 def _file(hospital: Hospital) -> Path:
     return hospital.state / _MASKED
+
+
+def _settings(request: Train, hospital: Hospital) -> bytes:
+    """A digest of all in a request that decides how much noise each hospital adds to each number of the sum.
+
+    It is part of the sum's terms. A coordinator that asks one hospital for less noise than the others, for a smaller
+    step, or for fewer numbers that learn, reads noise: the masks of hospitals that were asked differently remain.
+    """
+    config = hospital.config
+    said = [
+        request.learning_rate,
+        config.federation.rounds if config.privacy.on else None,  # else a run can be given more of them
+        config.federation.weights,
+        config.data.image_size,
+        config.model.architecture.model_dump(mode="json"),
+        config.training.model_dump(mode="json"),
+        config.privacy.model_dump(mode="json"),
+    ]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
 
 
 def _asked(request: Train, sent: Groups, hospital: Hospital) -> bytes:

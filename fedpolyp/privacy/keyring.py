@@ -24,8 +24,8 @@ class Keyring:
         public = {name: Member.simulated(seed, name).public for name in members}
         return cls(Member.simulated(seed, hospital), public, Openings(state / OPENINGS))
 
-    def terms(self, run: str, round: int, members: Collection[str]) -> Terms:
-        """The terms of a sum over `members`.
+    def terms(self, run: str, round: int, members: Collection[str], settings: bytes = b"") -> Terms:
+        """The terms of a sum over `members`, all of whom were asked with these `settings` (a digest).
 
         Raises:
             Refusal: a hospital is named twice, or its key is not known.
@@ -34,4 +34,4 @@ class Keyring:
             raise Refusal("a hospital of a sum is named twice")
         if unknown := sorted(set(members) - self.public.keys()):
             raise Refusal(f"{printable(unknown[0], 100)} is named in a sum, and has no key in the roster of mask keys")
-        return Terms(run, round, {name: self.public[name] for name in members})
+        return Terms(run, round, {name: self.public[name] for name in members}, settings)

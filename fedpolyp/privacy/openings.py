@@ -5,7 +5,7 @@ The difference of two sums could be a single update.
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -47,6 +47,12 @@ class Opened:
                     f"in round {self.round} this hospital was told of other survivors, and opens only one sum"
                 )
             raise Refusal(f"in round {self.round} this hospital has opened another sum, and opens only one")
+        if self.run == other.run and self.masked == other.masked:
+            raise Refusal(
+                f"in round {self.round} its update is bit for bit that of round {other.round}, and this hospital opens "
+                "a sum with each update only once: its training changes nothing; give a larger --learning-rate, or "
+                "leave weights that can learn"
+            )
         if self.masked == other.masked or self.asked == other.asked:
             raise Refusal(
                 "this hospital has opened a sum with the same update in another run or round, and opens only one: give "
@@ -62,6 +68,20 @@ class Openings:
     """
 
     path: Path
+
+    def refuse_another(self, coming: Opened) -> None:
+        """Refuse a sum that could not be opened later, for whichever survivors: then others need not wait for it.
+
+        Raises:
+            Refusal: another sum was opened in its round, or with its update.
+            FedpolypError: the file is damaged.
+            OSError: the disk refuses.
+        """
+        if not self.path.exists():
+            return
+        with locked(self.path) as stream:
+            for other in self._read(stream):
+                replace(coming, survivors=other.survivors).refuse_beside(other)
 
     def note(self, opened: Opened) -> None:
         """Record that a sum is opened; a repeated opening has its line already.

@@ -43,12 +43,14 @@ class Terms:
     run: str
     round: int
     keys: Mapping[str, bytes]  # public keys (32 bytes each) of the hospitals that take part, by name
+    settings: bytes = b""  # digest of what all of them must have been asked alike: otherwise masks remain
 
     @cached_property
     def digest(self) -> bytes:
         """The digest that identifies the sum."""
         digest = hashlib.sha256()
-        for part in (self.run.encode(), b"%d" % self.round, *(p for n in sorted(self.keys) for p in self._of(n))):
+        named = (part for name in sorted(self.keys) for part in self._of(name))
+        for part in (self.run.encode(), b"%d" % self.round, self.settings, *named):
             digest.update(len(part).to_bytes(8, "little") + part)
         return digest.digest()
 

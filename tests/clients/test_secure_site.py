@@ -89,9 +89,9 @@ def test_another_run_that_asks_the_same_gets_no_second_sum_with_that_update(oslo
     four = (*SITES, "cork")
     train(oslo, members=four)
     unmask(oslo, four, four)
-    train(oslo, members=SITES, run=OTHER_RUN)  # the same update in the sum of all but cork: the difference is cork's
     with pytest.raises(Refusal, match="has opened a sum with the same update in another run or round"):
-        unmask(oslo, SITES, SITES, run=OTHER_RUN)
+        # The same update in the sum of all but cork: the difference is cork's.
+        train(oslo, members=SITES, run=OTHER_RUN)
     assert log_of(oslo)[-1]["event"] == "refused" and "same update" in log_of(oslo)[-1]["reason"]
     train(oslo, run=OTHER_RUN, learning_rate=0.02)  # which is another update
     unmask(oslo, run=OTHER_RUN)

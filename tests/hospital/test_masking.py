@@ -37,11 +37,19 @@ def hospital(tmp_path: Path) -> Hospital:
 
 
 def masked(
-    hospital: Hospital, change: Arrays = CHANGE, members: tuple[str, ...] = THREE, round: int = 1, images: int = 8
+    hospital: Hospital,
+    change: Arrays = CHANGE,
+    members: tuple[str, ...] = THREE,
+    round: int = 1,
+    rate: float = 0.03,
+    like: Arrays | None = None,
 ) -> Answer:
-    answer = Answer({"images": images, "train_loss": 0.5, "steps": 1}, {MODEL: change})
-    request = Train(hospital.name, round, "{}", members=listed(members))
-    return mask(request, answer, {MODEL: SENT}, {MODEL: SENT}, hospital)
+    said: dict[str, float] = {"images": 8, "train_loss": 0.5, "steps": 1}
+    if hospital.config.privacy.on:
+        said = {"units": 8, "epsilon": 1.0}
+    answer, sent = Answer(said, {MODEL: change}), {MODEL: SENT if like is None else like}
+    request = Train(hospital.name, round, "{}", members=listed(members), learning_rate=rate)
+    return mask(request, answer, sent, sent, hospital)
 
 
 def opening(
@@ -124,11 +132,62 @@ def test_it_opens_what_it_masked_last_and_once_a_round(hospital: Hospital) -> No
     np.testing.assert_array_equal(first.sent[MASKED][SUM], opening(hospital, THREE, four).sent[MASKED][SUM])
     with pytest.raises(Refusal, match="told of other survivors"):
         opening(hospital, four, four)
-    masked(hospital, changed(a__kernel=np.zeros((2, 3), np.float32)), four)
-    with pytest.raises(Refusal, match="has opened another sum"):
-        opening(hospital, THREE, four)
+    with pytest.raises(Refusal, match="has opened another sum"):  # which it could not open
+        masked(hospital, changed(a__kernel=np.zeros((2, 3), np.float32)), four)
     masked(hospital, members=four)  # the very same again, as after an interruption
     np.testing.assert_array_equal(first.sent[MASKED][SUM], opening(hospital, THREE, four).sent[MASKED][SUM])
+
+
+def test_an_update_that_does_not_change_from_round_to_round_is_refused_in_a_sentence_that_says_what_to_do(
+    hospital: Hospital,
+) -> None:
+    """As with a rate so small that a sum's numbers do not change. It is said before anybody waits for the sum."""
+    for round, tiny in ((1, 1e-11), (2, -1e-11)):
+        arrays = {name: np.full_like(array, tiny) for name, array in CHANGE.items()}
+        if round == 1:
+            masked(hospital, arrays, round=round)
+            opening(hospital, round=round)
+            continue
+        said = "in round 2 its update is bit for bit that of round 1, .* changes nothing; give a larger --learning-rate"
+        with pytest.raises(Refusal, match=said):
+            masked(hospital, arrays, round=round)
+    masked(hospital, round=2)  # something changes again
+    opening(hospital, round=2)
+
+
+@pytest.mark.parametrize(
+    ("other", "rate"),
+    [
+        ({}, 0.03),
+        ({"privacy__epsilon": 1e6}, 0.03),
+        ({"federation__rounds": 1}, 0.03),
+        ({"privacy__clip": 1e-3}, 0.03),
+        ({"privacy__secure_least": 4}, 0.03),
+        ({"privacy__mode": "off", "training__optimizer_state": "reset"}, 0.03),
+        ({"training__learning_rate": 1.0}, 0.03),
+        ({}, 1e-6),
+    ],
+)
+def test_a_hospital_that_was_asked_for_other_noise_than_the_others_opens_nothing_to_anybody(
+    other: dict[str, Any], rate: float, tmp_path: Path
+) -> None:
+    """A coordinator that tells all others to add less noise would read this one's share with too little."""
+    four = (*THREE, "hospital-4")
+    joint = {"privacy__mode": "joint", "algorithm__name": "fedadam", "model__normalization": "group"}
+    learnt = {"a/kernel": CHANGE["a/kernel"]}
+    total, none = np.zeros(7, np.uint64), HospitalImages((), (), ())
+    settings = [joint, *[joint | other] * 3]
+    every = [
+        Hospital(name, config(**own), None, none, tmp_path / name)  # type: ignore[arg-type]
+        for name, own in zip(four, settings, strict=True)
+    ]
+    for one in every:
+        own = masked(one, learnt, four, rate=0.03 if one.name == "hospital-1" else rate, like=learnt)
+        total += own.sent[MASKED][SUM]
+    for one in every:
+        opened(total, Opening(opening(one, four, four).sent[MASKED][SEED].tobytes()))
+    words = encode({MODEL: learnt}, 8, 4)
+    assert np.array_equal(total, np.uint64(4) * words) == (not other and rate == 0.03)
 
 
 def test_no_request_to_open_lowers_the_number_of_hospitals_for_which_it_has_masked(tmp_path: Path) -> None:

@@ -202,6 +202,18 @@ def test_a_swapped_key_of_another_opens_no_sum() -> None:
     assert uniform(total)
 
 
+def test_hospitals_that_were_asked_for_different_things_have_no_mask_in_common() -> None:
+    words = draw(2000)
+    told = replace(terms(), settings=b"less noise")
+    total = sum(
+        (MEMBERS[name].masked(words[name], told if name == "cork" else terms()) for name in NAMES),
+        np.zeros(2000, np.uint64),
+    )
+    for name in NAMES:
+        opened(total, opening(name, Sent(words[name], total), told if name == "cork" else terms(), NAMES))
+    assert uniform(total)
+
+
 @pytest.fixture
 def openings(tmp_path: Path) -> Openings:
     return Openings(tmp_path / "private" / "openings.jsonl")
@@ -228,7 +240,7 @@ def test_the_same_opening_again_is_one_line_and_other_rounds_have_their_own(open
         # In another run or round: the update itself, or what the same request makes on another processor.
         (opened_sum(terms(run="another"), asked=2), "has opened a sum with the same update in another run or round"),
         (opened_sum(terms(run="another"), masked=2), "in another run or round, .* give another --seed"),
-        (opened_sum(terms(round=2), asked=2), "has opened a sum with the same update"),
+        (opened_sum(terms(round=2), asked=2), "in round 2 its update is bit for bit that of round 1, .* changes noth"),
     ],
 )
 def test_a_second_list_or_a_second_sum_of_a_round_or_an_update_is_refused_and_not_written_down(
@@ -236,8 +248,11 @@ def test_a_second_list_or_a_second_sum_of_a_round_or_an_update_is_refused_and_no
 ) -> None:
     openings.note(opened_sum())
     before = openings.path.read_bytes()
-    with pytest.raises(Refusal, match=reason):
-        openings.note(again)
+    for refused in (openings.refuse_another, openings.note):
+        if refused == openings.note or "other survivors" not in reason:  # which are not known before
+            with pytest.raises(Refusal, match=reason):
+                refused(again)
+    openings.refuse_another(opened_sum(survivors=()))
     assert openings.path.read_bytes() == before
     Openings(openings.path.with_name("fresh")).note(again)  # or it was refused for something else
 
