@@ -178,6 +178,7 @@ STUDIES = {
     "pretrained-256": Study(_LARGE | {"data.image_size": 256}, _PRETRAINED_TWO, (0,)),
     "private-phantom-steps": Study(_PRIVATE | _EIGHT, _STEPS, (0,), start=_PHANTOM),
     "private-pretrained-steps": Study(_PRIVATE | _EIGHT | _FROZEN, _STEPS, (0,)),
+    "private-both-steps": Study(_PRIVATE | _EIGHT | _FROZEN, _STEPS, (0,), start=_PHANTOM | _FROZEN),
     "private-phantom": Study(_PRIVATE | _CHOSEN, _PROMISES, start=_PHANTOM),
     "private-pretrained": Study(_PRIVATE | _FROZEN, _PROMISES),
 }
