@@ -1,5 +1,6 @@
 """What a source contains: pairs of an image and its mask, their files, and files that do not form a pair."""
 
+import unicodedata
 from dataclasses import dataclass
 
 from fedpolyp.data.store import Rejection
@@ -30,7 +31,7 @@ class Pair:
     mask: str  # the same for the mask; '' for a frame that has no polyp by its layout
     center: str = ""  # hospital, in a source of several; '' for none
     groups: tuple[str, ...] = ()  # labels of patient, procedure or video; images that share one stay together
-    patient: str = ""  # the one of these that names the patient; '' if none does
+    patient: str = ""  # names the patient, as it is written; '' if it is not known
 
     @property
     def named(self) -> str:
@@ -48,3 +49,13 @@ class Listing:
     pairs: tuple[Pair, ...]  # in the order of their ids
     rejected: tuple[Rejection, ...]  # one for each pair, file or subfolder that is not used
     notes: tuple[str, ...] = ()  # about the groups
+
+
+def spelling(label: str) -> str:
+    """`label` without that in which one name may be written differently: case, spaces, width, invisible characters.
+
+    Labels that are alike in this are taken for one where it is decided which images stay together: they may be one
+    patient's. They are not taken for one patient: they may be two.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    return "".join(char for char in folded if not char.isspace() and unicodedata.category(char) != "Cf")

@@ -26,7 +26,7 @@ def fault_of_patients(records: Sequence[ImageRecord], called: str = "training") 
     """Why the images of `records`, which are `called` this, cannot be protected patient by patient; '' if they can.
 
     Each image's patient must be known. A group may not have images of two patients: they may be one person with two
-    numbers, and as one unit neither of them would have the guarantee alone.
+    numbers, or with a name that is written in two ways, and as one unit neither of them would have the guarantee alone.
     """
     if unknown := sum(record.patient < 0 for record in records):
         return f"the patient of {unknown} of {len(records)} {called} images is not known"
@@ -34,6 +34,9 @@ def fault_of_patients(records: Sequence[ImageRecord], called: str = "training") 
     for record in records:
         patients.setdefault(record.group, set()).add(record.patient)
     if joined := sum(len(own) > 1 for own in patients.values()):
-        groups = "1 group of near-duplicates has" if joined == 1 else f"{joined} groups of near-duplicates have"
-        return f"{groups} {called} images of several patients"
+        groups = "1 group has" if joined == 1 else f"{joined} groups have"
+        return (
+            f"{groups} {called} images of several patients: near-duplicates, or names that differ only in case, spaces "
+            "or width"
+        )
     return ""

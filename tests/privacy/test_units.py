@@ -33,6 +33,9 @@ def test_an_image_whose_patient_is_not_known_is_counted() -> None:
 
 def test_near_duplicates_of_two_patients_are_counted() -> None:
     assert fault_of_patients(of((0, 0), (0, 1), (2, 2))) == (
-        "1 group of near-duplicates has training images of several patients"
+        "1 group has training images of several patients: near-duplicates, or names that differ only in case, spaces "
+        "or width"
     )
-    assert fault_of_patients(of((0, 0), (0, 1), (2, 2), (2, 3), (2, 2))).startswith("2 groups of near-duplicates have")
+    assert fault_of_patients(of((0, 0), (0, 1), (2, 2), (2, 3), (2, 2))).startswith(
+        "2 groups have training images of several"
+    )

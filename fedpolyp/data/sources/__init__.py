@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from fedpolyp.data.pairs import File, Listing, Pair
+from fedpolyp.data.pairs import File, Listing, Pair, spelling
 from fedpolyp.data.places import two_folders
 from fedpolyp.data.reading import SUFFIXES
 from fedpolyp.data.sources import (
@@ -208,19 +208,32 @@ def _grouped(listing: Listing, group_by: str | None) -> Listing:
     pairs, notes = listing.pairs, list(listing.notes)
     if group_by is not None:
         found = [_label(re.search(group_by, pair.id)) for pair in pairs]
-        pairs = tuple(
-            _labelled(pair, f"{pair.center} {label}") if label else pair
-            for pair, label in zip(pairs, found, strict=True)
-        )
+        pairs = tuple(_labelled(pair, label) if label else pair for pair, label in zip(pairs, found, strict=True))
         notes.append(f"group_by finds a match in {sum(map(bool, found))} of {len(found)} names")
     if known := [pair for pair in pairs if pair.groups]:
         labels = {label for pair in known for label in pair.groups}
         notes.append(f"{len(known)} of {len(pairs)} images are of {len(labels)} known patients, procedures or videos")
+    if several := _written_differently(pairs):
+        notes.append(
+            f"patients whose names differ only in case, spaces or width, maybe of one person: {len(several)} (first: "
+            f"{several[0].id}); their images stay together, and --unit patient is not possible"
+        )
     return replace(listing, pairs=pairs, notes=tuple(notes))
 
 
+def _written_differently(pairs: Iterable[Pair]) -> list[Pair]:
+    """The first image of each patient whose name was seen before, but written in another way."""
+    first: dict[str, str] = {}
+    found: dict[str, Pair] = {}
+    for pair in pairs:
+        if pair.patient and first.setdefault(spelling(pair.patient), pair.patient) != pair.patient:
+            found.setdefault(pair.patient, pair)
+    return list(found.values())
+
+
 def _labelled(pair: Pair, label: str) -> Pair:
-    return replace(pair, groups=(*pair.groups, label), patient=pair.patient or label)
+    group, patient = f"{pair.center} {spelling(label)}", f"{pair.center}/{label}"
+    return replace(pair, groups=(*pair.groups, group), patient=pair.patient or patient)
 
 
 def _label(match: re.Match[str] | None) -> str:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedpolyp.data.pairs import File, Pair
+from fedpolyp.data.pairs import File, Pair, spelling
 from fedpolyp.data.sources.tree import Tree, look_at, unfit_id
 from fedpolyp.data.store import Rejection
 from fedpolyp.errors import UsageError
@@ -97,9 +97,9 @@ def _pair(tree: Tree, row: dict[str, str], number: int, label: str, files: list[
     id = row.get("id") or os.path.splitext(os.path.normpath(image).lstrip("/"))[0]
     if fault := unfit_id(id):
         return Rejection(printable(image), fault)
-    hospital, group = row.get("hospital", ""), row.get(label, "")
-    named = label == "patient" and group.casefold() not in _NOBODY
+    hospital, written = row.get("hospital", ""), row.get(label, "")
+    group = spelling(written)
+    patient = f"{hospital} {label} {written}" if label == "patient" and group not in ("", *_NOBODY) else ""
     if group and label in _WITHIN_A_HOSPITAL:
-        group = f"{hospital} {label} {group}"
-    patient = group if named else ""
+        group = f"{spelling(hospital)} {label} {group}"
     return Pair(id, image, own[1] if len(own) > 1 else "", hospital, (group,) if group else (), patient)

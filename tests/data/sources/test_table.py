@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from fedpolyp.data.ingest import ingest
-from fedpolyp.data.pairs import Pair
+from fedpolyp.data.pairs import Pair, spelling
 from fedpolyp.data.sources import list_source
 from fedpolyp.errors import UsageError
+from fedpolyp.privacy.units import fault_of_patients
 from tests.data.sources.test_layouts import tree
 from tests.picture_folders import write_pair
 
@@ -110,6 +111,29 @@ def test_images_of_a_patient_are_one_group_in_the_store(tmp_path: Path) -> None:
     assert [record.patient for record in store.records] == [0, 1, 0, -1]
 
 
+def test_patients_whose_names_are_written_alike_stay_together_and_are_not_protected_one_by_one(tmp_path: Path) -> None:
+    """As two units one person would have too little protection, and as one unit two persons would."""
+    names = ("P1", " P1 ", "p1", "\uff30\uff11", "P\u00a01", "P\u200b1", "P2")
+    for seed, stem in enumerate("abcdefg"):
+        write_pair(tmp_path, stem, seed=seed)
+    rows = [f"images/{stem}.png,masks/{stem}.png,{name}" for stem, name in zip("abcdefg", names, strict=True)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,mask,patient", *rows]), encoding="utf-8")
+    store = ingest(tmp_path / "list.csv", 32, tmp_path / "stores")
+    assert [record.group for record in store.records] == [0] * 6 + [6]
+    assert [record.patient for record in store.records] == [0, 0, 2, 3, 4, 5, 6]
+    assert fault_of_patients(store.records).startswith("1 group has training images of several patients")
+    assert not fault_of_patients([store.records[row] for row in (0, 1, 6)])
+    (note,) = [note for note in store.report.notes if "patients whose names" in note]
+    assert "maybe of one person: 4 (first: images/c)" in note
+
+
+def test_what_group_by_finds_is_compared_without_case(tmp_path: Path) -> None:
+    for seed, stem in enumerate(("Anna-1", "anna-2", "berta-1")):
+        write_pair(tmp_path, stem, seed=seed)
+    store = ingest(tmp_path, 32, tmp_path / "stores", group_by="^[A-Za-z]+")
+    assert [(record.group, record.patient) for record in store.records] == [(0, 0), (0, 1), (2, 2)]
+
+
 @pytest.mark.parametrize("column", ["group", "procedure", "video"])
 def test_only_a_column_called_patient_names_patients(column: str, tmp_path: Path) -> None:
     """A patient may have two procedures."""
@@ -119,10 +143,10 @@ def test_only_a_column_called_patient_names_patients(column: str, tmp_path: Path
     assert pair.groups and not pair.patient
 
 
-@pytest.mark.parametrize("nobody", ["unknown", "Unknown", "N/A", "nan", "-", "?"])
+@pytest.mark.parametrize("nobody", ["unknown", "Unknown", "N/A", "N / A", "nan", "-", "?", "\uff1f"])
 def test_a_patient_who_is_called_unknown_is_not_known(nobody: str, tmp_path: Path) -> None:
     """Such images may be of many patients, whom one unit would not protect; they still stay together."""
     write_pair(tmp_path, "a", seed=0)
-    (tmp_path / "list.csv").write_text(f"image,mask,patient\nimages/a.png,masks/a.png,{nobody}\n")
+    (tmp_path / "list.csv").write_text(f"image,mask,patient\nimages/a.png,masks/a.png,{nobody}\n", encoding="utf-8")
     (pair,) = list_source(tmp_path / "list.csv").listing.pairs
-    assert pair.groups == (f" patient {nobody}",) and not pair.patient
+    assert pair.groups == (f" patient {spelling(nobody)}",) and not pair.patient
