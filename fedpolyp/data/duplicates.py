@@ -17,7 +17,9 @@ CHUNK = 512  # rows of the N x N product held at a time
 
 
 def duplicate_groups(images: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The group of each of `images`, uint8 (N, S, S, 3) RGB, as intp (N,): the position of the group's first image.
+    """The group of each of `images`, as intp (N,): the position of the group's first image.
+
+    `images` are uint8 (N, S, S, 3) RGB, or their grey thumbnails, (N, 16, 16).
 
     Two images are near-duplicates if the Pearson correlation of their grey thumbnails is above 0.96. Such pairs are
     joined to groups. An image of one flat grey correlates with none.
@@ -60,5 +62,5 @@ def united(groups: NDArray[np.intp], labels: Sequence[tuple[str, ...]]) -> NDArr
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
     return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -51,7 +51,7 @@ from fedpolyp.data.store import (
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
-VERSION = 8  # part of a store's key: raise it whenever the same files would give a different store
+VERSION = 9  # part of a store's key: raise it whenever the same files would give a different store
 
 R = TypeVar("R")
 
@@ -148,7 +148,9 @@ def ingest_all(
         return Store.open(path)
     with silent_decoders():
         images, lesions, rows, report = _made(image_size, listed, masks)
-        groups = paired(duplicate_groups(images), alike([row.looks for row in rows]))
+        # Not of the store's images: what belongs together, and is one unit of privacy, must not depend on their size.
+        looks = [row.looks for row in rows]
+        groups = paired(duplicate_groups(np.array([one.thumbnail for one in looks])), alike(looks))
     groups = united(groups, [row.labels for row in rows])
     patients: dict[str, int] = {}
     for at, row in enumerate(rows):

@@ -425,3 +425,17 @@ def test_a_scene_that_moved_stays_together_though_its_thumbnail_is_another(tmp_p
     assert len(set(duplicate_groups(np.asarray(store.images)).tolist())) == 3
     groups = {record.id: record.group for record in store.records}
     assert groups["first"] == groups["moved"] != groups["other"]
+
+
+def test_what_belongs_together_does_not_depend_on_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    """At 33 pixels fine differences blur. A coordinator that asks for this size must not get two units as one."""
+    y, x = np.mgrid[:16, :16]
+    slope, chequered = (own / np.linalg.norm(own) for own in (x + y - 15.0, (-1.0) ** (x + y)))
+    for number, cells in enumerate((slope, 0.94 * slope + np.sqrt(1 - 0.94**2) * chequered)):
+        grey = cv2.resize(np.rint(128 + 700 * cells), (256, 256), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+        save(tmp_path / "clinic" / "images" / f"{number}.png", np.repeat(grey[..., None], 3, 2))
+        save(tmp_path / "clinic" / "masks" / f"{number}.png", lesion(256, 256))
+    stores = {size: ingest(tmp_path / "clinic", size, tmp_path / "stores") for size in (33, 64)}
+    assert duplicate_groups(np.asarray(stores[33].images)).tolist() == [0, 0]
+    for store in stores.values():
+        assert [record.group for record in store.records] == [0, 1]
