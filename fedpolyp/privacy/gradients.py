@@ -50,8 +50,9 @@ class UnitGradients:
 
         A unit's gradient is the sum over its images. Dropout is off, and no statistics are updated.
         """
-        for total in self._total:
-            total.assign(tf.zeros_like(total))
+        # A sum that was interrupted has left a part of a unit, which would be added to another unit.
+        for held in (*self._total, *self._unit):
+            held.assign(tf.zeros_like(held))
         length = tf.constant(clip, tf.float32)
         for unit in units:
             if len(unit) == 1:

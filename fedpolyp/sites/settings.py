@@ -58,6 +58,12 @@ class SiteSettings(Table):
     def _named(self) -> Self:
         if fault := fault_of_name(self.name):
             raise ValueError(fault)
+        units = max(self.declared_units or 0, self.declared_test_units or 0)
+        if self.limits.epsilon is not None and self.limits.delta * units >= 1:
+            raise ValueError(
+                f"[limits] delta must be below one over the {units} declared units: more would allow to publish one of "
+                f"them as it is; got {self.limits.delta:g}"
+            )
         return self
 
     @classmethod

@@ -1,6 +1,7 @@
 """Gradients unit by unit: no unit adds more than the clip, whatever is in it."""
 
 import math
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -97,6 +98,23 @@ def test_a_unit_more_changes_the_sum_by_the_clip_at_most(
     again = sum_of(gradients, pairs, [0], [1])
     assert all(np.array_equal(again[name], without[name]) for name in without)
     assert length(sum_of(gradients, pairs)) == 0  # of no unit at all
+
+
+def test_nothing_of_a_sum_that_was_interrupted_is_in_the_next(
+    gradients: UnitGradients, pairs: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """A site's worker goes on after a request that failed. What is left of one unit would be clipped with another."""
+
+    class Interrupted(list[tuple[np.ndarray, np.ndarray]]):
+        def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            yield self[0]
+            raise MemoryError
+
+    before = sum_of(gradients, pairs, [0, 1])
+    with pytest.raises(MemoryError):
+        gradients.clipped_sum([Interrupted([(pairs[0][2], pairs[1][2])] * 2)], CLIP)
+    after = sum_of(gradients, pairs, [0, 1])
+    assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 class Given(UnitGradients):

@@ -36,6 +36,16 @@ def refused(load: Any) -> str:
     return said
 
 
+@pytest.mark.parametrize("declared", ["declared_units", "declared_test_units"])
+def test_a_budget_at_a_delta_that_would_allow_to_publish_a_unit_is_refused(declared: str) -> None:
+    def load(delta: float) -> SiteSettings:
+        own = {"folder": Path("/opt"), "name": "oslo", "coordinator": "localhost:9443", declared: 2000}
+        return SiteSettings.of(own | {"limits": {"epsilon": 8.0, "delta": delta}}, Path("site.toml"))
+
+    assert refused(lambda: load(1e-3)).startswith("site.toml: [limits] delta must be below one over the 2000 declared")
+    assert load(1e-4).limits.delta == 1e-4
+
+
 @pytest.fixture
 def deploy(tmp_path: Path) -> Path:
     make_federation(tmp_path / "deploy", "localhost", 9443, ["oslo", "bergen"])
