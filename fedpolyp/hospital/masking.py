@@ -62,14 +62,17 @@ def mask(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: H
         words = encode(update.changes, weight, len(terms.keys))
     except (BadReply, DoesNotFit) as error:
         raise Refusal(f"its update cannot be summed up: {error}") from None
-    what, asked = digest_of(words), _asked(request, sent, hospital)
-    keyring.openings.refuse_another(Opened.of(terms, what, asked, ()))
+    # The same update with another weight would be in a second sum, too.
+    alone = digest_of(words if weight == 1 else encode(update.changes, 1, len(terms.keys)))
+    asked = _asked(request, sent, hospital)
+    keyring.openings.refuse_another(Opened.of(terms, alone, asked, ()))
     masked = keyring.member.masked(words, terms)
     kept = {
         "round": request.round,
         "sum": terms.digest.hex(),
         "settings": settings.hex(),
-        "masked": what.hex(),
+        "masked": digest_of(words).hex(),
+        "update": alone.hex(),
         "asked": asked.hex(),
         "words": words.size,
         "least": config.privacy.secure_least,
@@ -96,7 +99,7 @@ def unmask(request: Unmask, hospital: Hospital) -> Answer:
     # Its share of joint noise was computed for this many hospitals, whatever the request to open says.
     least = max(kept.least, privacy.secure_least)
     opening = keyring.member.opening(terms, kept.masked, kept.words, survivors, least)
-    keyring.openings.note(Opened.of(terms, kept.masked, kept.asked, survivors))
+    keyring.openings.note(Opened.of(terms, kept.update, kept.asked, survivors))
     if opening.words is None:
         return Answer({}, {MASKED: {SEED: np.frombuffer(opening.seed, np.uint8)}})
     return Answer({}, {MASKED: {SUM: opening.words}})
@@ -110,6 +113,7 @@ class _Masked:
     sum: bytes
     settings: bytes
     masked: bytes
+    update: bytes
     asked: bytes
     words: int
     least: int  # the fewest hospitals whose sum may be opened
@@ -119,8 +123,12 @@ def _kept(hospital: Hospital) -> _Masked | None:
     file = _file(hospital)
     try:
         plain = parse_json(read_bytes(file, _MOST_BYTES))
-        sum, settings, masked, asked = (bytes.fromhex(plain[name]) for name in ("sum", "settings", "masked", "asked"))
-        return _Masked(int(plain["round"]), sum, settings, masked, asked, int(plain["words"]), int(plain["least"]))
+        sum, settings, masked, update, asked = (
+            bytes.fromhex(plain[name]) for name in ("sum", "settings", "masked", "update", "asked")
+        )
+        return _Masked(
+            int(plain["round"]), sum, settings, masked, update, asked, int(plain["words"]), int(plain["least"])
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):

@@ -38,7 +38,7 @@ class Keeper:
         The same `order` gives the same units. It must name the images, and be that of the sum's noise, too: sums whose
         units were drawn together would count as one, and here each counts by itself.
         """
-        stream = NoiseStream(self.secret, self._digest([*order, f"draws {rate!r}".encode()]))
+        stream = NoiseStream(self.secret, self._draw(rate, order))
         return [int(unit) for unit in np.flatnonzero(stream.hits(units, rate))]
 
     def noisy(
@@ -70,14 +70,17 @@ class Keeper:
             unit: what it protects; the ledger's sums all protect the same.
 
         Raises:
-            Refusal: it would exceed the limit, or others in the ledger protect another unit; nothing is recorded.
+            Refusal: it would exceed the limit, others in the ledger protect another unit, or one has the same drawn
+                units; nothing is recorded.
             FedpolypError: the ledger is damaged.
         """
+        order = [*order]
         drawn = f" {noise.rate!r}" if noise.rate < 1 else ""
         sizes = f"{scale!r} {noise.sigma!r} {sharers}{drawn}".encode()
         # With another secret the same sum has other noise, so it counts again.
         digest = self._digest((*order, sizes, *_bytes_of(total)))
-        self.ledger.spend(digest.hex(), noise, run, round, self.limit, sharers, what, unit)
+        draw = self._draw(noise.rate, order).hex() if noise.rate < 1 else ""
+        self.ledger.spend(digest.hex(), noise, run, round, self.limit, sharers, what, unit, draw)
         stream, own = NoiseStream(self.secret, digest), noise.sigma / math.sqrt(sharers)
         return {
             name: array + own * scale * stream.normal(array.size).reshape(array.shape) for name, array in total.items()
@@ -86,6 +89,9 @@ class Keeper:
     def spent(self, delta: float) -> float:
         """The epsilon at `delta` of everything that has left the hospital, in all runs."""
         return epsilon_of_all(self.ledger.sums(), delta)
+
+    def _draw(self, rate: float, order: Iterable[bytes]) -> bytes:
+        return self._digest([*order, f"draws {rate!r}".encode()])
 
     def _digest(self, parts: Iterable[bytes]) -> bytes:
         digest = hmac.new(self.secret, digestmod=hashlib.sha256)

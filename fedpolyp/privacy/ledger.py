@@ -56,28 +56,36 @@ class Ledger:
         sharers: int = 1,
         what: str = "",
         unit: str = UNSAID,
+        draw: str = "",
     ) -> list[Noise]:
         """Record the sum with this `digest` and `noise` unless it is recorded; returns the noise of all sums.
 
         `sharers` is the number of hospitals that make this noise together. `what` it is of, for readers of the file; ''
         for a step of training. `unit` is what the sum protects (`privacy.unit`): one epsilon for all sums holds only if
-        all protect the same.
+        all protect the same. `draw` identifies the draw of its units, if they were drawn: each is used for one sum.
 
         Raises:
             ValueError: `noise` is none; nothing is recorded.
-            Refusal: it would exceed `limit`, or recorded sums protect another unit; nothing is recorded.
+            Refusal: it would exceed `limit`, recorded sums protect another unit, or one has the same draw; nothing is
+                recorded.
             FedpolypError: the file is damaged.
             OSError: the disk refuses.
         """
         if not (math.isfinite(noise.sigma) and noise.sigma > 0 and 0 < noise.rate <= 1):
             raise ValueError(f"a sum needs noise before it leaves; got sigma {noise.sigma} and rate {noise.rate}")
         with locked(self.path) as stream:
-            known, units = self._read(stream)
+            known, units, draws = self._read(stream)
             if digest not in known:
                 if other := sorted(units - {unit}):
                     raise Refusal(
                         f"this hospital's ledger has sums that protect each {other[0]}, and the request protects each "
                         f"{unit}: no epsilon would hold for all of them"
+                    )
+                if draw and draw in draws:
+                    # Two sums of the same units have less privacy than two of units that were drawn independently.
+                    raise Refusal(
+                        f"the units of round {round} were drawn before, for a sum with other bits (on another "
+                        "processor?), and each draw is for one sum: begin another run"
                     )
                 if limit is not None:
                     limit.refuse([*known.values(), noise])
@@ -87,6 +95,7 @@ class Ledger:
                 entry |= {"sharers": sharers} if sharers > 1 else {}
                 entry |= {"what": what} if what else {}
                 entry |= {"unit": unit} if unit != UNSAID else {}
+                entry |= {"draw": draw} if draw else {}
                 append(stream, entry)
                 known[digest] = noise
         return list(known.values())
@@ -102,11 +111,12 @@ class Ledger:
         with locked(self.path) as stream:
             return list(self._read(stream)[0].values())
 
-    def _read(self, stream: BinaryIO) -> tuple[dict[str, Noise], set[str]]:
-        """The noise of each recorded sum by digest, and the units that they protect."""
+    def _read(self, stream: BinaryIO) -> tuple[dict[str, Noise], set[str], set[str]]:
+        """The noise of each recorded sum by digest, the units that they protect, and the draws that they have."""
         stream.seek(0)
         known: dict[str, Noise] = {}
         units: set[str] = set()
+        draws: set[str] = set()
         for number, line in enumerate(stream, 1):
             try:
                 entry = json.loads(line)
@@ -115,6 +125,8 @@ class Ledger:
                     raise ValueError
                 if not (math.isfinite(sigma) and sigma > 0 and isinstance(rate, float) and 0 < rate <= 1):
                     raise ValueError
+                if not isinstance(draw := entry.get("draw", ""), str):
+                    raise ValueError
                 units.add(UNITS[UNITS.index(entry.get("unit", UNSAID))])
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise FedpolypError(
@@ -122,4 +134,5 @@ class Ledger:
                     "from a copy (if it is half of the last line, after a power cut, its answer never left: remove it)"
                 ) from None
             known[digest] = Noise(sigma, rate)
-        return known, units
+            draws.add(draw)
+        return known, units, draws

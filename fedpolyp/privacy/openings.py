@@ -23,15 +23,15 @@ class Opened:
     run: str
     round: int
     sum: str  # digest of its terms
-    masked: str  # digest of the update, as the hospital masked it
+    masked: str  # digest of the update that the hospital masked, without its weight
     asked: str  # digest of what decides the update: the weights that were sent, the seed, the round and the settings
     survivors: tuple[str, ...]  # sorted
 
     @classmethod
-    def of(cls, terms: Terms, masked: bytes, asked: bytes, survivors: Collection[str]) -> Self:
+    def of(cls, terms: Terms, update: bytes, asked: bytes, survivors: Collection[str]) -> Self:
         """The sum of `terms`, opened for `survivors`."""
         digest = terms.digest.hex()
-        return cls(terms.run, terms.round, digest, masked.hex(), asked.hex(), tuple(sorted(survivors)))
+        return cls(terms.run, terms.round, digest, update.hex(), asked.hex(), tuple(sorted(survivors)))
 
     def refuse_beside(self, other: "Opened") -> None:
         """Refuse to open this sum if `other` was opened, and is another sum of the same round or update.

@@ -155,6 +155,16 @@ def test_an_update_that_does_not_change_from_round_to_round_is_refused_in_a_sent
     opening(hospital, round=2)
 
 
+def test_an_update_with_another_weight_is_the_same_update(hospital: Hospital) -> None:
+    """With equal weights and by images: the difference of sums over other hospitals could be a single update."""
+    alike = replace(hospital, config=config(federation__weights="equal"))
+    masked(alike)
+    opening(alike)
+    with pytest.raises(Refusal, match="in round 2 its update is bit for bit that of round 1"):
+        masked(hospital, round=2)
+    masked(replace(hospital, state=hospital.state / "fresh"), round=2)
+
+
 @pytest.mark.parametrize(
     ("other", "rate"),
     [

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from fedpolyp.errors import Refusal
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.privacy.accounting import Noise, epsilon_of, epsilon_of_all, sigma_for
 from fedpolyp.privacy.keeper import Keeper, order_of
@@ -69,6 +70,22 @@ def _by_guessing(without: list[Arrays], with_canary: list[Arrays], sigma: float)
 
 def test_a_thousand_draws_with_and_without_a_canary_prove_no_more_than_the_promised_epsilon() -> None:
     assert 0.2 < proven_epsilon(SECRET, sigma_for(1.0, DELTA, 1)) <= 1
+
+
+def test_units_that_were_drawn_together_are_in_one_sum_only(tmp_path: Path) -> None:
+    """Two sums of the same units, whose bits differ, would tell more than the ledger's two lines say."""
+    keeper, drawn, order = Keeper(SECRET, Ledger(tmp_path / "privacy.jsonl"), 8), Noise(2.0, 0.25), [b"round 1"]
+    first = keeper.noisy(WITHOUT, CLIP, drawn, order, "run", 1)
+    again = keeper.noisy(WITHOUT, CLIP, drawn, order, "run", 1)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    other = WITHOUT | {"b/bias": np.nextafter(WITHOUT["b/bias"], np.float32(2))}
+    with pytest.raises(Refusal, match="the units of round 1 were drawn before, for a sum with other bits .* another r"):
+        keeper.noisy(other, CLIP, drawn, order, "run", 1)
+    assert keeper.ledger.sums() == [drawn]
+    keeper.noisy(other, CLIP, drawn, [b"round 2"], "run", 2)
+    for number in (1, 2):  # with all units there is nothing that two sums share
+        keeper.noisy(other if number == 1 else WITHOUT, CLIP, Noise(2.0), order, "run", 1)
+    assert len(keeper.ledger.sums()) == 4
 
 
 def proven_of_a_joint_sum(there: int, sharers: int) -> float:
