@@ -120,7 +120,7 @@ def _experiment(settings: SiteSettings, config: Config | None, try_it: bool) -> 
         if config.privacy.secure_sums:
             yield _mask_key(settings)
         if config.privacy.on:
-            yield _privacy(settings, config)
+            yield _privacy(settings, config, [store.records[position] for position in store.positions(ids.train)])
         if config.privacy.on and config.privacy.unit == "patient":
             yield _patients([store.records[position] for position in store.positions(ids.train)])
         if config.privacy.scores:
@@ -153,11 +153,13 @@ def _mask_key(settings: SiteSettings) -> Finding:
     return Finding("mask key", True, f"public key {public.hex()}: the coordinator's roster must have the same")
 
 
-def _privacy(settings: SiteSettings, config: Config) -> Finding:
+def _privacy(settings: SiteSettings, config: Config, records: Sequence["ImageRecord"]) -> Finding:
     """What the experiment would spend, and what has been spent."""
     privacy, rounds = config.privacy, config.federation.rounds
     try:
         keeper = settings.keeper
+        if fault := _too_large(settings, config, records):
+            return Finding("privacy", False, fault)
         spent, coming = keeper.ledger.sums(), [privacy.noise(rounds, settings.declared_units or 1)] * rounds
         coming += [privacy.score_noise()] if privacy.scores and settings.declared_test_units else []
         if keeper.limit is not None:
@@ -166,6 +168,22 @@ def _privacy(settings: SiteSettings, config: Config) -> Finding:
     except (Refusal, FedpolypError) as error:
         return Finding("privacy", False, str(error))
     return Finding("privacy", True, f"epsilon {before:.2f} spent, {after:.2f} after it, at delta {privacy.delta:g}")
+
+
+def _too_large(settings: SiteSettings, config: Config, records: Sequence["ImageRecord"]) -> str:
+    """Why a delta would allow to publish a unit, although it is below one over the declared number; '' if none would.
+
+    The site does not refuse it later: that would reveal the true number.
+    """
+    there, limits = len(units_of(records, config.privacy.unit)), settings.limits
+    deltas = {"the experiment": config.privacy.delta, "[limits]": limits.delta if limits.epsilon is not None else 0.0}
+    for whose, delta in deltas.items():
+        if delta * there >= 1:
+            return (
+                f"delta must be below one over the {there} units of the training images; {whose} has {delta:g}, and "
+                f"site.toml declares {settings.declared_units} units"
+            )
+    return ""
 
 
 def _score(settings: SiteSettings, config: Config, records: Sequence["ImageRecord"]) -> Finding:

@@ -15,6 +15,7 @@ from fedpolyp.config import Config, read, to_toml
 from fedpolyp.planning import Machine
 from fedpolyp.sites import check
 from fedpolyp.sites.connection import Connection
+from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import SiteSettings
 from tests.real_sites import make_sites, tiny
 
@@ -242,6 +243,23 @@ def test_a_site_is_told_what_privacy_an_experiment_would_spend(site: Path) -> No
     assert (
         "spends at most epsilon 10 at delta 0.001 in all runs together; with this request it would be 12.77"
         in bad["privacy"]
+    )
+
+
+@pytest.mark.parametrize("whose", ["the experiment", "[limits]"])
+def test_a_site_that_declares_too_few_units_for_a_delta_is_told(whose: str, site: Path) -> None:
+    rewrite(site, "# declared_units =", "declared_units = 2")
+    if whose == "[limits]":
+        rewrite(site, "# epsilon =", "epsilon = 10.0")
+        rewrite(site, "delta = 0.001", "delta = 0.1")
+    mode = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
+    config = tiny(**mode, privacy__delta=0.1 if whose == "the experiment" else 0.01)
+    settings = SiteSettings.load(site / "site.toml")
+    store, ids = images_of(settings, 32)
+    found = check._privacy(settings, config, [store.records[position] for position in store.positions(ids.train)])
+    assert not found.good and found.text == (
+        f"delta must be below one over the 10 units of the training images; {whose} has 0.1, and site.toml declares 2 "
+        "units"
     )
 
 
