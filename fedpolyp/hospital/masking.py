@@ -50,8 +50,8 @@ def mask(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: H
         hospital: the hospital that answers.
 
     Raises:
-        Refusal: a coordinator would reject the update, the sum would not hide it, or the hospital has opened another
-            sum with this update or in this round.
+        Refusal: a coordinator would reject the update, the sum would not hide it, or the hospital has opened a sum
+            with this update in another run or round.
         FedpolypError: a file of the hospital's own is damaged.
     """
     config, settings = hospital.config, _settings(request, hospital)
@@ -65,7 +65,7 @@ def mask(request: Train, answer: Answer, sent: Groups, like: Groups, hospital: H
     # The same update with another weight would be in a second sum, too.
     alone = digest_of(words if weight == 1 else encode(update.changes, 1, len(terms.keys)))
     asked = _asked(request, sent, hospital)
-    keyring.openings.refuse_another(Opened.of(terms, alone, asked, ()))
+    keyring.openings.refuse_known(Opened.of(terms, alone, asked, ()))
     masked = keyring.member.masked(words, terms)
     kept = {
         "round": request.round,

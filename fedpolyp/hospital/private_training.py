@@ -19,6 +19,7 @@ from fedpolyp.privacy.accounting import Noise
 from fedpolyp.privacy.fixed_point import SCALE
 from fedpolyp.privacy.gradients import as_units
 from fedpolyp.privacy.keeper import Keeper, order_of
+from fedpolyp.privacy.ledger import DrawnBefore
 from fedpolyp.training import Images, Trainer
 
 # Of a share of noise, in words of a secure sum. From two on, the sum of rounded shares cannot be told from a rounded
@@ -54,12 +55,22 @@ def train_privately(request: Train, weights: Arrays, hospital: Hospital, trainer
     order = [*order_of(_said(request, hospital, units), weights)]
     if privacy.drawn is not None:
         order.append(_digest_of(images, masks, rows))
-        # By the declared number, so that the probability does not tell the true one.
-        rows = [rows[unit] for unit in keeper.drawn(len(rows), noise.rate, order)]
-    total = trainer.clipped_sum(weights, as_units(images, masks, rows), privacy.clip)
-    noisy = keeper.noisy(
-        total, privacy.clip, noise, order, request.run, request.round, privacy.sharers, unit=privacy.unit
-    )
+
+    def noisy_sum() -> Arrays:
+        drawn = rows
+        if privacy.drawn is not None:
+            # By the declared number, so that the probability does not tell the true one.
+            drawn = [rows[unit] for unit in keeper.drawn(len(rows), noise.rate, order)]
+        total = trainer.clipped_sum(weights, as_units(images, masks, drawn), privacy.clip)
+        about = request.run, request.round, privacy.sharers
+        return keeper.noisy(total, privacy.clip, noise, order, *about, unit=privacy.unit)
+
+    while True:
+        try:
+            noisy = noisy_sum()
+            break
+        except DrawnBefore:  # for a sum with other bits: on another processor, or by another version of TensorFlow
+            order.append(b"drawn again")
     change = {
         name: (noisy[name] * (-part / (privacy.clip * expected))).astype(array.dtype) if name in noisy else 0 * array
         for name, array in trainable(weights).items()

@@ -70,8 +70,8 @@ class Keeper:
             unit: what it protects; the ledger's sums all protect the same.
 
         Raises:
-            Refusal: it would exceed the limit, others in the ledger protect another unit, or one has the same drawn
-                units; nothing is recorded.
+            Refusal: it would exceed the limit, or others in the ledger protect another unit; nothing is recorded.
+            DrawnBefore: another sum in the ledger has these drawn units, see `drawn`; nothing is recorded.
             FedpolypError: the ledger is damaged.
         """
         order = [*order]

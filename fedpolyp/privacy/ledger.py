@@ -16,6 +16,10 @@ UNSAID: Unit = "group"  # what is meant where a line names no unit
 _SLACK = 1e-6  # of the limit: a plan that needs all of it is allowed
 
 
+class DrawnBefore(Exception):
+    """The units of a sum are those of another one: together both would protect less than their lines say."""
+
+
 @dataclass(frozen=True)
 class Limit:
     """The most epsilon that a hospital spends in all runs together."""
@@ -66,8 +70,8 @@ class Ledger:
 
         Raises:
             ValueError: `noise` is none; nothing is recorded.
-            Refusal: it would exceed `limit`, recorded sums protect another unit, or one has the same draw; nothing is
-                recorded.
+            Refusal: it would exceed `limit`, or recorded sums protect another unit; nothing is recorded.
+            DrawnBefore: another sum has the same draw; nothing is recorded.
             FedpolypError: the file is damaged.
             OSError: the disk refuses.
         """
@@ -82,11 +86,7 @@ class Ledger:
                         f"{unit}: no epsilon would hold for all of them"
                     )
                 if draw and draw in draws:
-                    # Two sums of the same units have less privacy than two of units that were drawn independently.
-                    raise Refusal(
-                        f"the units of round {round} were drawn before, for a sum with other bits (on another "
-                        "processor?), and each draw is for one sum: begin another run"
-                    )
+                    raise DrawnBefore
                 if limit is not None:
                     limit.refuse([*known.values(), noise])
                 time = datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,7 +5,7 @@ The difference of two sums could be a single update.
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -69,11 +69,13 @@ class Openings:
 
     path: Path
 
-    def refuse_another(self, coming: Opened) -> None:
-        """Refuse a sum that could not be opened later, for whichever survivors: then others need not wait for it.
+    def refuse_known(self, coming: Opened) -> None:
+        """Refuse an update that is in an opened sum of another run or round: the run would lose each of its rounds.
+
+        A second sum of the same round is refused when it is to be opened: this costs the round, and the run goes on.
 
         Raises:
-            Refusal: another sum was opened in its round, or with its update.
+            Refusal: it is.
             FedpolypError: the file is damaged.
             OSError: the disk refuses.
         """
@@ -81,7 +83,8 @@ class Openings:
             return
         with locked(self.path) as stream:
             for other in self._read(stream):
-                replace(coming, survivors=other.survivors).refuse_beside(other)
+                if (coming.run, coming.round) != (other.run, other.round):
+                    coming.refuse_beside(other)
 
     def note(self, opened: Opened) -> None:
         """Record that a sum is opened; a repeated opening has its line already.

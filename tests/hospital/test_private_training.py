@@ -175,11 +175,12 @@ class Spy:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.units: list[Any] = []
+        self.added = 0.5
         self.total: Arrays = {}
 
         def clipped_sum(trainer: Trainer, weights: Arrays, units: Any, clip: float) -> Arrays:
             self.units = list(units)
-            value = np.float32(0.5 * len(self.units))
+            value = np.float32(self.added * len(self.units))
             self.total = {name: np.full_like(array, value) for name, array in trainable(weights).items()}
             return self.total
 
@@ -220,6 +221,21 @@ def test_a_repeated_order_draws_the_same_units_and_one_of_other_images_others(
     moved[at.store.positions(at.ids.train[-1:])] ^= 1
     answer(replace(at, store=replace(at.store, masks=moved)))
     assert [unit[0][0].tobytes() for unit in spy.units] != [unit[0][0].tobytes() for unit in first]
+
+
+def test_an_order_whose_sum_has_other_bits_on_another_processor_has_units_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger counts both sums as if their units were drawn independently."""
+    at = hospital(tmp_path, **DRAWN | {"privacy__batch": 7})
+    spy = Spy(monkeypatch)
+    answer(at)
+    first, spy.added = spy.units, 0.5 + 2**-20
+    one, second = answer(at), spy.units
+    assert [unit[0][0].tobytes() for unit in first] != [unit[0][0].tobytes() for unit in second]
+    again = answer(at)
+    assert equal(one.sent["model"], again.sent["model"]) and one.said == again.said
+    assert len({line["draw"] for line in lines(at)}) == len(lines(at)) == 2
 
 
 def test_the_probability_is_by_the_declared_number_and_no_batch_is_larger_than_that(
