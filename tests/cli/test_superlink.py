@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -34,12 +35,17 @@ from fedpolyp.sites.folders import make_federation
 MOST = 100_000
 
 
+def state_in(folder: Path) -> Any:
+    """The state that a SuperLink keeps in a database in `folder`, which is made if there is none."""
+    database = str(folder / "superlink.db")
+    return LinkStateFactory(database, NoOpFederationManager(), ObjectStoreFactory(database)).state()
+
+
 class SuperLink:
     """The state of a SuperLink with a run, two hospitals, and an order to each; before it, the gate."""
 
     def __init__(self, folder: Path) -> None:
-        database = str(folder / "superlink.db")
-        self.state: Any = LinkStateFactory(database, NoOpFederationManager(), ObjectStoreFactory(database)).state()
+        self.state = state_in(folder)
         self.nodes = {}
         for name in ("oslo", "bergen"):
             self.nodes[name] = self.state.create_node(NOOP_FLWR_AID, "us", name.encode(), 30.0, name=name)
@@ -96,9 +102,16 @@ class SuperLink:
         return list(self.state.get_message_res({self.orders[name].metadata.message_id}, self.run_id))
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty database, which takes Flower a while to make."""
+    state_in(folder := tmp_path_factory.mktemp("empty"))
+    return folder
+
+
 @pytest.fixture
-def link(tmp_path: Path) -> SuperLink:
-    return SuperLink(tmp_path)
+def link(tmp_path: Path, empty: Path) -> SuperLink:
+    return SuperLink(shutil.copytree(empty, tmp_path / "state"))
 
 
 def test_an_honest_reply_passes_whole(link: SuperLink) -> None:

@@ -1,5 +1,6 @@
 """U-Nets on the encoders of keras.applications: shape, names, precision, and weights from a user's file."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,34 @@ def images(count: int, size: int = 32) -> Any:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def saved(encoder: str, file: Path) -> keras.Model:
-    """A network with weights that are nobody's first, written to `file`."""
+# To build one of these networks takes a second or more.
+@lru_cache(maxsize=None)  # noqa: UP033
+def network_of(encoder: str) -> keras.Model:
+    """A network with weights that are nobody's first; nobody changes it."""
     keras.utils.set_random_seed(3)
     network = NETWORKS[encoder](include_top=False, weights=None, input_shape=(32, 32, 3))
     rng = np.random.default_rng(0)
     for variable in network.weights:
         low, high = (0.5, 1.5) if variable.path.endswith(("gamma", "moving_variance")) else (-0.1, 0.1)
         variable.assign(rng.uniform(low, high, variable.shape))
+    return network
+
+
+@lru_cache(maxsize=None)  # noqa: UP033
+def first_weights(encoder: str) -> Arrays:
+    """The weights of a new model with this encoder; nobody changes them."""
+    return weights_of(model_with(encoder))
+
+
+@lru_cache(maxsize=None)  # noqa: UP033
+def model_with(encoder: str) -> keras.Model:
+    """A new model with this encoder; only its weights are changed, after `first_weights`."""
+    return registry.build(config(encoder))
+
+
+def saved(encoder: str, file: Path) -> keras.Model:
+    """The network of `network_of`, written to `file`."""
+    network = network_of(encoder)
     network.save_weights(file) if file.name.endswith(".weights.h5") else network.save(file)  # as Keras 2 wrote them
     return network
 
@@ -71,9 +92,9 @@ def test_the_encoder_s_features_go_to_the_decoder_at_strides_2_to_16(encoder: st
 
 
 def test_first_weights_depend_on_the_seed_alone(encoder: str) -> None:
-    first = weights_of(registry.build(config(encoder, seed=7)))
+    first = first_weights(encoder)
     keras.utils.set_random_seed(99)
-    assert same(first, weights_of(registry.build(config(encoder, seed=7, training__precision="mixed_bfloat16"))))
+    assert same(first, weights_of(registry.build(config(encoder, training__precision="mixed_bfloat16"))))
     kernels = [name for name in first if name.endswith("kernel")]
     assert len({tuple(first[name].ravel()[:4]) for name in kernels}) == len(kernels)
 
@@ -107,8 +128,7 @@ def test_a_file_of_weights_gives_the_features_that_the_network_itself_has(encode
     network = saved(encoder, tmp_path / "own.weights.h5")
     named = weights.noted(config(encoder, model__encoder_weights=str(tmp_path / "own.weights.h5")))
     assert named.model.encoder_sha256 is not None
-    model = registry.build(named)
-    begun = registry.initial(named, weights_of(model))
+    begun, model = registry.initial(named, first_weights(encoder)), model_with(encoder)
     for variable in model.weights:
         variable.assign(begun[variable.path])
     features = [model.get_layer(f"decoder{number}_skip").input[1] for number in (2, 3, 4)]
@@ -129,7 +149,7 @@ def test_a_file_of_weights_gives_the_features_that_the_network_itself_has(encode
 def test_the_decoder_begins_random_and_statistics_come_with_the_file(tmp_path: Path) -> None:
     saved("mobilenet-v2", tmp_path / "own.h5")
     named = config("mobilenet-v2", model__encoder_weights=str(tmp_path / "own.h5"))
-    random = weights_of(registry.build(named))
+    random = first_weights("mobilenet-v2")
     begun = registry.initial(named, random)
     assert list(begun) == list(random) and all(begun[name].dtype == np.float32 for name in begun)
     for name, array in begun.items():
@@ -139,13 +159,13 @@ def test_the_decoder_begins_random_and_statistics_come_with_the_file(tmp_path: P
 
 
 def test_a_file_of_another_network_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    saved("resnet50-v2", tmp_path / "own.weights.h5")
+    saved("efficientnet-v2-b0", tmp_path / "own.weights.h5")
     named = config("mobilenet-v2", model__encoder_weights=str(tmp_path / "own.weights.h5"))
     with pytest.raises(FedpolypError, match="does not hold weights of mobilenet-v2 without its classifier: "):
-        registry.initial(named, weights_of(registry.build(named)))
+        registry.initial(named, first_weights("mobilenet-v2"))
     (tmp_path / "own.weights.h5").write_bytes(b"no HDF5")
     with pytest.raises(FedpolypError, match="does not hold weights of mobilenet-v2"):
-        registry.initial(named, weights_of(registry.build(named)))
+        registry.initial(named, first_weights("mobilenet-v2"))
 
 
 def test_a_file_that_lacks_an_array_is_refused(tmp_path: Path) -> None:
@@ -156,11 +176,11 @@ def test_a_file_that_lacks_an_array_is_refused(tmp_path: Path) -> None:
         del content[next(name for name in groups if name.endswith("vars/3"))]
     named = config("mobilenet-v2", model__encoder_weights=str(file))
     with pytest.raises(FedpolypError, match="mobilenet-v2"):
-        registry.initial(named, weights_of(registry.build(named)))
+        registry.initial(named, first_weights("mobilenet-v2"))
     with h5py.File(file, "r+") as content:
         del content["layers"]
     with pytest.raises(FedpolypError, match="mobilenet-v2"):
-        registry.initial(named, weights_of(registry.build(named)))
+        registry.initial(named, first_weights("mobilenet-v2"))
 
 
 def test_a_file_that_changed_since_the_run_began_is_refused(tmp_path: Path) -> None:

@@ -214,7 +214,8 @@ def test_the_algorithm_of_the_coordinators_file_is_not_imported_and_its_limit_is
     (tmp_path / "algorithm_of_a_coordinator.py").write_text("raise SystemExit('it was imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "theirs.toml").write_text(
-        '[data]\nimage_size = 32\n[algorithm]\nname = "algorithm_of_a_coordinator:Own"\n'
+        "[data]\nimage_size = 32\n[model]\nbase_filters = 4\n[training]\noptimizer = 'adam'\n"
+        "[algorithm]\nname = 'algorithm_of_a_coordinator:Own'\n"
     )
     good, bad = found(site, read(tmp_path / "theirs.toml"))
     assert bad.keys() == {"limits"} and "the request asks for algorithm_of_a_coordinator:Own" in bad["limits"]
