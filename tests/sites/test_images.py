@@ -55,3 +55,18 @@ def test_images_of_one_patient_are_in_one_set_where_site_toml_tells_who_is_who(t
     assert sum(map(len, parted)) > 6
     together = patients(text.replace("\n# group_by =", "\ngroup_by = '^(p[0-9])_'\n# group_by ="))
     assert sum(map(len, together)) == 6
+
+
+def test_an_image_more_changes_the_set_of_about_one_other(tmp_path: Path) -> None:
+    """A model would be tested on what it was trained on, if a site's images were split anew with each that is added."""
+    settings = SiteSettings.load(make_sites(tmp_path / "deploy", images=30, sites=["oslo"]) / "oslo" / "site.toml")
+    _, before = images_of(settings, 32)
+    for number in range(3):
+        write_pair(settings.images, f"new-{number}", encoded(picture(900 + number)), encoded(255 * shape(number)))
+        _, after = images_of(settings, 32)
+        assert len(after.everything) == len(before.everything) + 1
+        moved = [
+            id for name in ("train", "val", "test") for id in set(getattr(before, name)) - set(getattr(after, name))
+        ]
+        assert len(moved) <= 2
+        before = after

@@ -3,6 +3,7 @@
 A group of near-duplicate images is the smallest unit: it is never divided.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,14 +110,17 @@ def partition_notes(records: Sequence["ImageRecord"], config: Config, partition:
 def split(records: Sequence["ImageRecord"], val: float, test: float, seed: int) -> HospitalImages:
     """One hospital's own images in its three sets, as a real site splits them.
 
+    Each group has a place of its own, which does not depend on the others. So if an image is added, or missing, about
+    one other group changes its set. A new order would train on what was for the test.
+
     Raises:
         UsageError: there are not enough images for each set that should have some.
     """
     groups, wanted = Groups.of(records), 1 + (val > 0) + (test > 0)
     if len(groups) < wanted:
         raise UsageError(f"{len(records)} images in {len(groups)} groups are too few for {wanted} sets")
-    rows = np.random.default_rng([seed, _SPLIT]).permutation(len(groups))
-    return _split(groups, rows, val, test)
+    places = [hashlib.sha256(f"fedpolyp split {seed} {own[0]}".encode()).digest() for own in groups.images]
+    return _split(groups, np.array(sorted(range(len(groups)), key=places.__getitem__), np.intp), val, test)
 
 
 def counted(config: Config, partition: Partition) -> Config:
