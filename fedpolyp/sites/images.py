@@ -1,6 +1,7 @@
 """A site's own images: ingested into its own folder, and split into its three sets."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 from pydantic import TypeAdapter
 
@@ -9,6 +10,7 @@ from fedpolyp.data.masks import MaskSettings
 from fedpolyp.data.partition.assign import split
 from fedpolyp.data.partition.partition import HospitalImages
 from fedpolyp.data.pruning import keep_newest
+from fedpolyp.data.sources import list_source
 from fedpolyp.data.store import Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import read_json
@@ -45,5 +47,12 @@ def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalI
     everything = ids.everything
     if len(set(everything)) < len(everything):
         raise UsageError(f"{file} names an image twice")
-    store.positions(everything)  # says which is missing
+    used = {record.id for record in store.records}
+    if missing := set(everything) - used:
+        # One that cannot be used, perhaps only at this size, is left out as from a random split. A request that failed
+        # would tell the coordinator at which sizes the site's smallest lesion is too small.
+        there = {pair.id for pair in list_source(settings.images, settings.group_by, settings.stores).listing.pairs}
+        store.positions(sorted(missing - there))  # says which is not there at all
+        train, val, test = (tuple(id for id in own if id in used) for own in (ids.train, ids.val, ids.test))
+        ids = replace(ids, train=train, val=val, test=test)
     return store, ids

@@ -4,9 +4,10 @@ import gc
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.sites.images import images_of
 from fedpolyp.sites.settings import SiteSettings
 from tests.picture_folders import encoded, picture, shape, write_pair
@@ -70,3 +71,18 @@ def test_an_image_more_changes_the_set_of_about_one_other(tmp_path: Path) -> Non
         ]
         assert len(moved) <= 2
         before = after
+
+
+def test_at_no_size_a_request_fails_because_an_image_of_the_sites_own_list_is_too_small(tmp_path: Path) -> None:
+    site = make_sites(tmp_path / "deploy", sites=["oslo"]) / "oslo"
+    settings = SiteSettings.load(site / "site.toml")
+    speck = np.zeros((64, 64), np.uint8)
+    speck[7, 7] = 255
+    write_pair(settings.images, "speck", encoded(picture(900, 64, 64)), encoded(speck))
+    (site / "split.json").write_text(json.dumps({"train": ["patient-000", "speck"], "val": [], "test": []}))
+    (site / "site.toml").write_text((site / "site.toml").read_text().replace('file = "" ', 'file = "split.json" '))
+    settings = SiteSettings.load(site / "site.toml")
+    assert [images_of(settings, size)[1].train for size in (64, 32)] == [("patient-000", "speck"), ("patient-000",)]
+    (site / "split.json").write_text(json.dumps({"train": ["patient-000", "speck", "gone"], "val": [], "test": []}))
+    with pytest.raises(FedpolypError, match="no image 'gone' in the store"):
+        images_of(settings, 32)
