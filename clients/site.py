@@ -56,10 +56,13 @@ def hospital_at(settings: SiteSettings, request: Request) -> Hospital:
         config = config.ready()
     except UsageError:
         raise Refusal(f"this site cannot use the algorithm {config.algorithm.name} as the request has it") from None
+    state = settings.state / request.run
+    # Before the images are looked at: which of them are too small must not decide whether a request is refused.
+    asked = json.dumps({"image_size": config.data.image_size})
+    _refuse_changed(state / "asked.json", asked, "the sizes of images in the coordinator's requests")
     store, ids = images_of(settings, config.data.image_size)
     if not config.privacy.on:  # then a round is one pass, and a refusal would reveal the number of images
         settings.limits.check_steps(len(ids.train), config)
-    state = settings.state / request.run
     files = files_digest(store, Partition((), {settings.name: ids}))
     _refuse_changed(state / "images.sha256", files, "this site's images, or how they are split,")
     lesions = json.dumps({"masks": settings.masks, "lesion_values": settings.lesion_values})

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from clients.site import hospital_at
@@ -15,6 +16,7 @@ from fedpolyp.simulation.records import from_record
 from fedpolyp.sites import audit
 from fedpolyp.sites.settings import SiteSettings
 from fedpolyp.training import shared_trainer
+from tests.picture_folders import encoded, picture, write_pair
 from tests.real_sites import make_sites, scoring, send, tiny, training
 
 
@@ -157,6 +159,19 @@ def test_the_limit_on_units_holds_without_one_on_epsilon(unit: str, oslo: Path) 
         with pytest.raises(Refusal, match=f"^this site protects {unit}.*; the request protects only "):
             order(oslo, config=private(privacy__unit=less))
     hospital_at(SiteSettings.load(oslo / "site.toml"), training(config=private(privacy__unit=unit)))
+
+
+def test_no_refusal_tells_at_which_sizes_an_image_is_too_small(oslo: Path) -> None:
+    """At 32 pixels one image is left out, so the images are others than before; but any other size is refused."""
+    speck = np.zeros((64, 64), np.uint8)
+    speck[7, 7] = 255
+    settings = SiteSettings.load(oslo / "site.toml")
+    write_pair(settings.images, "speck", encoded(picture(1, 64, 64)), encoded(speck))
+    for first, then in ((64, 32), (96, 64)):
+        run = f"{first:032d}"
+        assert hospital_at(settings, training(config=private(data__image_size=first), run=run)).ids.everything
+        with pytest.raises(Refusal, match="^the sizes of images in the coordinator's requests have changed since"):
+            hospital_at(settings, training(config=private(data__image_size=then), run=run))
 
 
 def test_scores_of_its_images_do_not_leave_a_site_that_promises(oslo: Path) -> None:
