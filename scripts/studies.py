@@ -59,7 +59,7 @@ _RATES_PRETRAINED = _rates([*_FIRST, ("muon", 3e-3), ("muon", 3e-2), ("adam", 1e
 
 # From here on every arm has the optimizer and the rate of its kind that were chosen on validation: the defaults.
 _OWN: dict[str, tuple[str, tuple[float, ...]]] = {
-    "fedprox": ("mu", (0.01, 0.1, 1.0)),
+    "fedprox": ("mu", (0.001, 0.01, 0.1, 1.0)),
     "fedavgm": ("server_rate", (0.1, 0.3, 1.0)),
     "fedadagrad": ("server_rate", (3e-3, 1e-2, 3e-2)),
     "fedadam": ("server_rate", (3e-3, 1e-2, 3e-2)),
