@@ -61,8 +61,8 @@ _RATES_PRETRAINED = _rates([*_FIRST, ("muon", 3e-3), ("muon", 3e-2), ("adam", 1e
 _OWN: dict[str, tuple[str, tuple[float, ...]]] = {
     "fedprox": ("mu", (0.001, 0.01, 0.1, 1.0)),
     "fedavgm": ("server_rate", (0.1, 0.3, 1.0)),
-    "fedadagrad": ("server_rate", (3e-3, 1e-2, 3e-2)),
-    "fedadam": ("server_rate", (3e-3, 1e-2, 3e-2)),
+    "fedadagrad": ("server_rate", (3e-3, 1e-2, 3e-2, 1e-1)),
+    "fedadam": ("server_rate", (3e-3, 1e-2, 3e-2, 1e-1)),
     "fedyogi": ("server_rate", (3e-3, 1e-2, 3e-2)),
 }
 _OWN_SETTINGS: dict[str, dict[str, Any]] = {
