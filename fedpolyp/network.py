@@ -71,6 +71,12 @@ class Network:
         return registry.initial(self.config, self.start.model)
 
     @cached_property
+    def saved(self) -> keras.Model:
+        """The model as it is saved, of Keras's own layers and in float32; each saving sets its weights."""
+        plain = self.config.training.model_copy(update={"precision": "float32"})
+        return registry.build(self.config.model_copy(update={"training": plain}))
+
+    @cached_property
     def unit_gradients(self) -> UnitGradients:
         """The gradients of single units, of the arrays that learn: not those of an encoder with the rate 0."""
         still = registry.ENCODER if self.config.model.encoder_rate == 0 else None

@@ -24,7 +24,6 @@ from fedpolyp.config import Config, rate_of
 from fedpolyp.data import augmentation
 from fedpolyp.files import replacing
 from fedpolyp.model import arrays as named
-from fedpolyp.model import registry
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.network import Network, shared_network
 from fedpolyp.privacy.gradients import Unit
@@ -164,8 +163,7 @@ class Trainer:
         Input: uint8 RGB images; output: lesion probability. It is made of Keras's own layers and computes in float32,
         so that it can be used without fedpolyp.
         """
-        plain = self.config.training.model_copy(update={"precision": "float32"})
-        model = registry.build(self.config.model_copy(update={"training": plain}))
+        model = self.network.saved
         named.assign({variable.path: variable for variable in model.weights}, arrays)
         # Keras writes directly to the given path, and only to a name that ends in .keras.
         with tempfile.TemporaryDirectory() as folder:
