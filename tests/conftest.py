@@ -4,13 +4,21 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import own_process
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tests.tiny import Whole
 
 # The same examples every time, and none too slow for a machine that does much else: a change is judged by itself.
 settings.register_profile("fedpolyp", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,11 +47,51 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _details_once() -> Iterator[None]:
+    """Look for the details of an image once: it is most of the time of reading one, and tests draw the same again."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "fedpolyp.data.alike" in sys.modules:
+            from fedpolyp.data.alike import Looks
+
+            found: dict[bytes, Looks] = {}
+            search = Looks.of
+
+            def of(image: "NDArray[np.uint8]") -> Looks:
+                key = sha256(image.tobytes()).digest()
+                if key not in found:
+                    found[key] = search(image)
+                return found[key]
+
+            patch.setattr(Looks, "of", of)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _stores_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the stores that tests make out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEDPOLYP_STORES", str(tmp_path_factory.mktemp("stores")))
         yield
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> "Whole":
+    """The finished run of a config, carried out once for all tests, which only read it."""
+    from tests.tiny import the_whole_run  # which loads TensorFlow
+
+    folder = tmp_path_factory.mktemp("whole")
+    return lambda config: the_whole_run(config, folder)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports whose charts have titles and descriptions, and no drawing, which takes most of a report's time."""
+    from fedpolyp.report import charts
+
+    def chart(figure: object, file: str, title: str, description: str, **_: object) -> charts.Chart:
+        return charts.Chart(file, title, description, "<svg></svg>", b"")
+
+    monkeypatch.setattr(charts, "_chart", chart)
 
 
 @pytest.fixture

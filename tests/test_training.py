@@ -16,6 +16,7 @@ from fedpolyp import metrics
 from fedpolyp.algorithms.base import Trained, trainable
 from fedpolyp.config import Config, load
 from fedpolyp.model.arrays import Arrays, equal, is_statistic
+from fedpolyp.network import Network, compiled
 from fedpolyp.training import Images, Trainer, _one_ahead, learning_rate, shared_trainer
 
 
@@ -24,9 +25,14 @@ def tiny(**overrides: Any) -> Config:
     return load(overrides=settings | {name.replace("__", "."): value for name, value in overrides.items()})
 
 
-@lru_cache(maxsize=None)  # noqa: UP033  # building and tracing cost seconds, and a used trainer is as good as a new one
+@lru_cache(maxsize=None)  # noqa: UP033  # building and tracing cost seconds, and a used network is as good as a new one
+def network(what_matters: Config) -> Network:
+    return Network(what_matters)
+
+
 def trainer(**overrides: Any) -> Trainer:
-    return Trainer(tiny(**overrides))
+    config = tiny(**overrides)
+    return Trainer(config, network(compiled(config)))
 
 
 def frames(count: int, seed: int = 0) -> tuple[Images, Images]:

@@ -17,13 +17,14 @@ from fedpolyp.runs import RunFolder
 from fedpolyp.training import Trainer, learning_rate, shared_trainer
 from tests.algorithms.test_pooled import starts_with_the_federation
 from tests.algorithms.unfederated import StopIn, carry, rows, trained
-from tests.tiny import federate, final, tiny_config, tiny_run
+from tests.tiny import Whole, federate, final, tiny_config, tiny_run
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Config]:
+@pytest.fixture
+def local(whole: Whole) -> tuple[RunFolder, Config]:
     """A run that was carried to its end; nobody changes it."""
-    return trained(tmp_path_factory.mktemp("local") / "run", "local")
+    config = tiny_config(algorithm__name="local")
+    return whole(config), config
 
 
 @pytest.mark.slow
@@ -60,8 +61,8 @@ def test_a_run_that_dies_while_it_saves_a_round_goes_on_to_the_same_bits(tmp_pat
     assert [record["round"] for record in run.rounds()] == [0, 1, 2, 3]
 
 
-def test_a_local_model_is_its_own_hospitals_images_trained_alone(whole: tuple[RunFolder, Config]) -> None:
-    run, config = whole
+def test_a_local_model_is_its_own_hospitals_images_trained_alone(local: tuple[RunFolder, Config]) -> None:
+    run, config = local
     trainer, store = shared_trainer(config), open_source(config.data, config.seed)
     positions = store.positions(run.partition().hospitals["hospital-2"].train)
     arrays, optimizer = trainer.initial, trainer.start.optimizer
@@ -80,12 +81,12 @@ def test_a_local_model_is_its_own_hospitals_images_trained_alone(whole: tuple[Ru
 
 
 @pytest.mark.slow
-def test_the_arm_starts_where_the_federation_of_the_same_seed_starts(tmp_path: Path) -> None:
-    starts_with_the_federation(tmp_path, "local")
+def test_the_arm_starts_where_the_federation_of_the_same_seed_starts(whole: Whole) -> None:
+    starts_with_the_federation(whole, "local")
 
 
-def test_every_local_model_is_scored_on_every_hospitals_test_images(whole: tuple[RunFolder, Config]) -> None:
-    run, _ = whole
+def test_every_local_model_is_scored_on_every_hospitals_test_images(local: tuple[RunFolder, Config]) -> None:
+    run, _ = local
     partition = run.partition()
     sets = {"heldout": partition.heldout} | {f"test:{name}": own.test for name, own in partition.hospitals.items()}
     expected = [
@@ -99,8 +100,8 @@ def test_every_local_model_is_scored_on_every_hospitals_test_images(whole: tuple
     assert {row["arm"] for row in rows(run)} == {"local"}
 
 
-def test_each_row_is_what_its_own_model_sees(whole: tuple[RunFolder, Config]) -> None:
-    run, config = whole
+def test_each_row_is_what_its_own_model_sees(local: tuple[RunFolder, Config]) -> None:
+    run, config = local
     trainer, store = shared_trainer(config), open_source(config.data, config.seed)
     last = final(run, config)
     for of, own in run.partition().hospitals.items():
@@ -115,8 +116,8 @@ def test_each_row_is_what_its_own_model_sees(whole: tuple[RunFolder, Config]) ->
                 assert [[int(row[name]) for name in ("tp", "fp", "fn", "tn")] for row in found] == seen.counts.tolist()
 
 
-def test_the_local_arms_headline_is_the_mean_over_the_hospitals_models(whole: tuple[RunFolder, Config]) -> None:
-    run, _ = whole
+def test_the_local_arms_headline_is_the_mean_over_the_hospitals_models(local: tuple[RunFolder, Config]) -> None:
+    run, _ = local
     held_out = [row for row in rows(run) if row["set"] == "heldout" and row["model"].startswith("last:")]
     counts = np.array([[int(row[name]) for name in ("tp", "fp", "fn")] for row in held_out])
     dice = [2 * tp / (2 * tp + fp + fn) for tp, fp, fn in counts]
@@ -124,8 +125,8 @@ def test_the_local_arms_headline_is_the_mean_over_the_hospitals_models(whole: tu
     assert set(run.rounds()[-1]["hospitals"]) == set(run.partition().hospitals)
 
 
-def test_the_masks_left_behind_are_those_that_were_scored(whole: tuple[RunFolder, Config]) -> None:
-    run, config = whole
+def test_the_masks_left_behind_are_those_that_were_scored(local: tuple[RunFolder, Config]) -> None:
+    run, config = local
     store = open_source(config.data, config.seed)
     truth = store.masks[store.positions(run.partition().heldout)]
     for name, masks in run.predictions().items():

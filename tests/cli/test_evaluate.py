@@ -1,6 +1,8 @@
 """`fedpolyp evaluate` scores a model as a comparison does, and at the images' own size, and says when it knows them."""
 
+import contextlib
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -29,18 +31,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return made
 
 
+@pytest.fixture(scope="module")
+def corrupted(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The run's held-out images scored as they are and made worse: the folder of the scores, and what was said."""
+    out, said = tmp_path_factory.mktemp("scored") / "out", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        assert called(patch, "--model", run.path, "--out", out, "--corrupt") == 0
+    return out, said.getvalue()
+
+
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setenv("COLUMNS", "160")
     return exit_code(monkeypatch, "evaluate", *arguments)
 
 
 def test_a_run_is_scored_on_its_held_out_images_as_it_scored_itself(
-    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: RunFolder, corrupted: tuple[Path, str]
 ) -> None:
-    assert called(monkeypatch, "--model", run.path, "--out", tmp_path / "out", "--corrupt") == 0
-    said = capsys.readouterr().out
+    out, said = corrupted
     assert "the model after the last round, round 2 of 2, held-out Dice" in said and "note:" not in said
-    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    scores = json.loads((out / "scores.json").read_text())
     last = run.rounds()[-1]
     assert scores["images"] == len(run.partition().heldout)
     assert scores["model_size"]["dice"]["value"] == pytest.approx(last["dice"])
@@ -52,7 +62,7 @@ def test_a_run_is_scored_on_its_held_out_images_as_it_scored_itself(
             for row in csv.DictReader(stream)
             if (row["model"], row["set"]) == ("last", "heldout")
         }
-    with (tmp_path / "out" / "images.csv").open(newline="") as stream:
+    with (out / "images.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["id"]: [row[name] for name in ("tp", "fp", "fn", "tn")] for row in rows} == theirs
     for row in rows:  # of 64 pixels a side, twice the model's
@@ -131,10 +141,9 @@ def test_nothing_is_written_into_a_run(
 
 
 def test_a_report_shows_the_models_images_made_worse_once_and_tells_what_evaluate_does(
-    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: RunFolder, corrupted: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert called(monkeypatch, "--model", run.path, "--out", tmp_path / "out", "--corrupt") == 0
-    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    scores = json.loads((corrupted[0] / "scores.json").read_text())
     for measured in (True, False):
         capsys.readouterr()
         exit_code(monkeypatch, "report", str(run.path), "--robustness")

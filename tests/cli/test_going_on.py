@@ -32,7 +32,7 @@ def test_a_resume_is_advised_only_where_it_can_help(
     monkeypatch.setattr(here, "run", broken)
     code, said = fails(monkeypatch, capsys, "--resume", str(run.path))
     assert code == 1 and ("--resume" in said) is not hopeless
-    assert ("learning rate that is too high (it was 0.01)" in said) is hopeless
+    assert ("learning rate that is too high (it was 0.005)" in said) is hopeless
 
 
 def test_going_back_needs_a_run_and_a_checkpoint_that_is_there(

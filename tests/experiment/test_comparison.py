@@ -246,8 +246,8 @@ def test_learning_rates_are_read_for_all_or_by_arm() -> None:
     found = jobs(Path("out"), tiny_config(), arms=PROX, learning_rates=rates)
     assert {job.config.label: job.config.training.learning_rate for job in found} == {
         "pooled": 0.001,
-        "local": 0.01,
-        "fedavg": 0.01,
+        "local": 0.005,
+        "fedavg": 0.005,
         "fedprox": 0.002,
     }
 

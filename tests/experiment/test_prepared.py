@@ -15,6 +15,7 @@ from tests.tiny import tiny_config
 def test_what_has_no_effect_in_a_federated_arm_is_said_once_and_what_pooled_training_makes_of_local_steps() -> None:
     def job(algorithm: str, seed: int, label: str | None = None) -> Any:
         given = {"federation__max_weight": 0.4, "training__local_steps": 5, "arm_label": label}
+        given["training__local_epochs"] = 2
         config = tiny_config(algorithm__name=algorithm, seed=seed, **given)
         own = HospitalImages(("a",), ("b",), ())
         partition = Partition((), {"hospital-1": own, "hospital-2": own, "hospital-3": own})

@@ -19,10 +19,12 @@ from fedpolyp.training import shared_trainer
 from tests.tiny import tiny_config
 
 NAME = "hospital-2"
+# Fourteen images, so that of those some can be drawn; and the rate of the requests.
+OF_ITS_OWN: dict[str, Any] = {"data__phantom_images": 60, "training__learning_rate": 0.01}
 
 
 def hospital(folder: Path, **settings: Any) -> Hospital:
-    config = tiny_config(**settings)
+    config = tiny_config(**OF_ITS_OWN | settings)
     store = open_source(config.data, config.data_seed)
     return Hospital(NAME, config, store, partition_images(store.records, config).hospitals[NAME], folder / "state")
 

@@ -47,7 +47,8 @@ def test_every_algorithm_begins_with_the_saved_models_bits(
     if named == "file":
         other, store = tiny_run(tmp_path / "run", begun), open_source(begun.data, begun.data_seed)
         here.run(begun, other, store, other.partition(), Watcher())
-        assert other.rounds()[0]["dice"] == run.rounds()[1]["dice"]
+        # In local training it is the mean of as many equal numbers as there are hospitals.
+        assert other.rounds()[0]["dice"] == pytest.approx(run.rounds()[1]["dice"], rel=1e-14)
 
 
 def test_another_file_at_the_same_place_is_refused(tmp_path: Path, earlier: tuple[RunFolder, Config]) -> None:

@@ -1,5 +1,7 @@
 """Attacks on runs."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,28 @@ from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
 from fedpolyp.privacy.attack import CALIBRATED, LOSS, WHOSE, _Run, attack
 from fedpolyp.runs import RunFolder
-from tests.tiny import carry_here, tiny_config, tiny_run
+from tests.tiny import Whole, tiny_config
+
+Trained = Callable[..., tuple[RunFolder, Store]]
 
 
-def trained(folder: Path, **overrides: Any) -> tuple[RunFolder, Store]:
-    config = tiny_config(federation__rounds=2, **overrides)
-    run = tiny_run(folder, config)
-    carry_here(run, config)
-    return run, open_source(config.data, config.data_seed)
+@pytest.fixture
+def trained(whole: Whole) -> Trained:
+    """Makes the finished run with some settings, which no attack changes, and the store of its images."""
+
+    def made(**overrides: Any) -> tuple[RunFolder, Store]:
+        config = tiny_config(**overrides)
+        return whole(config), open_source(config.data, config.data_seed)
+
+    return made
 
 
 @pytest.mark.parametrize("kept", ["reset", "keep", "average"])
-def test_the_updates_that_are_attacked_are_those_that_made_the_last_model(tmp_path: Path, kept: str) -> None:
-    run, store = trained(tmp_path / "run", training__optimizer_state=kept)
+def test_the_updates_that_are_attacked_are_those_that_made_the_last_model(trained: Trained, kept: str) -> None:
+    run, store = trained(training__optimizer_state=kept)
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     of = _Run(run, store)
-    earlier = checkpoints.load(run.checkpoints, 1, run.fingerprint())
+    earlier = checkpoints.load(run.checkpoints, 2, run.fingerprint())
     models = dict(of._updated(earlier))
     assert list(models) == list(of.hospitals)
     weights = np.array([len(own.train) for own in of.hospitals.values()], float)
@@ -36,8 +44,8 @@ def test_the_updates_that_are_attacked_are_those_that_made_the_last_model(tmp_pa
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
-def test_the_model_each_update_and_the_sum_are_attacked_by_both_signals(tmp_path: Path) -> None:
-    run, store = trained(tmp_path / "run")
+def test_the_model_each_update_and_the_sum_are_attacked_by_both_signals(trained: Trained) -> None:
+    run, store = trained()
     found = attack(run, store)
     names = [f"update of hospital-{number}" for number in (1, 2, 3)]
     by_target = {(row.target, row.signal): row.success for row in found.rows}
@@ -53,49 +61,50 @@ def test_the_model_each_update_and_the_sum_are_attacked_by_both_signals(tmp_path
     assert by_target[between[0]].others == every - len(partition.hospitals["hospital-1"].train)
 
 
-def test_where_nothing_travels_only_models_are_attacked_and_it_is_said(tmp_path: Path) -> None:
-    run, store = trained(tmp_path / "run", algorithm__name="local")
+def test_where_nothing_travels_only_models_are_attacked_and_it_is_said(trained: Trained) -> None:
+    run, store = trained(algorithm__name="local")
     found = attack(run, store)
     assert {row.target for row in found.rows} == {f"model of hospital-{number}" for number in (1, 2, 3)}
     assert found.left_out == ("Nothing travels with local, so there is no update to attack.",)
-    cyclic, store = trained(tmp_path / "cyclic", algorithm__name="cyclic")
+    cyclic, store = trained(algorithm__name="cyclic")
     assert "one after the other" in attack(cyclic, store).left_out[0]
 
 
-def test_with_secure_sums_the_sum_is_attacked_and_no_update(tmp_path: Path) -> None:
-    run, store = trained(tmp_path / "run", privacy__secure_sums=True, training__optimizer_state="reset")
+def test_with_secure_sums_the_sum_is_attacked_and_no_update(trained: Trained) -> None:
+    run, store = trained(privacy__secure_sums=True, training__optimizer_state="reset")
     found = attack(run, store, pictures=1)
     assert {row.target for row in found.rows} == {"model", "sum of updates"} and found.inverted == ()
     assert found.left_out == ("With secure sums the server has no single update to attack.",)
 
 
-def test_updates_whose_checkpoint_is_gone_are_left_out_and_it_is_said(tmp_path: Path) -> None:
-    run, store = trained(tmp_path / "run")
-    next(run.checkpoints.glob("round-*1.npz")).rename(tmp_path / "away.npz")
+def test_updates_whose_checkpoint_is_gone_are_left_out_and_it_is_said(tmp_path: Path, trained: Trained) -> None:
+    finished, store = trained()
+    run = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+    next(run.checkpoints.glob("round-*2.npz")).unlink()
     found = attack(run, store)
     assert "The checkpoint before the last is gone" in found.left_out[0]
     assert {row.target for row in found.rows} == {"model"}
 
 
 @pytest.mark.slow
-def test_images_of_different_hospitals_are_inverted_where_the_server_sees_updates(tmp_path: Path) -> None:
-    run, store = trained(tmp_path / "run")
+def test_images_of_different_hospitals_are_inverted_where_the_server_sees_updates(trained: Trained) -> None:
+    run, store = trained()
     found = attack(run, store, pictures=4, steps=1)
     own = [hospital.train for _, hospital in sorted(run.partition().hospitals.items())]
     assert [one.id for one in found.inverted] == [own[0][0], own[1][0], own[2][0], own[0][1]]
     original = store.images[store.positions([own[1][0]])[0]]
     np.testing.assert_array_equal(found.inverted[1].original, original)
-    local, store = trained(tmp_path / "local", algorithm__name="local")
+    local, store = trained(algorithm__name="local")
     assert attack(local, store, pictures=1).inverted == ()
 
 
 @pytest.mark.slow
-def test_a_model_that_learnt_its_images_by_heart_gives_them_away(tmp_path: Path) -> None:
+def test_a_model_that_learnt_its_images_by_heart_gives_them_away(trained: Trained) -> None:
     run, store = trained(
-        tmp_path / "run",
         algorithm__name="local",
         training__augment=False,
         training__local_epochs=100,
+        federation__rounds=2,
         data__phantom_images=120,
     )
     by_loss = [row.success for row in attack(run, store).rows if row.signal == LOSS]

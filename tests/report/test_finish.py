@@ -15,7 +15,7 @@ from tests.tiny import tiny_config, tiny_run
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "local"])
 def test_the_last_model_and_the_one_best_on_validation_are_both_left(tmp_path: Path, algorithm: str) -> None:
-    config = tiny_config(algorithm__name=algorithm)
+    config = tiny_config(algorithm__name=algorithm, hospitals__count=2)
     run, trainer = tiny_run(tmp_path / "run", config), shared_trainer(config)
     hospitals = sorted(run.partition().hospitals)
     start = make(config, hospitals).begin(trainer.start)

@@ -141,7 +141,7 @@ def test_a_run_that_promises_it_for_patients_stops_before_its_first_round_where_
     settings = {name.replace(".", "__"): value for name, value in PRIVATE.items()}
     config = tiny_config(**settings, privacy__unit="patient")
     run = tiny_run(tmp_path / "run", config)
-    with pytest.raises(UsageError, match="--unit patient is not possible at hospital-1: the patient of 14 of 14 "):
+    with pytest.raises(UsageError, match="--unit patient is not possible at hospital-1: the patient of 10 of 10 "):
         carry_here(run, config)
     assert run.rounds() == []
 

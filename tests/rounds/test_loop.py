@@ -13,7 +13,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from fedpolyp import checkpoints, runs
 from fedpolyp.algorithms.base import Trained
 from fedpolyp.algorithms.robust import Median
-from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, FinalError, Interrupted
@@ -29,6 +28,7 @@ from fedpolyp.watcher import Watcher
 from tests.tiny import (
     Notes,
     StopAfter,
+    Whole,
     carry_here,
     carry_listening,
     federate,
@@ -39,23 +39,6 @@ from tests.tiny import (
     tiny_run,
     weights,
 )
-
-Whole = Callable[[Config], RunFolder]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """The finished run of a config, made once for all tests, which only read it."""
-    made: dict[str, RunFolder] = {}
-
-    def run(config: Config) -> RunFolder:
-        key = config.model_dump_json()
-        if key not in made:
-            made[key] = tiny_run(tmp_path_factory.mktemp("whole") / "run", config)
-            carry_here(made[key], config)
-        return made[key]
-
-    return run
 
 
 def test_same_seed_gives_same_bits_and_another_seed_others(tmp_path: Path, whole: Whole) -> None:
@@ -74,7 +57,7 @@ def test_same_seed_gives_same_bits_and_another_seed_others(tmp_path: Path, whole
 def test_resumed_run_ends_in_the_bits_of_one_never_interrupted(
     tmp_path: Path, whole: Whole, algorithm: str, optimizer_state: str
 ) -> None:
-    config = tiny_config(algorithm__name=algorithm, training__optimizer_state=optimizer_state, federation__rounds=4)
+    config = tiny_config(algorithm__name=algorithm, training__optimizer_state=optimizer_state)
     unbroken, broken = whole(config), tiny_run(tmp_path / "broken", config)
     for round in (0, 2):
         stop = threading.Event()
@@ -93,18 +76,18 @@ def test_resumed_run_ends_in_the_bits_of_one_never_interrupted(
 def test_the_three_optimizer_states_train_differently(whole: Whole) -> None:
     results = []
     for optimizer_state in ("reset", "keep", "average"):
-        config = tiny_config(training__optimizer_state=optimizer_state, federation__rounds=4)
+        config = tiny_config(training__optimizer_state=optimizer_state)
         results.append(weights(whole(config), config))
     assert not equal(results[0], results[1]) and not equal(results[1], results[2]) and not equal(results[0], results[2])
 
 
 def test_resume_falls_back_from_a_truncated_checkpoint_to_the_same_bits(tmp_path: Path, whole: Whole) -> None:
-    config = tiny_config(federation__rounds=4)
+    config = tiny_config()
     broken = tiny_run(tmp_path / "broken", config)
     stop, notes = threading.Event(), Notes()
     with pytest.raises(Interrupted):
-        carry_here(broken, config, watcher=StopAfter(3, stop), stop=stop)
-    newest = checkpoints.checkpoint_path(broken.checkpoints, 3)
+        carry_here(broken, config, watcher=StopAfter(2, stop), stop=stop)
+    newest = checkpoints.checkpoint_path(broken.checkpoints, 2)
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     carry_here(broken, config, watcher=notes)
     assert any(str(newest) in note for note in notes.notes)
@@ -113,11 +96,10 @@ def test_resume_falls_back_from_a_truncated_checkpoint_to_the_same_bits(tmp_path
 
 @pytest.mark.parametrize("optimizer_state", ["keep", "average"])
 def test_this_process_alone_and_flowers_messages_give_the_same_bits_and_records(
-    tmp_path: Path, optimizer_state: str
+    tmp_path: Path, whole: Whole, optimizer_state: str
 ) -> None:
-    config = tiny_config(training__optimizer_state=optimizer_state, federation__rounds=2)
-    here, there = tiny_run(tmp_path / "here", config), tiny_run(tmp_path / "there", config)
-    carry_here(here, config)
+    config = tiny_config(training__optimizer_state=optimizer_state)
+    here, there = whole(config), tiny_run(tmp_path / "there", config)
     federate(there, config)
     assert equal(weights(here, config), weights(there, config))
     timeless = [[{**record, "seconds": 0} for record in run.rounds()] for run in (here, there)]
@@ -226,7 +208,7 @@ def far_away(reply: Message) -> None:
 
 def a_billion_images(reply: Message) -> None:
     metrics = reply.content.metric_records["metrics"]
-    steps = 10**9 // 4 * 2
+    steps = 10**9 // 4
     reply.content["metrics"] = MetricRecord(dict(metrics) | {"images": 10**9, "steps": steps})
     moments = from_record(reply.content.array_records["optimizer"])  # which is of round 1
     reply.content["optimizer"] = to_record(moments | {"iterations": np.full_like(moments["iterations"], steps)})
@@ -284,7 +266,7 @@ def test_a_training_that_diverged_names_the_likely_cause_and_saves_nothing(tmp_p
             nan_loss(reply)
         return reply
 
-    with pytest.raises(Diverged, match=r"diverged at hospital-1, .* learning rate .*0\.01.* without normalization"):
+    with pytest.raises(Diverged, match=r"diverged at hospital-1, .* learning rate .*0\.005.* without normalization"):
         federate(run, config, serial_grid(spoil))
     assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0]
 
@@ -418,7 +400,7 @@ def test_a_training_without_a_federation_that_diverges_ends_the_run_in_one_clear
         carry_here(run, config, notes)
     assert str(error.value) == (
         f"round 2: the training of {name} has diverged: {seen}; the likely cause is a learning rate that is too high "
-        "(it was 0.01). Resuming this run would compute the same again: start a new run with other settings"
+        "(it was 0.005). Resuming this run would compute the same again: start a new run with other settings"
     )
     assert isinstance(error.value, FinalError) and notes.notes == []
     assert [record["round"] for record in run.rounds()] == checkpoints.rounds_in(run.checkpoints) == [0, 1]
@@ -426,13 +408,12 @@ def test_a_training_without_a_federation_that_diverges_ends_the_run_in_one_clear
 
 @pytest.mark.parametrize("algorithm", ["pooled", "local"])
 def test_without_a_federation_all_hospitals_train_in_every_round_and_nothing_travels(
-    tmp_path: Path, algorithm: str
+    tmp_path: Path, whole: Whole, algorithm: str
 ) -> None:
     # What is set of a federation is of others in the same comparison.
     federation = {"federation__fraction": 0.4, "federation__drop_rate": 0.9}
     free, bound = tiny_config(algorithm__name=algorithm), tiny_config(algorithm__name=algorithm, **federation)
-    one, two = tiny_run(tmp_path / "one", free), tiny_run(tmp_path / "two", bound)
-    carry_here(one, free)
+    one, two = whole(free), tiny_run(tmp_path / "two", bound)
     carry_here(two, bound)
     states = [final(run, config).state for run, config in ((one, free), (two, bound))]
     assert states[0].keys() == states[1].keys()

@@ -16,7 +16,7 @@ from tests.real_sites import draw_images
 
 SMALL: dict[str, Any] = {
     **{"data.image_size": 32, "hospitals.count": 3, "model.base_filters": 4, "training.batch_size": 4},
-    "federation.rounds": 1,
+    **{"training.optimizer": "adam", "federation.rounds": 1},
 }
 
 

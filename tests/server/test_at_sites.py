@@ -68,8 +68,11 @@ class SitesGrid(SerialGrid):
         return ids
 
 
-def images_of_everybody(tmp_path: Path) -> Config:
-    return tiny_config(data__source=str(draw_images(tmp_path / "all", 40)), federation__rounds=2)
+@pytest.fixture(scope="module")
+def everybody(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """An experiment on the images of all sites, in a folder that nobody changes."""
+    source = draw_images(tmp_path_factory.mktemp("everybody") / "all", 40)
+    return tiny_config(data__source=str(source), federation__rounds=2)
 
 
 def deploy(tmp_path: Path, config: Config, partition: Partition) -> Path:
@@ -112,9 +115,11 @@ def run_at_sites(
 @pytest.mark.parametrize(
     "moments", ["average", pytest.param("keep", marks=pytest.mark.slow), pytest.param("reset", marks=pytest.mark.slow)]
 )
-def test_sites_and_simulation_on_the_same_partition_give_the_same_bits(tmp_path: Path, moments: str) -> None:
-    config = images_of_everybody(tmp_path)
-    config = config.model_copy(update={"training": config.training.model_copy(update={"optimizer_state": moments})})
+def test_sites_and_simulation_on_the_same_partition_give_the_same_bits(
+    tmp_path: Path, everybody: Config, moments: str
+) -> None:
+    training = everybody.training.model_copy(update={"optimizer_state": moments})
+    config = everybody.model_copy(update={"training": training})
     partition = partition_images(open_source(config.data, config.data_seed).records, config)
     simulated = runs.create(tmp_path / "simulated", config, partition)
     federate(simulated, config)
@@ -127,8 +132,8 @@ def test_sites_and_simulation_on_the_same_partition_give_the_same_bits(tmp_path:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> tuple[Config, Partition, SitesGrid]:
-    config = images_of_everybody(tmp_path)
+def small(tmp_path: Path, everybody: Config) -> tuple[Config, Partition, SitesGrid]:
+    config = everybody
     partition = partition_images(open_source(config.data, config.data_seed).records, config)
     return config, partition, SitesGrid(deploy(tmp_path, config, partition), sorted(partition.hospitals))
 
@@ -139,7 +144,8 @@ def test_the_coordinator_tells_sites_no_folder_of_its_own(
     config, partition, grid = small
     run_at_sites(tmp_path / "real", config, partition, grid)
     assert grid.asked and all(plain_request(asked.content) for asked in grid.asked)
-    assert not [asked for asked in grid.asked if str(tmp_path) in str(plain_request(asked.content))]
+    for folder in (str(tmp_path), str(Path(config.data.source).parent)):
+        assert not [asked for asked in grid.asked if folder in str(plain_request(asked.content))]
 
 
 def test_without_a_held_out_set_the_sites_own_tests_are_reported(
@@ -268,10 +274,10 @@ def test_a_failure_before_the_first_message_is_told_to_who_follows(
     assert damaged["event"] == "failed" and damaged["flower_run"] == "8" and damaged["reason"]
 
 
-def test_three_sites_train_with_privacy_until_their_limit_and_no_further_run(tmp_path: Path) -> None:
+def test_three_sites_train_with_privacy_until_their_limit_and_no_further_run(tmp_path: Path, everybody: Config) -> None:
     """Only one of them has enough left for a noisy score, and the run is finished all the same."""
     private = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
-    source = str(draw_images(tmp_path / "all", 40))
+    source = everybody.data.source
     config = tiny_config(data__source=source, federation__rounds=2, privacy__score_epsilon=2.0, **private)
     partition = partition_images(open_source(config.data, config.data_seed).records, config)
     folder = deploy(tmp_path, config, partition)

@@ -19,7 +19,7 @@ from server import exchange
 from server.exchange import Seats
 from server.federation import run_on
 from tests.serial_grid import SerialGrid
-from tests.tiny import carry_here, federate, final, request_of, serial_grid, tiny_config, tiny_run, weights
+from tests.tiny import Whole, federate, final, request_of, serial_grid, tiny_config, tiny_run, weights
 
 
 class ShuffledGrid(SerialGrid):
@@ -29,20 +29,18 @@ class ShuffledGrid(SerialGrid):
         return super().pull_messages(list(message_ids)[-1:])
 
 
-def test_the_order_in_which_replies_arrive_does_not_change_bits(tmp_path: Path) -> None:
+def test_the_order_in_which_replies_arrive_does_not_change_bits(tmp_path: Path, whole: Whole) -> None:
     config = tiny_config()
-    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
-    carry_here(one, config)
+    one, two = whole(config), tiny_run(tmp_path / "two", config)
     plain = serial_grid()
     federate(two, config, ShuffledGrid(plain.client_app, 3))
     assert equal(weights(one, config), weights(two, config))
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 7])
-def test_the_number_of_seats_does_not_change_bits(tmp_path: Path, nodes: int) -> None:
-    config = tiny_config(federation__rounds=2)
-    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
-    carry_here(one, config)
+def test_the_number_of_seats_does_not_change_bits(tmp_path: Path, whole: Whole, nodes: int) -> None:
+    config = tiny_config()
+    one, two = whole(config), tiny_run(tmp_path / "two", config)
     federate(two, config, serial_grid(nodes=nodes))
     assert equal(weights(one, config), weights(two, config))
 
@@ -103,11 +101,10 @@ def test_no_request_is_sent_before_the_seats_have_registered_and_silence_ends_at
 
 
 def test_only_so_many_requests_are_under_way_and_the_bits_do_not_show_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(federation__rounds=2, hospitals__count=7)
-    one, two = tiny_run(tmp_path / "one", config), tiny_run(tmp_path / "two", config)
-    carry_here(one, config)
+    one, two = whole(config), tiny_run(tmp_path / "two", config)
 
     class Counting(SerialGrid):
         most = 0

@@ -45,7 +45,7 @@ def simulate(run: RunFolder, config: Config, watcher: Watcher | None = None) -> 
 def test_same_bits_with_one_actor_with_two_and_on_the_serial_grid(
     tmp_path: Path, ray_processes: Callable[[], dict[int, str]]
 ) -> None:
-    one, two = tiny_config(runtime__actors=1), tiny_config(runtime__actors=2)
+    one, two = (tiny_config(runtime__actors=actors, federation__rounds=2) for actors in (1, 2))
     runs = [tiny_run(tmp_path / name, one) for name in ("one", "two", "serial")]
     simulate(runs[0], one)
     simulate(runs[1], two)

@@ -10,13 +10,11 @@ import pytest
 from fedpolyp import metrics
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.training import Evaluation, Images, Trainer
-from tests.tiny import carry_here, federate, final, tiny_config, tiny_run
+from tests.tiny import Whole, carry_here, federate, final, tiny_config, tiny_run
 
 
-def test_headline_dice_follows_from_images_csv_alone(tmp_path: Path) -> None:
-    config = tiny_config()
-    run = tiny_run(tmp_path / "run", config)
-    carry_here(run, config)
+def test_headline_dice_follows_from_images_csv_alone(whole: Whole) -> None:
+    run = whole(tiny_config())
     with run.images_file.open() as stream:
         rows = list(csv.DictReader(stream))
     last = [row for row in rows if row["model"] == "last" and row["set"] == "heldout"]

@@ -36,7 +36,7 @@ def test_settings_and_each_rounds_scores_arrive_in_the_folder_beside_the_run(tmp
     assert logged.info.run_name == "run"
     assert logged.info.status == "FINISHED"
     assert logged.data.params["algorithm.name"] == "fedavg"
-    assert logged.data.params["training.learning_rate"] == "0.01"
+    assert logged.data.params["training.learning_rate"] == "0.005"
     dices = client.get_metric_history(logged.info.run_id, "dice")
     assert [(one.step, one.value) for one in dices] == [(r["round"], r["dice"]) for r in run.rounds()]
     assert notes.notes == []

@@ -9,19 +9,18 @@ from fedpolyp import checkpoints
 from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.model.arrays import equal
 from fedpolyp.watcher import Watcher
-from tests.tiny import carry_here, tiny_config, tiny_run, weights
+from tests.tiny import Whole, carry_here, tiny_config, tiny_run, weights
 
 
-def test_rounds_jsonl_holds_every_field_of_the_contract(tmp_path: Path) -> None:
+def test_rounds_jsonl_holds_every_field_of_the_contract(whole: Whole) -> None:
     config = tiny_config(training__optimizer_state="keep")
-    run = tiny_run(tmp_path / "run", config)
-    carry_here(run, config)
+    run = whole(config)
     records = run.rounds()
     assert [record["round"] for record in records] == [0, 1, 2, 3]
     fields = "round dice iou val_dice loss seconds steps bytes_up bytes_down hospitals refused".split()
     assert all(list(record) == fields for record in records)
     batches = sum(-(-len(hospital.train) // 4) for hospital in run.partition().hospitals.values())
-    assert [record["steps"] for record in records] == [0, *[2 * batches] * 3]
+    assert [record["steps"] for record in records] == [0, *[batches] * 3]
     model = sum(array.nbytes for array in weights(run, config).values())
     assert all(record["bytes_up"] == 3 * model for record in records[1:])
     assert all(
@@ -55,13 +54,13 @@ def test_a_watcher_hears_of_a_round_once_its_record_and_its_checkpoint_are_writt
 
 
 def test_a_run_killed_between_a_rounds_record_and_its_checkpoint_does_the_round_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Whole
 ) -> None:
-    config = tiny_config(federation__rounds=2)
-    run, whole, save = tiny_run(tmp_path / "run", config), tiny_run(tmp_path / "whole", config), checkpoints.save
+    config = tiny_config()
+    run, save = tiny_run(tmp_path / "run", config), checkpoints.save
 
     def die(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
-        if checkpoint.round == 2:
+        if checkpoint.round == 3:
             raise KeyboardInterrupt
         save(folder, checkpoint, keep)
 
@@ -69,8 +68,7 @@ def test_a_run_killed_between_a_rounds_record_and_its_checkpoint_does_the_round_
         patch.setattr(checkpoints, "save", die)
         with pytest.raises(KeyboardInterrupt):
             carry_here(run, config)
-    assert [record["round"] for record in run.rounds()] == [0, 1, 2]
-    for folder in (run, whole):
-        carry_here(folder, config)
-    assert [record["round"] for record in run.rounds()] == [0, 1, 2]
-    assert equal(weights(run, config), weights(whole, config))
+    assert [record["round"] for record in run.rounds()] == [0, 1, 2, 3]
+    carry_here(run, config)
+    assert [record["round"] for record in run.rounds()] == [0, 1, 2, 3]
+    assert equal(weights(run, config), weights(whole(config), config))
