@@ -33,6 +33,7 @@ def test_a_comparison_is_reported_in_its_own_folder(
     assert "fedpolyp compare --out somewhere" in (made / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_from_anywhere_are_reported_where_out_says(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_mistake_is_one_sentence(
     assert sentence.format(**names) in said and said.count("\n") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_command_that_is_no_text_does_not_stop_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +77,7 @@ def test_a_command_that_is_no_text_does_not_stop_the_report(
     assert called(monkeypatch, str(tmp_path)) == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_command_that_is_a_link_or_without_end_does_not_get_into_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,7 @@ def test_an_unseen_source_has_a_section_a_column_and_a_panel(tmp_path: Path) -> 
     assert (tmp_path / "tables" / "unseen.csv").read_text().count("a <b>") == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(
     assert page.count("test images, with noise: hospital-1 0.71 ± 0.10, hospital-2 0.71 ± 0.10, hospital-3") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pictures_of_a_source_that_are_gone_leave_the_others(tmp_path: Path) -> None:
     runs = write_comparison(tmp_path, ("pooled", "fedavg"), unseen="far")
     runs[0].predictions_file("far").unlink()
@@ -217,6 +219,7 @@ def test_the_same_runs_give_the_same_page_and_figures(folder: Path, tmp_path: Pa
         assert (tmp_path / "figures" / figure.name).read_bytes() == figure.read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_images_or_predictions_the_page_says_why_there_are_no_pictures(tmp_path: Path) -> None:
     (run,) = write_comparison(tmp_path, ("fedavg",))
     run.predictions_file().unlink()
@@ -242,6 +245,7 @@ def test_other_budgets_get_a_figure_by_images_seen(folder: Path, tmp_path: Path)
     assert "The arms did not see the same number of training images" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_at_real_sites_is_reported_without_what_they_do_not_tell(tmp_path: Path) -> None:
     (run,) = write_comparison(tmp_path, ("fedavg",))
     known = {name: HospitalImages((), (), ()) for name in run.partition().hospitals}
@@ -252,6 +256,7 @@ def test_a_run_at_real_sites_is_reported_without_what_they_do_not_tell(tmp_path:
     assert "hospital-1 0 0 0" in cells
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_arms_of_other_labels_are_told_apart_on_the_page(tmp_path: Path) -> None:
     write_report(tmp_path, write_comparison(tmp_path, ("pooled", "alone:local", "near:fedprox", "far:fedprox")))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
