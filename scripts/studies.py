@@ -61,7 +61,7 @@ _RATES_PRETRAINED = _rates([*_FIRST, ("muon", 3e-3), ("muon", 3e-2), ("adam", 1e
 _OWN: dict[str, tuple[str, tuple[float, ...]]] = {
     "fedprox": ("mu", (0.001, 0.01, 0.1, 1.0)),
     "fedavgm": ("server_rate", (0.1, 0.3, 1.0)),
-    "fedadagrad": ("server_rate", (3e-3, 1e-2, 3e-2, 1e-1)),
+    "fedadagrad": ("server_rate", (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)),
     "fedadam": ("server_rate", (3e-3, 1e-2, 3e-2, 1e-1)),
     "fedyogi": ("server_rate", (3e-3, 1e-2, 3e-2)),
 }
@@ -70,7 +70,11 @@ _OWN_SETTINGS: dict[str, dict[str, Any]] = {
     for algorithm, (setting, values) in _OWN.items()
     for value in values
 }
-_ALGORITHMS: dict[str, dict[str, Any]] = {name: {"algorithm.name": name} for name in BUILT_IN}
+_BEST_OWN = {"fedprox": 1e-3, "fedavgm": 0.3, "fedadagrad": 0.1, "fedadam": 0.03, "fedyogi": 0.01}  # on validation
+_ALGORITHMS: dict[str, dict[str, Any]] = {
+    name: {"algorithm.name": name} | ({f"algorithm.{_OWN[name][0]}": _BEST_OWN[name]} if name in _OWN else {})
+    for name in BUILT_IN
+}
 _TRAFFIC: dict[str, dict[str, Any]] = {
     "average-float32": {},
     "reset-float32": {"training.optimizer_state": "reset"},
