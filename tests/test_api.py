@@ -16,9 +16,10 @@ TINY = {
     "hospitals": 3,
     "image_size": 32,
     "settings": {
-        "data.phantom_images": 60,
+        "data.phantom_images": 30,
         "model.base_filters": 4,
         "training.batch_size": 4,
+        "training.optimizer": "adam",
         "training.schedule": "constant",
         "training.precision": "float32",
     },
