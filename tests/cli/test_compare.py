@@ -19,7 +19,7 @@ from tests.tiny import tiny_config, tiny_run
 
 ROOT = Path(__file__).parents[2]
 TINY = (
-    "--image-size 32 --phantom-images 60 --hospitals 3 --base-filters 4 --batch-size 4 --optimizer adam "
+    "--image-size 32 --phantom-images 40 --hospitals 3 --base-filters 4 --batch-size 4 --optimizer adam "
     "--learning-rate 0.01"
 ).split()
 
@@ -42,7 +42,7 @@ def weights(run: Path, round: int) -> Arrays:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with a comparison `c` of the three arms, and what the command printed; nobody changes it."""
     folder = tmp_path_factory.mktemp("compared")
-    done = compare("--rounds", "1", "--out", "c", cwd=folder)
+    done = compare("--actors", "1", "--rounds", "1", "--out", "c", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -64,16 +64,16 @@ def test_given_again_it_trains_what_is_missing_names_a_run_that_fails_and_keeps_
     shutil.copytree(compared[0] / "c", tmp_path / "c")
     kept = tmp_path / "c" / "fedavg" / "0" / "rounds.jsonl"
     before = kept.stat().st_mtime_ns
-    (tmp_path / "c" / "pooled" / "0" / "curves.png").unlink()
-    for checkpoint in (tmp_path / "c" / "pooled" / "0" / "checkpoints").iterdir():
+    (tmp_path / "c" / "local" / "0" / "curves.png").unlink()
+    for checkpoint in (tmp_path / "c" / "local" / "0" / "checkpoints").iterdir():
         checkpoint.write_bytes(b"damaged")
-    shutil.rmtree(tmp_path / "c" / "local" / "0")
+    shutil.rmtree(tmp_path / "c" / "pooled" / "0")
     done = compare("--rounds", "1", "--out", "c", cwd=tmp_path)
     assert done.returncode == 1
     assert "1 of 3 runs are finished already" in done.stdout
-    assert "1 of 3 runs failed" in done.stderr and "pooled/0: no checkpoint in" in done.stderr
+    assert "1 of 3 runs failed" in done.stderr and "local/0: no checkpoint in" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert RunFolder(tmp_path / "c" / "local" / "0").finished and "local/0  round 1/1" in done.stdout
+    assert RunFolder(tmp_path / "c" / "pooled" / "0").finished and "pooled/0  round 1/1" in done.stdout
     assert kept.stat().st_mtime_ns == before and "fedavg/0  round 1/1" not in done.stdout
 
 
