@@ -1,7 +1,7 @@
 """A whole config: its sections, and the checks across them."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -107,6 +107,15 @@ class Config(Section):
             )
         if reason := kind.refuse(self, self.algorithm.settings):
             raise ValueError(reason)
+
+    @property
+    def of_a_step(self) -> list[Any]:
+        """The settings that decide what a hospital computes of its images, as plain values: for digests of requests."""
+        return [
+            self.data.image_size,
+            self.model.architecture.model_dump(mode="json"),
+            self.training.model_dump(mode="json"),
+        ]
 
     def ready(self) -> "Config":
         """The same, for an experiment that will be carried out: checked by its algorithm, which is imported.

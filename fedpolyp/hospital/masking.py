@@ -150,9 +150,7 @@ def _settings(request: Train, hospital: Hospital) -> bytes:
         request.learning_rate,
         config.federation.rounds if config.privacy.on else None,  # else a run can be given more of them
         config.federation.weights,
-        config.data.image_size,
-        config.model.architecture.model_dump(mode="json"),
-        config.training.model_dump(mode="json"),
+        *config.of_a_step,
         config.privacy.model_dump(mode="json"),
     ]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
@@ -168,9 +166,7 @@ def _asked(request: Train, sent: Groups, hospital: Hospital) -> bytes:
         request.round,
         request.learning_rate,
         config.seed,
-        config.data.image_size,
-        config.model.architecture.model_dump(mode="json"),
-        config.training.model_dump(mode="json"),
+        *config.of_a_step,
         config.algorithm.model_dump(mode="json"),
         config.privacy.mode,
     ]

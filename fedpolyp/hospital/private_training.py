@@ -134,9 +134,7 @@ def _said(request: Train, hospital: Hospital, units: int) -> str:
             request.learning_rate,
             units,
             config.seed,
-            config.data.image_size,
-            config.model.architecture.model_dump(mode="json"),
-            config.training.model_dump(mode="json"),
+            *config.of_a_step,
             config.privacy.model_dump(mode="json", exclude={"score_epsilon"}),  # a score changes no step
             config.federation.rounds,
         ],
