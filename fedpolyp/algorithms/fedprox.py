@@ -15,7 +15,7 @@ class FedProx(Algorithm):
     class Settings(Section):
         """Of `[algorithm]`."""
 
-        mu: float = Field(0.01, ge=0, description="FedProx: weight of the proximal term")
+        mu: float = Field(0.001, ge=0, description="FedProx: weight of the proximal term")
 
     corrections = ("anchor",)
 

@@ -27,7 +27,7 @@ class FedAvgM(Algorithm):
     class Settings(Section):
         """Of `[algorithm]`."""
 
-        server_rate: float = Field(1.0, gt=0, le=10, description="FedAvgM: the server's learning rate")
+        server_rate: float = Field(0.3, gt=0, le=10, description="FedAvgM: the server's learning rate")
         server_momentum: float = Field(0.9, ge=0, lt=1, description="FedAvgM: the server's momentum")
 
     takes_gradients = True
@@ -82,7 +82,7 @@ class FedAdagrad(_Adaptive):
     class Settings(Section):
         """Of `[algorithm]`."""
 
-        server_rate: float = Field(0.01, gt=0, le=10, description="FedAdagrad: the server's learning rate")
+        server_rate: float = Field(0.1, gt=0, le=10, description="FedAdagrad: the server's learning rate")
         beta1: float = Field(0.0, ge=0, lt=1, description="FedAdagrad: decay of the mean of updates")
         tau: float = Field(1e-3, gt=0, le=1, description="FedAdagrad: how much the sizes of updates count")
 
@@ -97,7 +97,7 @@ class FedAdam(_Adaptive):
     class Settings(Section):
         """Of `[algorithm]`."""
 
-        server_rate: float = Field(0.01, gt=0, le=10, description="FedAdam: the server's learning rate")
+        server_rate: float = Field(0.03, gt=0, le=10, description="FedAdam: the server's learning rate")
         beta1: float = Field(0.9, ge=0, lt=1, description="FedAdam: decay of the mean of updates")
         beta2: float = Field(0.99, ge=0, lt=1, description="FedAdam: decay of the mean of their squares")
         tau: float = Field(1e-3, gt=0, le=1, description="FedAdam: how much the sizes of updates count")

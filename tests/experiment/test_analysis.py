@@ -462,9 +462,9 @@ def test_the_words_about_labelled_arms_say_what_they_are(labelled: Analysis) -> 
     assert f"the pooled model called together ({dice['together']:.3f})" in answer
     assert f"the hospitals' own models called alone ({dice['alone']:.3f})" in answer
     said = (
-        "What the arms are: together is Pooled; alone is Local; far is FedProx with mu 0.01; near is FedProx with mu "
+        "What the arms are: together is Pooled; alone is Local; far is FedProx with mu 0.001; near is FedProx with mu "
     )
-    assert [one for one in conclusions.remarks(labelled) if one.startswith("What the arms are")] == [f"{said}0.01."]
+    assert [one for one in conclusions.remarks(labelled) if one.startswith("What the arms are")] == [f"{said}0.001."]
 
 
 def test_two_arms_that_no_run_of_a_comparison_has_are_missed_by_their_algorithm(tmp_path: Path) -> None:
@@ -491,11 +491,11 @@ def test_runs_of_one_label_that_are_of_two_algorithms_are_refused_and_not_averag
         others = {
             "settings": "fedprox with mu 0.5",
             "algorithms": "fedavg",
-            "sums": "fedprox with mu 0.01, secure sums",
+            "sums": "fedprox with mu 0.001, secure sums",
         }
         other = others[name]
         assert str(refusal.value) == (
-            f"{store[0].path} and {run.path} are both called 'near', but are fedprox with mu 0.01 and {other}; "
+            f"{store[0].path} and {run.path} are both called 'near', but are fedprox with mu 0.001 and {other}; "
             "give each its own label (--arm-label)"
         )
 
