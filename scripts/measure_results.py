@@ -109,6 +109,9 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
         fixed["data.source"] = chosen.data
         if STUDIES[study].start is not None:
             fixed["model.initial_weights"] = str(run_folder(chosen.runs, study, START, seed))
+    if (twin := of_another_study(study, arm, seed, chosen.results)) is not None:
+        write_text(file(chosen.results, study, arm, seed), to_json(twin | {"settings": settings}) + "\n")
+        return 0
     preset = settings.pop("preset", None)
     config = noted(load(None, preset, settings | fixed))
     folder = run_folder(chosen.runs, study, arm, seed)
@@ -131,6 +134,27 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
         write_text(file(chosen.results, study, arm, seed), to_json(kept) + "\n")
         shutil.rmtree(folder)
     return 0
+
+
+def of_another_study(study: str, arm: str, seed: int, results: Path) -> dict[str, Any] | None:
+    """The scores of a run of another study with the same settings and seed, which has the same bits.
+
+    None where there is no such run, and in studies with a start or an attack, which the settings do not tell.
+    """
+    if STUDIES[study].start is not None or STUDIES[study].attacked:
+        return None
+    for other, its in STUDIES.items():
+        for own in its.arms if other != study and its.start is None else ():
+            path = file(results, other, own, seed)
+            if path.exists() and all_settings(other, own) == all_settings(study, arm):
+                kept: dict[str, Any] = json.loads(path.read_text())
+                return kept
+    return None
+
+
+def all_settings(study: str, arm: str) -> dict[str, Any]:
+    """What an arm's runs are made of, beside the seed."""
+    return {"algorithm.name": "fedavg", **STUDIES[study].shared, **STUDIES[study].arms[arm]}
 
 
 def summary(run: Any, settings: Mapping[str, Any]) -> dict[str, Any]:

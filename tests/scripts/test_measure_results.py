@@ -43,6 +43,21 @@ def test_a_run_is_carried_out_and_its_scores_are_kept(tmp_path: Path, monkeypatc
     assert not (tmp_path / "runs" / "small" / "fedavg-0").exists()
 
 
+def test_a_run_that_another_study_has_is_not_carried_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STUDIES, "small", Study(SMALL, {"plain": {}, "longer": {"federation.rounds": 2}}))
+    monkeypatch.setitem(STUDIES, "other", Study(SMALL, {"fedavg": {"algorithm.name": "fedavg"}}, attacked=True))
+    path = measure.file(tmp_path, "other", "fedavg", 1)
+    path.parent.mkdir()
+    path.write_text('{"dice": [0.5], "settings": {"algorithm.name": "fedavg"}}')
+    chosen = argparse.Namespace(data="nowhere", results=tmp_path, runs=tmp_path / "runs")
+    assert measure.carry("small", "plain", 1, chosen) == 0
+    kept = json.loads(measure.file(tmp_path, "small", "plain", 1).read_text())
+    assert kept == {"dice": [0.5], "settings": SMALL}
+    assert measure.of_another_study("small", "plain", 0, tmp_path) is None  # another seed
+    assert measure.of_another_study("small", "longer", 1, tmp_path) is None
+    assert measure.of_another_study("other", "fedavg", 1, tmp_path) is None  # its attack would be missing
+
+
 def test_private_runs_begin_from_a_run_on_drawn_images_and_are_scored_on_validation_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
