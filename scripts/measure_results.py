@@ -164,6 +164,11 @@ def summary(run: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     rounds = run.rounds()
     rows = read_scores([run]).where(kind=LAST, set=HELD_OUT)
     last = rounds[-1]
+
+    def by_hospital(score: str) -> dict[str, float | None]:
+        return {name: rounded(own.get(score)) for name, own in sorted(last["hospitals"].items())}
+
+    finetuned = by_hospital("own_test_dice")  # of models that hospitals keep beside the global one
     return {
         "settings": dict(settings),
         "version": __version__,
@@ -174,7 +179,8 @@ def summary(run: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         **{name: [rounded(record[name]) for record in rounds] for name in ("dice", "val_dice", "loss")},
         "iou": rounded(last["iou"]),
         "over_pixels": rounded(rows.over_pixels),
-        "test_dice": {name: rounded(own.get("test_dice")) for name, own in sorted(last["hospitals"].items())},
+        "test_dice": by_hospital("test_dice"),
+        **({"own_test_dice": finetuned} if any(dice is not None for dice in finetuned.values()) else {}),
         "bytes_up": sum(record["bytes_up"] for record in rounds),
         "bytes_down": sum(record["bytes_down"] for record in rounds),
         "seconds": round(sum(record["seconds"] for record in rounds), 1),

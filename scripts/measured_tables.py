@@ -83,22 +83,45 @@ def by_arm(study: str, found: Mapping[str, Runs]) -> list[str]:
     return rows
 
 
+def by_algorithm(study: str, found: Mapping[str, Runs]) -> list[str]:
+    """The arms of a study, from the best held-out Dice to the worst; differences from FedAvg, seed by seed."""
+    rows = [
+        "| arm | held-out Dice | over FedAvg, mean (lowest to highest seed) | validation "
+        "| own tests (weakest) | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, runs in sorted(found.items(), key=lambda item: -held_out(item[1])):
+        rows.append(
+            f"| {name(arm)} | {bold(held_out(runs))} | {over(runs, found.get('fedavg', {}))} | {validation(runs):.3f} "
+            f"| {own_tests(runs, statistics.fmean):.3f} ({own_tests(runs, min):.3f}) | {len(runs)} |"
+        )
+    return rows
+
+
+def over(runs: Runs, others: Runs) -> str:
+    """How much higher the held-out Dice of `runs` is than that of `others` with the same seed."""
+    if runs is others or not (shared := [seed for seed in runs if seed in others]):
+        return ""
+    differences = [runs[seed]["dice"][-1] - others[seed]["dice"][-1] for seed in shared]
+    spread = f" ({min(differences):+z.3f} to {max(differences):+z.3f})" if len(shared) > 1 else ""
+    return f"{statistics.fmean(differences):+z.3f}{spread}"
+
+
 def by_traffic(study: str, found: Mapping[str, Runs]) -> list[str]:
     """The arms of a study with what a hospital sends in a round; differences from the first arm, seed by seed."""
     rows = [
-        "| arm | MB a hospital sends in a round | validation Dice | held-out Dice | difference, mean | seeds |",
+        "| arm | MB a hospital sends in a round | validation Dice | held-out Dice "
+        "| over the first, mean (lowest to highest seed) | seeds |",
         "|---|---|---|---|---|---|",
     ]
     first = next(iter(found.values()), {})
     for arm, runs in found.items():
-        shared = [seed for seed in runs if seed in first]
-        differences = [runs[seed]["dice"][-1] - first[seed]["dice"][-1] for seed in shared]
         sent = statistics.fmean(
             run["bytes_up"] / (len(run["dice"]) - 1) / len(run["test_dice"]) for run in runs.values()
         )
         rows.append(
-            f"| {arm} | {sent / 1e6:.2f} | {validation(runs):.3f} | {bold(held_out(runs))} "
-            f"| {statistics.fmean(differences):+.3f} | {len(runs)} |"
+            f"| {arm} | {sent / 1e6:.2f} | {validation(runs):.3f} | {bold(held_out(runs))} | {over(runs, first)} "
+            f"| {len(runs)} |"
         )
     return rows
 
@@ -145,6 +168,7 @@ def poisoning(results: Path) -> list[str]:
 KINDS: dict[str, Callable[[str, Mapping[str, Runs]], list[str]]] = {
     "rates": by_rate,
     "arms": by_arm,
+    "algorithms": by_algorithm,
     "traffic": by_traffic,
     "membership": by_membership,
     "promises": by_promise,
@@ -167,10 +191,12 @@ def mean(runs: Runs, score: str) -> float:
 
 
 def own_tests(runs: Runs, of: Callable[[list[float]], float]) -> float:
-    """The mean over seeds of the mean or least Dice `of` hospitals on their own test images."""
-    return statistics.fmean(
-        of([dice for dice in run["test_dice"].values() if dice is not None]) for run in runs.values()
-    )
+    """The mean over seeds of the mean or least Dice `of` hospitals on their own test images.
+
+    By the model that a hospital uses in the end: its own where it has been fine-tuned.
+    """
+    scores = [run.get("own_test_dice", run["test_dice"]).values() for run in runs.values()]
+    return statistics.fmean(of([dice for dice in own if dice is not None]) for own in scores)
 
 
 def remembered(runs: Runs, signal: str) -> str:

@@ -66,13 +66,26 @@ def test_an_algorithms_own_settings_are_shown_as_their_options(tmp_path: Path) -
     ]
 
 
+def test_algorithms_are_compared_with_fedavg_seed_by_seed(tmp_path: Path) -> None:
+    for seed, dice in enumerate((0.6, 0.8)):
+        keep(tmp_path, "algorithms-iid", "fedavg", seed, dice=[0.0, dice])
+        keep(tmp_path, "algorithms-iid", "krum", seed, dice=[0.0, 0.7])
+    own = {"hospital-1": 0.9, "hospital-2": 1.0}
+    keep(tmp_path, "algorithms-iid", "finetune", 1, dice=[0.0, 0.5], own_test_dice=own)
+    assert rows("algorithms", "algorithms-iid", tmp_path) == [
+        "| FedAvg | **0.700** |  | 0.500 | 0.600 (0.400) | 2 |",
+        "| Krum | **0.700** | +0.000 (-0.100 to +0.100) | 0.500 | 0.600 (0.400) | 2 |",
+        "| Fine-tuned FedAvg | **0.500** | -0.300 | 0.500 | 0.950 (0.900) | 1 |",
+    ]
+
+
 def test_traffic_is_that_of_a_hospital_and_round_and_differences_are_of_the_same_seeds(tmp_path: Path) -> None:
     hospitals = {"hospital-1": 0.5, "hospital-2": 0.5}
     for seed, dice in enumerate((0.6, 0.8)):
         keep(tmp_path, "traffic", "average-float32", seed, dice=[0.0, 0.1, dice], test_dice=hospitals)
     keep(tmp_path, "traffic", "reset-float32", 1, dice=[0.0, 0.1, 0.79], test_dice=hospitals, bytes_up=8_000_000)
     assert rows("traffic", "traffic", tmp_path) == [
-        "| average-float32 | 5.00 | 0.500 | **0.700** | +0.000 | 2 |",
+        "| average-float32 | 5.00 | 0.500 | **0.700** |  | 2 |",
         "| reset-float32 | 2.00 | 0.500 | **0.790** | -0.010 | 1 |",
     ]
 
