@@ -153,9 +153,8 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], dashed: bool) -
     else:
         below = to_y > y
         side = 14 if to_x > x else -14 if to_x < x else 0  # arrows of one box leave from different points
-        begin = x + wide / 2 + side, y + (high if below else 0)
-        goal = to_x + wide / 2 - side, to_y + (0 if below else high)
-        line = f"M{begin[0]:g} {begin[1]:g}L{goal[0]:g} {goal[1]:g}"
+        begin, goal = x + wide / 2 + side, to_x + wide / 2 - side
+        line = f"M{begin:g} {y + (high if below else 0):g}L{goal:g} {to_y + (0 if below else high):g}"
     dash = ' stroke-dasharray="3 4" opacity=".6"' if dashed else ""
     return f'<path d="{line}" fill="none" stroke="#5a6169"{dash} marker-end="url(#tip)"/>'
 

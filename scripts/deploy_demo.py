@@ -21,9 +21,9 @@ from fedpolyp.data.reading import SUFFIXES
 HELD_OUT = "held-out"
 _PORTS = random.SystemRandom()
 FEDPOLYP = (sys.executable, "-m", "fedpolyp")
-PRIVATE = ("--base-filters", "8", "--privacy", "local", "--algorithm", "fedadam", "--server-rate", "0.01")
-PRIVATE += ("--normalization", "group")
-SETTINGS = ("--base-filters", "8", "--batch-size", "8", "--local-epochs", "2", "--learning-rate", "0.01")
+PRIVATE = ["--base-filters", "8", "--privacy", "local", "--algorithm", "fedadam", "--server-rate", "0.01"]
+PRIVATE += ["--normalization", "group"]
+SETTINGS = ["--base-filters", "8", "--batch-size", "8", "--local-epochs", "2", "--learning-rate", "0.01"]
 
 
 def main() -> int:

@@ -101,7 +101,7 @@ def carry(study: str, arm: str, seed: int, chosen: argparse.Namespace) -> int:
     from fedpolyp.rounds import here
     from fedpolyp.watcher import Watcher
 
-    fixed = {"data.seed": 0, "seed": seed, "training.threads": 1, "runtime.keep_checkpoints": 1}
+    fixed: dict[str, Any] = {"data.seed": 0, "seed": seed, "training.threads": 1, "runtime.keep_checkpoints": 1}
     if arm == START:
         settings = dict(STUDIES[study].start or {})
     else:

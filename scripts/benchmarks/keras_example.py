@@ -36,8 +36,8 @@ def train(message: Message, context: Context) -> Message:
     model = compiled(config, learning_rate(config, number))
     model.set_weights(message.content.array_records["arrays"].to_numpy_ndarrays())
     history = model.fit(x, y, epochs=1, batch_size=config.training.batch_size, verbose=0)
-    scores = {"train_loss": float(history.history["loss"][-1]), "num-examples": len(x)}
-    content = RecordDict({"arrays": ArrayRecord(model.get_weights()), "metrics": MetricRecord(scores)})
+    scores = MetricRecord({"train_loss": float(history.history["loss"][-1]), "num-examples": len(x)})
+    content = RecordDict({"arrays": ArrayRecord(model.get_weights()), "metrics": scores})
     return Message(content=content, reply_to=message)
 
 

@@ -17,7 +17,7 @@ def main(run: RunFolder) -> None:
     """Answer every message: the received model's loss on the validation images, then one epoch with `fit`."""
     flare.init()
     config, name = run.config(), flare.get_site_name()
-    model = compiled(config, config.training.learning_rate)
+    model = compiled(config, learning_rate(config, 1))
     validation = loaded(run, name, "val")
     while flare.is_running():
         received = flare.receive()

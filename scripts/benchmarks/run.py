@@ -134,10 +134,10 @@ def many(hospitals: int, folder: Path) -> list[dict[str, Any]]:
     each = 8
     both: list[Simulated] = []
     for count, fraction in ((20, 1.0), (hospitals, 20 / hospitals)):
-        options = ("--image-size", "64", "--base-filters", "8", "--hospitals", str(count), "--fraction", str(fraction))
-        options += ("--optimizer", "adam")
-        options += ("--phantom-images", str(round(count * each + 120)), "--held-out", str(120 / (count * each + 120)))
-        both.append(simulate(Job((*options, "--actors", "2"), 8), folder / f"many-{count}"))
+        options = ["--image-size", "64", "--base-filters", "8", "--hospitals", str(count), "--fraction", str(fraction)]
+        options += ["--optimizer", "adam", "--actors", "2"]
+        options += ["--phantom-images", str(round(count * each + 120)), "--held-out", str(120 / (count * each + 120))]
+        both.append(simulate(Job(tuple(options), 8), folder / f"many-{count}"))
     few, lots = both
     memory = [run.memory_after(7)["all"] / 1e6 for run in both]
     return [

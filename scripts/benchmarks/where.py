@@ -43,7 +43,7 @@ def main(precision: str) -> None:
     train()  # traces
     whole = sorted(train() for _ in range(5))[2]
     began = time.perf_counter()
-    for _ in trainer._batches(images, masks, "hospital-1", 1):
+    for _ in trainer._batches(images, masks, "hospital-1", 1, None):
         pass
     batches = (time.perf_counter() - began) * 1000 / _IMAGES
     print(f"{precision}, one thread, ms an image: a hospital's training {whole:.2f},")

@@ -1,14 +1,15 @@
 """FedExP: D. Jhunjhunwala, S. Wang, G. Joshi, FedExP: Speeding Up Federated Averaging via Extrapolation, ICLR 2023."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from fedpolyp.aggregation.aggregate import Aggregate, Combined, Update
 from fedpolyp.algorithms.base import MODEL, Algorithm, Groups, plus
-from fedpolyp.model.arrays import Arrays, is_statistic
+from fedpolyp.model.arrays import is_statistic
 from fedpolyp.section import Section
 
 SIZES = "sizes"
@@ -64,5 +65,5 @@ class FedExP(Algorithm):
         return {**after, MODEL: plus(state[MODEL], steps)}
 
 
-def _square(changes: Arrays) -> float:
+def _square(changes: Mapping[str, Any]) -> float:
     return float(sum(np.sum(np.square(c, dtype=np.float64)) for name, c in changes.items() if not is_statistic(name)))
