@@ -9,7 +9,7 @@ import pytest
 import fedpolyp
 from fedpolyp import checkpoints
 from fedpolyp.errors import UsageError
-from fedpolyp.model.arrays import equal
+from tests.same_bits import equal
 from tests.tiny import tiny_config, tiny_run
 
 TINY = {

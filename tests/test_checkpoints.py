@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from fedpolyp import checkpoints
 from fedpolyp.algorithms.base import Groups
 from fedpolyp.checkpoints import Best, Checkpoint, DamagedCheckpoint, best_path, checkpoint_path, rounds_in
-from fedpolyp.model.arrays import equal
+from tests.same_bits import equal
 
 OURS = "fingerprint"
 

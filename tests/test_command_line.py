@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from fedpolyp.config import load
-from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
+from tests.same_bits import equal
 from tests.tiny import federate, final, tiny_run
 
 ROOT = Path(__file__).parents[1]

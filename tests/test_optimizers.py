@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from fedpolyp.config import load
-from fedpolyp.model.arrays import equal
 from fedpolyp.optimizers import Adam, AdamW, Muon, optimizer_of, remembered
 from fedpolyp.training import Trainer
+from tests.same_bits import equal
 from tests.test_training import frames, same, tiny, train
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from fedpolyp import checkpoints
 from fedpolyp.model import efficientnet_lite, weights
-from fedpolyp.model.arrays import equal
 from fedpolyp.model.registry import ENCODER
 from tests.command import exit_code
+from tests.same_bits import equal
 from tests.tiny import federate, final, tiny_config, tiny_run
 
 SETTINGS = {"model__encoder": "efficientnet-lite0", "federation__rounds": 1, "training__local_epochs": 1}

@@ -15,9 +15,10 @@ import pytest
 from fedpolyp import metrics
 from fedpolyp.algorithms.base import Trained, trainable
 from fedpolyp.config import Config, load
-from fedpolyp.model.arrays import Arrays, equal, is_statistic
+from fedpolyp.model.arrays import Arrays, is_statistic
 from fedpolyp.network import Network, compiled
 from fedpolyp.training import Images, Trainer, _one_ahead, learning_rate, shared_trainer
+from tests.same_bits import equal
 
 
 def tiny(**overrides: Any) -> Config:

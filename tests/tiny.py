@@ -22,7 +22,7 @@ from fedpolyp.exchange.replies import Reply, Sent
 from fedpolyp.exchange.requests import KINDS, Evaluate, Request, Train, Unmask
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.in_simulation import images_of
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds import here
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.loop import carry
@@ -30,6 +30,7 @@ from fedpolyp.runs import RunFolder
 from fedpolyp.simulation.records import plain_request
 from fedpolyp.watcher import Watcher
 from server.federation import run_on
+from tests.same_bits import equal
 from tests.serial_grid import SerialGrid
 
 # A process of ours computes one experiment; that of the tests many in turn, and building a network takes seconds.

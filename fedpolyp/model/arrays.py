@@ -99,10 +99,3 @@ def blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[np.float64], ...]]:
     flat = [np.reshape(array, -1) for array in arrays]
     for first in range(0, flat[0].size, _BLOCK):
         yield tuple(np.asarray(values[first : first + _BLOCK], np.float64) for values in flat)
-
-
-def equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether both hold the same names with the same bits."""
-    return one.keys() == other.keys() and all(
-        one[name].dtype == other[name].dtype and one[name].tobytes() == other[name].tobytes() for name in one
-    )

@@ -27,11 +27,6 @@ class Success:
     high: float
     found: float  # share of the members that are found where 5 % of the others are taken for some
 
-    @property
-    def is_no_better_than_a_guess(self) -> bool:
-        """Whether the interval of the area includes a half."""
-        return self.low <= 0.5 <= self.high
-
 
 def success(members: Signals, others: Signals, random_seed: int = 0) -> Success:
     """How well these signals tell members (M,) from other images (N,).

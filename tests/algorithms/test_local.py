@@ -12,11 +12,11 @@ from fedpolyp.algorithms.base import Trained
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
-from fedpolyp.model.arrays import equal
 from fedpolyp.runs import RunFolder
 from fedpolyp.training import Trainer, learning_rate, shared_trainer
 from tests.algorithms.test_pooled import starts_with_the_federation
 from tests.algorithms.unfederated import StopIn, carry, rows, trained
+from tests.same_bits import equal
 from tests.tiny import Whole, federate, final, tiny_config, tiny_run
 
 

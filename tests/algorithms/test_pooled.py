@@ -6,9 +6,9 @@ import pytest
 
 from fedpolyp.data.source import open_source
 from fedpolyp.hospital.in_simulation import images_of
-from fedpolyp.model.arrays import equal
 from fedpolyp.training import learning_rate, shared_trainer
 from tests.algorithms.unfederated import StopIn, carry, rows, trained
+from tests.same_bits import equal
 from tests.tiny import Whole, federate, final, tiny_config, tiny_run
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from fedpolyp import checkpoints
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.runs import RunFolder
 from tests.command import exit_code
+from tests.same_bits import equal
 from tests.tiny import tiny_config, tiny_run
 
 ROOT = Path(__file__).parents[2]

@@ -17,11 +17,11 @@ from flwr.app import RecordDict
 from clients.audited import _sayable
 from clients.work import WORK
 from fedpolyp.errors import FedpolypError, Refusal, UsageError
-from fedpolyp.model.arrays import equal
 from fedpolyp.simulation.records import from_record, to_content, to_record
 from fedpolyp.sites import audit
 from fedpolyp.training import shared_trainer
 from tests.real_sites import RUN, deliver, make_sites, scoring, send, tiny, training
+from tests.same_bits import equal
 
 
 @pytest.fixture(scope="module")

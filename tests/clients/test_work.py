@@ -10,8 +10,8 @@ from flwr.app import Array, ArrayRecord, RecordDict
 from clients.work import _received, read_request
 from fedpolyp.errors import Refusal
 from fedpolyp.exchange.requests import Evaluate, Train
-from fedpolyp.model.arrays import equal
 from fedpolyp.simulation.records import to_content, to_record
+from tests.same_bits import equal
 
 REQUEST = Train("hospital-1", 3, "{}", learning_rate=0.5)
 

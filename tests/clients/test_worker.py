@@ -17,11 +17,11 @@ from flwr.app import RecordDict
 
 from clients import worker
 from fedpolyp.errors import Refusal
-from fedpolyp.model.arrays import equal
 from fedpolyp.simulation.records import from_record, to_content
 from fedpolyp.training import shared_trainer
 from tests.hostile_folder import HOSTILE, executed, hostile_folder
 from tests.real_sites import make_sites, send, tiny, training
+from tests.same_bits import equal
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from PIL import Image
 from fedpolyp.data import reading
 from fedpolyp.data.ingest import ingest
 from fedpolyp.data.reading import Unusable, decode_image, decode_mask, look, read
-from fedpolyp.data.sources import list_pairs
+from fedpolyp.data.sources import list_source
 from fedpolyp.data.store import Rejection, Store
 from tests.picture_folders import encoded, picture, shape, write_pair
 
@@ -239,7 +239,7 @@ def test_listing_opens_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(os, "open", opened)
     monkeypatch.setattr("builtins.open", opened)
-    assert len(list_pairs(folder).pairs) == 4
+    assert len(list_source(folder).listing.pairs) == 4
 
 
 def test_a_file_that_became_a_pipe_or_grew_meanwhile_is_not_waited_for(

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedpolyp.exchange.packing import ARRAYS, INDEX_BYTES, Malformed, carried, carried_bytes, pack, unpack
-from fedpolyp.model.arrays import equal
+from tests.same_bits import equal
 
 ARRAYS_SENT = {
     "encoder1_conv1/kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from fedpolyp.algorithms.base import Groups
 from fedpolyp.errors import FedpolypError
 from fedpolyp.hospital import private_state
-from fedpolyp.model.arrays import equal
 from fedpolyp.rounds.counted import Counted
+from tests.same_bits import equal
 
 
 def state(value: int) -> Groups:

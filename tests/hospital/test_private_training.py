@@ -15,12 +15,13 @@ from fedpolyp.exchange.requests import Evaluate
 from fedpolyp.hospital import work
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.private_training import train_privately
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.privacy.accounting import poisson_sigma, sigma_for
 from fedpolyp.privacy.gradients import as_units
 from fedpolyp.privacy.keeper import Keeper
 from fedpolyp.training import Trainer, shared_trainer
 from tests.hospital.test_work import NAME, hospital, received, request
+from tests.same_bits import equal
 
 PRIVATE = {"privacy__mode": "local", "algorithm__name": "fedadam", "model__normalization": "group"}
 

@@ -14,8 +14,9 @@ from fedpolyp.data.source import open_source
 from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.hospital import private_state, work
 from fedpolyp.hospital.hospital import Hospital
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.training import shared_trainer
+from tests.same_bits import equal
 from tests.tiny import tiny_config
 
 NAME = "hospital-2"

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedpolyp.model.arrays import Arrays, assign, blocks, equal, is_statistic, mismatch, read
+from fedpolyp.model.arrays import Arrays, assign, blocks, is_statistic, mismatch, read
 from fedpolyp.simulation.records import from_record, to_record
+from tests.same_bits import equal
 
 kinds = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint32, np.uint8])
 some_arrays = st.dictionaries(

@@ -10,12 +10,12 @@ import pytest
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.model.arrays import equal
 from fedpolyp.model.weights import noted
 from fedpolyp.rounds import here
 from fedpolyp.runs import RunFolder
 from fedpolyp.training import shared_trainer
 from fedpolyp.watcher import Watcher
+from tests.same_bits import equal
 from tests.tiny import final, tiny_config, tiny_run
 
 SHORT: dict[str, Any] = {"federation__rounds": 1, "training__local_epochs": 1}

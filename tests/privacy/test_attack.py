@@ -108,4 +108,4 @@ def test_a_model_that_learnt_its_images_by_heart_gives_them_away(trained: Traine
         data__phantom_images=120,
     )
     by_loss = [row.success for row in attack(run, store).rows if row.signal == LOSS]
-    assert all(one.auc > 0.8 and not one.is_no_better_than_a_guess for one in by_loss)
+    assert all(one.auc > 0.8 and one.low > 0.5 for one in by_loss)

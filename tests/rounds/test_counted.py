@@ -9,8 +9,8 @@ from fedpolyp.checkpoints import checkpoint_path
 from fedpolyp.errors import FedpolypError
 from fedpolyp.exchange.replies import Reply
 from fedpolyp.exchange.requests import Request, Train
-from fedpolyp.model.arrays import equal
 from fedpolyp.rounds.counted import Counted
+from tests.same_bits import equal
 from tests.tiny import carry_here, carry_listening, federate, tiny_config, tiny_run, weights
 
 

@@ -18,13 +18,14 @@ from fedpolyp.divergence import Diverged
 from fedpolyp.errors import FedpolypError, FinalError, Interrupted
 from fedpolyp.exchange.replies import Reply
 from fedpolyp.exchange.requests import Request
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.sampling import sample
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation.records import from_record, to_record
 from fedpolyp.training import Trainer, shared_trainer
 from fedpolyp.watcher import Watcher
+from tests.same_bits import equal
 from tests.tiny import (
     Notes,
     StopAfter,

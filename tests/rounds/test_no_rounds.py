@@ -8,10 +8,10 @@ from fedpolyp import checkpoints
 from fedpolyp.data.source import open_source
 from fedpolyp.experiment.scores import LAST, read_scores
 from fedpolyp.inference.about import as_settings
-from fedpolyp.model.arrays import equal
 from fedpolyp.report.comparison import write_report
 from fedpolyp.report.finish import finish
 from fedpolyp.runs import RunFolder
+from tests.same_bits import equal
 from tests.tiny import SETTINGS, carry_here, tiny_config, tiny_run
 
 

@@ -21,7 +21,6 @@ from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError
 from fedpolyp.hospital import masking
-from fedpolyp.model.arrays import equal
 from fedpolyp.privacy.fixed_point import encode
 from fedpolyp.privacy.words import noisy_scores
 from fedpolyp.rounds.experiment import Experiment
@@ -34,6 +33,7 @@ from server.app import at_sites
 from server.federation import run_on
 from tests.cli.site.called import fedpolyp
 from tests.real_sites import RUN, draw_images
+from tests.same_bits import equal
 from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, federate, final, request_of, same_state, tiny_config, weights
 

@@ -12,12 +12,13 @@ from flwr.clientapp import ClientApp
 from fedpolyp import runs
 from fedpolyp.data.source import open_source
 from fedpolyp.exchange.requests import Train
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.watcher import Watcher
 from server import exchange
 from server.exchange import Seats
 from server.federation import run_on
+from tests.same_bits import equal
 from tests.serial_grid import SerialGrid
 from tests.tiny import Whole, federate, final, request_of, serial_grid, tiny_config, tiny_run, weights
 

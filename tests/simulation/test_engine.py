@@ -20,12 +20,12 @@ from fedpolyp.checkpoints import Checkpoint
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, Interrupted
-from fedpolyp.model.arrays import equal
 from fedpolyp.planning import Machine
 from fedpolyp.rounds import here
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation import cluster, engine
 from fedpolyp.watcher import Watcher
+from tests.same_bits import equal
 from tests.tiny import Notes, federate, final, tiny_config, tiny_run
 
 

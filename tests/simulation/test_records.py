@@ -6,8 +6,8 @@ from flwr.app import Array, ArrayRecord, RecordDict
 
 from fedpolyp.exchange.replies import Answer
 from fedpolyp.exchange.requests import Train
-from fedpolyp.model.arrays import equal
 from fedpolyp.simulation.records import RecordContent, from_record, plain_request, to_content, to_record, to_reply
+from tests.same_bits import equal
 
 REQUEST = Train("hospital-1", 3, "{}", counted=2, learning_rate=0.5, keep_from=2)
 

@@ -81,11 +81,6 @@ def list_source(place: str | Path, group_by: str | None = None, stores: Path | N
     return replace(listed, listing=_grouped(listed.listing, group_by))
 
 
-def list_pairs(place: str | Path, group_by: str | None = None) -> Listing:
-    """The listing of `list_source`."""
-    return list_source(place, group_by).listing
-
-
 def _of_folder(folder: Path) -> Listed:
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else ""

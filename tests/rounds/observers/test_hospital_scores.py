@@ -8,7 +8,8 @@ import pytest
 
 from fedpolyp.exchange.replies import Answer, Reply
 from fedpolyp.exchange.requests import Evaluate, Request
-from fedpolyp.model.arrays import Arrays, equal
+from fedpolyp.model.arrays import Arrays
+from tests.same_bits import equal
 from tests.tiny import Notes, carry_here, carry_listening, final, tiny_config, tiny_run, weights
 
 

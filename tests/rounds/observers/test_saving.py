@@ -7,8 +7,8 @@ import pytest
 
 from fedpolyp import checkpoints
 from fedpolyp.checkpoints import Checkpoint
-from fedpolyp.model.arrays import equal
 from fedpolyp.watcher import Watcher
+from tests.same_bits import equal
 from tests.tiny import Whole, carry_here, tiny_config, tiny_run, weights
 
 
