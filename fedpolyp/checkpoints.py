@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpolyp.algorithms.base import MODEL, Groups, models
+from fedpolyp.algorithms.base import MODEL, Groups, marked, models
 from fedpolyp.archives import read_arrays
 from fedpolyp.errors import FinalError
 from fedpolyp.files import parse_json, replacing
@@ -120,7 +120,7 @@ def _keep_models(folder: Path, round: int, marks: Collection[str]) -> None:
     except DamagedCheckpoint:
         checkpoint_path(folder, round).replace(best_path(folder, round))
         return
-    groups = {f"{MODEL}:{mark}" if mark else MODEL for mark in marks}
+    groups = {marked(MODEL, mark) for mark in marks}
     _write(best_path(folder, round), replace(whole, state={group: whole.state[group] for group in groups}))
 
 

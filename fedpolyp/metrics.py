@@ -1,6 +1,7 @@
 """Scores of predicted masks: pixels are counted once for each image; every overlap score is one line of the counts."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,15 @@ def recall(counts: Counts) -> Scores:
     return _ratio(tp, tp + fn, counts)
 
 
+# The scores of an image's counts, by name.
+OVERLAPS: Mapping[str, Callable[[Counts], Scores]] = {
+    "dice": dice,
+    "iou": iou,
+    "precision": precision,
+    "recall": recall,
+}
+
+
 def with_polyp(counts: Counts) -> NDArray[np.bool_]:
     """Which images have a polyp in the true mask, (N,); all if none has, so that a mean over them exists."""
     there = counts[:, 0] + counts[:, 2] > 0
@@ -77,6 +87,12 @@ def without_polyp(counts: Counts) -> dict[str, float]:
         "rate": float((false > 0).mean()),
         "area": float((false / seen.sum(axis=1)).mean()),
     }
+
+
+def means(counts: Counts, losses: Scores) -> dict[str, float]:
+    """Mean Dice and IoU of the images with a polyp (of all, if none has one), and the mean of all `losses` (N,)."""
+    there = counts[with_polyp(counts)]
+    return {"dice": float(dice(there).mean()), "iou": float(iou(there).mean()), "loss": float(losses.mean())}
 
 
 def hd95(pred: NDArray[Any], truth: NDArray[Any]) -> Scores:

@@ -78,10 +78,8 @@ class Network:
 
     @cached_property
     def unit_gradients(self) -> UnitGradients:
-        """The gradients of single units, of the arrays that learn: not those of an encoder with the rate 0."""
-        still = registry.ENCODER if self.config.model.encoder_rate == 0 else None
-        learning = [v for v in self.model.trainable_variables if still is None or not v.path.startswith(still)]
-        return UnitGradients(self.logits, learning, self.config.training.loss)
+        """The gradients of single units, of the arrays that learn."""
+        return UnitGradients(self.logits, registry.learning(self.config, self.model), self.config.training.loss)
 
     def _step(self, images: tf.Tensor, masks: tf.Tensor, fixed: bool = False) -> tf.Tensor:
         self.traces += 1  # runs in Python, so only when TensorFlow traces

@@ -112,7 +112,7 @@ def _in_precision(config: Config, precision: str | None) -> Config:
 
 def seats(config: Config) -> int:
     """How many hospitals train in a round."""
-    return max(1, round(config.federation.fraction * config.hospitals.count))
+    return config.federation.in_a_round(config.hospitals.count)
 
 
 def gpu_share(actors: int, gpus: int) -> float:

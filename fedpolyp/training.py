@@ -43,13 +43,8 @@ class Evaluation:
     predicted: Images  # masks (N, S, S) in {0, 1}
 
     def means(self) -> dict[str, float]:
-        """Mean per-image Dice and IoU over the images with a polyp (all, if none has one); mean loss over all."""
-        there = self.counts[metrics.with_polyp(self.counts)]
-        return {
-            "dice": float(metrics.dice(there).mean()),
-            "iou": float(metrics.iou(there).mean()),
-            "loss": float(self.losses.mean()),
-        }
+        """See `metrics.means`."""
+        return metrics.means(self.counts, self.losses)
 
 
 class Trainer:

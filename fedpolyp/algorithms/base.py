@@ -199,6 +199,11 @@ class Algorithm:
         return ""
 
 
+def marked(group: str, mark: str) -> str:
+    """The name of the `group` of arrays that belongs to the model with that mark."""
+    return f"{group}:{mark}" if mark else group
+
+
 def models(state: Groups) -> dict[str, Arrays]:
     """The models in `state`, by mark: '' for the group 'model', and what follows the colon in 'model:…'."""
     return {group.partition(":")[2]: arrays for group, arrays in state.items() if group.partition(":")[0] == MODEL}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fedpolyp.aggregation.aggregate import Aggregate, Update
 from fedpolyp.aggregation.collecting import Collecting
-from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Start
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Start, marked
 from fedpolyp.model.arrays import Arrays
 
 
@@ -17,11 +17,11 @@ class Local(Algorithm):
     def begin(self, start: Start) -> Groups:
         """See `Algorithm`."""
         each = {MODEL: start.model, OPTIMIZER: start.optimizer}
-        return {of(group, hospital): arrays for hospital in self.hospitals for group, arrays in each.items()}
+        return {marked(group, hospital): arrays for hospital in self.hospitals for group, arrays in each.items()}
 
     def ask(self, state: Groups, hospital: str) -> Groups:
         """See `Algorithm`."""
-        return {group: state[of(group, hospital)] for group in (MODEL, OPTIMIZER)}
+        return {group: state[marked(group, hospital)] for group in (MODEL, OPTIMIZER)}
 
     def aggregate(self) -> Aggregate:
         """See `Algorithm`."""
@@ -32,10 +32,5 @@ class Local(Algorithm):
         return hospital
 
 
-def of(group: str, hospital: str) -> str:
-    """The group of a hospital's own arrays in the state."""
-    return f"{group}:{hospital}"
-
-
 def _by_hospital(updates: Sequence[Update]) -> Mapping[str, Arrays]:
-    return {of(group, update.hospital): changes for update in updates for group, changes in update.changes.items()}
+    return {marked(group, update.hospital): own for update in updates for group, own in update.changes.items()}

@@ -138,7 +138,7 @@ def _originals(data: "DataConfig", store: "Store", ids: list[str]) -> "Iterator[
 
 
 def _table(found: "Evaluation") -> Any:
-    from fedpolyp.inference.evaluation import OVERLAPS
+    from fedpolyp.metrics import OVERLAPS
 
     table = plain_table(None, "mean over images with a polyp", "at the model's size", "at the images' own")
     for name, score in OVERLAPS.items():
@@ -179,7 +179,7 @@ def _say_detection(console: PlainConsole, found: "Evaluation") -> None:
 
 def _plain(found: "Evaluation") -> dict[str, Any]:
     from fedpolyp import metrics
-    from fedpolyp.inference.evaluation import OVERLAPS
+    from fedpolyp.metrics import OVERLAPS
 
     sizes: dict[str, Any] = {}
     for name, at in (("model_size", found.square), ("own_size", found.own)):

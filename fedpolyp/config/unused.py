@@ -94,7 +94,7 @@ def _in_a_federation(config: Config, partition: Partition) -> list[tuple[Sequenc
         found.append((_given(federation, ("lie",)), "there are no --liars"))
     if federation.weights == "equal":
         found.append((_given(federation, ("max_weight",)), "all have the same weight"))
-    in_round = max(1, round(federation.fraction * len(partition.hospitals)))
+    in_round = federation.in_a_round(len(partition.hospitals))
     if config.algorithm.name == "trimmed-mean" and in_round * config.algorithm.own["trim"] < 1:
         found.append((["--trim"], f"it leaves out none of {in_round} hospitals, so this is the mean"))
     if config.algorithm.name == "cyclic":

@@ -22,7 +22,7 @@ from fedpolyp.runs import RunFolder
 HELD_OUT = "heldout"
 _MOST_BYTES = 1024**3  # of an images.csv that is read
 LAST, BEST, OWN = "last", "best", "own"  # own: each hospital's fine-tuned version of the last model
-METRICS = ("dice", "iou", "precision", "recall", "hd95")
+METRICS = (*metrics.OVERLAPS, "hd95")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +31,10 @@ class Scores:
 
     arm: NDArray[np.str_]  # the arm's label
     seed: NDArray[np.int64]
-    kind: NDArray[np.str_]  # 'last' or 'best'
-    trainer: NDArray[np.str_]  # the hospital whose own model it is, in the local arm; '' otherwise
+    kind: NDArray[np.str_]  # 'last', 'best' or 'own'
+    trainer: NDArray[np.str_]  # the hospital whose own model it is; '' for a model of all
     round: NDArray[np.int64]
-    set: NDArray[np.str_]  # 'heldout' or 'test:<hospital>'
+    set: NDArray[np.str_]  # 'heldout', 'test:<hospital>', 'val:<hospital>' or 'unseen:<source>'
     id: NDArray[np.str_]
     counts: NDArray[np.int64]  # (N, 4): tp, fp, fn, tn
     hd95: NDArray[np.float64]  # fraction of the image diagonal
@@ -52,8 +52,7 @@ class Scores:
 
     @cached_property
     def _scores(self) -> dict[str, NDArray[np.float64]]:
-        overlaps = {score.__name__: score for score in (metrics.dice, metrics.iou, metrics.precision, metrics.recall)}
-        return {name: score(self.counts) for name, score in overlaps.items()} | {"hd95": self.hd95}
+        return {name: score(self.counts) for name, score in metrics.OVERLAPS.items()} | {"hd95": self.hd95}
 
     @property
     def area(self) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Scores a model on images with masks: at the model's size, as in a comparison, and at the images' own size."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,6 @@ from fedpolyp.inference.detection import Detection, detect
 from fedpolyp.inference.predictor import Pixels, Predictor
 
 _BATCH = 16  # images
-
-# The scores of an image at either size, by name.
-OVERLAPS: Mapping[str, Callable[[metrics.Counts], metrics.Scores]] = {
-    "dice": metrics.dice,
-    "iou": metrics.iou,
-    "precision": metrics.precision,
-    "recall": metrics.recall,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +45,7 @@ class Evaluation:
         if not self.any_polyp:
             return None
         there = metrics.with_polyp(at.counts)
-        found = estimate(score[None, there], self.groups[there])
-        return Estimate(found.value, found.low, found.high)
+        return estimate(score[None, there], self.groups[there])
 
     @property
     def any_polyp(self) -> bool:

@@ -86,6 +86,12 @@ def build(config: Config, for_training: bool = False) -> "keras.Model":
     return model
 
 
+def learning(config: Config, model: "keras.Model") -> "list[keras.Variable]":
+    """The variables of `config`'s `model` that a training changes: not those of an encoder with the rate 0."""
+    still = ENCODER if config.model.encoder_rate == 0 else None
+    return [v for v in model.trainable_variables if still is None or not v.path.startswith(still)]
+
+
 def initial(config: Config, random: Arrays) -> Arrays:
     """The initial weights of a run of `config`: `random`, those of a new model, except for a pretrained encoder's.
 

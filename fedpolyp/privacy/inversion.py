@@ -119,8 +119,7 @@ class Inversion:
         plain = config.model_copy(update={"training": config.training.model_copy(update={"precision": "float32"})})
         model = registry.build(plain, for_training=True)
         named.assign({variable.path: variable for variable in model.weights}, weights)
-        still = registry.ENCODER if config.model.encoder_rate == 0 else None
-        learning = [v for v in model.trainable_variables if still is None or not v.path.startswith(still)]
+        learning = registry.learning(config, model)
         logits = keras.Model(model.input, model.get_layer(LOGITS).output)
         training = not config.privacy.on  # as a hospital computes it
         self._run = _Attacked(lambda image: logits(image, training=training)[..., 0], learning, config, steps)

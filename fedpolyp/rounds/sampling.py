@@ -12,7 +12,7 @@ _SAMPLING = 71  # its own stream of random numbers
 
 def sample(everyone: list[str], config: Config, number: int) -> list[str]:
     """The hospitals of round `number`, by name: `federation.fraction` of them, drawn without replacement."""
-    size = max(1, round(config.federation.fraction * len(everyone)))
+    size = config.federation.in_a_round(len(everyone))
     rng = np.random.default_rng([config.seed, _SAMPLING, number])
     return [everyone[position] for position in sorted(rng.choice(len(everyone), size, replace=False))]
 

@@ -117,8 +117,7 @@ class Training:
             except BadReply as error:
                 of.refuse(record, reply.hospital, f"it did not open the sum: {error}")
                 continue
-            arrays = [opening.words] if opening.words is not None else []
-            record.bytes_up += sum(words.nbytes for words in arrays) or SEED_BYTES
+            record.bytes_up += SEED_BYTES if opening.words is None else opening.words.nbytes
             aggregate.open(reply.hospital, opening)
         try:
             aggregate.result()
@@ -139,7 +138,7 @@ class Training:
                 if of.algorithm.federated:  # else nothing travels
                     tally.record.bytes_down += carried_bytes(arrays, halves)
             sent[name] = {group: arrived[id(arrays)][1] for group, arrays in asked.items()}
-        tally.trained += len(stage)
+        tally.asked += len(stage)
         replies = self.asking.train(tally.record.round, stage, before, state)
         usable = self._read(replies, sent, tally)
         if not of.algorithm.federated:  # nobody could lie, and each may go its own way
@@ -193,14 +192,14 @@ class Training:
             raise diverged(f"round {record.round}: the training has diverged at {who}", self.experiment.config)
         reasons = "; ".join(f"{refusal['hospital']}: {refusal['reason']}" for refusal in record.refused)
         raise TooFew(
-            f"round {record.round} stopped: {len(record.hospitals)} of {tally.asked} hospitals sent usable replies, "
+            f"round {record.round} stopped: {len(record.hospitals)} of {tally.drawn} hospitals sent usable replies, "
             f"{tally.needed} are needed ({reasons})",
-            may_pass=bool(tally.trained) and not tally.not_finite,
+            may_pass=bool(tally.asked) and not tally.not_finite,
         )
 
 
 class TooFew(FedpolypError):
-    """Too few hospitals sent usable updates; whether that `may_pass` when they are asked again."""
+    """Too few hospitals sent usable updates; `may_pass`: whether there may be enough when they are asked again."""
 
     def __init__(self, message: str, may_pass: bool) -> None:
         super().__init__(message)
@@ -216,7 +215,7 @@ class _Tally:
     """How a round goes."""
 
     record: RoundRecord
-    asked: int
-    needed: int
+    drawn: int  # hospitals, with those that are absent
+    needed: int  # usable updates
     not_finite: set[str] = field(default_factory=set)  # whose training diverged
-    trained: int = 0  # that were asked
+    asked: int = 0  # hospitals that were asked to train

@@ -72,6 +72,10 @@ class FederationConfig(Section):
                 raise ValueError(f"federation.{option} names {twice} twice")
         return self
 
+    def in_a_round(self, hospitals: int) -> int:
+        """How many of so many hospitals train in a round."""
+        return max(1, round(self.fraction * hospitals))
+
     @property
     def slowness(self) -> dict[str, float]:
         """How many times as long each slow hospital takes."""

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from fedpolyp import metrics
-from fedpolyp.algorithms.base import MODEL
+from fedpolyp.algorithms.base import MODEL, marked
 from fedpolyp.checkpoints import Checkpoint, judged
 from fedpolyp.errors import FedpolypError
 from fedpolyp.exchange.packing import carried_bytes
@@ -162,7 +162,7 @@ class Tests(_Scores):
         known = {name: own for name, own in self.newest.items() if model.round == self.round and model_of(name) == mark}
         others = [name for name in hospitals if name not in known]
         # A hospital with its own model scores this one instead of its own.
-        state = {_group(model_of(name)): model.models[mark] for name in others}
+        state = {marked(MODEL, model_of(name)): model.models[mark] for name in others}
         known.update(self._read_all(self.asking.score(model.round, state, "test", others, distances=True)))
         yield from ((name, known[name]) for name in hospitals)
 
@@ -206,19 +206,7 @@ def _means(test: Mapping[str, Arrays], record: RoundRecord) -> dict[str, float]:
         raise FedpolypError(
             f"round {record.round}: no hospital has scored a test image ({reasons or 'they have none'})"
         )
-    counts = np.concatenate([scores["counts"] for scores in parts])
-    losses = np.concatenate([scores["losses"] for scores in parts])
-    there = counts[metrics.with_polyp(counts)]
-    return {
-        "dice": float(metrics.dice(there).mean()),
-        "iou": float(metrics.iou(there).mean()),
-        "loss": float(losses.mean()),
-    }
-
-
-def _group(mark: str) -> str:
-    """The group of the model with that mark."""
-    return f"{MODEL}:{mark}" if mark else MODEL
+    return metrics.means(*(np.concatenate([scores[part] for scores in parts]) for part in ("counts", "losses")))
 
 
 def _dice(counts: Iterable[Counts]) -> float | None:
