@@ -1,7 +1,5 @@
 """`fedpolyp evaluate`: the scores of a trained model on any images with masks."""
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,17 +46,16 @@ def evaluate(
     """
     import numpy as np
 
+    from fedpolyp.cells import csv_text
     from fedpolyp.data.source import open_source
     from fedpolyp.files import to_json, write_text
     from fedpolyp.inference.evaluation import evaluate as scored
     from fedpolyp.inference.evaluation import robustness
     from fedpolyp.inference.predictor import Predictor
-    from fedpolyp.runs import RunFolder, refuse_in_run
+    from fedpolyp.runs import RunFolder, refuse_as_output
 
     refuse_threshold(threshold)
-    refuse_in_run(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out must be a new or an empty folder; {out} is not empty")
+    refuse_as_output(out)
     run = RunFolder(model) if (model / "config.toml").exists() and "data.source" not in given.overrides else None
     if run is None and "data.source" not in given.overrides and given.file is None:
         raise UsageError("--data must be given: a model saved as .keras has no images of its own")
@@ -85,9 +82,8 @@ def evaluate(
     if not ids:
         raise UsageError(f"{model} has no held-out images; give --data")
     cut = threshold_of([predictor], threshold)
+    console.print(predictor.introduction, soft_wrap=True)
     told = predictor.about
-    what = "it has no description" if told is None else told.sentence()
-    console.print(f"{predictor.path}: {what}", soft_wrap=True)
     if told is not None and (known := told.known(store.records[row] for row in store.positions(ids).tolist())):
         console.print(
             f"note: the model was trained or selected on {known} of these {len(ids)} images: scores on them are too "
@@ -111,10 +107,9 @@ def evaluate(
         console.print(table)
         plain["corrupted_dice"] = worse
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "images.csv", _csv([[*_COLUMNS, *_FOUND], *_rows(found)]))
-    curve: list[list[Any]] = [["mean_probability", "share_polyp", "pixels"]]
-    curve += map(list, found.reliability.curve())
-    write_text(out / "reliability.csv", _csv(curve))
+    write_text(out / "images.csv", csv_text((*_COLUMNS, *_FOUND), _rows(found)))
+    curve = csv_text(("mean_probability", "share_polyp", "pixels"), found.reliability.curve())
+    write_text(out / "reliability.csv", curve)
     write_text(out / "scores.json", to_json(plain, indent=1) + "\n")
     console.print(f"scores: {out}", soft_wrap=True)
 
@@ -212,9 +207,3 @@ def _rows(found: "Evaluation") -> Iterator[list[Any]]:
             round(float(own.surface[at]), 4),
             *(one.lesions, one.found, one.false),
         ]
-
-
-def _csv(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import typer
 
 from fedpolyp.cli.console import PlainConsole
-from fedpolyp.errors import UsageError
 from fedpolyp.inference.export.formats import FORMATS
 
 
@@ -27,16 +26,12 @@ def export(
     from fedpolyp.inference.export.export import export as written
     from fedpolyp.inference.export.finding import make
     from fedpolyp.inference.export.subject import Subject
-    from fedpolyp.runs import refuse_in_run
+    from fedpolyp.runs import refuse_as_output
 
     format = make(to)
-    refuse_in_run(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out must be a new or an empty folder; {out} is not empty")
+    refuse_as_output(out)
     subject, console = Subject.load(model, which), PlainConsole()
-    told = subject.about
-    what = "it has no description" if told is None else told.sentence()
-    console.print(f"{subject.predictor.path}: {what}", soft_wrap=True)
+    console.print(subject.predictor.introduction, soft_wrap=True)
     check = written(subject, to, format, out)
     console.print(
         f"checked on {check.images} images ({check.of}): probabilities differ from Keras's by at most "

@@ -1,7 +1,5 @@
 """`fedpolyp predict`: finds polyps in new images with trained models."""
 
-import csv
-import io
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -53,12 +51,10 @@ def predict(
     from fedpolyp.inference.calibration import calibrated as with_temperature
     from fedpolyp.inference.pictures import files, pictures
     from fedpolyp.inference.predictor import Predictor
-    from fedpolyp.runs import refuse_in_run
+    from fedpolyp.runs import refuse_as_output
 
     refuse_threshold(threshold)
-    refuse_in_run(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out must be a new or an empty folder; {out} is not empty")
+    refuse_as_output(out)
     left_out: list[str] = []
     named, console = files(images, left_out), PlainConsole()
     if left_out and not quiet:
@@ -66,8 +62,7 @@ def predict(
         console.print(f"left out (not pictures, or folders in folders): {some}", soft_wrap=True)
     predictors = [Predictor.load(place, which) for place in model]
     for predictor in () if quiet else predictors:
-        what = "it has no description" if predictor.about is None else predictor.about.sentence()
-        console.print(f"{predictor.path}: {what}", soft_wrap=True)
+        console.print(predictor.introduction, soft_wrap=True)
     cut = threshold_of(predictors, threshold)
     temperatures = _temperatures(predictors) if calibrated else None
     if temperatures is not None:  # with a single model, the same pixels are polyp
@@ -117,8 +112,8 @@ class _Writer:
 
     def __init__(self, out: Path, several: bool, threshold: float) -> None:
         self.out, self.several, self.threshold = out, several, threshold
-        self.rows: list[list[object]] = [[*_ROW, *(("agreement",) if several else ())]]
-        self.lesions: list[list[object]] = [[*_LESION]]
+        self.rows: list[list[object]] = []
+        self.lesions: list[list[object]] = []
 
     def __enter__(self) -> "_Writer":
         for part in ("masks", "overlays", *(("disagreement",) if self.several else ())):
@@ -126,12 +121,12 @@ class _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        from fedpolyp.cells import csv_text
         from fedpolyp.files import write_text
 
-        for name, rows in (("predictions", self.rows), ("lesions", self.lesions)):
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(rows)
-            write_text(self.out / f"{name}.csv", text.getvalue())
+        headings = (*_ROW, "agreement") if self.several else _ROW
+        write_text(self.out / "predictions.csv", csv_text(headings, self.rows))
+        write_text(self.out / "lesions.csv", csv_text(_LESION, self.lesions))
 
     def write(self, picture: "Picture", fields: "Sequence[Field]") -> None:
         """Write the files of one picture; each model's probabilities are one of `fields`, (H, W) each."""

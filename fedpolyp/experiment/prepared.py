@@ -52,8 +52,8 @@ def prepared(
     Args:
         out: a new folder, or one where the same comparison was begun.
         base: the settings that the arms have in common; relative paths in it become absolute.
-        arms: see `jobs`, as for `seeds`, `rounds` and `learning_rates`.
         command: the user's command, for the report.
+        arms, seeds, rounds, learning_rates: see `jobs`.
 
     Raises:
         UsageError: the settings, the images or the folder cannot be used.

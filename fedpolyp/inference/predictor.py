@@ -55,6 +55,11 @@ class Predictor:
         self.best_threshold = None if about is None else about.best_threshold  # chosen on validation
         self.temperature = None if about is None else about.temperature  # see fedpolyp.inference.calibration
 
+    @property
+    def introduction(self) -> str:
+        """One line: the model's file, and what the model says of itself."""
+        return f"{self.path}: {'it has no description' if self.about is None else self.about.sentence()}"
+
     @classmethod
     def load(cls, place: Path, kind: Literal["last", "best"] = "last") -> Self:
         """The model in a .keras file, or the last or best one of a run.

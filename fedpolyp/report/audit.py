@@ -1,13 +1,11 @@
 """audit.html: an audit's findings, with pictures, on one page that needs no other file; audit.csv beside it."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedpolyp import __version__
-from fedpolyp.cells import guarded
+from fedpolyp.cells import csv_text, guarded
 from fedpolyp.data.audit.audit import Audit
 from fedpolyp.data.audit.findings import Finding, Kind, Weight
 from fedpolyp.data.audit.frame import Box
@@ -78,17 +76,13 @@ def _many(count: int, what: str) -> str:
 
 
 def _table(findings: Sequence[Finding]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("kind", "weight", "id", "other_id", "file", "value", "said"))
+    rows = []
     for finding in findings:
         first, second = (*finding.ids, "", "")[:2]
         named = (guarded(printable(one)) for one in (first, second, finding.file))
         value = "" if finding.value is None else f"{finding.value:.4g}"
-        writer.writerow(
-            (finding.kind.label, finding.kind.weight.value, *named, value, guarded(printable(finding.said)))
-        )
-    return text.getvalue()
+        rows.append((finding.kind.label, finding.kind.weight.value, *named, value, guarded(printable(finding.said))))
+    return csv_text(("kind", "weight", "id", "other_id", "file", "value", "said"), rows)
 
 
 def _page(found: Audit) -> str:

@@ -35,6 +35,13 @@ def refuse_in_run(path: Path) -> None:
             )
 
 
+def refuse_as_output(path: Path) -> None:
+    """Raise a UsageError if a command cannot write its files into `path`: it is in a run, or holds something."""
+    refuse_in_run(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"--out must be a new or an empty folder; {path} is not empty")
+
+
 def create(
     path: Path, config: Config, partition: Partition, store: Path | None = None, digest: Digest | None = None
 ) -> RunFolder:

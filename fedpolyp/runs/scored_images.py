@@ -1,20 +1,21 @@
 """The rows of images.csv: one for each scored image and model."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.cells import guarded
+from fedpolyp.cells import csv_text, guarded
 
 _COLUMNS = ("arm", "seed", "model", "round", "set", "id", "tp", "fp", "fn", "tn", "hd95")
 
 
 def model_name(kind: str, hospital: str = "") -> str:
-    """A model's name in images.csv: 'last' or 'best' (on validation), with its hospital if each hospital has one."""
+    """A model's name in images.csv: 'last', 'best' (on validation) or 'own' (fine-tuned after the last round).
+
+    With its hospital, if each hospital has one.
+    """
     return f"{kind}:{hospital}" if hospital else kind
 
 
@@ -55,10 +56,9 @@ def scored_images(
 
 def images_csv(rows: Iterable[ScoredImage]) -> str:
     """The text of images.csv."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for row in rows:
-        model, of, id = (guarded(name) for name in (row.model, row.set, row.id))
-        writer.writerow((row.arm, row.seed, model, row.round, of, id, *row.counts, f"{row.hd95:.6f}"))
-    return text.getvalue()
+    return csv_text(_COLUMNS, map(_cells, rows))
+
+
+def _cells(row: ScoredImage) -> tuple[object, ...]:
+    model, of, id = (guarded(name) for name in (row.model, row.set, row.id))
+    return row.arm, row.seed, model, row.round, of, id, *row.counts, f"{row.hd95:.6f}"
