@@ -4,6 +4,7 @@ These rules are only here: whatever reads a partition, a store's table or the re
 """
 
 import re
+from collections.abc import Iterable
 
 from fedpolyp.text import printable
 
@@ -11,7 +12,7 @@ HOSPITAL = "1 to 63 letters, digits, spaces, dots, hyphens and underscores, and 
 _HOSPITAL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,61}[A-Za-z0-9_-])?", re.ASCII)
 _LONGEST_ID = 255  # the longest file name
 # Control characters, bytes that are not UTF-8, line breaks, and characters that change the direction of writing.
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PARTS = re.compile(r"[/\\]")
 
 
@@ -34,7 +35,7 @@ def check_id(id: str) -> str:
     """
     if not id or len(id) > _LONGEST_ID:
         raise ValueError(f"an image's id has 1 to {_LONGEST_ID} characters; got {len(id)}: {shown(id)}")
-    if _UNFIT.search(id):
+    if UNFIT.search(id):
         raise ValueError(f"an image's id has no control characters; got {shown(id)}")
     if any(part in ("", ".", "..") for part in _PARTS.split(id)):
         raise ValueError(f"an image's id must not lead out of its folder; got {shown(id)}")
@@ -44,3 +45,9 @@ def check_id(id: str) -> str:
 def shown(text: object, most: int = 80) -> str:
     """`text` in quotes, printable anywhere: see `printable`."""
     return f"'{printable(text, most)}'"
+
+
+def shown_few(names: Iterable[str], most: int = 5) -> str:
+    """The first of the sorted `names`, each `shown`, and '…' if there are more than `most`."""
+    several = sorted(names)
+    return ", ".join(map(shown, several[:most])) + (", …" if len(several) > most else "")

@@ -191,7 +191,7 @@ def write_store(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_dead_drafts(path.parent)
+        remove_dead_drafts(path.parent)
         # mkdtemp restricts the folder to this user: the images may be patients'.
         draft = Path(tempfile.mkdtemp(prefix=f"{DRAFT}{path.name}-", dir=path.parent))
         try:
@@ -206,7 +206,7 @@ def write_store(
                 os.fsync(text.fileno())
             Store.open(draft)  # a store that cannot be opened must not get the final name
             _sync_folder(draft)
-            _rename_unless_there(draft, path)
+            rename_unless_there(draft, path)
             _sync_folder(path.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -247,17 +247,21 @@ def _check_shapes(images: NDArray[Any], masks: NDArray[Any], count: int) -> None
         raise ValueError(f"arrays must be uint8, are {images.dtype} and {masks.dtype}")
 
 
-def _remove_dead_drafts(stores: Path) -> None:
-    for draft in stores.glob(f"{DRAFT}*"):
+def remove_dead_drafts(folder: Path, prefix: str = DRAFT) -> None:
+    """Remove the drafts in `folder` whose names begin with `prefix` and whose writers have died."""
+    for draft in folder.iterdir():
+        if not draft.name.startswith(prefix):
+            continue
         try:
-            age = time.time() - draft.stat().st_mtime
+            age = time.time() - draft.lstat().st_mtime
         except FileNotFoundError:  # another process finished or removed it
             continue
         if age > DRAFT_LIFE:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _rename_unless_there(draft: Path, path: Path) -> None:
+def rename_unless_there(draft: Path, path: Path) -> None:
+    """Give the folder `draft` its name `path`, unless another process was first."""
     try:
         draft.rename(path)
     except OSError:

@@ -8,7 +8,6 @@ import shutil
 import stat
 import tarfile
 import tempfile
-import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from fedpolyp.data.store import DRAFT, DRAFT_LIFE
+from fedpolyp.data.store import DRAFT, remove_dead_drafts, rename_unless_there
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import open_regular
 from fedpolyp.names import shown
@@ -70,16 +69,12 @@ def unpack(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"{DRAFT}{into.name[:100]}-"
-        _remove_dead_drafts(into.parent, prefix)
+        remove_dead_drafts(into.parent, prefix)
         # mkdtemp restricts the folder to this user: the images may be patients'.
         draft = Path(tempfile.mkdtemp(prefix=prefix, dir=into.parent))
         try:
             _fill(draft, archive, limits)
-            try:
-                draft.rename(into)
-            except OSError:
-                if not into.is_dir():
-                    raise
+            rename_unless_there(draft, into)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
@@ -236,9 +231,3 @@ def _place(path: Path, entry: _Entry, most: int) -> int:
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{shown(entry.name)} occurs twice") from None
     return written
-
-
-def _remove_dead_drafts(folder: Path, prefix: str) -> None:
-    for draft in folder.iterdir():
-        if draft.name.startswith(prefix) and time.time() - draft.lstat().st_mtime > DRAFT_LIFE:
-            shutil.rmtree(draft, ignore_errors=True)

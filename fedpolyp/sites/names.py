@@ -14,7 +14,7 @@ _TAKEN = ("authority", "coordinator", "refused")  # the other folders of a feder
 
 def is_name(text: str) -> bool:
     """Whether a site can be called so."""
-    return _NAME.fullmatch(text) is not None and text not in _TAKEN
+    return not fault_of_name(text)
 
 
 def check_names(names: list[str]) -> None:

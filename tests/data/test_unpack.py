@@ -230,6 +230,22 @@ def test_the_draft_of_a_writer_that_died_long_ago_is_removed(tmp_path: Path, her
     assert sorted(os.listdir(here)) == [f"{DRAFT}out-young", "out"]
 
 
+def test_a_draft_that_another_process_finishes_meanwhile_is_no_fault(
+    tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft, lstat = here / f"{DRAFT}out-other", Path.lstat
+    draft.mkdir()
+
+    def gone(path: Path) -> os.stat_result:
+        if path == draft and draft.exists():
+            draft.rmdir()
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", gone)
+    unpack(zipped(tmp_path / "a.zip", FILES), here / "out")
+    assert os.listdir(here) == ["out"]
+
+
 def test_gzip_around_no_tar_is_refused(tmp_path: Path, here: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(b"no tar" * 1000))
     with pytest.raises(UsageError, match="damaged"):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +10,11 @@ from fedpolyp.data.digest import files_of
 from fedpolyp.data.partition.partition import MOST_BYTES, Partition, refuse_taken
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.files import read_bytes
-from fedpolyp.names import shown
+from fedpolyp.names import shown, shown_few
 
 if TYPE_CHECKING:
     from fedpolyp.config import Config, HospitalsConfig
     from fedpolyp.data.store import ImageRecord
-
-_SHOWN = 5
 
 
 def noted_partition(config: "Config") -> "Config":
@@ -51,7 +49,7 @@ def given(records: Sequence["ImageRecord"], config: "Config") -> Partition:
     if missing := named - present:
         raise UsageError(
             f"{wanted.partition} does not fit these {len(present)} images: {len(missing)} of the {len(named)} that it "
-            f"names are not among them: {_some(missing)}"
+            f"names are not among them: {shown_few(missing)}"
         )
     return partition
 
@@ -83,7 +81,7 @@ def imported_partition_notes(records: Sequence["ImageRecord"], partition: Partit
             f"{len(apart)} groups of near-duplicates or of one patient are divided between sets or hospitals: {one}"
         )
     if left := {record.id for record in records} - places.keys():
-        said.append(f"{len(left)} images are in no set, and left out: {_some(left)}")
+        said.append(f"{len(left)} images are in no set, and left out: {shown_few(left)}")
     return said
 
 
@@ -111,8 +109,3 @@ def _read(wanted: "HospitalsConfig") -> Partition:
 
 def _sha256(wanted: "HospitalsConfig") -> str:
     return hashlib.sha256(read_bytes(Path(str(wanted.partition)), MOST_BYTES)).hexdigest()
-
-
-def _some(ids: Iterable[str]) -> str:
-    several = sorted(ids)
-    return ", ".join(shown(id) for id in several[:_SHOWN]) + (", …" if len(several) > _SHOWN else "")

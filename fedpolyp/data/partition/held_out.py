@@ -10,6 +10,7 @@ from fedpolyp.config import Config
 from fedpolyp.data.partition.groups import Groups, cut
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_bytes
+from fedpolyp.names import shown_few
 
 if TYPE_CHECKING:
     from fedpolyp.data.store import ImageRecord
@@ -43,19 +44,17 @@ def list_notes(records: Sequence["ImageRecord"], config: Config) -> list[str]:
     said = []
     for path, listed in zip(files, (val, train), strict=True):
         if lost := listed - present:
-            said.append(f"{len(lost)} of {len(listed)} ids in {path} belong to no usable image: {_some(lost)}")
+            said.append(f"{len(lost)} of {len(listed)} ids in {path} belong to no usable image: {shown_few(lost)}")
     if both := val & train & present:
-        said.append(f"{len(both)} images are in both lists, and held out: {_some(both)}")
+        said.append(f"{len(both)} images are in both lists, and held out: {shown_few(both)}")
     seen = {record.group for record in records if record.id in val}
     if alike := {record.id for record in records if record.id in train - val and record.group in seen}:
-        said.append(f"{len(alike)} images of train.txt are near-duplicates of val.txt's, and left out: {_some(alike)}")
+        said.append(
+            f"{len(alike)} images of train.txt are near-duplicates of val.txt's, and left out: {shown_few(alike)}"
+        )
     if unlisted := present - val - train:
-        said.append(f"{len(unlisted)} images are in neither list, and left out: {_some(unlisted)}")
+        said.append(f"{len(unlisted)} images are in neither list, and left out: {shown_few(unlisted)}")
     return said
-
-
-def _some(ids: set[str], most: int = 5) -> str:
-    return ", ".join(sorted(ids)[:most]) + (", …" if len(ids) > most else "")
 
 
 def read_held_out(records: Sequence["ImageRecord"], lists: Path) -> tuple[tuple[str, ...], list["ImageRecord"]]:

@@ -1,7 +1,6 @@
 """Walks a folder that may contain anything: links in circles, unreadable folders. No file is opened."""
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +9,8 @@ from pathlib import Path
 from fedpolyp.data.pairs import File
 from fedpolyp.data.reading import SUFFIXES, too_large, what_kind
 from fedpolyp.data.store import Rejection
-from fedpolyp.names import check_id
+from fedpolyp.names import UNFIT, check_id
 from fedpolyp.text import printable
-
-# Control characters, bytes that are not UTF-8, line breaks, and characters that change the direction of writing: names
-# become ids, which are written into tables and pages.
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def unfit(name: str) -> str:
     """Why a file called `name` (with its ending) cannot become an image; '' if it can."""
     if os.path.splitext(name)[1].lower() not in SUFFIXES:
         return f"not one of {', '.join(SUFFIXES)}"
-    return "its name is not UTF-8, or has control characters: rename it" if _UNFIT.search(name) else ""
+    return "its name is not UTF-8, or has control characters: rename it" if UNFIT.search(name) else ""
 
 
 def unfit_id(id: str) -> str:

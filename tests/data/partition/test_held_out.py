@@ -39,11 +39,12 @@ def test_what_lists_name_in_vain_twice_or_not_at_all_is_said(tmp_path):
     lost = [f"lost{i}" for i in range(7)]
     config = make_config(data__lists=write_lists(tmp_path, [*ids[:12], *lost, ids[12]], [*ids[12:16], "gone"]))
     assert list_notes(records, config) == [
-        f"1 of 5 ids in {tmp_path / 'val.txt'} belong to no usable image: gone",
-        f"7 of 20 ids in {tmp_path / 'train.txt'} belong to no usable image: lost0, lost1, lost2, lost3, lost4, …",
-        f"1 images are in both lists, and held out: {ids[12]}",
-        f"1 images of train.txt are near-duplicates of val.txt's, and left out: {ids[3]}",
-        f"4 images are in neither list, and left out: {', '.join(ids[16:])}",
+        f"1 of 5 ids in {tmp_path / 'val.txt'} belong to no usable image: 'gone'",
+        f"7 of 20 ids in {tmp_path / 'train.txt'} belong to no usable image: "
+        "'lost0', 'lost1', 'lost2', 'lost3', 'lost4', …",
+        f"1 images are in both lists, and held out: '{ids[12]}'",
+        f"1 images of train.txt are near-duplicates of val.txt's, and left out: '{ids[3]}'",
+        f"4 images are in neither list, and left out: {', '.join(map(repr, ids[16:]))}",
     ]
     assert list_notes(records, make_config()) == []
 

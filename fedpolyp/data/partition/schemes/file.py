@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from fedpolyp.data.partition.groups import Groups
 from fedpolyp.data.partition.scheme import SETS, Rows, Scheme
 from fedpolyp.errors import UsageError
 from fedpolyp.files import read_bytes
-from fedpolyp.names import check_hospital, shown
+from fedpolyp.names import check_hospital, shown, shown_few
 from fedpolyp.section import Section
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 HELD_OUT, LEFT_OUT = "held-out", "left-out"
 _MOST_BYTES = 64 * 1024**2
-_SHOWN = 5
 
 
 class File(Scheme):
@@ -50,12 +49,12 @@ class File(Scheme):
         present = {record.id for record in records}
         if unknown := self._rows.keys() - present:
             raise UsageError(
-                f"{self._path} names {len(unknown)} ids that are not among the images to assign: {_some(unknown)}"
+                f"{self._path} names {len(unknown)} ids that are not among the images to assign: {shown_few(unknown)}"
             )
         if missing := present - self._rows.keys():
             raise UsageError(
-                f"{self._path} does not name {len(missing)} of the {len(present)} images: {_some(missing)}; give each "
-                f"a row, with the set {LEFT_OUT} to give an image to nobody"
+                f"{self._path} does not name {len(missing)} of the {len(present)} images: {shown_few(missing)}; give "
+                f"each a row, with the set {LEFT_OUT} to give an image to nobody"
             )
         if not self._has_sets:
             return None
@@ -110,7 +109,7 @@ class File(Scheme):
             repeated[id] += 1
             rows[id] = hospital, of
         if twice := {id for id, count in repeated.items() if count > 1}:
-            raise UsageError(f"{self._path} names {len(twice)} images more than once: {_some(twice)}")
+            raise UsageError(f"{self._path} names {len(twice)} images more than once: {shown_few(twice)}")
         return rows
 
     def _check(self, number: int, hospital: str, of: str, has_sets: bool) -> None:
@@ -128,8 +127,3 @@ class File(Scheme):
             check_hospital(hospital)
         except ValueError as error:
             raise UsageError(f"{where}: {error}") from None
-
-
-def _some(ids: Iterable[str]) -> str:
-    several = sorted(ids)
-    return ", ".join(shown(id) for id in several[:_SHOWN]) + (", …" if len(several) > _SHOWN else "")
