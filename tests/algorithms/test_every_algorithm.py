@@ -10,10 +10,10 @@ from fedpolyp.algorithms.finding import BUILT_IN
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import Interrupted
-from fedpolyp.model import arrays
 from fedpolyp.rounds import here
 from fedpolyp.runs import RunFolder
 from fedpolyp.watcher import Watcher
+from tests.same_bits import equal
 from tests.tiny import StopAfter, federate, final, tiny_config, tiny_run
 
 # Five hospitals, which Krum needs, and one more round than a checkpoint back.
@@ -57,7 +57,7 @@ def carried(folder: Path, config: Config, stop_after: int | None = None) -> RunF
 def assert_same(one: RunFolder, other: RunFolder, config: Config) -> None:
     first, second = final(one, config), final(other, config)
     assert first.state.keys() == second.state.keys()
-    assert all(arrays.equal(first.state[group], second.state[group]) for group in first.state)
+    assert all(equal(first.state[group], second.state[group]) for group in first.state)
     assert first.best == second.best
     assert one.images_file.read_bytes() == other.images_file.read_bytes()
 

@@ -14,10 +14,10 @@ from fedpolyp.exchange.replies import Reply, Sent
 from fedpolyp.exchange.requests import Request
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.in_simulation import images_of
-from fedpolyp.model import arrays
 from fedpolyp.rounds import here
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.loop import carry
+from tests.same_bits import equal
 from tests.tiny import Notes, final, tiny_config, tiny_run
 
 SETTINGS: dict[str, Any] = {
@@ -67,7 +67,7 @@ def test_the_second_try_gives_the_bits_that_the_first_would_have(
     untroubled = tiny_run(tmp_path / "untroubled", config)
     here.run(config, untroubled, open_source(config.data, config.data_seed), untroubled.partition(), Notes())
     one, other = final(run, config), final(untroubled, config)
-    assert arrays.equal(one.state["model"], other.state["model"])
+    assert equal(one.state["model"], other.state["model"])
     assert [note for note in notes.notes if "it is tried once more" in note]
     first, expected = run.rounds()[1], untroubled.rounds()[1]
     assert first["refused"] == [{"hospital": "hospital-2", "reason": "its machine has failed"}]
