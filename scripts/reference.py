@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from fedpolyp.algorithms.finding import BUILT_IN, settings_of
 from fedpolyp.cli import app
-from fedpolyp.cli.options import option_of
+from fedpolyp.cli.options import PANELS, option_of
 from fedpolyp.config import PRESETS, Config, Section
 from fedpolyp.data.partition.finding import SCHEMES, find
 
@@ -23,19 +23,13 @@ Made from the code. A setting is given by its own option, by `--set NAME=VALUE`,
 """
 _COMMANDS = """# Commands
 
-Made from the code; `fedpolyp COMMAND --help` says the same. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+Made from the code, as `fedpolyp COMMAND --help` is. Exit codes: 0 done, 1 failed or interrupted, 2 wrong use.
 """
 _MARKUP = re.compile(r"\[/?(?:dim|bold)\]")
-_HEADINGS = {
-    "": "The experiment",
-    "data": "Images",
-    "hospitals": "Hospitals",
-    "model": "The model",
-    "training": "Training at a hospital",
-    "algorithm": "The algorithm",
-    "federation": "The federation",
-    "privacy": "Differential privacy",
-    "runtime": "This machine",
+_PRESETS = {
+    "paper": "A U-Net of the size in Ronneberger et al. 2015.",
+    "seed": "A U-Net with dropout and without normalization, trained by cross-entropy alone.",
+    "pretrained": "An encoder [pretrained on ImageNet](models.md#start-from-an-encoder-pretrained-on-imagenet).",
 }
 
 
@@ -46,17 +40,17 @@ def settings_page() -> str:
         value = field.default
         if isinstance(value, Section):
             rows = ((f"{name}.{member}", info) for member, info in type(value).model_fields.items())
-            parts.append(f"## {_HEADINGS[name]}: `[{name}]`\n\n{_settings(rows)}")
+            parts.append(f"## {PANELS[name]}: `[{name}]`\n\n{_settings(rows)}")
     plain = ((name, field) for name, field in Config.model_fields.items() if not isinstance(field.default, Section))
-    parts.insert(1, f"## {_HEADINGS['']}\n\n{_settings(plain)}")
-    parts.append("## Of the algorithms\n\nWhat each one is: [which algorithm?](algorithms.md)\n")
+    parts.insert(1, f"## {PANELS['']}\n\n{_settings(plain)}")
+    parts.append("## Own settings of the algorithms\n\nWhat each one is: [which algorithm?](algorithms.md)\n")
     parts += _own("algorithm", ((name, settings_of(name)) for name in BUILT_IN))
-    parts.append("## Of the schemes\n\nWhat each one is: [which hospitals?](hospitals.md)\n")
+    parts.append("## Own settings of the schemes\n\nWhat each one is: [which hospitals?](hospitals.md)\n")
     parts += _own("hospitals", ((name, find(name).Settings) for name in SCHEMES))
-    parts.append("## Presets\n")
+    parts.append("## Presets\n\n`--preset NAME` starts from these values.\n")
     for name, own in PRESETS.items():
         told = "\n".join(f"| `{setting}` | `{_value(value)}` |" for setting, value in own.items())
-        parts.append(f"### {name}\n\n| setting | value |\n|---|---|\n{told}\n")
+        parts.append(f"### {name}\n\n{_PRESETS[name]}\n\n| setting | value |\n|---|---|\n{told}\n")
     return "\n".join(parts)
 
 
@@ -71,8 +65,14 @@ def commands_page() -> str:
         if rows := [*(_row(one) for one in arguments), *(_row(one) for one in own)]:
             parts.append("| | |\n|---|---|\n" + "\n".join(rows) + "\n")
         if panels := list(dict.fromkeys(one.rich_help_panel for one in options if one not in own)):
-            parts.append(f"And the options of these [settings](settings.md): {', '.join(panels)}.\n")
+            parts.append(f"And the options of these settings: {', '.join(map(_section, panels))}.\n")
     return "\n".join(parts)
+
+
+def _section(panel: str) -> str:
+    """A link to the settings that a command has under this heading."""
+    (name,) = (name for name, heading in PANELS.items() if heading == panel)
+    return f"[{panel}](settings.md#{'-'.join(filter(None, (*panel.lower().split(), name)))})"
 
 
 def _settings(rows: Iterable[tuple[str, FieldInfo]], with_option: bool = True) -> str:
@@ -115,7 +115,7 @@ def _type(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_type(one) for one in parts if one is not type(None))
     if origin is tuple:
-        return f"{len(parts)} of {_type(parts[0])}" if ... not in parts else f"{_type(parts[0])} …"
+        return f"{len(parts)} {_type(parts[0])}s" if ... not in parts else f"{_type(parts[0])} …"
     return "table"
 
 
@@ -126,9 +126,9 @@ def _value(value: Any) -> str:
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if not (below := getattr(command, "commands", None)):
+    below = getattr(command, "commands", {})
+    if not below or command.invoke_without_command:
         yield name, command
-        return
     for word, one in below.items():
         yield from _commands(one, f"{name} {word}")
 
@@ -140,7 +140,7 @@ def _usage(name: str, arguments: Iterable[Any], options: Iterable[Any]) -> str:
 
 
 def _metavar(one: Any) -> str:
-    return str(one.metavar or (one.name or "").upper().replace("_", "-"))
+    return str(one.metavar or (one.name or "").upper().replace("_", "-")).strip("[]")
 
 
 def _row(one: Any) -> str:
@@ -151,8 +151,13 @@ def _row(one: Any) -> str:
     elif not flag and one.metavar:
         called += f" `{one.metavar}`"
     meaning = _text(getattr(one, "help", "") or "")
+    told = [f"one of {', '.join(one.type.choices)}"] if hasattr(one.type, "choices") else []
     if one.param_type_name == "option" and one.required:
-        meaning += " (required)"
+        told.append("required")
+    elif one.show_default and one.default not in (None, False, ""):
+        told.append(f"default: {one.opts[0] if one.default is True else one.default}")
+    if told:
+        meaning += f" ({'; '.join(told)})"
     return f"| {_cell(called)} | {_cell(meaning)} |"
 
 
@@ -163,5 +168,7 @@ def _text(marked: str | None) -> str:
 
 
 def _cell(text: str) -> str:
-    # A bar ends a cell, and what looks like a tag or a link would be one.
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    # A bar ends a cell, unless it is in code, and what looks like a tag would be one.
+    pieces = " ".join(text.split()).split("`")
+    pieces[::2] = [piece.replace("|", "\\|").replace("<", "&lt;") for piece in pieces[::2]]
+    return "`".join(pieces)

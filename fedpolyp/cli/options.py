@@ -33,7 +33,8 @@ _NAMES = {
 _SEVERAL = "data.source"  # may be given more than once
 # The other options that all these commands have.
 _FLAGS = {"config", "preset", "set", "help", "h", "config_file", "by_name"}
-_PANELS = {
+# The headings of the sections' options.
+PANELS = {
     "": "Experiment",
     "data": "Images",
     "hospitals": "Hospitals",
@@ -94,7 +95,7 @@ _RESUMED |= {f"runtime.{name}": name for name in RuntimeConfig.model_fields}
 
 
 def with_settings(
-    sections: tuple[str, ...] = tuple(_PANELS), without: tuple[str, ...] = ()
+    sections: tuple[str, ...] = tuple(PANELS), without: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command an option for every setting of `sections` except `without`, and `--config` and `--preset`.
 
@@ -153,7 +154,7 @@ def _settings(sections: tuple[str, ...], taken: Iterable[str]) -> dict[str, insp
                 flag,
                 help=_meaning(info),
                 show_default=False,
-                rich_help_panel=_PANELS[section],
+                rich_help_panel=PANELS[section],
             )
             found[dotted] = inspect.Parameter(
                 option.replace("-", "_"),

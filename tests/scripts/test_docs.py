@@ -43,6 +43,11 @@ def test_the_site_builds_strictly_with_every_page_and_asks_for_nothing_elsewhere
     for page in pages:
         text = page.read_text("utf-8")
         assert 'src="http' not in text and 'rel="stylesheet" href="http' not in text, page
+        for link in re.findall(
+            r'(?:href|src)="([^":#?]+)["#?]', text
+        ):  # strict mode lets pass what `exclude_docs` leaves out
+            target = site / link.lstrip("/") if link.startswith("/") else page.parent / link
+            assert target.is_file() or (target / "index.html").is_file(), f"{page}: {link}"
 
 
 @pytest.mark.parametrize("text", ["[gone](nowhere.md)", "[gone](index.md#nowhere)", "![gone](nowhere.png)"])
@@ -69,9 +74,11 @@ def test_the_reference_has_every_setting_and_every_command() -> None:
     assert "| `algorithm.mu` | `--mu` |" in page and "number ≥ 0" in page
     commands = commands_page()
     found = list(_names(typer.main.get_command(app), "fedpolyp"))
-    assert len(found) > 20 and all(f"## {name}\n" in commands for name in found)
+    assert len(found) > 20 and all(f"## {name}\n" in commands for name in [*found, "fedpolyp runs"])
     assert "a finished run: its folder, or its name under runs/" in commands  # the help of an argument
     assert "[dim]" not in commands + page and "\\[" not in commands + page
+    assert "best on validation (one of last, best; default: last) |" in commands and "(default: --keys) |" in commands
+    assert "\nfedpolyp view [RUN|COMPARISON]\n" in commands and "`RUN|COMPARISON` |" in commands
 
 
 def test_every_command_in_the_docs_has_options_and_values_that_it_takes() -> None:
