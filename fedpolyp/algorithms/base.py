@@ -194,6 +194,11 @@ class Algorithm:
         return cls.federated and not cls.whole and as_it_was
 
     @classmethod
+    def has_own_arrays(cls) -> bool:
+        """Whether a hospital trains and scores with arrays of its own in the place of some that it was sent."""
+        return cls.own_model is not Algorithm.own_model
+
+    @classmethod
     def refuse(cls, config: "Config", settings: Section) -> str:
         """Why a run of `config` cannot use this algorithm with these settings; '' if it can."""
         return ""

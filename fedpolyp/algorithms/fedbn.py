@@ -39,6 +39,11 @@ class FedBN(Algorithm):
                 "the algorithm fedbn keeps batch normalization at the hospital: model.normalization must be batch; got "
                 f"'{config.model.normalization}'"
             )
+        if config.federation.per_step:
+            return (
+                "the algorithm fedbn cannot average for each step (--per-step): a hospital's batch normalization "
+                "continues from its own arrays, so its difference from what was sent is not a sum of the round's steps"
+            )
         return ""
 
 

@@ -4,7 +4,7 @@ Refused is only what is impossible whatever the images are; `fedpolyp.rounds.jud
 
 **What stays.** With `model.frozen_statistics` the moving statistics of the encoder are what they were, bit for bit, and
 with `model.encoder_rate` 0 so are its other weights. After the round `training.fix_statistics_after` all moving
-statistics are.
+statistics are, unless hospitals train from arrays of their own, as with FedBN: then their own stay as they were.
 
 **Adam's moments** (of Adam, AdamW, and what Muon leaves to Adam). From the moments m, v that were sent, n steps with
 gradients g_1 … g_n make, for each weight by itself, with b1 = 0.9 and b2 = 0.999,
@@ -29,6 +29,7 @@ the steps between the first and the last are not known. Only `max_update_norm` a
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpolyp.algorithms.finding import find
 from fedpolyp.config import Config
 from fedpolyp.model.arrays import Arrays, blocks, is_statistic
 from fedpolyp.model.registry import ENCODER
@@ -70,7 +71,7 @@ def fault_of_moments(changes: Arrays, sent: Arrays, steps: int, bfloat16: bool =
 def _keeps(config: Config, name: str, round: int) -> str:
     """The setting by which a training of `round` leaves the array `name` as it was; '' for none."""
     model, training, statistic = config.model, config.training, is_statistic(name)
-    if statistic and training.fixes_statistics(round):
+    if statistic and training.fixes_statistics(round) and not find(config.algorithm.name).has_own_arrays():
         return f"training.fix_statistics_after {training.fix_statistics_after}"
     if model.encoder == "plain" or not name.startswith(ENCODER):
         return ""
