@@ -1,7 +1,7 @@
 """Files of named arrays (NumPy's .npz) that may come from somebody else: no pickles, no bombs."""
 
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from fedpolyp.files import open_regular
 from fedpolyp.text import printable
 
 _MOST_ARRAYS = 20_000
+_BETWEEN = "/"  # a group's name and an array's, in the name of a member
 
 
 def read_arrays(path: Path, only: Collection[str] = (), most_bytes: int | None = None) -> dict[str, NDArray[Any]]:
@@ -46,6 +47,26 @@ def read_arrays(path: Path, only: Collection[str] = (), most_bytes: int | None =
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise ValueError(f"{name!r:.80} is not an array of numbers")
     return arrays
+
+
+def joined(groups: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """The arrays of all `groups`, each under its group's name and its own: what an archive holds.
+
+    Raises:
+        ValueError: a group's name has a slash, so that `grouped` would not find it again.
+    """
+    if strange := sorted(group for group in groups if _BETWEEN in group):
+        raise ValueError(f"the name of a group of arrays must not have a '{_BETWEEN}'; got '{strange[0]}'")
+    return {f"{group}{_BETWEEN}{name}": array for group, arrays in groups.items() for name, array in arrays.items()}
+
+
+def grouped(members: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, NDArray[Any]]]:
+    """The groups from which `joined` made `members`; those without arrays are left out."""
+    groups: dict[str, dict[str, NDArray[Any]]] = {}
+    for member, array in members.items():
+        group, _, name = member.partition(_BETWEEN)
+        groups.setdefault(group, {})[name] = array
+    return groups
 
 
 def _check_members(archive: zipfile.ZipFile, most_bytes: int) -> None:

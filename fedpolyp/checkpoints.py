@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedpolyp.algorithms.base import MODEL, Groups, marked, models
-from fedpolyp.archives import read_arrays
+from fedpolyp.archives import grouped, joined, read_arrays
 from fedpolyp.errors import FinalError
 from fedpolyp.files import parse_json, replacing
 from fedpolyp.model.arrays import Arrays, mismatch
@@ -125,7 +125,7 @@ def _keep_models(folder: Path, round: int, marks: Collection[str]) -> None:
 
 
 def _write(path: Path, checkpoint: Checkpoint) -> None:
-    members = {f"{group}/{name}": a for group, arrays in checkpoint.state.items() for name, a in arrays.items()}
+    members = joined(checkpoint.state)
     meta = {
         "round": checkpoint.round,
         "fingerprint": checkpoint.fingerprint,
@@ -163,10 +163,7 @@ def load(
         raise DamagedCheckpoint(f"checkpoint {path} is damaged: {error}") from None
     if fingerprint is not None and meta["fingerprint"] != fingerprint:
         raise DamagedCheckpoint(f"checkpoint {path} was made by another config")
-    state: dict[str, Arrays] = {}
-    for member, array in members.items():
-        group, _, name = member.partition("/")
-        state.setdefault(group, {})[name] = array
+    state = grouped(members)
     if like is not None:
         if path == checkpoint_path(folder, round) and (differs := sorted(state.keys() ^ like.keys())):
             raise DamagedCheckpoint(f"checkpoint {path} does not fit the run: it has different {', '.join(differs)}")

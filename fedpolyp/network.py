@@ -92,7 +92,7 @@ class Network:
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         for total, gradient in zip(self.gradients.values(), gradients, strict=False):
             total.assign_add(gradient)
-        if self.corrections:
+        if self._algorithm.steers():
             own = [{name: each[v.path] for name, each in self.corrections.items()} for v in variables]
             gradients = [
                 self._algorithm.gradient(gradient, variable.value, correction)
@@ -123,7 +123,7 @@ def shared_network(config: Config) -> Network:
 def compiled(config: Config) -> Config:
     """The part of `config` that is compiled into a network; everything else has its default."""
     kind = find(config.algorithm.name)
-    traced = bool(kind.corrections) or kind.wants_gradients
+    traced = kind.steers() or bool(kind.corrections) or kind.wants_gradients
     return Config(
         seed=config.seed,
         data=DataConfig(image_size=config.data.image_size),

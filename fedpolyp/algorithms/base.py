@@ -95,7 +95,7 @@ class Algorithm:
     whole: ClassVar[bool] = False  # updates are new values, not differences: nothing is sent, and no bit is lost
     corrections: ClassVar[tuple[str, ...]] = ()  # sets of arrays, like the trainable ones, that `gradient` reads
     wants_gradients: ClassVar[bool] = False  # whether `Trained.gradient` is filled
-    keeps_state: ClassVar[bool] = False  # whether a hospital needs what its last training kept
+    keeps_state: ClassVar[bool] = False  # whether hospitals keep private state, and need that of their last training
     weighs: ClassVar[bool] = True  # whether the weights of hospitals (`federation.weights` and others) matter
     # The server treats the mean update as a gradient and takes its own step: hospitals may send a gradient.
     takes_gradients: ClassVar[bool] = False
@@ -177,9 +177,10 @@ class Algorithm:
         return Outcome(trained, {MODEL: trained.arrays})
 
     def gradient(self, gradient: Any, weight: Any, corrections: Mapping[str, Any]) -> Any:
-        """The direction of a step instead of the `gradient` of one array; called if there are `corrections`.
+        """The direction of a step instead of the `gradient` of one array; called in every step if it is overridden.
 
-        All are tensors of the array's shape. TensorFlow traces it once, so it may only use operators.
+        All are tensors of the array's shape; `corrections` holds one for each name in the class's `corrections`.
+        TensorFlow traces it once, so it may only use operators.
         """
         return gradient
 
@@ -192,6 +193,11 @@ class Algorithm:
         """Whether a round's weighted mean is all that it makes of updates, so that nobody has to see single ones."""
         as_it_was = cls.aggregate is Algorithm.aggregate and cls.stages is Algorithm.stages
         return cls.federated and not cls.whole and as_it_was
+
+    @classmethod
+    def steers(cls) -> bool:
+        """Whether its steps take another direction than the gradient's."""
+        return cls.gradient is not Algorithm.gradient
 
     @classmethod
     def has_own_arrays(cls) -> bool:

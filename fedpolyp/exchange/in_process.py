@@ -9,7 +9,7 @@ from fedpolyp.exchange.requests import Evaluate, Request, Train, Unmask
 from fedpolyp.hospital import work
 from fedpolyp.hospital.hospital import Hospital
 from fedpolyp.hospital.masking import unmask
-from fedpolyp.model.arrays import Arrays
+from fedpolyp.model.arrays import Arrays, unwritable
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class InProcess:
 
     def _answer(self, request: Request, sent: Sent) -> Answer:
         def received(group: str, like: Arrays) -> Arrays:
-            return carried(sent[group], self.bfloat16)
+            # As after a message: what a hospital wrote there would change the server's state.
+            return unwritable(carried(sent[group], self.bfloat16))
 
         hospital = self.hospital(request.hospital)
         if isinstance(request, Train):

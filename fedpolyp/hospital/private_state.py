@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from fedpolyp.algorithms.base import Groups
-from fedpolyp.archives import read_arrays
+from fedpolyp.archives import grouped, joined, read_arrays
 from fedpolyp.errors import FedpolypError
 from fedpolyp.files import replacing
-from fedpolyp.model.arrays import Arrays
 
 _NAME = re.compile(r"(\d{6})\.npz")
 _RUN = re.compile(r"[0-9a-f]{32}")
@@ -42,11 +41,7 @@ def read(folder: Path, round: int) -> Groups:
         raise Gone(f"the private state of round {round} is gone: there is no {path}") from None
     except ValueError as error:
         raise FedpolypError(f"the private state {path} is damaged: {error}") from None
-    groups: dict[str, Arrays] = {}
-    for member, array in members.items():
-        group, _, name = member.partition("/")
-        groups.setdefault(group, {})[name] = array
-    return groups
+    return grouped(members)
 
 
 def write(folder: Path, round: int, state: Groups, keep_from: int, keep: Collection[int] = ()) -> None:
@@ -54,8 +49,11 @@ def write(folder: Path, round: int, state: Groups, keep_from: int, keep: Collect
 
     A round reads an earlier round's file and writes its own, so a repeated round gives the same bits. Files before
     round `keep_from` are removed, except those of the rounds in `keep`.
+
+    Raises:
+        ValueError: a group has a name that could not be read again.
     """
-    members = {f"{group}/{name}": array for group, arrays in state.items() for name, array in arrays.items()}
+    members = joined(state)
     with replacing(_path(folder, round)) as stream:
         np.savez(stream, **members)  # type: ignore[arg-type]  # numpy's stub offers its own keyword there
     for old in _rounds(folder):

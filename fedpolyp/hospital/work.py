@@ -31,7 +31,7 @@ def train(request: Train, received: Received, hospital: Hospital) -> Answer:
 
     Raises:
         Refusal: with privacy on, this would exceed the hospital's limit; the secure sum would not hide the update.
-        FedpolypError: the hospital's private state is gone or damaged.
+        FedpolypError: the hospital's private state is gone or damaged, or the algorithm would never get it back.
     """
     if hospital.config.privacy.secure_sums:
         accepted(request, hospital)
@@ -42,6 +42,11 @@ def train(request: Train, received: Received, hospital: Hospital) -> Answer:
         return _masked(request, answer, {MODEL: weights}, {MODEL: weights}, hospital)
     visit = _Visit(request, received, hospital, make(hospital.config), shared_trainer(hospital.config))
     outcome = visit.algorithm.train(visit)
+    if outcome.kept and not visit.algorithm.keeps_state:
+        raise FedpolypError(
+            f"the algorithm {hospital.config.algorithm.name} keeps {', '.join(sorted(outcome.kept))} at the hospital, "
+            "but would never get it back: its class must say keeps_state = True"
+        )
     kept = {**outcome.kept, **visit.optimizer_to_keep(outcome.trained)}
     if kept:
         private_state.write(hospital.state, request.round, kept, request.keep_from, (request.keep_best,))

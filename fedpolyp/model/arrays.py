@@ -99,3 +99,11 @@ def blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[np.float64], ...]]:
     flat = [np.reshape(array, -1) for array in arrays]
     for first in range(0, flat[0].size, _BLOCK):
         yield tuple(np.asarray(values[first : first + _BLOCK], np.float64) for values in flat)
+
+
+def unwritable(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """The same values, which cannot be written to; whoever has `arrays` themselves still can."""
+    views = {name: array.view() for name, array in arrays.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views

@@ -15,6 +15,7 @@ from fedpolyp.rounds.counted import Counted
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.image_counts import ImageCounts
 from fedpolyp.rounds.observers import Observer, Round, observers_of
+from fedpolyp.rounds.state import begun, held
 from fedpolyp.rounds.training import Training
 from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.training import shared_trainer
@@ -44,7 +45,7 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
     observers = observers_of(experiment, asking, training.counts)
     if checkpoint is None:
         trainer = shared_trainer(experiment.config)
-        state = experiment.algorithm.begin(Start(trainer.initial, trainer.start.optimizer))
+        state = begun(experiment.algorithm, Start(trainer.initial, trainer.start.optimizer))
         start = Checkpoint(0, run.fingerprint(), state, dict.fromkeys(models(state), Best()))
         checkpoint = _seen(observers, Round(start, RoundRecord(0), last=not rounds)).checkpoint
     over = bool(run.stopped)
@@ -84,6 +85,7 @@ def _newest_checkpoint(experiment: Experiment) -> Checkpoint | None:
     checkpoint = checkpoints.latest(run.checkpoints, run.fingerprint(), experiment.watcher.note, like)
     if checkpoint is not None:
         run.rewind(checkpoint.round)
+        held(checkpoint.state)
     else:
         run.start_over()
     return checkpoint

@@ -22,6 +22,7 @@ from fedpolyp.rounds.image_counts import ImageCounts
 from fedpolyp.rounds.judging import comparable
 from fedpolyp.rounds.replies import BadReply, NotFinite, read_masked, read_opening, read_update, updated
 from fedpolyp.rounds.sampling import sample
+from fedpolyp.rounds.state import combined, refuse_unlike
 from fedpolyp.runs import RoundRecord
 from fedpolyp.training import shared_trainer
 
@@ -44,7 +45,8 @@ class Training:
         closed is lost: hospitals open no second one, and the state stays as it was.
 
         Raises:
-            FedpolypError: too few hospitals sent usable updates, or too few for the algorithm; a training diverged.
+            FedpolypError: too few hospitals sent usable updates, or too few for the algorithm; a training diverged; the
+            algorithm makes no state of them.
         """
         try:
             try:
@@ -92,10 +94,11 @@ class Training:
                 self._open(aggregate, stage, record)
             if taken:
                 try:
-                    state = of.algorithm.combine(state, aggregate.result())
+                    state = combined(of.algorithm, state, aggregate.result())
                 except ValueError as error:
                     raise FedpolypError(f"round {number} stopped: {error}") from None
         self._refuse_too_few(tally)
+        refuse_unlike(of.algorithm, before.state, state)
         return state
 
     def _aggregate(self) -> Aggregate:

@@ -1,9 +1,11 @@
-"""An algorithm from outside the package, as in docs/extending.md: half of each update."""
+"""Algorithms from outside the package: one as in docs/extending.md, half of each update; and some for single rules."""
+
+from typing import Any
 
 from pydantic import Field
 
 from fedpolyp.aggregation.aggregate import Combined
-from fedpolyp.algorithms.base import MODEL, Algorithm, Groups, plus
+from fedpolyp.algorithms.base import MODEL, Algorithm, Groups, Outcome, Visit, plus
 from fedpolyp.section import Section
 
 
@@ -19,3 +21,20 @@ class Damped(Algorithm):
         """See `Algorithm`."""
         change = {name: self.settings.part * array for name, array in combined.changes[MODEL].items()}
         return {**super().combine(state, combined), MODEL: plus(state[MODEL], change)}
+
+
+class Still(Algorithm):
+    """No step goes anywhere."""
+
+    def gradient(self, gradient: Any, weight: Any, corrections: Any) -> Any:
+        """See `Algorithm`."""
+        return 0.0 * gradient
+
+
+class Forgetful(Algorithm):
+    """Keeps what it would never get back."""
+
+    def train(self, visit: Visit) -> Outcome:
+        """See `Algorithm`."""
+        trained = visit.train(visit.received[MODEL])
+        return Outcome(trained, {MODEL: trained.arrays}, {"before": trained.arrays})

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from fedpolyp.algorithms import finding
+from fedpolyp.algorithms.base import trainable
 from fedpolyp.algorithms.finding import find
 from fedpolyp.config import load, to_toml
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import UsageError
 from fedpolyp.rounds import here
 from fedpolyp.runs import RunFolder
+from fedpolyp.training import shared_trainer
 from fedpolyp.watcher import Watcher
 from tests.algorithms.test_every_algorithm import assert_same
 from tests.test_command_line import ROOT
@@ -54,6 +56,16 @@ def test_all_of_the_update_is_fedavg_and_a_part_of_it_is_not(tmp_path: Path) -> 
     for name, array in models[2].items():
         np.testing.assert_array_equal(models[0][name], array)
     assert any((models[1][name] != array).any() for name, array in models[2].items())
+
+
+def test_a_direction_of_its_own_is_taken_in_every_step_whether_or_not_it_has_corrections() -> None:
+    name = "tests.algorithms.own_algorithm:Still"
+    config = tiny_config(algorithm__name=name, training__optimizer="sgd")
+    trainer, rng = shared_trainer(config), np.random.default_rng(0)
+    images, masks = rng.integers(0, 256, (4, 32, 32, 3), np.uint8), rng.integers(0, 2, (4, 32, 32), np.uint8)
+    after = trainer.train(trainer.initial, images, masks, hospital="oslo", round=1, learning_rate=0.1).arrays
+    for array, before in trainable(trainer.initial).items():
+        np.testing.assert_array_equal(after[array], before)
 
 
 def test_an_offered_one_goes_by_its_name_and_its_settings_are_listed(offered: None) -> None:

@@ -136,3 +136,9 @@ def test_resuming_from_any_checkpoint_still_kept_finds_what_it_would_have_found(
     for checkpoint in (min(best, max(trained) - 1), *range(min(oldest, max(trained) - 1), 32)):
         last = counted.last("a", checkpoint)
         assert found(pruned, last) == found(whole, last)
+
+
+def test_a_group_that_could_not_be_read_again_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the name of a group of arrays must not have a '/'; got 'own/variate'"):
+        private_state.write(tmp_path, 1, {"own/variate": {"w": np.zeros(2)}}, 0)
+    assert not list(tmp_path.iterdir())

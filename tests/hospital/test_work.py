@@ -11,6 +11,7 @@ from fedpolyp import metrics
 from fedpolyp.algorithms.base import Groups, plus
 from fedpolyp.data.partition.assign import partition_images
 from fedpolyp.data.source import open_source
+from fedpolyp.errors import FedpolypError
 from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.hospital import private_state, work
 from fedpolyp.hospital.hospital import Hospital
@@ -108,6 +109,13 @@ def test_a_training_drops_the_state_that_its_request_says_nobody_needs(tmp_path:
         details = {"counted": round - 1, "keep_from": keep_from, "keep_best": keep_best}
         work.train(request(round, **details), received(sent(at)), at)
     assert sorted(path.name for path in at.state.iterdir()) == ["000001.npz", "000003.npz", "000004.npz"]
+
+
+def test_an_algorithm_that_keeps_what_it_would_never_get_back_is_refused(tmp_path: Path) -> None:
+    at = hospital(tmp_path, algorithm__name="tests.algorithms.own_algorithm:Forgetful")
+    with pytest.raises(FedpolypError, match="Forgetful keeps before at the hospital.* must say keeps_state = True$"):
+        work.train(request(), received(sent(at)), at)
+    assert not at.state.exists()
 
 
 @pytest.mark.parametrize("distances", [False, True])
