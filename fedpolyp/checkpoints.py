@@ -82,6 +82,11 @@ def oldest(folder: Path) -> int:
     return min(rounds_in(folder), default=0)
 
 
+def newest(folder: Path) -> int:
+    """The last round with a checkpoint to resume from; 0 if there is none."""
+    return max(rounds_in(folder), default=0)
+
+
 def best_at(folder: Path, round: int, otherwise: Checkpoint) -> Mapping[str, Best]:
     """The best models at the time of the checkpoint of `round`; `otherwise` for those that cannot be read."""
     try:

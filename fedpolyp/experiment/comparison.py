@@ -14,6 +14,7 @@ from fedpolyp.data.digest import Digest
 from fedpolyp.data.partition.assign import counted, partition_images
 from fedpolyp.data.store import Store
 from fedpolyp.errors import UsageError
+from fedpolyp.rounds.absence import refuse_impossible
 from fedpolyp.runs import RunFolder
 
 Number = TypeVar("Number", int, float)
@@ -158,10 +159,16 @@ def prepare(wanted: Sequence[Job], store: Store) -> list[Job]:
 
     Raises:
         UsageError: a run folder exists that was made with other settings, or one in the comparison was made with
-            another partition or other images.
+            another partition or other images; a run would be stopped, because a round has too few hospitals.
     """
     partition = partition_images(store.records, wanted[0].config, store)
     wanted = [replace(job, config=counted(job.config, partition)) for job in wanted]
+    records = {record.id: record for record in store.records}
+    for job in wanted:
+        try:
+            refuse_impossible(job.config, partition, records=records)
+        except UsageError as error:
+            raise UsageError(f"the arm {job.config.label}, seed {job.config.seed}: {error}") from None
     digest = Digest.of(partition, store)
     there = {path.parent for path in wanted[0].run.path.parents[1].glob("*/*/config.toml")}
     for job in wanted:

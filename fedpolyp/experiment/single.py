@@ -105,6 +105,10 @@ def go_on(
         raise
     partition = run.partition()
     run.refuse_changed(store)
+    from fedpolyp.rounds.absence import refuse_impossible
+
+    # Before anything is changed: with rounds that stop it, a finished run would be unfinished for good.
+    refuse_impossible(config, partition, checkpoints.newest(run.checkpoints) if from_round is None else from_round)
     with run.locked():
         if from_round is not None or run.changes(config):
             refuse_unusable(run, config, from_round)
@@ -245,7 +249,7 @@ def _carry(
             with suppress(OSError):
                 told.tell("failed", reason=str(error))
             # A round's record comes before the checkpoint that makes it complete.
-            done = min(len(run.rounds()) - 1, max(checkpoints.rounds_in(run.checkpoints), default=0))
+            done = min(len(run.rounds()) - 1, checkpoints.newest(run.checkpoints))
             if not isinstance(error, (FinalError, UsageError)):
                 again = shlex.join(["fedpolyp", "simulate", "--resume", str(run.path)])
                 complete = "no round is" if done < 1 else "1 round is" if done == 1 else f"{done} rounds are"

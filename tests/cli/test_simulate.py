@@ -219,7 +219,7 @@ def test_a_run_that_has_lost_its_digest_is_refused_in_one_sentence(
     assert trained == []
 
 
-def finished(path: Path, algorithm: str = "pooled") -> RunFolder:
+def finished(path: Path, algorithm: str = "pooled", **settings: Any) -> RunFolder:
     """A run of two rounds as it is when it has ended, and could have more."""
     from fedpolyp.training import shared_trainer
 
@@ -230,6 +230,7 @@ def finished(path: Path, algorithm: str = "pooled") -> RunFolder:
         training__schedule="constant",
         model__base_filters=1,
         algorithm__name=algorithm,
+        **settings,
     )
     state = make(run.config(), sorted(run.partition().hospitals)).begin(shared_trainer(run.config()).start)
     for round in range(3):
@@ -295,6 +296,17 @@ def test_a_refused_resume_leaves_a_finished_run_as_it_was(
     assert resume(monkeypatch, str(run.path), "--rounds", "5") == 1
     assert said in capsys.readouterr().err
     assert content(run) == before and run.finished and trained == []
+
+
+def test_more_rounds_of_which_one_would_stop_the_run_leave_a_finished_run_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    # Drawn from the seed: nobody drops out of rounds 1 and 2.
+    run = finished(tmp_path / "run", "fedavg", federation__drop_rate=0.3, federation__min_replies=1.0, seed=9)
+    before = content(run)
+    assert resume(monkeypatch, str(run.path), "--rounds", "5") == 2
+    assert "would stop the run: " in capsys.readouterr().err
+    assert content(run) == before and run.finished
 
 
 def test_a_ray_that_cannot_be_reached_leaves_a_finished_run_as_it_was(

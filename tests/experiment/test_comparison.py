@@ -312,6 +312,22 @@ def test_another_partition_beside_the_runs_of_a_comparison_is_refused_before_any
     assert len(runs_in(tmp_path)) == 4
 
 
+@pytest.mark.parametrize(
+    ("settings", "arm", "said"),
+    [
+        ({}, "krum", "^the arm krum, seed 0: the algorithm krum with these settings needs 5 hospitals in a"),
+        ({"federation__liars": "oslo"}, "fedavg", "^the arm fedavg, seed 0: federation.liars names oslo"),
+    ],
+)
+def test_an_arm_whose_runs_would_stop_is_refused_before_another_is_carried_out(
+    tmp_path: Path, settings: dict[str, str], arm: str, said: str
+) -> None:
+    config = tiny_config(**settings)
+    with pytest.raises(UsageError, match=said):
+        prepare(jobs(tmp_path, config, arms=named_arms([arm, "median"])), open_source(config.data, 0))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("text", ["pooled=3,pooled=4", "3,4", "pooled=3,5, pooled=3"])
 def test_two_numbers_for_one_arm_are_refused(text: str) -> None:
     for parse, option in ((parse_rounds, "--rounds"), (parse_learning_rates, "--learning-rate")):
