@@ -19,6 +19,8 @@ Masks = NDArray[np.uint8]
 
 # By how many percent of the image's side the masks of each algorithm are off.
 ERRORS = {"pooled": 2.0, "local": 8.0, "fedavg": 4.0, "fedprox": 4.1, "fedadam": 5.0}
+OWN_MODELS = "tests.algorithms.own_algorithm:Damped"  # stands for an algorithm with a model for each hospital
+ERRORS[OWN_MODELS] = 6.0
 
 
 def fake_config(arm: str, seed: int, rounds: int = 12, hospitals: int = 3, **own: object) -> Config:
@@ -26,7 +28,7 @@ def fake_config(arm: str, seed: int, rounds: int = 12, hospitals: int = 3, **own
 
     An arm is an algorithm, or one with another label: 'near:fedprox'. `own` are the algorithm's own settings.
     """
-    label, _, algorithm = arm.rpartition(":")
+    label, _, algorithm = arm.partition(":") if ":" in arm else ("", "", arm)
     chosen = {"algorithm.name": algorithm, "seed": seed, "data.seed": 0, "federation.rounds": rounds}
     chosen |= {"arm_label": label or None, "hospitals.count": hospitals}
     chosen |= {f"algorithm.{name}": value for name, value in own.items()}
@@ -97,7 +99,8 @@ def _write_scores(run: RunFolder, config: Config, store: Store, partition: Parti
     sets = {"heldout": partition.heldout} | {f"test:{name}": own.test for name, own in partition.hospitals.items()}
     sets |= {f"unseen:{source}": ids for source, ids in partition.unseen.items()}
     rows, predicted = [], dict[str, dict[str, Masks]]()
-    for place, owner in enumerate(sorted(partition.hospitals) if config.algorithm.name == "local" else [""]):
+    own_models = config.algorithm.name in ("local", OWN_MODELS)
+    for place, owner in enumerate(sorted(partition.hospitals) if own_models else [""]):
         for kind, number in (("last", config.federation.rounds), ("best", config.federation.rounds - 2)):
             model = model_name(kind, owner)
             for label, ids in sets.items():

@@ -51,5 +51,5 @@ def simulate(
         say(words)
     if words := scores({"": run.rounds()[-1]}, simulated=True):
         say(words)
-    console.print(ending(run.rounds(), own_models=run.config().algorithm.name == "local"), soft_wrap=True)
+    console.print(ending(run.rounds(), own_models=not run.model_file("last").exists()), soft_wrap=True)
     console.print(f"run folder: {run.path}", soft_wrap=True)

@@ -131,15 +131,17 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: Evidenc
     validated = all(any(record["val_dice"] is not None for record in run) for run in records)
     best_rounds = evidence.scores.where(arm=label, kind=BEST).round
     dice, chosen = evidence.values(label, seeds, LAST), [evidence.sizes == size for size in range(len(SIZES))]
+    own_models = bool((evidence.scores.where(arm=label, kind=LAST).trainer != "").any())
     own = {}
     for name in sorted(hospitals):
         ids = hospitals[name].test
         if ids and not runs[0][1].privacy.on:  # with privacy, hospitals send no scores
-            trainer = {"trainer": name} if algorithm.name == LOCAL else {}
+            trainer = {"trainer": name} if own_models else {}
             own[name] = evidence.mean(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
     return Arm(
         label=label,
         algorithm=algorithm,
+        own_models=own_models,
         runs=tuple(run for run, _ in runs),
         seeds=seeds,
         last=held_out(LAST),

@@ -12,6 +12,8 @@ from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.findings import LOCAL, POOLED, Arm
 from fedpolyp.runs import RunFolder
 
+_NONE = "not there"  # the value of a setting that a run does not have
+
 
 def refuse_another_algorithm(label: str, runs: Sequence[tuple[RunFolder, Config]]) -> None:
     """Refuse different arms with the same label: their mean would belong to no algorithm.
@@ -105,11 +107,12 @@ def missing(arms: Sequence[Arm], given: Sequence[tuple[RunFolder, Config]]) -> I
 def unequal(finished: Sequence[tuple[RunFolder, Config]]) -> Iterable[str]:
     """The settings other than algorithm, rounds and seed that differ between runs, each with its values."""
     all_settings = [_settings(config) for _, config in finished]
-    for name in all_settings[0]:
-        if any(before[name] != after[name] for before, after in pairwise(all_settings)):
+    # A scheme has settings that others lack.
+    for name in dict.fromkeys(name for settings in all_settings for name in settings):
+        if any(before.get(name, _NONE) != after.get(name, _NONE) for before, after in pairwise(all_settings)):
             told: dict[str, str] = {}
             for (_, config), settings in zip(finished, all_settings, strict=True):
-                told.setdefault(str(settings[name]), f"{config.label}/{config.seed}")
+                told.setdefault(str(settings.get(name, _NONE)), f"{config.label}/{config.seed}")
             yield f"{name} is " + ", but ".join(f"{value} in {where}" for value, where in told.items())
 
 

@@ -52,13 +52,14 @@ class Arm:
 
     label: str  # its algorithm's name, unless it was given another
     algorithm: AlgorithmConfig
+    own_models: bool  # whether each hospital has its own model, as in local training
     runs: tuple[RunFolder, ...]
     seeds: tuple[int, ...]
     last: Mapping[str, Estimate]  # by metric: on the held-out set, after the last round
     best: Mapping[str, Estimate]  # in the round best on validation; empty without validation
     best_rounds: tuple[int, ...]  # these rounds, ascending
     over_pixels: Mapping[str, float]  # Dice of all held-out pixels together, by model: last, and best with validation
-    own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; local: by its own model
+    own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; by its own model, if any
     unseen: Mapping[str, Estimate]  # Dice on each source that no hospital has, last round
     without_polyp: Mapping[str, float]  # see metrics.without_polyp: held-out images, last round; empty for none
     by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None if there are none
@@ -69,11 +70,6 @@ class Arm:
     def federated(self) -> bool:
         """Whether it is a federated arm, not pooled or local."""
         return self.algorithm.name not in (POOLED, LOCAL)
-
-    @property
-    def own_models(self) -> bool:
-        """Whether each hospital has its own model."""
-        return self.algorithm.name == LOCAL
 
     @property
     def worst(self) -> tuple[str, float] | None:

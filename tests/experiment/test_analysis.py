@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from fedpolyp.experiment.analysis import analyse
 from fedpolyp.experiment.comparison import runs_in
 from fedpolyp.experiment.findings import Analysis, Difference
 from fedpolyp.experiment.statistics import Estimate
-from tests.fake_comparison import fake_config, rewrite_rounds, write_comparison, write_run
+from tests.fake_comparison import OWN_MODELS, fake_config, rewrite_rounds, write_comparison, write_run
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +283,32 @@ def test_other_settings_than_arm_and_rounds_are_pointed_out(tmp_path: Path) -> N
     text = (second.path / "config.toml").read_text()
     (second.path / "config.toml").write_text(text.replace("learning_rate = 0.003", "learning_rate = 0.001"))
     assert analyse([first, second]).unequal == ("training.learning_rate is 0.003 in pooled/0, but 0.001 in fedavg/0",)
+
+
+def test_a_setting_that_only_one_run_has_is_pointed_out(tmp_path: Path) -> None:
+    runs = write_comparison(tmp_path, ("pooled", "fedavg"))
+    texts = [run.config_file.read_text() for run in runs]
+    for place, label in enumerate(("pooled", "fedavg")):
+        for run, text in zip(runs, texts, strict=True):
+            run.config_file.write_text(text)
+        changed = re.sub('scheme = "[a-z]+"', 'scheme = "quantity"\nalpha = 0.5', texts[place], count=1)
+        runs[place].config_file.write_text(changed)
+        (found,) = (one for one in analyse(runs).unequal if one.startswith("hospitals.alpha is "))
+        assert f"0.5 in {label}/0" in found and "not there in" in found
+
+
+def test_where_each_hospital_has_its_own_model_it_is_tested_with_that_one_whatever_the_algorithm_is_called(
+    tmp_path: Path,
+) -> None:
+    (run,) = write_comparison(tmp_path, (f"mine:{OWN_MODELS}",))
+    (arm,) = analyse([run]).arms
+    assert arm.own_models and arm.federated
+    with run.images_file.open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["model"].startswith("last:")]
+    for name, found in arm.own_tests.items():
+        own = [row for row in rows if row["model"] == f"last:{name}" and row["set"] == f"test:{name}"]
+        dice = [2 * int(row["tp"]) / (2 * int(row["tp"]) + int(row["fp"]) + int(row["fn"])) for row in own]
+        assert found.value == pytest.approx(sum(dice) / len(dice))
 
 
 def test_rounds_that_were_lost_are_remarked_on(tmp_path: Path) -> None:
