@@ -19,6 +19,7 @@ from fedpolyp.algorithms.base import MODEL, Algorithm
 from fedpolyp.section import Section
 
 Array = NDArray[np.float64]
+FEWEST_TRIMMED = 3  # values of which one can be left out at either end
 
 
 class _Coordinatewise(Algorithm):
@@ -57,13 +58,19 @@ class TrimmedMean(_Coordinatewise):
         """Of `[algorithm]`."""
 
         trim: float = Field(
-            0.2, ge=0, lt=0.5, description="Trimmed mean: fraction of the values left out at either end"
+            0.2,
+            ge=0,
+            lt=0.5,
+            description="Trimmed mean: fraction of the values left out at either end, but one of three at least",
         )
 
     def middle(self, values: Array) -> Array:
         """See `_Coordinatewise`."""
         # As it was typed: 0.29 times 100 is 29, but the float nearest to 0.29 is a little less.
         cut = int(Fraction(str(self.settings.trim)) * len(values))
+        # A round with absent hospitals must not silently become a plain mean.
+        if self.settings.trim and len(values) >= FEWEST_TRIMMED:
+            cut = max(1, cut)
         result: Array = np.sort(values, axis=0)[cut : len(values) - cut].mean(axis=0)
         return result
 

@@ -17,6 +17,8 @@ _OF_A_TRAINING = ("local_epochs", "local_steps", "optimizer", "optimizer_state",
 _OF_A_GUARANTEE = ("epsilon", "delta", "score_epsilon", "clip", "unit", "batches", "batch")
 _OPTIONS = {"count": "hospitals", "val": "val-fraction", "test": "test-fraction"}
 _OF_A_MEAN = ("weights", "max_weight", "per_step")
+_OF_AN_ENCODER = ("encoder_weights", "encoder_rate", "frozen_statistics")
+_FEW = 3  # updates: of fewer, none stands out, and a trimmed mean leaves out none
 
 
 def unused(config: Config, partition: Partition) -> str:
@@ -30,10 +32,16 @@ def unused(config: Config, partition: Partition) -> str:
     if kind.federated:
         found += _in_a_federation(config, partition)
         if not kind.weighs:
-            found.append((_given(federation, _OF_A_MEAN), f"{name} does not weight hospitals"))
+            of_it = _given(federation, _OF_A_MEAN)
+            found = [(own, why) for own, why in found if not {*own} & {*of_it}]  # told once
+            found.append((of_it, f"{name} does not weight hospitals"))
     else:
         of_it = [*_given(federation, _OF_A_FEDERATION), *_given(training, ("wire", "optimizer_state"))]
         found.append((of_it, f"{name} is not federated"))
+    if config.model.encoder == "plain":
+        found.append((_given(config.model, _OF_AN_ENCODER), "the encoder is plain"))
+    elif config.model.initial_weights is not None:
+        found.append((_given(config.model, ("encoder_weights",)), "--initial-weights are those of the whole model"))
     if config.privacy.on and config.privacy.drawn is None:
         found.append((_given(config.privacy, ("batch",)), "without --batches poisson a step has all units"))
     if config.privacy.on:
@@ -86,20 +94,30 @@ def _in_a_federation(config: Config, partition: Partition) -> list[tuple[Sequenc
     if federation.deadline is None:
         found.append((_given(federation, ("slow",)), "there is no --deadline"))
     else:
-        steps = {name: config.training.steps(len(own.train)) for name, own in partition.hospitals.items()}
+        steps = _steps(config, partition)
         longest = max(own * federation.slowness.get(name, 1.0) for name, own in steps.items())
         if longest <= federation.deadline * min(steps.values()):
             found.append((_given(federation, ("deadline", "slow")), "no hospital takes that long"))
     if not federation.lying:
         found.append((_given(federation, ("lie",)), "there are no --liars"))
+    in_round = federation.in_a_round(len(partition.hospitals))
     if federation.weights == "equal":
         found.append((_given(federation, ("max_weight",)), "all have the same weight"))
-    in_round = federation.in_a_round(len(partition.hospitals))
-    if config.algorithm.name == "trimmed-mean" and in_round * config.algorithm.own["trim"] < 1:
+    elif federation.max_weight is not None and federation.max_weight * in_round < 1:
+        found.append((["--max-weight"], f"{in_round} hospitals cannot all have less, so all have the same weight"))
+    if federation.per_step and (config.privacy.on or len(set(_steps(config, partition).values())) == 1):
+        found.append((["--per-step"], "all hospitals take the same number of steps"))
+    if in_round < _FEW:
+        found.append((_given(federation, ("max_update_norm",)), f"no update stands out among {in_round}"))
+    if config.algorithm.name == "trimmed-mean" and (in_round < _FEW or not config.algorithm.own["trim"]):
         found.append((["--trim"], f"it leaves out none of {in_round} hospitals, so this is the mean"))
     if config.algorithm.name == "cyclic":
         found.append((_given(federation, ("max_update_norm",)), "updates come one at a time"))
     return found
+
+
+def _steps(config: Config, partition: Partition) -> dict[str, int]:
+    return {name: config.training.steps(len(own.train)) for name, own in partition.hospitals.items()}
 
 
 def _given(section: Section, names: Sequence[str]) -> list[str]:

@@ -189,6 +189,14 @@ def test_one_liar_of_five_cannot_take_the_model_far(algorithm: Algorithm) -> Non
         assert np.abs(after[name] - state[MODEL][name]).max() < 5
 
 
+def test_trimming_leaves_out_one_at_either_end_also_of_those_who_are_left() -> None:
+    algorithm = TrimmedMean(TrimmedMean.Settings(trim=0.2))
+    assert algorithm.middle(np.array([[1e9], [1.0], [2.0], [-1.0]])) == 1.5  # a fifth of four is less than one
+    assert algorithm.middle(np.array([[1e9], [1.0], [2.0]])) == 2.0
+    assert algorithm.middle(np.array([[1.0], [2.0]])) == 1.5
+    assert TrimmedMean(TrimmedMean.Settings(trim=0.0)).middle(np.array([[6.0], [0.0], [0.0]])) == 2.0
+
+
 def test_trimming_counts_as_it_was_typed() -> None:
     algorithm = TrimmedMean(TrimmedMean.Settings(trim=0.29))
     values = np.zeros((100, 1))

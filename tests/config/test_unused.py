@@ -77,7 +77,19 @@ def test_without_a_federation_its_settings_are_named(algorithm: str) -> None:
             {"training__fix_statistics_after": 1, "model__normalization": "group"},
             "--fix-statistics-after (no batch normalization learns statistics)",
         ),
-        ({"algorithm__name": "trimmed-mean", "algorithm__trim": 0.1}, "--trim (it leaves out none of 5 hospitals"),
+        ({"algorithm__name": "trimmed-mean", "algorithm__trim": 0.0}, "--trim (it leaves out none of 5 hospitals"),
+        ({"algorithm__name": "trimmed-mean", "federation__fraction": 0.4}, "--trim (it leaves out none of 2 hospitals"),
+        ({"federation__max_weight": 0.1}, "--max-weight (5 hospitals cannot all have less, so all have the same"),
+        ({"federation__per_step": True}, "--per-step (all hospitals take the same number of steps)"),
+        ({"federation__fraction": 0.4, "federation__max_update_norm": 3.0}, "--max-update-norm (no update stands out"),
+        (
+            {"model__encoder_weights": "random", "model__encoder_rate": 0.1, "model__frozen_statistics": True},
+            "effect: --encoder-weights, --encoder-rate, --frozen-statistics (the encoder is plain)",
+        ),
+        (
+            {"model__encoder": "mobilenet-v2", "model__encoder_weights": "random", "model__initial_weights": "a.keras"},
+            "--encoder-weights (--initial-weights are those of the whole model)",
+        ),
         ({"algorithm__name": "cyclic", "federation__max_update_norm": 3.0}, "--max-update-norm (updates come one at"),
         ({"privacy__secure_least": 4, "privacy__colluders": 2}, "--secure-least, --colluders (there are no --secure-s"),
         (SECURE | {"federation__max_update_norm": 3.0}, "--max-update-norm (with --secure-sums nobody sees single"),
@@ -93,7 +105,9 @@ def test_a_setting_without_what_it_needs_is_named(settings: dict[str, Any], expe
         {"federation__lie": "noise", "federation__liars": "hospital-1"},
         {"federation__deadline": 2.0, "federation__slow": "hospital-1=9"},
         {"federation__patience": 3},
-        {"federation__max_weight": 0.3, "federation__per_step": True, "algorithm__name": "fedadam"},
+        {"federation__max_weight": 0.2, "algorithm__name": "fedadam"},
+        {"model__encoder": "mobilenet-v2", "model__encoder_weights": "random", "model__encoder_rate": 0.1},
+        {"algorithm__name": "trimmed-mean", "algorithm__trim": 0.1},
         {"training__weight_decay": 0.1, "training__optimizer": "adamw"},
         {"training__fix_statistics_after": 2},
         {"training__wire": "bfloat16", "training__optimizer_state": "keep"},
@@ -106,6 +120,12 @@ def test_a_setting_that_has_an_effect_is_not(settings: dict[str, Any]) -> None:
 
 def test_a_deadline_that_a_large_hospital_misses_has_an_effect() -> None:
     assert said(partition_of(80, 80, 800), federation__deadline=2.0) == ""
+
+
+def test_a_mean_for_each_step_has_an_effect_where_hospitals_take_different_numbers_of_them() -> None:
+    unlike = partition_of(80, 80, 800)
+    assert said(unlike, federation__per_step=True) == ""
+    assert "--per-step (all" in said(unlike, federation__per_step=True, training__local_steps=5)
 
 
 def test_patience_needs_validation_images() -> None:
