@@ -10,6 +10,7 @@ from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment.comparison import Arm, Job, begun_in, jobs, prepare, refuse_other
 from fedpolyp.experiment.processes import Failure, Screen, carry_out
 from fedpolyp.experiment.settled import settled
+from fedpolyp.experiment.warm_start import seen_before
 from fedpolyp.files import write_text
 from fedpolyp.model.weights import noted
 from fedpolyp.planning import planned, this_machine
@@ -75,7 +76,9 @@ def prepared(
     store = open_source(base.data, base.data_seed)
     wanted = prepare(wanted, store)
     write_text(out / "command.txt", command + "\n")
-    notes = [*partition_notes(store.records, base, wanted[0].run.partition()), *filter(None, [plan]), *_unused(wanted)]
+    partition = wanted[0].run.partition()
+    notes = [*partition_notes(store.records, base, partition), *filter(None, [plan]), *_unused(wanted)]
+    notes += dict.fromkeys(note for job in wanted for note in seen_before(job.config, store, partition))
     if done := sum(job.finished for job in wanted):
         notes.append(f"{done} of {len(wanted)} runs are finished already")
     return Prepared(wanted, base, notes)

@@ -165,12 +165,13 @@ def _prepared(config: Config, audience: Audience) -> _Prepared:
     # Imported only now: an error in the settings is reported before TensorFlow and Ray are loaded.
     from fedpolyp.config.unused import unused
     from fedpolyp.data.partition.assign import counted, partition_images, partition_notes
+    from fedpolyp.experiment.warm_start import seen_before
     from fedpolyp.privacy.words import beginning
     from fedpolyp.rounds.absence import refuse_impossible
 
     store = _opened(config, plan, audience)
     partition = partition_images(store.records, config, store)
-    for sentence in partition_notes(store.records, config, partition):
+    for sentence in (*partition_notes(store.records, config, partition), *seen_before(config, store, partition)):
         audience.say(sentence)
     said, config = unused(config, partition), counted(config, partition)
     refuse_impossible(config, partition, records={record.id: record for record in store.records})

@@ -17,13 +17,11 @@ from fedpolyp.config import NAMED_WEIGHTS, Config, RuntimeConfig, to_toml
 from fedpolyp.data.store import ImageRecord, Store
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.inference.calibration import Fitted
+from fedpolyp.model.weights import MEMBER, MEMBER_BYTES, SHORT_HASH, learnt_before
 from fedpolyp.runs import RunFolder
 from fedpolyp.text import printable
 
-MEMBER = "fedpolyp.json"
 THRESHOLD = 0.5
-_MOST_BYTES = 16 * 1024**2
-_HEX = 16  # digits of a hash that are kept: 64 bits
 _Score = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,12 +47,13 @@ class About(BaseModel):
     config: str  # the run's settings as TOML, with names instead of paths
     partition: str | None = None  # SHA-256 of the partition
     files: str | None = None  # SHA-256 of the partition and of the images' and masks' files
-    learnt_from: tuple[str, ...] = ()  # the beginning of the SHA-256 of each image it was trained or selected on
+    # The beginning of the SHA-256 of each image that it, or its initial weights, were trained or selected on.
+    learnt_from: tuple[str, ...] = ()
 
     def known(self, records: Iterable[ImageRecord]) -> int:
         """How many of these images, with these masks, the model was trained or selected on."""
         learnt_from = set(self.learnt_from)
-        return sum(record.sha256[:_HEX] in learnt_from for record in records)
+        return sum(record.sha256[:SHORT_HASH] in learnt_from for record in records)
 
     def sentence(self) -> str:
         """The model in one line."""
@@ -111,6 +110,9 @@ def about(
     of = [partition.hospitals[hospital]] if hospital else partition.hospitals.values()
     learnt_from = [id for own in of for id in (*own.train, *own.val)]
     rows = [] if store is None else store.positions(learnt_from).tolist()
+    hashes = [] if store is None else [store.records[row].sha256[:SHORT_HASH] for row in rows]
+    if store is not None:
+        hashes += learnt_before(config.model) - {*hashes}
     record: Mapping[str, float | None] = {} if hospital else next(r for r in records if r["round"] == round)
     return About(
         kind=kind,
@@ -126,7 +128,7 @@ def about(
         config=to_toml(_portable(config)),
         partition=None if digest is None else digest.partition,
         files=None if digest is None else digest.files,
-        learnt_from=tuple(sorted(store.records[row].sha256[:_HEX] for row in rows)) if store is not None else (),
+        learnt_from=tuple(sorted(hashes)),
     )
 
 
@@ -164,8 +166,8 @@ def read_about(path: Path) -> About | None:
         with zipfile.ZipFile(path) as archive:
             if MEMBER not in archive.namelist():
                 return None
-            if archive.getinfo(MEMBER).file_size > _MOST_BYTES:
-                raise FedpolypError(f"{path} is damaged: {MEMBER} in it is over {_MOST_BYTES} bytes long")
+            if archive.getinfo(MEMBER).file_size > MEMBER_BYTES:
+                raise FedpolypError(f"{path} is damaged: {MEMBER} in it is over {MEMBER_BYTES} bytes long")
             return About.model_validate_json(archive.read(MEMBER))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]

@@ -2,12 +2,19 @@
 
 import hashlib
 import importlib.util
+import io
+import zipfile
 from pathlib import Path
 
 from fedpolyp.config import Config, ModelConfig
 from fedpolyp.errors import UsageError
+from fedpolyp.files import parse_json
 from fedpolyp.model.registry import MODELS, PackagedWeights
 from fedpolyp.runs import RunFolder
+
+MEMBER = "fedpolyp.json"  # of a .keras file: the model's description, see `fedpolyp.inference.about`
+MEMBER_BYTES = 16 * 1024**2  # at most
+SHORT_HASH = 16  # hexadecimal digits of an image's hash in it: 64 bits
 
 
 def noted(config: Config) -> Config:
@@ -41,6 +48,22 @@ def read_initial(settings: ModelConfig) -> bytes:
             f"the initial weights {file} are not those expected: SHA-256 {found}, expected {settings.initial_sha256}"
         )
     return content
+
+
+def learnt_before(settings: ModelConfig) -> frozenset[str]:
+    """The beginnings of the SHA-256 of the images that the initial weights were trained or selected on.
+
+    Empty if the weights are random, or their file is gone or does not say.
+    """
+    if settings.initial_weights is None:
+        return frozenset()
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_initial(settings))) as archive:
+            if archive.getinfo(MEMBER).file_size > MEMBER_BYTES:
+                return frozenset()
+            return frozenset(map(str, parse_json(archive.read(MEMBER))["learnt_from"]))
+    except (UsageError, zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, EOFError):
+        return frozenset()
 
 
 def initial_file(given: Path) -> Path:

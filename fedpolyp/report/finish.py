@@ -7,8 +7,9 @@ import numpy as np
 from fedpolyp import checkpoints, metrics
 from fedpolyp.data.store import Store
 from fedpolyp.hospital.hospital import Hospital
-from fedpolyp.inference.about import MEMBER, about
+from fedpolyp.inference.about import about
 from fedpolyp.inference.calibration import fitted
+from fedpolyp.model.weights import MEMBER
 from fedpolyp.report.calibration import CalibrationFile
 from fedpolyp.report.curves import draw_curves
 from fedpolyp.report.predictions import draw_predictions

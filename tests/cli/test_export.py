@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from fedpolyp.inference.about import MEMBER
+from fedpolyp.model.weights import MEMBER
 from tests.command import exit_code
 from tests.exported import SIDE, red_model
 

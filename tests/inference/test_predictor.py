@@ -11,9 +11,10 @@ import pytest
 from fedpolyp.config import to_toml
 from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, UsageError
-from fedpolyp.inference.about import MEMBER, about, read_about
+from fedpolyp.inference.about import about, read_about
 from fedpolyp.inference.calibration import fitted
 from fedpolyp.inference.predictor import Predictor, Seen, model_file
+from fedpolyp.model.weights import MEMBER
 from fedpolyp.report.finish import finish
 from fedpolyp.runs import RoundRecord, RunFolder
 from tests.real_sites import draw_images

@@ -14,10 +14,11 @@ import yaml
 from fedpolyp import __version__
 from fedpolyp.data.source import open_source
 from fedpolyp.experiment.analysis import analyse
-from fedpolyp.inference.about import MEMBER, About, about
+from fedpolyp.inference.about import About, about
 from fedpolyp.inference.export.card import card
 from fedpolyp.inference.export.subject import Subject
 from fedpolyp.inference.predictor import Predictor
+from fedpolyp.model.weights import MEMBER
 from fedpolyp.runs import RunFolder
 from tests.exported import exported, red_model
 from tests.fake_comparison import write_comparison
