@@ -1,16 +1,16 @@
 """SCAFFOLD: S. P. Karimireddy et al., Stochastic Controlled Averaging for Federated Learning, ICML 2020."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedpolyp.aggregation.aggregate import Aggregate, Combined, Update
-from fedpolyp.aggregation.mean import WeightedMean
 from fedpolyp.algorithms.base import MODEL, Algorithm, Groups, Outcome, Start, Visit, minus, plus
 
 CONTROL = "control"
+WEIGHTS, ALL = "control-weights", "hospitals"  # a group that stays at the server, and its only array; 0: not known yet
 
 
 class Scaffold(Algorithm):
@@ -20,6 +20,9 @@ class Scaffold(Algorithm):
     cᵢ, the hospital's control variate, is the mean of its gradients in its last training, and stays there. c, at the
     server, is the mean of all cᵢ. With plain gradient steps this is the paper's option II, because the mean gradient
     then equals (x - yᵢ) / (K · rate); in this form it works with every local optimizer.
+
+    The paper's hospitals all have the same weight. Otherwise c must have the weights of the models: all hospitals end
+    up going along c, so c alone decides whose optimum they find.
     """
 
     corrections = ("toward",)
@@ -27,8 +30,8 @@ class Scaffold(Algorithm):
     keeps_state = True
 
     def begin(self, start: Start) -> Groups:
-        """See `Algorithm`: c is zero."""
-        return {**super().begin(start), CONTROL: start.zeros()}
+        """See `Algorithm`: c is zero, and no hospital's weight is known."""
+        return {**super().begin(start), CONTROL: start.zeros(), WEIGHTS: {ALL: np.zeros(len(self.hospitals))}}
 
     @property
     def sends(self) -> tuple[str, ...]:
@@ -41,15 +44,26 @@ class Scaffold(Algorithm):
 
     def aggregate(self) -> Aggregate:
         """See `Algorithm`."""
-        return _Controlled(self.mean())
+        return _WithWeights(self.mean())
 
     def combine(self, state: Groups, combined: Combined) -> Groups:
-        """See `Algorithm`: c moves by |S|/N times the mean of the changes, whatever the numbers of images."""
+        """See `Algorithm`: c moves by the mean of the changes, times the share of those who sent them in all weights.
+
+        So it stays the mean of all cᵢ. With equal weights the share is |S|/N.
+        """
         changes = dict(combined.changes)
-        control = changes.pop(CONTROL)
-        share = len(combined.hospitals) / len(self.hospitals)
+        control, weights = changes.pop(CONTROL), changes.pop(WEIGHTS)
+        known = state[WEIGHTS][ALL].copy()
+        for hospital, weight in weights.items():
+            known[self.hospitals.index(hospital)] = weight
+        before, now = _whole(state[WEIGHTS][ALL]), _whole(known)
+        share = float(sum(weights.values())) / now
+        moves = {
+            name: share * change + (before / now - 1) * state[CONTROL][name].astype(np.float64)
+            for name, change in control.items()
+        }
         after = dict(super().combine(state, Combined(changes, combined.hospitals)))
-        return after | {CONTROL: plus(state[CONTROL], {name: share * change for name, change in control.items()})}
+        return after | {CONTROL: plus(state[CONTROL], moves), WEIGHTS: {ALL: known}}
 
     def train(self, visit: Visit) -> Outcome:
         """See `Algorithm`."""
@@ -65,19 +79,24 @@ class Scaffold(Algorithm):
         return gradient + corrections["toward"]
 
 
-class _Controlled:
-    """The mean of the models, weighted by images, and the unweighted mean of the control variates."""
+def _whole(known: NDArray[np.float64]) -> float:
+    """The weight of all hospitals together: those whose own is not known yet count as the mean of the others."""
+    seen = known[known > 0]
+    return len(known) * float(seen.mean()) if len(seen) else 0.0
 
-    def __init__(self, weighted: Aggregate) -> None:
-        self._weighted, self._equal = weighted, WeightedMean()
+
+class _WithWeights:
+    """A mean that also tells the hospitals' weights."""
+
+    def __init__(self, mean: Aggregate) -> None:
+        self._mean, self._weights = mean, dict[str, NDArray[np.float64]]()
 
     def add(self, update: Update) -> None:
         """Include `update`."""
-        others = {group: arrays for group, arrays in update.changes.items() if group != CONTROL}
-        self._weighted.add(replace(update, changes=others))
-        self._equal.add(replace(update, changes={CONTROL: update.changes[CONTROL]}, weight=1.0))
+        self._mean.add(update)
+        self._weights[update.hospital] = np.array(update.weight)
 
     def result(self) -> Combined:
-        """Both means."""
-        weighted = self._weighted.result()
-        return Combined({**weighted.changes, **self._equal.result().changes}, weighted.hospitals)
+        """The mean, and the weights beside it."""
+        combined = self._mean.result()
+        return Combined({**combined.changes, WEIGHTS: self._weights}, combined.hospitals)

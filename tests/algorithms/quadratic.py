@@ -22,6 +22,7 @@ class QuadraticHospital:
     kept: Groups = field(default_factory=dict)
     received: Groups = field(default_factory=dict)
     algorithm: Algorithm | None = None
+    name: str = "a"
 
     @property
     def start(self) -> Start:
@@ -45,7 +46,7 @@ class QuadraticHospital:
         outcome = algorithm.train(self)
         self.kept = outcome.kept
         changes = {group: minus(arrays, sent.get(group, {})) for group, arrays in outcome.sent.items()}
-        return Update("h", changes, float(self.images), self.images, 0.0, self.steps)
+        return Update(self.name, changes, float(self.images), self.images, 0.0, self.steps)
 
 
 def rounds(algorithm: Algorithm, hospitals: list[QuadraticHospital], number: int) -> Groups:

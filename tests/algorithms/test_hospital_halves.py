@@ -1,7 +1,12 @@
 """What hospitals do, on quadratics: SCAFFOLD, FedProx and FedNova against what can be worked out by hand."""
 
-import numpy as np
+from collections.abc import Callable
 
+import numpy as np
+import pytest
+
+from fedpolyp.aggregation.aggregate import Aggregate
+from fedpolyp.aggregation.capped import Capped
 from fedpolyp.aggregation.mean import WeightedMean
 from fedpolyp.aggregation.per_step import PerStep
 from fedpolyp.algorithms.base import MODEL, NoSettings
@@ -12,7 +17,7 @@ from tests.algorithms.quadratic import RATE, QuadraticHospital, optimum, rounds
 
 
 def unlike() -> list[QuadraticHospital]:
-    return [QuadraticHospital((1.0, 9.0), (0.0, 4.0)), QuadraticHospital((5.0, 1.0), (3.0, -2.0))]
+    return [QuadraticHospital((1.0, 9.0), (0.0, 4.0)), QuadraticHospital((5.0, 1.0), (3.0, -2.0), name="b")]
 
 
 def test_scaffold_ends_at_everybodys_optimum_and_fedavg_does_not() -> None:
@@ -21,6 +26,31 @@ def test_scaffold_ends_at_everybodys_optimum_and_fedavg_does_not() -> None:
     np.testing.assert_allclose(found, optimum(hospitals), atol=1e-6)
     drifted = rounds(FedAvg(NoSettings()), hospitals := unlike(), 300)[MODEL]["w"]
     assert np.abs(drifted - optimum(hospitals)).max() > 0.1
+
+
+@pytest.mark.parametrize("mean", [WeightedMean, lambda: PerStep(WeightedMean), lambda: Capped(0.6, WeightedMean)])
+def test_scaffold_ends_at_the_optimum_of_the_weights_that_models_have(mean: Callable[[], Aggregate]) -> None:
+    hospitals = unlike()
+    hospitals[0].images = 50
+    found = rounds(Scaffold(NoSettings(), hospitals=("a", "b"), mean=mean), hospitals, 300)[MODEL]["w"]
+    if isinstance(mean(), Capped):
+        hospitals[0].images, hospitals[1].images = 6, 4
+    np.testing.assert_allclose(found, optimum(hospitals), atol=1e-6)
+
+
+def test_scaffolds_server_variate_is_the_weighted_mean_of_the_hospitals_whoever_takes_part() -> None:
+    hospitals = [
+        QuadraticHospital((1.0, 9.0), (0.0, float(n)), images=n * n, name=name) for n, name in enumerate("abcd", 1)
+    ]
+    algorithm, rng = Scaffold(NoSettings(), hospitals=("a", "b", "c", "d")), np.random.default_rng(0)
+    state = algorithm.begin(hospitals[0].start)
+    for _ in range(20):
+        aggregate = algorithm.aggregate()
+        for place in sorted(rng.choice(4, 2, replace=False)):
+            aggregate.add(hospitals[place].round(algorithm, algorithm.ask(state, hospitals[place].name)))
+        state = algorithm.combine(state, aggregate.result())
+    own = np.average([h.kept[CONTROL]["w"] for h in hospitals], axis=0, weights=[h.images for h in hospitals])
+    np.testing.assert_allclose(state[CONTROL]["w"], own, atol=1e-12)
 
 
 def test_scaffolds_server_variate_is_the_mean_of_the_hospitals() -> None:
