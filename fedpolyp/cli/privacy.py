@@ -34,7 +34,7 @@ def attack(
     """Attack a run as its server could: distinguish its training images from others by the losses of its models.
 
     An area of 0.5 is guessing, 1 is certainty. Others are the held-out images and the hospitals' test images. The page
-    shows training images: where they are patients', treat it as them.
+    shows training images: if they are patients', protect it like them.
     """
     from fedpolyp import runs
     from fedpolyp.data.source import open_source
@@ -80,39 +80,41 @@ def attack(
 
 @app.command()
 def plan(
-    images: Annotated[int, typer.Option(min=1, max=10**9, help="training images of a hospital")],
+    images: Annotated[
+        int, typer.Option(min=1, max=10**9, help="units of a hospital's training images, of the kind --unit")
+    ],
     rounds: Annotated[int, typer.Option(min=1, max=100_000, help="rounds, with one noisy step in each")],
     epsilon: Annotated[float, typer.Option(help="the guarantee for all rounds together")],
     delta: Annotated[
         float | None,
-        typer.Option(help="of the guarantee  [dim]\\[the power of ten that is a fifth of 1/images at most][/dim]"),
+        typer.Option(
+            help="of the guarantee  [dim]\\[the largest power of ten that is at most a fifth of 1/images][/dim]"
+        ),
     ] = None,
     unit: Annotated[
         Unit,
-        typer.Option(
-            help="what it protects: a group of near-duplicates or a patient (count these as --images), or an image"
-        ),
+        typer.Option(help="what the guarantee protects: a group of near-duplicates, a patient, or an image"),
     ] = "group",
     hospitals: Annotated[
-        int, typer.Option(min=1, max=10_000, help="number of hospitals with this many images each")
+        int, typer.Option(min=1, max=10_000, help="number of hospitals with this many units each")
     ] = 1,
     batches: Annotated[
-        Literal["all", "poisson"], typer.Option(help="images in a step: all, or each drawn independently")
+        Literal["all", "poisson"], typer.Option(help="units in a step: all, or each drawn independently")
     ] = "all",
-    batch: Annotated[int | None, typer.Option(min=1, help="poisson: expected number of images in a step")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="poisson: expected number of units in a step")] = None,
     mode: Annotated[
         Literal["local", "joint"], typer.Option(help="each hospital's own noise, or a share of that of a secure sum")
     ] = "local",
-    secure_least: Annotated[int, typer.Option(min=2, help="joint: the fewest hospitals whose sum may be read")] = 3,
+    secure_least: Annotated[
+        int, typer.Option(min=2, help="joint: the smallest number of hospitals whose sum may be read")
+    ] = 3,
     colluders: Annotated[
         int, typer.Option(min=0, help="joint: hospitals that may tell the coordinator all they know")
     ] = 1,
     score_epsilon: Annotated[
         float | None, typer.Option(help="the guarantee of one noisy score of each hospital, on top of --epsilon")
     ] = None,
-    test_images: Annotated[
-        int | None, typer.Option(min=1, max=10**9, help="its test images, counted as --images")
-    ] = None,
+    test_images: Annotated[int | None, typer.Option(min=1, max=10**9, help="units of its test images")] = None,
 ) -> None:
     """Print the noise that a guarantee needs, its cost, and the same for other guarantees.
 

@@ -14,7 +14,9 @@ from fedpolyp.experiment.single import Audience, begin, go_on
 @with_settings()
 def simulate(
     given: Given,
-    out: Annotated[Path | None, typer.Option(help="run folder to make  [dim]\\[runs/<time>-<images>][/dim]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="run folder to make  [dim]\\[runs/<time>-<images>-<n>-hospitals][/dim]")
+    ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="resume an interrupted run")] = None,
     from_round: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="with --resume: go back to the checkpoint of round N")

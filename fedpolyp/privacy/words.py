@@ -58,7 +58,7 @@ def _promised(config: Config, simulated: bool) -> str:
     if privacy.drawn is None:
         how = f"sigma {privacy.sigma(rounds):.2f}{shared}"
     else:
-        how = f"each step with {privacy.drawn} units of a hospital in the mean, drawn independently"
+        how = f"each step with {privacy.drawn} units of a hospital on average, drawn independently"
     return (
         f"privacy {privacy.mode}: epsilon {privacy.epsilon:g} at delta {privacy.delta:g} in {rounds} rounds, {how}"
         f"{scored}{seeded}"

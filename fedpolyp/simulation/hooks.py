@@ -1,4 +1,4 @@
-"""Uses of Ray and Flower that they do not promise to keep: all are in this file, each with a test."""
+"""What a simulation uses of Ray and Flower that they do not promise to keep: all of it is in this file, with tests."""
 
 import atexit
 import contextlib

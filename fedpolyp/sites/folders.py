@@ -179,5 +179,5 @@ def _explained(table: Table) -> str:
         value = getattr(table, name)
         shown = json.dumps(value) if isinstance(value, str | tuple | bool) else value
         line = f"# {name} =" if value is None else f"{name} = {shown}"
-        lines.append(f"{line:<24}# {field.description}\n")
+        lines.append(f"{line:<23} # {field.description}\n")
     return "".join(lines)

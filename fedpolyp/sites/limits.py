@@ -35,7 +35,9 @@ class Limits(Table):
     secure_sums: bool = Field(
         False, description="true: training without secure sums is refused, so no single update leaves"
     )
-    secure_least: int = Field(3, ge=2, le=1000, description="fewest sites in a secure sum that this site takes part in")
+    secure_least: int = Field(
+        3, ge=2, le=1000, description="smallest number of sites in a secure sum that this site takes part in"
+    )
     colluders: int = Field(
         1, ge=0, le=998, description="so many of them may help the coordinator; requests must allow for as many"
     )

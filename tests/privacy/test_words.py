@@ -30,7 +30,7 @@ def test_clipping_without_noise_is_no_guarantee_and_is_not_called_one() -> None:
 def test_a_run_with_drawn_units_says_how_many_and_who_must_not_learn_which() -> None:
     config = load(overrides=PRIVATE | {"privacy.batches": "poisson", "privacy.batch": 32})
     assert beginning(config, False) == (
-        "privacy local: epsilon 8 at delta 0.001 in 40 rounds, each step with 32 units of a hospital in the mean, "
+        "privacy local: epsilon 8 at delta 0.001 in 40 rounds, each step with 32 units of a hospital on average, "
         "drawn independently"
     )
     said = paragraph(config, [{"hospitals": {"a": {"epsilon": 8.0}}}], False)

@@ -41,7 +41,7 @@ def test_the_page_has_every_row_the_pictures_and_their_decibels(tmp_path: Path) 
         ("22.1", ""),
         ("48.1", ", shapes 0.00"),
     ]
-    assert "Gradient inversion failed: 14.2 dB" in text and "treat it as them" in text
+    assert "Gradient inversion failed: 14.2 dB" in text and "protect it like them" in text
     assert text.count("data:image/jpeg;base64,") == 4
     assert not re.findall(r'(?:src|href)="(?!data:)', text) and "http" not in text
 
@@ -50,4 +50,4 @@ def test_without_pictures_the_page_shows_and_says_none(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", tiny_config())
     write_attack(tmp_path / "attack.html", run, Attacked((GUESS,), ()))
     text = (tmp_path / "attack.html").read_text()
-    assert "data:image" not in text and "gradient" not in text and "treat it as them" not in text
+    assert "data:image" not in text and "gradient" not in text and "protect it like them" not in text

@@ -28,7 +28,10 @@ class HospitalsConfig(WithOwn):
         description="strength of lesion-size, appearance and acquisition: 0 is like iid, 1 as skewed as can be",
     )
     min_images: int = Field(
-        3, ge=3, le=1_000_000, description="fewest images of a hospital; with fewer, the partition is refused"
+        3,
+        ge=3,
+        le=1_000_000,
+        description="smallest number of images of a hospital; with fewer, the partition is refused",
     )
     val: float = Field(0.1, ge=0, lt=0.5, description="fraction of each hospital's images kept for validation")
     test: float = Field(0.1, ge=0, lt=0.5, description="fraction of each hospital's images kept for its own test")

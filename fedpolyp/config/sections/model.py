@@ -32,7 +32,7 @@ class ModelConfig(Section):
         1.0, ge=0, le=1, description="the encoder's learning rate, as a fraction of the decoder's (plain ignores it)"
     )
     frozen_statistics: bool = Field(
-        False, description="keep the moving statistics of the encoder's weights (plain ignores it)"
+        False, description="keep the encoder's moving statistics as they are at the start (plain ignores it)"
     )
     initial_weights: str | None = Field(
         None, description="initial weights of the whole model: a run, or a model saved as .keras; unset: random"

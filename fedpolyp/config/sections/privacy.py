@@ -46,7 +46,7 @@ class PrivacyConfig(Section):
         "patient; patients must be known for all images (group_by, or a CSV with a column patient)",
     )
     batches: Literal["all", "poisson"] = Field(
-        "all", description="units in a step: all, or each drawn independently, `batch` of them in the mean"
+        "all", description="units in a step: all, or each drawn independently, `batch` of them on average"
     )
     batch: int | None = Field(
         None, ge=1, le=1_000_000, description="poisson: expected number of units that a hospital draws in a step"
@@ -54,7 +54,9 @@ class PrivacyConfig(Section):
     secure_sums: bool = Field(
         False, description="hospitals mask their updates, so that the coordinator can read only their sum"
     )
-    secure_least: int = Field(3, ge=2, le=1000, description="secure sums: the fewest hospitals whose sum may be read")
+    secure_least: int = Field(
+        3, ge=2, le=1000, description="secure sums: the smallest number of hospitals whose sum may be read"
+    )
     colluders: int = Field(
         1,
         ge=0,
