@@ -121,7 +121,7 @@ def plan(
     Nothing is trained, and no images are read.
     """
     if (batches == "poisson") != (batch is not None):
-        raise UsageError("--batches poisson and --batch B go together: the expected number of images in a step")
+        raise UsageError("--batches poisson and --batch B go together: the expected number of units in a step")
     if (score_epsilon is None) != (test_images is None):
         raise UsageError("--score-epsilon and --test-images N go together: the noise of a score depends on both")
 
