@@ -31,6 +31,8 @@ _PRESETS = {
     "seed": "A U-Net with dropout and without normalization, trained by cross-entropy alone.",
     "pretrained": "An encoder [pretrained on ImageNet](models.md#start-from-an-encoder-pretrained-on-imagenet).",
 }
+_BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+_TYPES: dict[Any, str] = {int: "integer", float: "number", str: "text", bool: "true, false"}
 
 
 def settings_page() -> str:
@@ -98,10 +100,6 @@ def _kind(info: FieldInfo) -> str:
     for one in info.metadata:
         bounds += [f"{sign} {getattr(one, name)}" for name, sign in _BOUNDS.items() if hasattr(one, name)]
     return " ".join(filter(None, (_type(info.annotation), ", ".join(bounds))))
-
-
-_BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-_TYPES: dict[Any, str] = {int: "integer", float: "number", str: "text", bool: "true, false"}
 
 
 def _type(kind: Any) -> str:

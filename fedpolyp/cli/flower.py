@@ -21,13 +21,11 @@ from fedpolyp.sites.settings import CoordinatorSettings, SiteSettings
 CONNECTION = "coordinator"  # the name of the coordinator's own SuperLink in Flower's config
 # Flower checks once a second by default whether there is work; that would be lost at every message.
 _POLL_SECONDS = "0.3"
-# The SuperNode's output when it was admitted; and before it stops asking for messages without ending, or has discarded
-# one that is awaited.
+# What a SuperNode prints when it is admitted, and when it is not.
 _LET_IN = "SuperNode ID:"
 _REFUSED = "Exit Code: 305"
+# What it prints before it stops asking for messages without ending, or after it has lost a message that is awaited.
 _DEAF = ("SSL/TLS handshake error detected", "Failed to send message", "Failed to receive message")
-
-
 _TAKEN_OUT = "unregistered"
 _NO_ANSWER = "the coordinator does not answer: is 'fedpolyp site serve' running?"
 

@@ -48,16 +48,16 @@ class Config(Section):
                 f"arm_label '{self.label}' is the name of another algorithm than the arm's, {self.algorithm.name}; "
                 "choose another label"
             )
-        if self.privacy.on and (reason := self._not_image_by_image()):
+        if self.privacy.on and (reason := self._no_privacy()):
             raise ValueError(f"privacy {self.privacy.mode} {reason}")
-        if self.privacy.secure_sums and (reason := self._no_plain_sum()):
+        if self.privacy.secure_sums and (reason := self._no_secure_sums()):
             raise ValueError(reason)
         if self.algorithm.built_in:
-            self._refused()
+            self._check_algorithm()
         return self
 
-    def _not_image_by_image(self) -> str:
-        """What of the model does not treat an image by itself, or by halves, as privacy needs it; '' for nothing."""
+    def _no_privacy(self) -> str:
+        """Why the model cannot have privacy; '' if it can."""
         model = self.model
         if model.learns_statistics:
             frozen = " and --frozen-statistics" if model.encoder != "plain" else ""
@@ -69,8 +69,8 @@ class Config(Section):
             return f"needs --encoder-rate 0 or 1: the server's optimizer cancels any other; got {model.encoder_rate:g}"
         return ""
 
-    def _no_plain_sum(self) -> str:
-        """What of the settings makes of updates what a sum of them cannot tell; '' for nothing."""
+    def _no_secure_sums(self) -> str:
+        """Why the settings cannot have secure sums; '' if they can."""
         if self.privacy.mode == "joint" and self.federation.weights == "equal":
             return (
                 "privacy joint takes --weights images: with equal ones a small hospital's images would need more noise "
@@ -88,7 +88,7 @@ class Config(Section):
             )
         return ""
 
-    def _refused(self) -> None:
+    def _check_algorithm(self) -> None:
         """
         Raises:
             ValueError: the algorithm, which is imported, cannot be used in this config.
@@ -128,7 +128,7 @@ class Config(Section):
         if self.algorithm.built_in:
             return self
         try:
-            self._refused()
+            self._check_algorithm()
             return self.model_copy(update={"algorithm": self.algorithm.ready()})
         except ValidationError as error:
             raise UsageError(sentence(error)) from None

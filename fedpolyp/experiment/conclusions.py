@@ -141,8 +141,7 @@ def remarks(analysis: Analysis) -> Iterable[str]:
         )
     if told := "; ".join(meanings(analysis.arms)):
         yield f"What the arms are: {told}."
-    seen = sorted(arm.cost.images for arm in analysis.arms)
-    if seen[-1] > 1.01 * seen[0]:
+    if analysis.budgets_differ:
         told = ", ".join(f"{name(arm.label)} {arm.cost.images:,.0f}" for arm in analysis.arms)
         yield f"The arms did not see the same number of training images: {told}."
     for arm in analysis.arms:

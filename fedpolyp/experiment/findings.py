@@ -144,6 +144,12 @@ class Analysis:
         """Whether there are enough seeds to compare methods; otherwise the page is about these models."""
         return self.seeds >= SEEDS_NEEDED
 
+    @property
+    def budgets_differ(self) -> bool:
+        """Whether the arms saw different numbers of training images."""
+        seen = [arm.cost.images for arm in self.arms]
+        return max(seen) > 1.01 * min(seen)
+
 
 def size_places(areas: NDArray[np.float64]) -> NDArray[np.intp]:
     """A place in `SIZES` for each area of a lesion, a fraction of the image; both bounds are medium."""

@@ -18,7 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fedpolyp.errors import UsageError
 
@@ -85,8 +85,8 @@ def sigma_for(epsilon: float, delta: float, rounds: int) -> float:
 def epsilon_of_all(sums: Iterable[Noise], delta: float) -> float:
     """An epsilon that all `sums` together have at `delta`, in whatever order they were asked for.
 
-    Each may depend on the answers before it. If also its noise and rate did, this is proven only for sums of all units
-    (Smith and Thakurta, 2022).
+    Each may depend on the answers before it. Where its noise and rate do so, too, this is proven only for sums of all
+    units (Smith and Thakurta, 2022).
 
     It is exact if every sum has all units. Otherwise it is by privacy loss distributions and errs on the side of a
     larger epsilon; one above 1000 may be far too large.
@@ -126,23 +126,21 @@ def refuse_without_library() -> None:
 @lru_cache(maxsize=1024)
 def _by_distribution(mu: float, drawn: tuple[tuple[Noise, int], ...], delta: float, step: float) -> float:
     """The epsilon of a sum with noise 1/`mu` over all units (none if 0), and so many `drawn` sums of each noise."""
-    import dp_accounting
     from dp_accounting import pld
 
-    accountant = pld.PLDAccountant(value_discretization_interval=step)
-    if mu:
-        accountant.compose(dp_accounting.GaussianDpEvent(1 / mu))
-    for (sigma, rate), count in drawn:
-        accountant.compose(dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(sigma)), count)
-    return float(accountant.get_epsilon(delta))
+    return _composed(pld.PLDAccountant(value_discretization_interval=step), mu, drawn, delta)
 
 
 def _by_divergence(mu: float, drawn: tuple[tuple[Noise, int], ...], delta: float) -> float:
     """The same by Rényi's divergence: larger, but quick however large epsilon is."""
-    import dp_accounting
     from dp_accounting import rdp
 
-    accountant = rdp.RdpAccountant(_ORDERS)
+    return _composed(rdp.RdpAccountant(_ORDERS), mu, drawn, delta)
+
+
+def _composed(accountant: Any, mu: float, drawn: tuple[tuple[Noise, int], ...], delta: float) -> float:
+    import dp_accounting
+
     if mu:
         accountant.compose(dp_accounting.GaussianDpEvent(1 / mu))
     for (sigma, rate), count in drawn:

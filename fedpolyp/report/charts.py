@@ -69,7 +69,7 @@ def _charts(analysis: Analysis, calibrations: Sequence[Calibration]) -> Iterator
     yield _dice_by_arm(arms, look)
     told = "; ".join(f"{name(arm.label)} ends at {np.mean([c.dice[-1] for c in arm.curves]):.3f}" for arm in arms)
     yield _curves("rounds", "Held-out Dice by round", told, arms, look, "round", lambda curve: curve.rounds)
-    if budgets_differ(analysis):
+    if analysis.budgets_differ:
         title = "Held-out Dice by training images seen"
         yield _curves("images-seen", title, told, arms, look, "images seen", lambda curve: curve.images)
     hospitals = sorted(analysis.partition.hospitals)
@@ -87,12 +87,6 @@ def _charts(analysis: Analysis, calibrations: Sequence[Calibration]) -> Iterator
     yield _by_size(analysis, look)
     if calibrations:
         yield _reliability(calibrations, look)
-
-
-def budgets_differ(analysis: Analysis) -> bool:
-    """Whether the arms saw different numbers of training images."""
-    seen = [arm.cost.images for arm in analysis.arms]
-    return max(seen) > 1.01 * min(seen)
 
 
 def _dice_by_arm(arms: Sequence[Arm], look: Mapping[str, Look]) -> Chart:

@@ -2,6 +2,7 @@
 
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from fedpolyp.files import replacing
 from fedpolyp.report.grid import Outline, Tile, draw_tile
 from fedpolyp.report.style import BLUE, TRUTH
 from fedpolyp.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HOSPITALS_DRAWN = 12
 _SIDE, _GAP, _LEFT, _TOP, _HISTOGRAM, _BOTTOM = 112, 6, 200, 44, 230, 40  # pixels
@@ -88,11 +92,8 @@ def _areas(store: Store, ids: tuple[str, ...] | list[str]) -> NDArray[np.float64
     return np.array([store.records[row].lesion_fraction for row in store.positions(ids)], np.float64)
 
 
-def _draw_histogram(axes: "object", areas: NDArray[np.float64], pool: NDArray[np.float64], last: bool) -> None:
+def _draw_histogram(axes: "Axes", areas: NDArray[np.float64], pool: NDArray[np.float64], last: bool) -> None:
     """Shares of the images by lesion area, frames without a lesion in the first bar."""
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
     own, whole = (np.histogram(np.clip(of, _SMALLEST, _LARGEST), _EDGES)[0] / max(1, len(of)) for of in (areas, pool))
     axes.stairs(own, _EDGES, fill=True, color=BLUE, alpha=0.75)
     axes.stairs(whole, _EDGES, color="#777777", linewidth=1.2)

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from fedpolyp.data.store import Store
 from fedpolyp.report.grid import Outline, Tile, draw_grid
+from fedpolyp.report.hospitals import spread
 from fedpolyp.report.style import TRUTH
 
 _COLUMNS = 6
@@ -18,11 +17,11 @@ def draw_samples(path: Path, store: Store, count: int = 24) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    by_size = sorted(range(len(store.records)), key=lambda row: store.records[row].lesion_fraction)
-    steps = np.linspace(0, len(by_size) - 1, min(count, len(by_size)))
-    tiles = [_tile(store, by_size[round(step)]) for step in steps]
+    ids = spread(store, tuple(record.id for record in store.records), count)
+    tiles = [_tile(store, row) for row in store.positions(ids).tolist()]
     rows = [tiles[first : first + _COLUMNS] for first in range(0, len(tiles), _COLUMNS)]
-    draw_grid(path, rows, _SIDE, f"{len(tiles)} of {len(by_size)} images, by lesion area", legend=((TRUTH, "lesion"),))
+    title = f"{len(tiles)} of {len(store.records)} images, by lesion area"
+    draw_grid(path, rows, _SIDE, title, legend=((TRUTH, "lesion"),))
 
 
 def _tile(store: Store, row: int) -> Tile:

@@ -18,6 +18,7 @@ MOST, MOST_TIMES_MEDIAN = 100_000, 100
 _ENOUGH = 3  # fewest replies for a meaningful median
 # In a hospital's entry in rounds.jsonl; units are what it declares with privacy on.
 _FIELDS = {"train": "images", "val": "val_images", "test": "test_images", "units": "units"}
+_REGISTER = "if the site really has so many, write the number into coordinator.toml, under [images]"
 
 
 @dataclass
@@ -94,6 +95,3 @@ class ImageCounts:
 
 def _called(part: str) -> str:
     return part if part == "units" else f"{part} images"
-
-
-_REGISTER = "if the site really has so many, write the number into coordinator.toml, under [images]"

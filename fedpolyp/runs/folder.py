@@ -326,15 +326,24 @@ class RunFolder:
             )
         self.rounds_file.unlink(missing_ok=True)
 
+    def rounds_up_to(self, round: int) -> list[dict[str, Any]]:
+        """The records of the rounds from 0 to `round`.
+
+        Raises:
+            FedpolypError: one is missing.
+        """
+        kept = [record for record in self.rounds() if record["round"] <= round]
+        if [record["round"] for record in kept] != list(range(round + 1)):
+            raise FinalError(f"{self.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
+        return kept
+
     def rewind(self, round: int) -> None:
         """Remove the records after `round`, so that a resumed run writes them again.
 
         Raises:
             FedpolypError: records up to `round` are missing.
         """
-        kept = [record for record in self.rounds() if record["round"] <= round]
-        if [record["round"] for record in kept] != list(range(round + 1)):
-            raise FinalError(f"{self.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
+        kept = self.rounds_up_to(round)
         files.write_text(self.rounds_file, "".join(files.to_json(record) + "\n" for record in kept))
 
     def write_predictions(self, masks: Mapping[str, NDArray[np.uint8]], source: str = "") -> None:

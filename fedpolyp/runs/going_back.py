@@ -36,9 +36,7 @@ def refuse_unusable(run: RunFolder, config: Config, round: int | None = None) ->
         newest = checkpoints.latest(folder, fingerprint, lambda why: None, like)
         assert newest is not None
         round = newest.round
-        recorded = [record["round"] for record in run.rounds() if record["round"] <= round]
-        if recorded != list(range(round + 1)):
-            raise FinalError(f"{run.rounds_file} does not hold every round up to {round}, so it cannot be resumed")
+        run.rounds_up_to(round)
     checkpoints.load(folder, round, fingerprint, like=like)
 
 

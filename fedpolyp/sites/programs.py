@@ -11,6 +11,7 @@ from fedpolyp.sites.settings import SiteSettings
 
 # The SuperNode's output when it passes a message to a program, and when it has the reply.
 _PASSED_ON = re.compile(r"(Receiving|Sending): (\S+) message \(ID: ")
+_REASON = "the program did not start, or could not write here: no space, or it was killed; 'site join' printed why"
 
 
 class SentPrograms:
@@ -44,6 +45,3 @@ class SentPrograms:
     def _size(self) -> int:
         log = self._settings.audit
         return log.stat().st_size if log.is_file() else 0
-
-
-_REASON = "the program did not start, or could not write here: no space, or it was killed; 'site join' printed why"

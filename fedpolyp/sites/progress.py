@@ -14,6 +14,29 @@ from fedpolyp.runs import RunFolder
 from fedpolyp.runs.records import checked
 from fedpolyp.watcher import Watcher
 
+_FIELDS: dict[str, type] = {"event": str, "flower_run": str}
+_FIELDS_OF: dict[str, dict[str, type]] = {
+    "started": {"round": int},
+    "asked": {"round": int, "task": str, "hospitals": list},
+    "replied": {"round": int, "task": str, "hospital": str, "reason": str},
+    "finished_round": {"record": dict},
+    "note": {"text": str},
+}
+DOING = {
+    "train": "training",
+    "unmask": "opening the secure sum",
+    "val": "scoring its validation images",
+    "test": "scoring its test images",
+    "own": "training the model for itself, and scoring it",
+}
+_DONE = {
+    "train": "trained",
+    "unmask": "opened the secure sum",
+    "val": "scored its validation images",
+    "test": "scored its test images",
+    "own": "scored its own model",
+}
+
 
 def progress_file(run: RunFolder) -> Path:
     """The file with a run's progress."""
@@ -131,27 +154,3 @@ def last_doings(run: RunFolder, sites: Sequence[str]) -> Iterator[tuple[str, str
             done = event["reason"] or _DONE[event["task"]]
             told[event["hospital"]] = f"round {event['round']}: {done}"
     yield from ((site, told[site]) for site in sites)
-
-
-_FIELDS: dict[str, type] = {"event": str, "flower_run": str}
-_FIELDS_OF: dict[str, dict[str, type]] = {
-    "started": {"round": int},
-    "asked": {"round": int, "task": str, "hospitals": list},
-    "replied": {"round": int, "task": str, "hospital": str, "reason": str},
-    "finished_round": {"record": dict},
-    "note": {"text": str},
-}
-DOING = {
-    "train": "training",
-    "unmask": "opening the secure sum",
-    "val": "scoring its validation images",
-    "test": "scoring its test images",
-    "own": "training the model for itself, and scoring it",
-}
-_DONE = {
-    "train": "trained",
-    "unmask": "opened the secure sum",
-    "val": "scored its validation images",
-    "test": "scored its test images",
-    "own": "scored its own model",
-}

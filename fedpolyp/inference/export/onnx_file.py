@@ -61,11 +61,11 @@ def _fix_constants(model: Any) -> None:
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
 
 
-def _rename(graph: "object") -> None:
+def _rename(graph: Any) -> None:
     """Give the only input and the only output of a graph their names, and call the number of images 'batch'."""
-    (into,), (out,) = graph.input, graph.output  # type: ignore[attr-defined]
+    (into,), (out,) = graph.input, graph.output
     for value, name in ((into, INPUT), (out, OUTPUT)):
-        for node in graph.node:  # type: ignore[attr-defined]
+        for node in graph.node:
             for names in (node.input, node.output):
                 names[:] = [name if own == value.name else own for own in names]
         value.name = name
