@@ -42,7 +42,8 @@ _START_SECONDS = 60.0
 _GREETING_SECONDS = 10  # an idle worker takes milliseconds
 # The contents of a worker's file.
 _TOLD: dict[str, Callable[[Any], Any]] = {"port": int, "key": bytes.fromhex, "process": int, "purpose": str}
-_GONE = (OSError, EOFError, AuthenticationError, AssertionError)  # the last is how Python 3.11 meets a stranger's words
+# The last one is raised by Python 3.11 if the other end does not speak its protocol.
+_GONE = (OSError, EOFError, AuthenticationError, AssertionError)
 
 
 class WorkerDied(RuntimeError):

@@ -77,7 +77,8 @@ class Run:
     def images(self) -> Table:
         """A row for each scored image and model: arm, seed, model, hospital, round, set, id, and the scores.
 
-        `model` is 'last' or 'best' (on validation). `hospital` is the one whose own model it is, '' for a model of all.
+        `model` is 'last', 'best' (on validation) or 'own' (fine-tuned after the last round). `hospital` is the one
+        whose own model it is, '' for a model of all.
 
         Raises:
             FedpolypError: the run is not finished.
@@ -255,10 +256,10 @@ def compare(
     Called again with the same `out`, it resumes an interrupted comparison.
 
     Args:
-        data: as in `simulate`, like the other arguments that are not listed here.
+        data: as in `simulate`.
         out: the folder of the comparison.
         arms: algorithms, or settings by an arm's label: {"near": {"algorithm.name": "fedprox", "algorithm.mu": 0.1}}.
-        seeds: number of seeds, with each of which every arm is trained; five or more compare methods.
+        seeds: every arm is trained with each of so many seeds; five or more compare methods.
         hospitals: as in `simulate`.
         rounds: of every arm, or by arm.
         learning_rate: likewise.

@@ -17,7 +17,7 @@ class Table(Sequence[Mapping[str, Any]]):
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-        """`columns` are all columns of any row, in the order of appearance, unless given."""
+        """`columns` in their order; if not given, those of all rows in the order in which they appear."""
         given = list(rows)
         self.columns = tuple(columns if columns is not None else dict.fromkeys(name for row in given for name in row))
         self._rows = [{name: row.get(name) for name in self.columns} for row in given]

@@ -49,7 +49,7 @@ def compare(
     seeds: Annotated[
         int,
         typer.Option(
-            help=f"number of seeds, with each of which every arm is trained; 5 or more compare methods  {_shown(1)}",
+            help=f"train every arm with each of so many seeds; 5 or more compare methods  {_shown(1)}",
             show_default=False,
         ),
     ] = 1,

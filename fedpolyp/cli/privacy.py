@@ -1,4 +1,4 @@
-"""`fedpolyp privacy`: what privacy takes."""
+"""`fedpolyp privacy`: what privacy costs, and what a run reveals."""
 
 import math
 from dataclasses import asdict

@@ -1,10 +1,10 @@
 """Starts Flower's SuperNode at a site, with two things that Flower 1.41 has no options for: `python -m` this module.
 
-- The site's certificate is shown to the coordinator, whose nginx reads nothing of who has none.
-- Only the executor that this starts can take an order: it knows a secret that Flower asks for in its "process"
-  isolation alone, and speaks TLS with the SuperNode, so that neither believes another user of the machine.
+- The site's certificate is shown to the coordinator, whose nginx answers nobody without one.
+- Only the executor that this starts can take a task: it knows a secret, which Flower asks for in its "process"
+  isolation alone, and speaks TLS with the SuperNode, so that no other user of the machine can pose as either.
 
-All hooks into Flower's private parts for that are here and in `executor`; tests/cli/test_supernode.py holds them.
+All hooks into Flower's private parts for that are here and in `executor`; tests/cli/test_supernode.py checks them.
 """
 
 import importlib

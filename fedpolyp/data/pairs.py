@@ -52,10 +52,10 @@ class Listing:
 
 
 def spelling(label: str) -> str:
-    """`label` without that in which one name may be written differently: case, spaces, width, invisible characters.
+    """`label` without what may differ between spellings of one name: case, spaces, width, invisible characters.
 
-    Labels that are alike in this are taken for one where it is decided which images stay together: they may be one
-    patient's. They are not taken for one patient: they may be two.
+    Images whose labels have one spelling stay together, because they may be one patient's. They are not counted as one
+    patient, because they may be two.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
     return "".join(char for char in folded if not char.isspace() and unicodedata.category(char) != "Cf")

@@ -1,1 +1,1 @@
-"""The arms of a comparison: what federation is measured against."""
+"""Experiments: a single run, a comparison of arms, and what their scores show."""

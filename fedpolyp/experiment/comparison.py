@@ -155,7 +155,8 @@ def parse_arm(text: str) -> Arm:
 def prepare(wanted: Sequence[Job], store: Store) -> list[Job]:
     """Partition the images, once for all runs, and make the missing run folders.
 
-    Returns the jobs, and the number of hospitals in the partition.
+    Returns:
+        The jobs; their configs have the number of hospitals in the partition.
 
     Raises:
         UsageError: a run folder exists that was made with other settings, or one in the comparison was made with

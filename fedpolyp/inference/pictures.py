@@ -30,7 +30,7 @@ class Picture:
 
 
 def files(named: Sequence[str], left_out: list[str]) -> list[Path]:
-    """The files meant: themselves, those directly in a folder, or those that match a pattern; each once.
+    """The files that are `named`, lie directly in a named folder, or match a named pattern; each once.
 
     Other files in a folder, except hidden ones, are added to `left_out`.
 
@@ -46,7 +46,10 @@ def files(named: Sequence[str], left_out: list[str]) -> list[Path]:
             left_out += [printable(str(entry)) for entry in inside if entry not in own]
             if not own:
                 hint = " (there is images/ in it: name that)" if (path / "images").is_dir() else ""
-                raise UsageError(f"no picture lies in the folder {printable(name)}{hint}: {', '.join(SUFFIXES)}")
+                allowed = ", ".join((*SUFFIXES, *VIDEOS))
+                raise UsageError(
+                    f"there is no picture or video in the folder {printable(name)}{hint}; allowed: {allowed}"
+                )
         else:
             own = [path] if path.exists() else [Path(one) for one in sorted(glob.glob(str(path), recursive=True))]
             if not own:

@@ -18,7 +18,7 @@ SHORT_HASH = 16  # hexadecimal digits of an image's hash in it: 64 bits
 
 
 def noted(config: Config) -> Config:
-    """`config` with the SHA-256 of its encoder's weights, if they come from a file: it is part of the run's config.
+    """`config` with the SHA-256 of its encoder's and its initial weights, of those that come from a file.
 
     Raises:
         UsageError: there is no such file, or it is not the one that the config or the package expects.

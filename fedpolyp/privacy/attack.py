@@ -57,17 +57,21 @@ class Attacked:
 
 
 def attack(run: RunFolder, store: Store, pictures: int = 0, steps: int = STEPS) -> Attacked:
-    """Tell the training images of a run from others, by its model, each hospital's last update, and their sum.
+    """Distinguish a run's training images from others, by its model, each hospital's last update, and their sum.
 
-    Others are the held-out images and the hospitals' test images: nobody has trained on them, nor chosen by them. The
-    calibrated signal is the loss of an earlier model less that of the attacked one: of the run's start for the model,
-    of the model that was sent for an update and for the sum. Whose an image is: the training images of an update's
-    hospital against those of the others.
+    Others are the held-out images and the hospitals' test images: no model was trained or selected on them. The
+    calibrated signal is the loss of an earlier model minus that of the attacked one. The earlier model is the run's
+    first one for its last, and the one that was sent for an update or the sum. A further attack asks whose an image is:
+    it distinguishes the training images of an update's hospital from those of the other hospitals.
 
     The last updates are computed again, from the checkpoint before: a run keeps none.
 
-    The gradients of so many training images as `pictures`, each of another hospital as long as there are some, are
-    inverted in so many `steps`, at the model that the run began from; none where the server sees no update.
+    Args:
+        run: a finished run.
+        store: its images.
+        pictures: how many training images to recover from their gradients at the run's first model, of as many
+            hospitals as possible; none where the server sees no single update.
+        steps: of each recovery.
 
     Raises:
         FedpolypError: the run's checkpoints cannot be used.

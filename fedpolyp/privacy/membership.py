@@ -18,18 +18,18 @@ Signals = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Success:
-    """How well members are told from other images by a signal that is higher for members."""
+    """How well a signal that is higher for members distinguishes them from other images."""
 
     members: int
     others: int
     auc: float  # the chance that a member's signal is above another image's: 0.5 is a guess, 1 is certain
     low: float  # of an interval of 95 % over images
     high: float
-    found: float  # share of the members that are found where 5 % of the others are taken for some
+    found: float  # share of the members that are found if 5 % of the others may be taken for members
 
 
 def success(members: Signals, others: Signals, random_seed: int = 0) -> Success:
-    """How well these signals tell members (M,) from other images (N,).
+    """How well these signals distinguish members (M,) from other images (N,).
 
     The interval is a percentile bootstrap over members and over others.
 

@@ -1,1 +1,1 @@
-"""Pictures of a run."""
+"""Reports: the pages, charts, tables and pictures of runs, comparisons, audits and attacks."""

@@ -22,7 +22,7 @@ class Shot:
     label: str
     picture: str  # a data URI
     decibels: float | None
-    shapes: float | None  # also None for the mean image, beyond which they are measured
+    shapes: float | None  # correlation of coarse shapes; None for the mean image, too, because it is the reference
 
 
 def verdict(found: Attacked) -> str:

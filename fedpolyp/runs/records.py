@@ -23,7 +23,7 @@ class _Hospital(_Read):
     val_images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     test_images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     train_loss: float = 0.0
-    # With privacy on, these replace both.
+    # With privacy on, these replace the images and the loss.
     units: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     epsilon: Annotated[float, Field(ge=0, le=1e9)] | None = None
     # null: the hospital has no such images

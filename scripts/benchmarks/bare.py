@@ -14,9 +14,9 @@ _PATIENCE = 600.0  # seconds that a process waits for the other, which may have 
 def loops(run: Path, rounds: int) -> list[float]:
     """Seconds of each round from the second on, of the work that the run in `run` does in a round.
 
-    Hospitals are assigned to the two processes as two equally fast actors take them: in turns. While a process is
-    through with its trainings it waits for the other, as a round does; then one scores the held-out set and the other
-    every hospital's validation images.
+    Hospitals are assigned to the two processes as two equally fast actors take them: in turns. A process that has
+    finished its trainings waits for the other, as a round does. Then one scores the held-out set, and the other every
+    hospital's validation images.
 
     Raises:
         RuntimeError: a process failed.

@@ -54,7 +54,7 @@ class Audit:
     rule: MaskRule | None = field(repr=False, default=None)  # None if there is no mask
 
     def of(self, *weights: Weight) -> list[Finding]:
-        """The findings of this weight."""
+        """The findings of these weights."""
         return [finding for finding in self.findings if finding.kind.weight in weights]
 
     @property
@@ -153,7 +153,10 @@ def _ingested(place: str | Path, masks: MaskSettings) -> tuple[IngestReport | No
 
 
 def _changed(begin: str, called: Set[str], seen: Sequence[Seen], stores: Path) -> tuple[str, list[Finding]]:
-    """The last used store with records `called` so and ids that `begin` so, and the files that differ from it."""
+    """The name of the last used store of this source, and the files that differ from it; '' if there is none.
+
+    `called` are the names that the source has in stores; the ids there begin with `begin`.
+    """
     now = {one.files.id: one.sha256 for one in seen}
     for found in sorted(stores_in(stores), key=lambda found: -found.used):
         with suppress(FedpolypError):  # damaged stores cannot be compared with

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def names_by(scheme: Scheme, groups: Groups, wanted: "HospitalsConfig") -> tuple[str, ...]:
-    """The hospitals' names, each another one.
+    """The hospitals' names, all different.
 
     Raises:
         UsageError: two are the same, or a hospital cannot have the name.

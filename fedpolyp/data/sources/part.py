@@ -11,7 +11,7 @@ from fedpolyp.data.store import Rejection
 from fedpolyp.text import printable
 
 Key = Callable[[str], str | None]
-"""By what an image and its mask find each other, from the stem of a file's name; None: the file is neither."""
+"""From the stem of a file's name, what an image and its mask have in common; None if the file is neither."""
 
 
 def _stem(stem: str) -> str | None:

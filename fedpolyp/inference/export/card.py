@@ -103,7 +103,7 @@ def _risks(subject: Subject) -> str:
     about = subject.about
     known = (
         "\n- `fedpolyp.json` in `model.keras` has the beginnings of the hashes of its training images. They show no "
-        "image, but who has one of these files can tell that the model learnt from it."
+        "image, but whoever has one of these files can tell that the model learnt from it."
         if about is not None and about.learnt_from
         else ""
     )
@@ -260,7 +260,7 @@ def _images(subject: Subject) -> str:
         )
     if called == NOT_KNOWN:
         return f"Which images it learnt from is {NOT_KNOWN}."
-    return f"Images that were called {plain(called)} by who trained it."
+    return f"Images that were called {plain(called)} by those who trained it."
 
 
 def _from_nothing(subject: Subject) -> str:

@@ -50,7 +50,7 @@ def converting(subject: Subject, to: str) -> Iterator[None]:
             yield
     except (OSError, FedpolypError):
         raise
-    except Exception as error:  # converters tell nowhere what they raise
+    except Exception as error:  # converters do not document what they raise
         why = " ".join(str(error).split())[:200]
         raise FedpolypError(
             f"{subject.predictor.path} cannot be converted to {to}: {type(error).__name__}: {why}"

@@ -12,7 +12,7 @@ from fedpolyp.section import Section
 
 
 class Source(Scheme):
-    """A hospital for each source, called as it is; or so many, which have equal shares of its images by chance.
+    """A hospital for each source, with its name; or `per_source` hospitals, which share its images equally at random.
 
     Near-duplicates in two sources stay together: they go where most of them are. Each look of the phantom counts as a
     source.
