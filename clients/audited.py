@@ -12,10 +12,10 @@ from flwr.clientapp import ClientApp
 
 from clients.site import is_site, settings_of
 from fedpolyp.errors import Refusal, UsageError
+from fedpolyp.exchange.requests import KINDS
 from fedpolyp.simulation.records import plain_request
 from fedpolyp.sites import audit
 
-KINDS = ("train", "train.unmask", "evaluate")
 _DISK = {
     errno.ENOSPC,
     errno.EDQUOT,

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fedpolyp.exchange.packing import Malformed
 from fedpolyp.exchange.requests import Request
 from fedpolyp.model.arrays import Arrays
 
@@ -72,6 +71,3 @@ class Exchange(Protocol):
 
         `arrived` hears of each one at once. Requests are under way when this returns.
         """
-
-
-__all__ = ["Answer", "Content", "Exchange", "Malformed", "Reply", "Sent"]

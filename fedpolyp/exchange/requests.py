@@ -111,7 +111,7 @@ class Unmask(Request):
     roster: str = ""  # as in `Train`
 
 
-KINDS: dict[str, type[Train | Evaluate | Unmask]] = {kind.kind: kind for kind in (Train, Evaluate, Unmask)}
+KINDS: dict[str, type[Train | Evaluate | Unmask]] = {kind.kind: kind for kind in (Train, Unmask, Evaluate)}
 
 
 def listed(hospitals: Iterable[str]) -> str:

@@ -17,7 +17,8 @@ from fedpolyp.aggregation.opaque import MASKED, SEED, SUM
 from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Groups, trainable
 from fedpolyp.algorithms.finding import find
 from fedpolyp.config import Config
-from fedpolyp.exchange.replies import Content, Malformed, Reply
+from fedpolyp.exchange.packing import Malformed
+from fedpolyp.exchange.replies import Content, Reply
 from fedpolyp.model.arrays import NOT_FINITE, Arrays, fault, mismatch
 from fedpolyp.privacy.fixed_point import words_of
 from fedpolyp.privacy.secure_sum import SEED_BYTES, Opening

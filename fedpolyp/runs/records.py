@@ -61,6 +61,7 @@ class _Record(_Read):
     without_polyp: _WithoutPolyp | None = None  # there are none
     unseen: dict[_Source, _Score] = {}
     stopped: str = ""
+    lost: str = ""
 
 
 def checked(record: dict[str, Any], where: str) -> dict[str, Any]:

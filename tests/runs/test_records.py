@@ -43,6 +43,7 @@ def test_what_a_run_writes_is_taken(more: dict[str, Any]) -> None:
         ({"hospitals": {"../../x": {}}}, "a hospital's name has"),
         ({"hospitals": {"<script>": {}}}, "a hospital's name has"),
         ({"hospitals": {"a": 3}}, "'hospitals.a': "),
+        ({"lost": 3}, "'lost': Input should be a valid string"),
         ({"refused": [{"hospital": "a"}]}, "'refused.0.reason': Field required"),
     ],
 )

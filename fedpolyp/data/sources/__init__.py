@@ -31,6 +31,7 @@ from fedpolyp.data.sources import (
 from fedpolyp.data.sources.part import Part, look_through
 from fedpolyp.data.sources.tree import Tree
 from fedpolyp.data.store import Rejection, stores_folder
+from fedpolyp.data.unpack import is_archive
 from fedpolyp.errors import UsageError
 from fedpolyp.text import printable
 
@@ -73,7 +74,7 @@ def list_source(place: str | Path, group_by: str | None = None, stores: Path | N
         listed = _of_table(path)
     elif two := two_folders(str(place)):
         listed = _of_two(*two)
-    elif path.is_file() and archive.is_archive(path):
+    elif path.is_file() and is_archive(path):
         folder = archive.unpacked(path, stores or stores_folder())
         return _of_archive(path, folder, group_by)
     else:

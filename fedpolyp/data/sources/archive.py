@@ -9,10 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from fedpolyp.data.store import UNPACKED
-from fedpolyp.data.unpack import is_archive, unpack
+from fedpolyp.data.unpack import unpack
 from fedpolyp.errors import FedpolypError
-
-__all__ = ["hold", "is_archive", "stem", "unpacked"]
 
 
 def stem(archive: Path) -> str:
