@@ -15,7 +15,7 @@ Threshold = Annotated[
     str | None,
     typer.Option(
         metavar="NUMBER|validation",
-        help="probability from which on a pixel is polyp, or the one that was best on validation  "
+        help="a pixel with at least this probability is polyp; validation: the one that was best there  "
         "[dim]\\[the model's own, 0.5][/dim]",
     ),
 ]

@@ -17,9 +17,13 @@ PORT = 8642
 def view(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN|COMPARISON]", help="or a folder of them  [dim]\\[runs][/dim]", show_default=False),
+        typer.Argument(
+            metavar="[RUN|COMPARISON]",
+            help="a run, a comparison, or a folder of them  [dim]\\[runs][/dim]",
+            show_default=False,
+        ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="where it listens; 0 takes one that is free")] = PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0: one that is free")] = PORT,
     no_open: Annotated[bool, typer.Option("--no-open", help="print the address, and open no browser")] = False,
 ) -> None:
     """Open a page, for this machine only, that shows the progress of runs and their models' predictions in your images.

@@ -39,7 +39,7 @@ class Limits(Table):
         3, ge=2, le=1000, description="smallest number of sites in a secure sum that this site takes part in"
     )
     colluders: int = Field(
-        1, ge=0, le=998, description="so many of them may help the coordinator; requests must allow for as many"
+        1, ge=0, le=998, description="how many of them may help the coordinator; requests must allow for as many"
     )
     encoders: tuple[Encoder, ...] = Field(ENCODERS, description="encoders of the U-Net")
     algorithms: tuple[str, ...] = Field(

@@ -23,7 +23,7 @@ class Split(Table):
 
     val: float = Field(0.1, ge=0, lt=0.5, description="fraction of the images kept for validation")
     test: float = Field(0.1, ge=0, lt=0.5, description="fraction of the images kept for the test")
-    seed: int = Field(0, ge=0, lt=2**31, description="fixes which")
+    seed: int = Field(0, ge=0, lt=2**31, description="fixes which images these are")
     file: str = Field(
         "", description="a JSON file with the lists train, val and test of image names, to be used instead"
     )

@@ -20,7 +20,7 @@ def init(
     coordinator: Annotated[str, typer.Option(help="host name or IP address at which sites reach the coordinator")],
     sites: Annotated[str, typer.Option(help="the sites' names, separated by commas")],
     out: Annotated[Path, typer.Option(help="folder to make")],
-    port: Annotated[int, typer.Option(min=1, max=65535, help="that sites reach")] = 9443,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port at which sites reach the coordinator")] = 9443,
     keys: Annotated[bool, typer.Option(help="make the sites' keys here, not at the sites")] = True,
 ) -> None:
     """Make certificates, keys and a folder for each party."""

@@ -15,7 +15,10 @@ def join(
     folder: Folder = Path("."),
     data: Data = None,
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="on loopback, for Flower's own programs; one for each site here")
+        int,
+        typer.Option(
+            min=1, max=65535, help="port on loopback for Flower's own programs; another for each site on this machine"
+        ),
     ] = 9094,
     print_command: PrintCommand = False,
 ) -> None:
