@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from clients.site import is_site, settings_of
 from fedpolyp.files import parse_json, read_bytes
 from fedpolyp.imports import kept
+from fedpolyp.process_tree import is_alive
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
@@ -82,7 +83,7 @@ def end(file: Path) -> None:
     found = _told(file)
     file.unlink(missing_ok=True)
     deadline = time.monotonic() + 5
-    while found and _lives(found["process"]) and time.monotonic() < deadline:
+    while found and is_alive(found["process"]) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -192,7 +193,7 @@ def _answer(kind: str, content: "RecordDict", node_config: Mapping[str, Any]) ->
 
 def _end_in_time(file: Path, joined: int, busy: threading.Event) -> None:
     last = time.monotonic()
-    while _is_own(file) and _lives(joined) and time.monotonic() - last < _IDLE_SECONDS:
+    while _is_own(file) and is_alive(joined) and time.monotonic() - last < _IDLE_SECONDS:
         if busy.is_set():
             last = time.monotonic()
         time.sleep(0.1)
@@ -204,13 +205,6 @@ def _end_in_time(file: Path, joined: int, busy: threading.Event) -> None:
 def _is_own(file: Path) -> bool:
     found = _told(file)
     return found is not None and found["process"] == os.getpid()
-
-
-def _lives(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from typing import Any, Self
 import pytest
 
 from fedpolyp import runs
-from fedpolyp.cli.supervise import descendants
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.source import open_source
+from fedpolyp.process_tree import descendants
 from fedpolyp.runs import RunFolder
 from fedpolyp.sites.handover import name_at_sites
 from fedpolyp.sites.images import images_of

@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from fedpolyp import interrupts
 from fedpolyp.cli.flower import Command
 from fedpolyp.errors import FedpolypError
+from fedpolyp.process_tree import descendants, is_alive
 from fedpolyp.text import printable
 
 _PAUSE, _GRACE = 10.0, 10.0
@@ -135,25 +135,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
                 os.kill(known, number)
         while everything and time.monotonic() < deadline:
             process.poll()
-            everything = {known for known in everything if _alive(known)}
+            everything = {known for known in everything if is_alive(known)}
             time.sleep(0.1)
-
-
-def descendants(parent: int) -> set[int]:
-    """The processes that `parent` has started, those that they have started, and so on."""
-    found: set[int] = set()
-    for children in Path(f"/proc/{parent}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, children.read_text().split()):
-                found |= {child} | descendants(child)
-    return found
-
-
-def _alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @contextmanager

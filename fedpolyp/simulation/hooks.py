@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from fedpolyp.process_tree import descendants
+
 
 @contextlib.contextmanager
 def on_loopback() -> Iterator[None]:
@@ -84,8 +86,6 @@ def kill_processes_afterwards() -> None:
     """
     import ray
     from ray._private import worker
-
-    from fedpolyp.cli.supervise import descendants
 
     if worker._global_node is None:
         return

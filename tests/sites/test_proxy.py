@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from fedpolyp.cli.supervise import descendants
 from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.process_tree import descendants
 from fedpolyp.sites import proxy
 from fedpolyp.sites.connection import connect, faults_of, tls_context
 from fedpolyp.sites.folders import certify_sites, make_federation

@@ -20,8 +20,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExec
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from fedpolyp.cli import flower
-from fedpolyp.cli.supervise import descendants
 from fedpolyp.errors import FedpolypError
+from fedpolyp.process_tree import descendants
 from fedpolyp.sites.certificates import write_site_key
 from fedpolyp.sites.connection import connect, faults_of, tls_context
 from fedpolyp.sites.folders import make_federation
