@@ -60,6 +60,8 @@ def test_without_keys_the_sites_make_their_own(tmp_path: Path) -> None:
 
 def test_the_settings_are_read_back_with_their_defaults(deploy: Path) -> None:
     site = SiteSettings.load(deploy / "oslo" / "site.toml")
+    written = (deploy / "oslo" / "site.toml").read_text()
+    assert '"resnet50-v2"] # encoders' in written  # a comment is apart from a long value, too
     assert (site.name, site.coordinator, site.data) == ("oslo", "fed.example.org:9443", "")
     assert (site.limits, site.split) == (Limits(), Split())
     coordinator = CoordinatorSettings.load(deploy / "coordinator")
