@@ -111,6 +111,8 @@ def _pass_on(process: "subprocess.Popen[bytes]", command: Command, heard: set[st
 
 
 def _start(command: Command, output: int | None = None) -> "subprocess.Popen[bytes]":
+    if sys.platform != "linux":
+        raise FedpolypError(f"real sites need Linux; this is {sys.platform}")
     errors = None if output is None else subprocess.STDOUT
     # If this process is killed, the kernel ends what it started. Ctrl-C on the terminal is only for this process.
     return command.start(stdout=output, stderr=errors, preexec_fn=_prepare, start_new_session=True)
