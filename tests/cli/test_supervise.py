@@ -128,6 +128,6 @@ def test_what_a_killed_command_started_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_other_systems_than_linux_are_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(FedpolypError, match="real sites need Linux; this is darwin"):
         serve_until_stopped([shell("sleep 600")])
