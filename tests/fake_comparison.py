@@ -18,7 +18,7 @@ from fedpolyp.runs import RoundRecord, RunFolder, model_name, scored_images
 Masks = NDArray[np.uint8]
 
 # By how many percent of the image's side the masks of each algorithm are off.
-ERRORS = {"pooled": 2.0, "local": 8.0, "fedavg": 4.0, "fedprox": 4.1, "fedadam": 5.0}
+ERRORS = {"pooled": 2.0, "local": 8.0, "fedavg": 4.0, "fedprox": 4.1, "fedadam": 5.0, "finetune": 4.2}
 OWN_MODELS = "tests.algorithms.own_algorithm:Damped"  # stands for an algorithm with a model for each hospital
 ERRORS[OWN_MODELS] = 6.0
 
@@ -113,6 +113,13 @@ def _write_scores(run: RunFolder, config: Config, store: Store, partition: Parti
                 of, _, source = label.partition(":")
                 if kind == "last" and of in ("heldout", "unseen"):
                     predicted.setdefault(source, {})[model] = masks
+    for name in partition.hospitals if config.algorithm.name == "finetune" else ():
+        ids = partition.hospitals[name].test
+        truths = store.masks[store.positions(ids)]
+        masks = _off(truths, store.positions(ids), 1.5, config.seed)
+        counts, distances = metrics.count_pixels(masks, truths), metrics.hd95(masks, truths)
+        own_model, rounds = model_name("own", name), config.federation.rounds
+        rows += scored_images(config.label, config.seed, own_model, rounds, f"test:{name}", ids, counts, distances)
     for source, own in predicted.items():
         run.write_predictions(own, source)
     run.write_images(rows)

@@ -95,11 +95,12 @@ def _command(runs: list[str]) -> str | None:
 
 def _table(analysis: "Analysis") -> "Table":
     from fedpolyp.experiment.conclusions import name
+    from fedpolyp.experiment.findings import worst
 
     table = plain_table(None, "arm", "seeds", "Dice", "95 % interval", "best", "IoU", "worst hospital")
     table.caption, table.caption_justify = "held-out set, last round; best: the round best on validation", "left"
     for arm in analysis.arms:
-        dice = arm.last["dice"]
+        dice, weakest = arm.last["dice"], worst(arm.own_tests)
         table.add_row(
             name(arm.label),
             str(len(arm.seeds)),
@@ -107,6 +108,6 @@ def _table(analysis: "Analysis") -> "Table":
             f"{dice.low:.3f} to {dice.high:.3f}",
             f"{arm.best['dice'].value:.3f}" if arm.best else "-",
             f"{arm.last['iou'].value:.3f}",
-            f"{arm.worst[1]:.3f}" if arm.worst else "-",
+            f"{weakest[1]:.3f}" if weakest else "-",
         )
     return table

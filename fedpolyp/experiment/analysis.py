@@ -35,7 +35,7 @@ from fedpolyp.experiment.findings import (
     SiteRow,
     size_places,
 )
-from fedpolyp.experiment.scores import BEST, HELD_OUT, LAST, METRICS, Scores, read_scores
+from fedpolyp.experiment.scores import BEST, HELD_OUT, LAST, METRICS, OWN, Scores, read_scores
 from fedpolyp.experiment.statistics import Estimate, estimate, holm, p_of_no_difference
 from fedpolyp.runs import RunFolder
 
@@ -132,12 +132,26 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: Evidenc
     best_rounds = evidence.scores.where(arm=label, kind=BEST).round
     dice, chosen = evidence.values(label, seeds, LAST), [evidence.sizes == size for size in range(len(SIZES))]
     own_models = bool((evidence.scores.where(arm=label, kind=LAST).trainer != "").any())
-    own = {}
-    for name in sorted(hospitals):
-        ids = hospitals[name].test
-        if ids and not runs[0][1].privacy.on:  # with privacy, hospitals send no scores
-            trainer = {"trainer": name} if own_models else {}
-            own[name] = evidence.mean(ids, f"test:{name}", seeds, arm=label, kind=LAST, **trainer)
+
+    def own_tests(kind: str) -> dict[str, Estimate]:
+        if runs[0][1].privacy.on:  # hospitals send no scores
+            return {}
+        tested = {name: own.test for name, own in sorted(hospitals.items()) if own.test}
+        if kind == OWN:  # a hospital whose fine-tuning failed has none
+            rows = [evidence.scores.where(arm=label, kind=OWN, seed=seed) for seed in seeds]
+            tested = {name: ids for name, ids in tested.items() if all(name in own.trainer for own in rows)}
+        return {
+            name: evidence.mean(
+                ids,
+                f"test:{name}",
+                seeds,
+                arm=label,
+                kind=kind,
+                **({"trainer": name} if own_models or kind == OWN else {}),
+            )
+            for name, ids in tested.items()
+        }
+
     return Arm(
         label=label,
         algorithm=algorithm,
@@ -148,7 +162,8 @@ def _arm(label: str, runs: Sequence[tuple[RunFolder, Config]], evidence: Evidenc
         best=held_out(BEST) if validated else {},
         best_rounds=tuple(np.unique(best_rounds).tolist()) if validated else (),
         over_pixels={kind: over_pixels(kind) for kind in (LAST, BEST)[: 1 + validated]},
-        own_tests=own,
+        own_tests=own_tests(LAST),
+        finetuned=own_tests(OWN),
         unseen={
             source: evidence.mean(ids, f"unseen:{source}", seeds, arm=label, kind=LAST)
             for source, ids in evidence.partition.unseen.items()

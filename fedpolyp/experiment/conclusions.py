@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from fedpolyp.config import AlgorithmConfig, label_of, rate_of
 from fedpolyp.experiment.findings import LOCAL, POOLED, Analysis, Arm, Difference
+from fedpolyp.experiment.scores import LAST, OWN
 from fedpolyp.experiment.statistics import SEEDS_NEEDED
 
 # As the papers write them. No other arm may have these names: see `fedpolyp.config.Config`.
@@ -31,6 +32,12 @@ _TRAINING = {POOLED: "pooled training", LOCAL: "training at each hospital alone"
 def name(label: str) -> str:
     """An arm's name as it is printed: a built-in algorithm's as its paper writes it, otherwise the arm's label."""
     return _NAMES.get(label, label)
+
+
+def tested(arm: Arm, kind: str) -> str:
+    """An arm's name beside the scores on hospitals' own test images of its models of a `kind`, 'last' or 'own'."""
+    whose = {LAST: ", global model", OWN: ", own models"}[kind] if arm.finetuned else ""
+    return name(arm.label) + whose
 
 
 def models(arm: Arm) -> str:

@@ -10,6 +10,7 @@ from fedpolyp.config import AlgorithmConfig, Config
 from fedpolyp.data.partition.composition import Composition
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
+from fedpolyp.experiment.scores import LAST, OWN
 from fedpolyp.experiment.statistics import SEEDS_NEEDED, Estimate
 from fedpolyp.runs import RunFolder
 
@@ -46,6 +47,17 @@ class Cost:
     bytes_down: float  # received by a hospital, mean over hospitals
 
 
+def worst(scores: Mapping[str, Estimate]) -> tuple[str, float] | None:
+    """The hospital with the lowest Dice, and that Dice; None without hospitals."""
+    return min(((name, score.value) for name, score in scores.items()), key=lambda item: item[1], default=None)
+
+
+def spread(scores: Mapping[str, Estimate]) -> float:
+    """The highest minus the lowest Dice of at least one hospital."""
+    values = [score.value for score in scores.values()]
+    return max(values) - min(values)
+
+
 @dataclass(frozen=True)
 class Arm:
     """One arm, over its seeds."""
@@ -60,6 +72,7 @@ class Arm:
     best_rounds: tuple[int, ...]  # these rounds, ascending
     over_pixels: Mapping[str, float]  # Dice of all held-out pixels together, by model: last, and best with validation
     own_tests: Mapping[str, Estimate]  # Dice on each hospital's own test images, last round; by its own model, if any
+    finetuned: Mapping[str, Estimate]  # the same, by each hospital's fine-tuned model; empty if there are none
     unseen: Mapping[str, Estimate]  # Dice on each source that no hospital has, last round
     without_polyp: Mapping[str, float]  # see metrics.without_polyp: held-out images, last round; empty for none
     by_size: tuple[Estimate | None, ...]  # held-out Dice of small, medium, large lesions; None if there are none
@@ -72,16 +85,9 @@ class Arm:
         return self.algorithm.name not in (POOLED, LOCAL)
 
     @property
-    def worst(self) -> tuple[str, float] | None:
-        """The hospital with the lowest Dice on its own test images, and that Dice."""
-        scores = {name: score.value for name, score in self.own_tests.items()}
-        return min(scores.items(), key=lambda item: item[1], default=None)
-
-    @property
-    def spread(self) -> float | None:
-        """The highest minus the lowest Dice of the hospitals on their own test images."""
-        values = [score.value for score in self.own_tests.values()]
-        return max(values) - min(values) if values else None
+    def tests(self) -> dict[str, Mapping[str, Estimate]]:
+        """Dice on each hospital's own test images, by kind of model: 'last', and 'own' for fine-tuned ones."""
+        return {kind: scores for kind, scores in ((LAST, self.own_tests), (OWN, self.finetuned)) if scores}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedpolyp.experiment.conclusions import name
+from fedpolyp.experiment.conclusions import name, tested
 from fedpolyp.experiment.findings import SIZES, Analysis, Arm, Curve
+from fedpolyp.experiment.scores import OWN
 from fedpolyp.experiment.statistics import Estimate
 from fedpolyp.report.calibration import Calibration
 from fedpolyp.report.style import Look, looks
@@ -23,6 +24,7 @@ HOSPITALS_DRAWN = 12
 
 _NAME = 40  # characters of a hospital's name that are drawn
 _WIDTH = 4.4  # inches; a phone shows this at about its own size
+_PER_INCH, _KEY = 14, 7  # characters of a legend, and as how many of them a colour's key counts
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -198,21 +200,28 @@ def _mean_curve(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tu
 def _own_tests(arms: Sequence[Arm], look: Mapping[str, Look]) -> Chart:
     hospitals = sorted({hospital for arm in arms for hospital in arm.own_tests})[:HOSPITALS_DRAWN]
     figure, axes = _figure(3.0)
-    width = 0.8 / len(arms)
-    for place, arm in enumerate(arms):
-        found = [arm.own_tests[hospital] for hospital in hospitals]
+    series = [(arm, kind, scores) for arm in arms for kind, scores in arm.tests.items()]
+    width = 0.8 / len(series)
+    for place, (arm, kind, scores) in enumerate(series):
+        there = [at for at, hospital in enumerate(hospitals) if hospital in scores]
+        found = [scores[hospitals[at]] for at in there]
         values = np.array([own.value for own in found])
-        at = np.arange(len(hospitals)) + (place - (len(arms) - 1) / 2) * width
-        axes.bar(at, values, width * 0.9, color=look[arm.label].colour, label=name(arm.label))
+        at = np.array(there) + (place - (len(series) - 1) / 2) * width
+        colour, hatch = look[arm.label].colour, "///" if kind == OWN else None
+        axes.bar(
+            at, values, width * 0.9, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=tested(arm, kind)
+        )
         axes.vlines(at, [own.low for own in found], [own.high for own in found], color="#222222", linewidth=0.9)
     short = [printable(hospital.removeprefix("hospital-"), _NAME) for hospital in hospitals]
     axes.set(xticks=range(len(hospitals)), xticklabels=short, xlabel="hospital", ylabel="Dice", ylim=(0, 1))
     axes.tick_params(axis="x", length=0)
     _finish(axes, "")
     told = "; ".join(
-        f"{name(arm.label)}: "
-        + ", ".join(f"{printable(hospital, _NAME)} {arm.own_tests[hospital].value:.3f}" for hospital in hospitals)
-        for arm in arms
+        f"{tested(arm, kind)}: "
+        + ", ".join(
+            f"{printable(hospital, _NAME)} {scores[hospital].value:.3f}" for hospital in hospitals if hospital in scores
+        )
+        for arm, kind, scores in series
     )
     return _chart(figure, "own-tests", "Dice on each hospital's own test images with 95 % intervals", told)
 
@@ -275,6 +284,11 @@ def _legend(axes: "Axes", columns: int) -> None:
     lines, labels = axes.get_legend_handles_labels()
     figure = axes.get_figure(root=True)
     assert figure is not None
+    # Matplotlib cuts off what is too wide. It fills its columns as array_split does.
+    while columns > 1 and figure.get_figwidth() * _PER_INCH < sum(
+        _KEY + max(map(len, column)) for column in np.array_split(np.array(labels, object), columns) if len(column)
+    ):
+        columns -= 1
     figure.legend(lines, labels, loc="outside upper left", ncols=columns, handlelength=1.6, columnspacing=1.4)
 
 

@@ -12,7 +12,7 @@ from fedpolyp.data.partition.finding import find as find_scheme
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
 from fedpolyp.experiment.analysis import analyse
-from fedpolyp.experiment.findings import LOCAL, SIZE_BOUNDS, SIZES, Analysis, SiteRow
+from fedpolyp.experiment.findings import LOCAL, SIZE_BOUNDS, SIZES, Analysis, SiteRow, spread, worst
 from fedpolyp.experiment.scores import HELD_OUT
 from fedpolyp.experiment.statistics import DRAWS, SEEDS_NEEDED
 from fedpolyp.files import replacing, write_text
@@ -81,6 +81,8 @@ def _page(
         "page.html",
         name=conclusions.name,
         colour=lambda label: look[label].colour,
+        worst=worst,
+        spread=spread,
         signed=conclusions.signed,
         p_value=conclusions.p_value,
         megabytes=lambda count: f"{count / 1e6:,.1f} MB" if count else "0",
@@ -99,6 +101,7 @@ def _page(
         kinds=KINDS,
         digest=analysis.arms[0].runs[0].digest(),
         best_round=conclusions.best_round,
+        tested=conclusions.tested,
         charts=charts,
         panels=[chart for file, chart in charts.items() if file.startswith("validation-")],
         unseen_panels=[chart for file, chart in charts.items() if file.startswith("unseen-")],

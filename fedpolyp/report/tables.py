@@ -23,7 +23,7 @@ def tables(analysis: Analysis, calibrations: Sequence[Calibration], robust: Sequ
             ("arm", "other", "seeds", "model", "difference", "low", "high", "p", "p_holm"), _differences(analysis)
         ),
         "sites": csv_text(("arm", "trained_at", "set", "dice"), _sites(analysis)),
-        "own-tests": csv_text(("arm", "hospital", "dice", "low", "high", *_MIX), _own_tests(analysis)),
+        "own-tests": csv_text(("arm", "model", "hospital", "dice", "low", "high", *_MIX), _own_tests(analysis)),
         "hospitals": csv_text(COLUMNS, _hospitals(analysis)),
         "unseen": csv_text(("arm", "source", "dice", "low", "high"), _unseen(analysis)),
         "lesion-size": csv_text(("arm", "lesions", "images", "dice", "low", "high"), _sizes(analysis)),
@@ -80,10 +80,11 @@ def _sites(analysis: Analysis) -> Iterable[Row]:
 def _own_tests(analysis: Analysis) -> Iterable[Row]:
     mix = analysis.test_mix
     for arm in analysis.arms:
-        for hospital, found in arm.own_tests.items():
-            own = mix.get(hospital)
-            counts: Sequence[float | None] = (None,) * len(_MIX) if own is None else (sum(own), *own)
-            yield arm.label, hospital, *_of(found), *counts
+        for kind, scores in arm.tests.items():
+            for hospital, found in scores.items():
+                own = mix.get(hospital)
+                counts: Sequence[float | None] = (None,) * len(_MIX) if own is None else (sum(own), *own)
+                yield arm.label, kind, hospital, *_of(found), *counts
 
 
 def _hospitals(analysis: Analysis) -> Iterable[Row]:

@@ -16,7 +16,7 @@ from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.experiment import conclusions
 from fedpolyp.experiment.analysis import analyse
 from fedpolyp.experiment.comparison import runs_in
-from fedpolyp.experiment.findings import Analysis, Difference
+from fedpolyp.experiment.findings import Analysis, Difference, spread, worst
 from fedpolyp.experiment.statistics import Estimate
 from tests.fake_comparison import OWN_MODELS, fake_config, rewrite_rounds, write_comparison, write_run
 
@@ -120,8 +120,24 @@ def test_each_hospital_is_scored_on_its_own_test_images_by_its_own_model(folder:
         own = [dice for model, _, dice in rows if model == f"last:{hospital}"]
         assert estimate.value == pytest.approx(sum(own) / len(own))
     values = {name: score.value for name, score in local.own_tests.items()}
-    assert local.worst == min(values.items(), key=lambda item: item[1])
-    assert local.spread == pytest.approx(max(values.values()) - min(values.values()))
+    assert worst(local.own_tests) == min(values.items(), key=lambda item: item[1])
+    assert spread(local.own_tests) == pytest.approx(max(values.values()) - min(values.values()))
+    assert local.finetuned == {} and list(local.tests) == ["last"]
+
+
+def test_fine_tuned_models_are_scored_on_their_hospitals_test_images_beside_the_global_model(tmp_path: Path) -> None:
+    runs = write_comparison(tmp_path, ("finetune",), seeds=2)
+    [arm] = analyse(runs_in(tmp_path)).arms
+    assert list(arm.tests) == ["last", "own"] and list(arm.finetuned) == sorted(runs[0].partition().hospitals)
+    for hospital, estimate in arm.finetuned.items():
+        rows = dices(tmp_path, "finetune", "own", f"test:{hospital}")
+        assert {model for model, _, _ in rows} == {f"own:{hospital}"}
+        assert estimate.value == pytest.approx(sum(dice for _, _, dice in rows) / len(rows))
+    # One seed's fine-tuning failed at a hospital.
+    text = runs[1].images_file.read_text().splitlines(keepends=True)
+    runs[1].images_file.write_text("".join(line for line in text if ",own:hospital-2," not in line))
+    [arm] = analyse(runs_in(tmp_path)).arms
+    assert list(arm.finetuned) == ["hospital-1", "hospital-3"] and len(arm.own_tests) == 3
 
 
 def test_the_site_table_has_a_row_for_each_model_and_a_column_for_each_set(folder: Path, whole: Analysis) -> None:

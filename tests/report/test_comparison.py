@@ -82,6 +82,19 @@ def test_an_unseen_source_has_a_section_a_column_and_a_panel(tmp_path: Path) -> 
     assert (tmp_path / "tables" / "unseen.csv").read_text().count("a <b>") == 2
 
 
+def test_fine_tuned_models_stand_beside_the_global_one_in_tables_and_chart(tmp_path: Path) -> None:
+    page = write_report(tmp_path, write_comparison(tmp_path, ("fedavg", "finetune"))).read_text(encoding="utf-8")
+    with (tmp_path / "tables" / "own-tests.csv").open() as file:
+        written = [row for row in csv.DictReader(file) if row["arm"] == "finetune"]
+    assert [row["model"] for row in written] == ["last"] * 3 + ["own"] * 3
+    cells = Text("th", page).found
+    assert cells.count("Fine-tuned FedAvg, global model") == cells.count("Fine-tuned FedAvg, own models") == 2
+    weakest = min(written[3:], key=lambda row: float(row["dice"]))
+    row = f"Fine-tuned FedAvg, own models {weakest['hospital']} {float(weakest['dice']):.3f} "
+    assert sum(text.startswith(row) for text in Text("tr", page).found) == 1
+    assert f"Fine-tuned FedAvg, own models: hospital-1 {float(written[3]['dice']):.3f}, " in page  # of the chart
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_an_arm_with_privacy_has_no_hospitals_scores_and_its_promise_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
