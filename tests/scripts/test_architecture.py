@@ -18,7 +18,6 @@ KNOWN = {
     ("experiment", "sites"): "a run's progress is written as a site's is",
     ("model", "runs"): "initial weights may be those of a run",
     ("privacy", "rounds"): "an attack repeats the last round",
-    ("simulation", "cli"): "a run's processes are ended as a command's are",
 }
 
 
