@@ -1,15 +1,18 @@
 """Tables of images that were never drawn, to be partitioned."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fedpolyp import config as configs
-from fedpolyp.config import HospitalsConfig
+from fedpolyp.config import Config, HospitalsConfig
+from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.data.store import ImageRecord, IngestReport, Store
 
 
-def record(number, group, lesion, source="made up"):
+def record(number: int, group: int, lesion: float, source: str = "made up") -> ImageRecord:
     return ImageRecord(
         id=f"image{number:04d}",
         source=source,
@@ -23,14 +26,14 @@ def record(number, group, lesion, source="made up"):
     )
 
 
-def make_records(sizes, seed=0, sources=1):
+def make_records(sizes: Sequence[int], seed: int = 0, sources: int = 1) -> list[ImageRecord]:
     """Images in groups of these sizes, lesions of any size, near-duplicates not next to each other."""
     rng = np.random.default_rng(seed)
     groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     return [record(i, int(group), float(1 - rng.random()), f"source {i % sources}") for i, group in enumerate(groups)]
 
 
-def make_store(records, seed=0, side=16):
+def make_store(records: Sequence[ImageRecord], seed: int = 0, side: int = 16) -> Store:
     """A store in memory for `records`, as they are in order: images of one colour and some noise each."""
     rng = np.random.default_rng(seed)
     colours = rng.integers(30, 220, (len(records), 1, 1, 3))
@@ -41,11 +44,11 @@ def make_store(records, seed=0, side=16):
     return Store(Path("nowhere"), images, masks, tuple(records), IngestReport(len(records)))
 
 
-def make_config(**settings):
+def make_config(**settings: object) -> Config:
     return configs.load(overrides={name.replace("__", "."): value for name, value in settings.items()})
 
 
-def all_sets(partition):
+def all_sets(partition: Partition) -> dict[tuple[str, str], tuple[str, ...]]:
     """Every set of the partition by (hospital, kind)."""
     sets = {("", "heldout"): partition.heldout}
     for name, images in partition.hospitals.items():
@@ -53,11 +56,11 @@ def all_sets(partition):
     return sets
 
 
-def images_at(images):
+def images_at(images: HospitalImages) -> tuple[str, ...]:
     return images.train + images.val + images.test
 
 
-def with_hospitals(config, **settings):
+def with_hospitals(config: Config, **settings: Any) -> Config:
     """`config` with other settings in [hospitals]; a scheme's own fall back to its defaults."""
     wanted = config.hospitals
     kept = {name: getattr(wanted, name) for name in type(wanted).model_fields}

@@ -3,16 +3,27 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
 import fedpolyp
 from fedpolyp import checkpoints
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.model.arrays import Arrays
 from tests.same_bits import equal
 from tests.tiny import tiny_config, tiny_run
 
-TINY = {
+
+class Tiny(TypedDict):
+    """Arguments of `simulate` and `compare`."""
+
+    hospitals: int
+    image_size: int
+    settings: dict[str, object]
+
+
+TINY: Tiny = {
     "hospitals": 3,
     "image_size": 32,
     "settings": {
@@ -57,7 +68,10 @@ def test_a_run_from_python_has_the_bits_of_the_command_line_and_goes_on(
 
 @pytest.mark.slow
 def test_a_comparison_from_python_trains_its_arms_and_writes_the_report(tmp_path: Path) -> None:
-    arms = {"far": {"algorithm.name": "fedprox", "algorithm.mu": 0.1}, "all": {"algorithm.name": "pooled"}}
+    arms: dict[str, dict[str, object]] = {
+        "far": {"algorithm.name": "fedprox", "algorithm.mu": 0.1},
+        "all": {"algorithm.name": "pooled"},
+    }
     found = fedpolyp.compare("phantom", out=tmp_path / "c", arms=arms, rounds={"": 1, "all": 2}, quiet=True, **TINY)
     assert found.report.exists() and len(found.runs) == 2
     assert sorted(found.arms["arm"]) == ["all", "far"] and found.arms.columns[:3] == ("arm", "seeds", "dice")
@@ -83,12 +97,12 @@ def test_a_run_that_is_not_finished_says_so_and_shows_what_there_is(tmp_path: Pa
     run = fedpolyp.load_run(tiny_run(tmp_path / "run", tiny_config()).path)
     assert run.dice is None and len(run.rounds) == len(run.hospitals) == 0 and not run.finished
     assert repr(run).endswith(f"0 of {run.config.federation.rounds} rounds)")
-    with pytest.raises(fedpolyp.api.FedpolypError, match="it is not finished"):
+    with pytest.raises(FedpolypError, match="it is not finished"):
         print(run.images)
     with pytest.raises(UsageError, match="it is not finished"):
         run.predictor()
 
 
-def _weights(run: "fedpolyp.Run", round: int) -> dict:
+def _weights(run: "fedpolyp.Run", round: int) -> Arrays:
     folder = run.folder
     return checkpoints.load(folder.checkpoints, round, folder.fingerprint()).state["model"]

@@ -6,6 +6,7 @@ import os
 import stat
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,9 @@ def test_windows_names_become_folders_and_what_a_mac_adds_is_left_out(tmp_path: 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
 @pytest.mark.parametrize("name", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "C:/out.txt", "..", "a/.."])
-def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, here: Path, make, name: str) -> None:
+def test_a_name_that_leads_out_of_the_folder_is_refused(
+    tmp_path: Path, here: Path, make: Callable[[Path, dict[str, bytes]], Path], name: str
+) -> None:
     archive = make(tmp_path / "a", {"good.txt": b"x", name: b"x"})
     with pytest.raises(UsageError, match="leads out of the folder"):
         unpack(archive, here / "out")
@@ -119,7 +122,12 @@ def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, here: Path, kind
     ],
 )
 def test_an_archive_beyond_the_limits_is_refused(
-    tmp_path: Path, here: Path, make, files: dict[str, bytes], limits: Limits, said: str
+    tmp_path: Path,
+    here: Path,
+    make: Callable[[Path, dict[str, bytes]], Path],
+    files: dict[str, bytes],
+    limits: Limits,
+    said: str,
 ) -> None:
     with pytest.raises(UsageError, match=said):
         unpack(make(tmp_path / "a.gz", files), here / "out", limits)
@@ -173,7 +181,9 @@ def test_a_broken_header_in_the_middle_of_a_tar_is_not_its_end(tmp_path: Path, h
 
 @pytest.mark.parametrize("files", [{"a": b"1", "./a": b"2"}, {"a": b"1", "a/b": b"2"}, {"a/b": b"1", "a": b"2"}])
 @pytest.mark.parametrize("make", [zipped, tarred])
-def test_what_is_there_twice_is_refused(tmp_path: Path, here: Path, make, files: dict[str, bytes]) -> None:
+def test_what_is_there_twice_is_refused(
+    tmp_path: Path, here: Path, make: Callable[[Path, dict[str, bytes]], Path], files: dict[str, bytes]
+) -> None:
     with pytest.raises(UsageError, match="occurs twice"):
         unpack(make(tmp_path / "a", files), here / "out")
 

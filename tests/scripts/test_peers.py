@@ -22,7 +22,7 @@ LOG = "".join(
 
 
 @pytest.mark.slow
-def test_own_steps_are_measured_and_a_program_that_cannot_start_says_why(tmp_path):
+def test_own_steps_are_measured_and_a_program_that_cannot_start_says_why(tmp_path: Path) -> None:
     job = tmp_path / "job.npz"
     peers.write_job(job, QUICK.image_size, QUICK.filters, QUICK.batch, batches=2)
     broken = Side("broken", (sys.executable, "-c", "raise SystemExit('no such thing')"), 2, dict(os.environ))
@@ -40,7 +40,7 @@ def parameters() -> int:
     return sum(variable.numpy().size for variable in build(config).trainable_variables)
 
 
-def test_a_peer_that_cannot_be_installed_is_a_row_that_says_so(tmp_path, monkeypatch):
+def test_a_peer_that_cannot_be_installed_is_a_row_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "HERE", tmp_path)
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
     for name in ("torch", "nvflare"):
@@ -50,7 +50,9 @@ def test_a_peer_that_cannot_be_installed_is_a_row_that_says_so(tmp_path, monkeyp
     assert all("could not be installed" in row["what"] and "missing.whl" in row["what"] for row in rows)
 
 
-def test_an_environment_is_made_once_and_again_when_its_requirements_change(tmp_path, monkeypatch):
+def test_an_environment_is_made_once_and_again_when_its_requirements_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(peers, "HERE", tmp_path)
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
     said: list[str] = []
@@ -60,7 +62,7 @@ def test_an_environment_is_made_once_and_again_when_its_requirements_change(tmp_
     assert len(said) == 2
 
 
-def test_seconds_of_rounds_come_from_the_servers_log():
+def test_seconds_of_rounds_come_from_the_servers_log() -> None:
     assert nvflare_job.seconds(LOG, rounds=2) == [20.25, 40.0]
     with pytest.raises(RuntimeError, match="3 of 4 times"):
         nvflare_job.seconds(LOG, rounds=3)

@@ -17,7 +17,7 @@ A, B = HospitalImages(tuple(IDS[:3]), (IDS[3],), (IDS[4],)), HospitalImages((IDS
 HELD = (IDS[8],)
 
 
-def test_counts_shares_quartiles_and_duplicates_are_those_of_all_three_sets():
+def test_counts_shares_quartiles_and_duplicates_are_those_of_all_three_sets() -> None:
     a, b = compose(Partition(HELD, {"a": A, "b": B}), STORE).hospitals
     assert (a.name, a.images, a.share, a.polyp_free, a.duplicates) == ("a", 5, 0.625, 1, 2)
     assert a.lesions == pytest.approx((0.1, 0.15, 0.225))
@@ -25,7 +25,7 @@ def test_counts_shares_quartiles_and_duplicates_are_those_of_all_three_sets():
     assert b.tone == pytest.approx((0.6, 0.4, 0.3))
 
 
-def test_distances_are_how_far_the_mass_of_a_hospital_must_be_moved_to_be_the_pools():
+def test_distances_are_how_far_the_mass_of_a_hospital_must_be_moved_to_be_the_pools() -> None:
     found = compose(Partition(HELD, {"a": A, "b": B}), STORE)
     # In one dimension, the area between the two distribution functions.
     grid = np.linspace(0, 1, 100_001)
@@ -38,7 +38,7 @@ def test_distances_are_how_far_the_mass_of_a_hospital_must_be_moved_to_be_the_po
     assert found.heldout.images == 1 and found.heldout.lesion_distance > 0
 
 
-def test_a_camera_counts_in_its_hospitals_tone_and_is_noted():
+def test_a_camera_counts_in_its_hospitals_tone_and_is_noted() -> None:
     dark = Camera(gamma=4.0)
     a, b = compose(
         Partition(HELD, {"a": A, "b": HospitalImages(B.train, B.val, B.test, dark)}, heldout_camera=dark), STORE
@@ -46,7 +46,7 @@ def test_a_camera_counts_in_its_hospitals_tone_and_is_noted():
     assert b.note == "gamma 4.00" and max(b.tone) < 0.35 and b.tone_distance > a.tone_distance > 0
 
 
-def test_without_any_lesion_there_are_no_quartiles():
+def test_without_any_lesion_there_are_no_quartiles() -> None:
     records = [record(i, i, 0.0) for i in range(4)]
     found = compose(
         Partition((records[3].id,), {"a": HospitalImages(tuple(r.id for r in records[:3]), (), ())}),
@@ -55,7 +55,7 @@ def test_without_any_lesion_there_are_no_quartiles():
     assert found.hospitals[0].lesions is None and found.hospitals[0].polyp_free == 3
 
 
-def test_iid_is_about_as_far_from_the_pool_as_chance_and_a_sorted_partition_far_more():
+def test_iid_is_about_as_far_from_the_pool_as_chance_and_a_sorted_partition_far_more() -> None:
     records = make_records([1] * 200)
     store = make_store(records)
     found = {

@@ -1,7 +1,11 @@
 """A partition made elsewhere, as a CSV: every row is followed or refused."""
 
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
 import pytest
 
+from fedpolyp.config import Config
 from fedpolyp.data.partition.assign import partition_images, partition_notes
 from fedpolyp.errors import UsageError
 from tests.image_tables import all_sets, images_at, make_config, make_records, record
@@ -10,28 +14,28 @@ RECORDS = make_records([1] * 40)
 IDS = [r.id for r in RECORDS]
 
 
-def write(folder, rows, head="id,hospital,set"):
+def write(folder: Path, rows: Iterable[Sequence[str]], head: str = "id,hospital,set") -> Config:
     (folder / "partition.csv").write_text("\n".join([head, *(",".join(row) for row in rows)]) + "\n")
     return make_config(hospitals__scheme="file", hospitals__csv=str(folder / "partition.csv"))
 
 
-def sets(ids=IDS):
+def sets(ids: Sequence[str] = IDS) -> list[list[str]]:
     """Two hospitals, six held out, two left out."""
     rows = [[id, "", "held-out"] for id in ids[:6]] + [[id, "north", "left-out"] for id in ids[6:8]]
     kinds = ["train", "train", "val", "test"]
     return rows + [[id, "north" if i % 2 else "south", kinds[i // 2 % 4]] for i, id in enumerate(ids[8:])]
 
 
-def test_the_sets_are_as_the_file_says(tmp_path):
+def test_the_sets_are_as_the_file_says(tmp_path: Path) -> None:
     partition = partition_images(RECORDS, write(tmp_path, rows := sets()))
-    wanted = {}
+    wanted: dict[tuple[str, str], list[str]] = {}
     for id, hospital, kind in rows:
         if kind != "left-out":
             wanted.setdefault(("", "heldout") if kind == "held-out" else (hospital, kind), []).append(id)
     assert {key: list(ids) for key, ids in all_sets(partition).items()} == {k: sorted(v) for k, v in wanted.items()}
 
 
-def test_without_sets_hospitals_are_as_the_file_says_and_the_rest_is_as_usual(tmp_path):
+def test_without_sets_hospitals_are_as_the_file_says_and_the_rest_is_as_usual(tmp_path: Path) -> None:
     home = {id: f"h {i % 3}" for i, id in enumerate(IDS)}
     partition = partition_images(RECORDS, write(tmp_path, home.items(), "id,hospital"))
     assert partition.heldout == partition_images(RECORDS, make_config()).heldout
@@ -62,12 +66,12 @@ def test_without_sets_hospitals_are_as_the_file_says_and_the_rest_is_as_usual(tm
         (lambda: [[i, "pooled" if h == "north" else h, s] for i, h, s in sets()], "cannot be called 'pooled'"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(tmp_path, rows, said):
+def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, rows: Callable[[], list[list[str]]], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         partition_images(RECORDS, write(tmp_path, rows()))
 
 
-def test_no_file_none_that_can_be_read_and_none_with_the_columns_are_refused(tmp_path):
+def test_no_file_none_that_can_be_read_and_none_with_the_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a file: --csv FILE"):
         partition_images(RECORDS, make_config(hospitals__scheme="file"))
     with pytest.raises(UsageError, match="cannot read the partition .*nothing.csv: No such file"):
@@ -76,7 +80,7 @@ def test_no_file_none_that_can_be_read_and_none_with_the_columns_are_refused(tmp
         partition_images(RECORDS, write(tmp_path, [], "name,site"))
 
 
-def test_near_duplicates_that_the_file_divides_are_said(tmp_path):
+def test_near_duplicates_that_the_file_divides_are_said(tmp_path: Path) -> None:
     records = [record(i, 30 if i in (30, 31) else i, 0.1) for i in range(40)]
     config = write(tmp_path, sets())
     said = partition_notes(records, config, partition_images(records, config))

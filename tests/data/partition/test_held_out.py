@@ -1,5 +1,8 @@
 """The held-out set that lists name."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import pytest
 
 from fedpolyp.data.partition.assign import partition_images
@@ -8,13 +11,13 @@ from fedpolyp.errors import UsageError
 from tests.image_tables import all_sets, images_at, make_config, make_records, record
 
 
-def write_lists(folder, train, val):
+def write_lists(folder: Path, train: Iterable[str], val: Iterable[str]) -> str:
     (folder / "train.txt").write_text("\n".join(train) + "\n")
     (folder / "val.txt").write_text("\n".join(val))
     return str(folder)
 
 
-def test_lists_decide_what_is_held_out_and_what_is_assigned(tmp_path):
+def test_lists_decide_what_is_held_out_and_what_is_assigned(tmp_path: Path) -> None:
     records = [record(i, i, 0.1) for i in range(20)]
     ids = [r.id for r in records]
     lists = write_lists(tmp_path, [*ids[:12], "lost"], [*ids[12:16], "also lost"])
@@ -23,7 +26,7 @@ def test_lists_decide_what_is_held_out_and_what_is_assigned(tmp_path):
     assert sorted(i for images in partition.hospitals.values() for i in images_at(images)) == ids[:12]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path: Path) -> None:
     records = [record(i, i, 0.1) for i in range(20)]
     ids = [r.id for r in records]
     (tmp_path / "train.txt").write_text("\n".join(ids[:12]), encoding="utf-8-sig")
@@ -33,7 +36,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
     assert list_notes(records, config) == []
 
 
-def test_what_lists_name_in_vain_twice_or_not_at_all_is_said(tmp_path):
+def test_what_lists_name_in_vain_twice_or_not_at_all_is_said(tmp_path: Path) -> None:
     records = [record(i, 99 if i in (3, 13) else i, 0.1) for i in range(20)]
     ids = [r.id for r in records]
     lost = [f"lost{i}" for i in range(7)]
@@ -49,7 +52,7 @@ def test_what_lists_name_in_vain_twice_or_not_at_all_is_said(tmp_path):
     assert list_notes(records, make_config()) == []
 
 
-def test_a_listed_training_image_with_a_near_duplicate_in_val_is_nowhere(tmp_path):
+def test_a_listed_training_image_with_a_near_duplicate_in_val_is_nowhere(tmp_path: Path) -> None:
     records = [record(i, 99 if i in (3, 13) else i, 0.1) for i in range(16)]
     ids = [r.id for r in records]
     lists = write_lists(tmp_path, ids[:12], ids[12:])
@@ -59,7 +62,7 @@ def test_a_listed_training_image_with_a_near_duplicate_in_val_is_nowhere(tmp_pat
     assert sorted(everywhere) == [i for i in ids if i != ids[3]]
 
 
-def test_lists_that_are_missing_or_name_no_image_are_usage_errors(tmp_path):
+def test_lists_that_are_missing_or_name_no_image_are_usage_errors(tmp_path: Path) -> None:
     records = make_records([1] * 20)
     with pytest.raises(UsageError, match=r"cannot read .*val\.txt"):
         partition_images(records, make_config(data__lists=str(tmp_path)))
@@ -68,7 +71,7 @@ def test_lists_that_are_missing_or_name_no_image_are_usage_errors(tmp_path):
         partition_images(records, make_config(data__lists=lists))
 
 
-def test_lists_that_cannot_be_read_are_one_plain_sentence(tmp_path):
+def test_lists_that_cannot_be_read_are_one_plain_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one in each line: No such file or directory$"):
         _listed(tmp_path / "val.txt")
     (tmp_path / "val.txt").write_bytes(b"\xff\xfe")

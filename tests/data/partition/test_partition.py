@@ -1,5 +1,7 @@
 """The saved partition: written whole or not at all, and checked when it is read."""
 
+from pathlib import Path
+
 import pytest
 
 from fedpolyp.data.partition.assign import partition_images
@@ -8,7 +10,7 @@ from fedpolyp.errors import FedpolypError
 from tests.image_tables import make_config, make_records
 
 
-def test_a_saved_partition_is_read_back_equal_and_leaves_no_other_file(tmp_path):
+def test_a_saved_partition_is_read_back_equal_and_leaves_no_other_file(tmp_path: Path) -> None:
     partition = partition_images(make_records([1] * 40), make_config())
     for _ in range(2):
         partition.save(tmp_path / "partition.json")
@@ -16,7 +18,7 @@ def test_a_saved_partition_is_read_back_equal_and_leaves_no_other_file(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["partition.json"]
 
 
-def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "partition.json"
     partition = Partition(("a",), {})
     partition.save(path)
@@ -44,14 +46,14 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         '{"heldout": [' + "9" * 5000 + "]}",
     ],
 )
-def test_a_damaged_partition_is_a_fedpolyp_error_naming_the_file(tmp_path, text):
+def test_a_damaged_partition_is_a_fedpolyp_error_naming_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "partition.json"
     path.write_text(text)
     with pytest.raises(FedpolypError, match=r"partition\.json is not a partition"):
         Partition.load(path)
 
 
-def test_a_missing_partition_is_a_fedpolyp_error_and_an_undecodable_one_too(tmp_path):
+def test_a_missing_partition_is_a_fedpolyp_error_and_an_undecodable_one_too(tmp_path: Path) -> None:
     path = tmp_path / "partition.json"
     with pytest.raises(FedpolypError, match="cannot read"):
         Partition.load(path)

@@ -1,15 +1,17 @@
 """No image of an unseen source, and no near-duplicate of one, is assigned to anybody."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from fedpolyp.data.partition.assign import partition_images, partition_notes
+from fedpolyp.data.store import ImageRecord
 from fedpolyp.errors import UsageError
 from tests.image_tables import all_sets, make_config, make_records
 
 
-def records(sources):
+def records(sources: Sequence[str]) -> list[ImageRecord]:
     """Records in groups of two; the source of each is drawn from `sources` in turn."""
     return [
         replace(record, source=sources[number % len(sources)])
@@ -17,7 +19,7 @@ def records(sources):
     ]
 
 
-def test_unseen_images_are_apart_and_near_duplicates_of_them_are_in_no_set():
+def test_unseen_images_are_apart_and_near_duplicates_of_them_are_in_no_set() -> None:
     first: dict[int, str] = {}
     for record in (given := records(["home"])):
         first.setdefault(record.group, record.id)
@@ -37,7 +39,7 @@ def test_unseen_images_are_apart_and_near_duplicates_of_them_are_in_no_set():
     ]
 
 
-def test_a_source_of_several_hospitals_is_meant_with_all_of_them():
+def test_a_source_of_several_hospitals_is_meant_with_all_of_them() -> None:
     given = [replace(record, source=["home", "far-C1", "far-C2"][record.group % 3]) for record in records(["home"])]
     partition = partition_images(given, make_config(hospitals__count=3, data__unseen="far"))
     assert list(partition.unseen) == ["far-C1", "far-C2"]
@@ -51,11 +53,11 @@ def test_a_source_of_several_hospitals_is_meant_with_all_of_them():
         ("home, far", r"^data\.unseen names every source: none is left for hospitals$"),
     ],
 )
-def test_a_name_that_is_no_source_and_all_of_them_are_refused(names, sentence):
+def test_a_name_that_is_no_source_and_all_of_them_are_refused(names: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         partition_images(records(["home", "far"]), make_config(hospitals__count=3, data__unseen=names))
 
 
-def test_without_unseen_sources_the_partition_is_what_it_was():
+def test_without_unseen_sources_the_partition_is_what_it_was() -> None:
     given = records(["home", "far"])
     assert partition_images(given, make_config(hospitals__count=3)).unseen == {}
