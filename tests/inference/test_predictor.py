@@ -36,9 +36,10 @@ def test_it_sees_in_the_held_out_images_what_the_run_has_scored(run: RunFolder) 
     squares = store.images[store.positions(run.partition().heldout)]
     predictor = Predictor.load(run.path)
     assert ((predictor.probabilities(squares) >= 0.5) == run.predictions()["last"]).all()
-    assert [
-        (seen.mask == mask).all() for seen, mask in zip(predictor.see(squares), run.predictions()["last"], strict=True)
-    ]
+    assert all(
+        (seen.mask == mask).all()
+        for seen, mask in zip(predictor.see(list(squares)), run.predictions()["last"], strict=True)
+    )
 
 
 def test_a_model_says_of_itself_what_it_is_and_keras_opens_it_without_us(run: RunFolder) -> None:
@@ -160,6 +161,6 @@ def test_a_model_for_other_images_is_refused(tmp_path: Path) -> None:
 def test_the_image_is_resized_as_in_training(run: RunFolder) -> None:
     rng, predictor = np.random.default_rng(1), Predictor.load(run.path)
     image = rng.integers(0, 256, (64, 96, 3), np.uint8)
-    small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA).astype(np.uint8)
     expected = cv2.resize(predictor.probabilities(small[None])[0], (96, 64), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(predictor.at_own_size([image])[0], np.clip(expected, 0, 1))
