@@ -169,6 +169,7 @@ class Relay:
     def __init__(self, target: int) -> None:
         self.target, self.whole, self.pairs = target, True, list[tuple[socket.socket, socket.socket]]()
         self.port = free_port()
+        self.door: socket.socket
         self._open()
 
     def __enter__(self) -> Self:

@@ -59,7 +59,8 @@ def tiny(**overrides: Any) -> Config:
 def training(site: str = "oslo", round: int = 1, config: Config | None = None, **details: Any) -> Train:
     """A request to train, as the coordinator sends it to a site."""
     config = config or tiny()
-    return Train(site, round, config.model_dump_json(), **{"run": RUN, "learning_rate": rate_of(config)} | details)
+    given: dict[str, Any] = {"run": RUN, "learning_rate": rate_of(config), **details}
+    return Train(site, round, config.model_dump_json(), **given)
 
 
 def scoring(site: str = "oslo", round: int = 1, config: Config | None = None, **details: Any) -> Evaluate:

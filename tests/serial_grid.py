@@ -9,6 +9,7 @@ from uuid import uuid4
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 
@@ -26,7 +27,7 @@ class SerialGrid(Grid):
         self.client_app = client_app
         self.nodes = nodes
         self.spoil = spoil
-        self.node_config = {"partition-id": 0} if node_config is None else node_config
+        self.node_config: dict[str, Any] = {"partition-id": 0} if node_config is None else node_config
         self.asked: list[Message] = []
         self._replies: dict[str, Message] = {}
 
@@ -34,7 +35,7 @@ class SerialGrid(Grid):
         pass
 
     @property
-    def run(self) -> object:
+    def run(self) -> Run:
         raise NotImplementedError
 
     def create_message(self, *args: object, **kwargs: object) -> Message:

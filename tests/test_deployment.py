@@ -35,11 +35,11 @@ def test_a_deployment_gives_the_bits_of_its_simulation_and_leaves_no_process(tmp
         for line in process.stdout:
             said += line.decode(errors="replace")
             if line.startswith(b"held-out Dice"):  # the run is over, and everybody still there
-                there = " ".join(processes_of(demo))
+                running = " ".join(processes_of(demo))
     assert process.returncode == 0, said
     supernode = ("fedpolyp.cli.supernode", "fedpolyp.cli.executor", "clients.worker")
     for program in ("nginx: worker", "fedpolyp.cli.superlink", "flower-superexec", *supernode):
-        assert program in there
+        assert program in running
     assert processes_of(demo) == []
     for site in SITES:
         entries = list(audit.read(demo / "deploy" / site / "private" / "audit.jsonl"))

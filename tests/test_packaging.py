@@ -80,8 +80,8 @@ def test_flowers_app_bundle_holds_every_module_of_every_package(tmp_path: Path) 
         travels = {name for name in bundle.namelist() if name.endswith(".py")}
     modules = {str(path.relative_to(tmp_path)) for name in PACKAGES for path in (tmp_path / name).rglob("*.py")}
     assert travels == modules and len(modules) > 100
-    for package in {path.parent for path in (ROOT / "fedpolyp").rglob("*.py")}:
-        assert (package / "__init__.py").exists(), package
+    for folder in {path.parent for path in (ROOT / "fedpolyp").rglob("*.py")}:
+        assert (folder / "__init__.py").exists(), folder
 
 
 def test_the_library_knows_nothing_of_flower_ray_clients_or_server() -> None:

@@ -133,7 +133,8 @@ def test_fedadam_is_the_papers_algorithm_two() -> None:
     ours = FedAdam(FedAdam.Settings(server_rate=0.3, beta1=0.8, beta2=0.95, tau=0.01))
     state = ours.begin(start())
     x = {name: array.astype(np.float64) for name, array in state[MODEL].items()}
-    m, v = dict.fromkeys(x, 0.0), dict.fromkeys(x, 0.01**2)
+    m = {name: np.zeros_like(array) for name, array in x.items()}
+    v = {name: np.full_like(array, 0.01**2) for name, array in x.items()}
     for round in (1, 2, 3):
         came = updates(3, round)
         state = stepped(ours, state, came)

@@ -67,8 +67,8 @@ def test_a_run_is_scored_on_its_held_out_images_as_it_scored_itself(
     assert {row["id"]: [row[name] for name in ("tp", "fp", "fn", "tn")] for row in rows} == theirs
     for row in rows:  # of 64 pixels a side, twice the model's
         assert sum(int(row[f"own_{name}"]) for name in ("tp", "fp", "fn", "tn")) == 64 * 64
-        mask = cv2.imread(str(Path(run.config().data.source) / "masks" / f"{row['id']}.png"), cv2.IMREAD_GRAYSCALE)
-        assert int(row["own_tp"]) + int(row["own_fn"]) == (mask > 0).sum()
+        mask = cv2.imread(str(Path(str(run.config().data.source)) / "masks" / f"{row['id']}.png"), cv2.IMREAD_GRAYSCALE)
+        assert mask is not None and int(row["own_tp"]) + int(row["own_fn"]) == (mask > 0).sum()
 
 
 def test_it_says_that_a_runs_held_out_camera_is_not_applied(
@@ -86,7 +86,7 @@ def test_a_model_tells_of_images_that_it_was_trained_on(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = shutil.copy(run.model_file("last"), tmp_path / "taken-away.keras")
-    moved = shutil.copytree(run.config().data.source, tmp_path / "moved")
+    moved = shutil.copytree(str(run.config().data.source), tmp_path / "moved")
     assert called(monkeypatch, "--model", file, "--data", moved, "--out", tmp_path / "out") == 0
     own = run.partition().hospitals.values()
     known = sum(len(one.train) + len(one.val) for one in own)

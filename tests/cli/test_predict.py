@@ -47,9 +47,10 @@ def test_each_picture_has_a_mask_an_overlay_and_rows(
     mask = cv2.imread(str(tmp_path / "out" / "masks" / "one.png"), cv2.IMREAD_UNCHANGED)
     truth = np.zeros((64, 96), bool)
     truth[16:32, 24:48] = True
-    assert mask.shape == (64, 96) and set(np.unique(mask)) == {0, 255}
-    assert ((mask == 255) != truth).mean() < 0.02  # the border alone, by the way down and up again
-    assert cv2.imread(str(tmp_path / "out" / "overlays" / "one.jpg")).shape == (64, 96, 3)
+    assert mask is not None and mask.shape == (64, 96) and set(np.unique(mask)) == {0, 255}
+    assert (np.equal(mask, 255) != truth).mean() < 0.02  # the border alone, by the way down and up again
+    overlay = cv2.imread(str(tmp_path / "out" / "overlays" / "one.jpg"))
+    assert overlay is not None and overlay.shape == (64, 96, 3)
     with (tmp_path / "out" / "predictions.csv").open(newline="") as stream:
         one, two = csv.DictReader(stream)
     assert (one["name"], one["width"], one["height"], one["lesions"]) == ("one", "96", "64", "1")
@@ -77,7 +78,8 @@ def test_several_models_are_averaged_and_tell_where_they_differ(
 ) -> None:
     image = draw(tmp_path / "one.png", (slice(16, 32), slice(24, 48)))
     assert called(monkeypatch, "--model", model, "--model", model, "--out", tmp_path / "out", "-q", image) == 0
-    assert cv2.imread(str(tmp_path / "out" / "disagreement" / "one.png"), cv2.IMREAD_UNCHANGED).max() == 0
+    disagreement = cv2.imread(str(tmp_path / "out" / "disagreement" / "one.png"), cv2.IMREAD_UNCHANGED)
+    assert disagreement is not None and disagreement.max() == 0
     with (tmp_path / "out" / "predictions.csv").open(newline="") as stream:
         assert [row["agreement"] for row in csv.DictReader(stream)] == ["1.0"]
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from fedpolyp import cli, runs
+from fedpolyp import runs
+from fedpolyp.cli.console import PlainConsole
 from fedpolyp.config import load
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.runs import RunFolder
@@ -141,7 +142,7 @@ def test_a_runs_name_stays_in_one_piece_on_eighty_columns_and_in_a_pipe(
     name = "20260131-235959-cvc-clinicdb-5-hospitals"
     made(tmp_path / name, [record(0, 0.1, 0.1)])
     for terminal, columns in ((True, 80), (False, 80), (True, 60)):
-        monkeypatch.setattr(cli.runs.PlainConsole, "is_terminal", terminal)
+        monkeypatch.setattr(PlainConsole, "is_terminal", terminal)
         assert called(monkeypatch, "--root", str(tmp_path), columns=columns) == 0
         (row,) = [line for line in capsys.readouterr().out.splitlines() if name in line]
         assert columns != 80 or not terminal or len(row) <= 80

@@ -262,7 +262,7 @@ def give_another_rate(run: RunFolder) -> None:
 def give_another_model(run: RunFolder) -> None:
     small = checkpoints.load(run.checkpoints, 2, None)
     for round in (1, 2):
-        state = small.state | {"model": {name: array[..., :0] for name, array in small.state["model"].items()}}
+        state = {**small.state, "model": {name: array[..., :0] for name, array in small.state["model"].items()}}
         checkpoints.save(run.checkpoints, replace(small, round=round, state=state), keep=2)
 
 

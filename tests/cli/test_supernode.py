@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -109,8 +110,8 @@ def test_an_orders_token_is_on_no_command_line(tmp_path: Path, monkeypatch: pyte
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     processes: list[Any] = []
-    popen = executor.subprocess.Popen
-    monkeypatch.setattr(executor.subprocess, "Popen", lambda *a, **k: processes.append(popen(*a, **k)))
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: processes.append(popen(*a, **k)))
     spec = ExecutionSpec(
         task_type=TaskType.CLIENT_APP,
         runtime_api_address="127.0.0.1:1",

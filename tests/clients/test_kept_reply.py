@@ -72,7 +72,8 @@ def content(round: int = 1, **weights: np.ndarray) -> RecordDict:
 
 def reply_of(*records: str) -> RecordDict:
     about = MetricRecord({"images": 10, "train_loss": 0.1 + 0.2, "steps": 3, "process": 7})
-    return RecordDict({name: to_record(WEIGHTS) for name in records} | {"metrics": about})
+    arrays = {name: to_record(WEIGHTS) for name in records}
+    return RecordDict({**arrays, "metrics": about})
 
 
 def test_what_is_kept_is_read_to_the_bit(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_site_that_protects_patients_refuses_a_guarantee_for_groups(oslo: Path
 def test_the_limit_on_units_holds_without_one_on_epsilon(unit: str, oslo: Path) -> None:
     rewrite(oslo, "epsilon = 8.0", "# epsilon =")
     rewrite(oslo, 'unit = "group"', f'unit = "{unit}"')
-    for less in UNITS[: UNITS.index(unit)]:  # type: ignore[arg-type]
+    for less in UNITS[: UNITS.index(unit)]:
         with pytest.raises(Refusal, match=f"^this site protects {unit}.*; the request protects only "):
             order(oslo, config=private(privacy__unit=less))
     hospital_at(SiteSettings.load(oslo / "site.toml"), training(config=private(privacy__unit=unit)))

@@ -77,8 +77,8 @@ def test_a_site_masks_with_its_own_key_and_opens_the_same_sum_as_often_as_it_is_
     monkeypatch.setattr(keyring.Keyring, "simulated", lambda *_: pytest.fail("a key from the seed"))
     first = masked(train(oslo))[SUM]
     np.testing.assert_array_equal(first, masked(train(oslo))[SUM])
-    seeds = [masked(unmask(oslo))[SEED] for _ in range(2)]
-    np.testing.assert_array_equal(*seeds)
+    seed, again = (masked(unmask(oslo))[SEED] for _ in range(2))
+    np.testing.assert_array_equal(seed, again)
     lines = (oslo / "private" / "openings.jsonl").read_text().splitlines()
     assert [json.loads(line)["survivors"] for line in lines] == [sorted(SITES)]
     messages = [(entry["event"], entry["message"], entry["round"]) for entry in log_of(oslo)]

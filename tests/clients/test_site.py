@@ -82,8 +82,9 @@ def test_a_site_sends_counts_of_its_images_and_no_names(oslo: Path) -> None:
 
 @pytest.mark.parametrize("field", ["run_folder", "store"])
 def test_a_request_that_names_a_folder_is_refused(oslo: Path, field: str) -> None:
+    named: dict[str, Any] = {field: "/etc"}
     with pytest.raises(Refusal, match="must not name a folder"):
-        send(oslo, training(**{field: "/etc"}))
+        send(oslo, training(**named))
 
 
 @pytest.mark.parametrize("setting", [{"data__source": "/etc"}, {"data__lists": "/etc"}])

@@ -71,11 +71,12 @@ def another(dotted: str) -> Any:
 
 def with_it(dotted: str) -> dict[str, Any]:
     """Other settings that `another` value of this one needs."""
-    return {
+    needs: dict[str, dict[str, Any]] = {
         "privacy.mode": {"algorithm.name": "fedadam", "model.normalization": "group"},
         "privacy.batches": {"privacy.batch": 8},
         "privacy.secure_sums": {"training.optimizer_state": "keep"},
-    }.get(dotted, {})
+    }
+    return needs.get(dotted, {})
 
 
 def read_back(config: Config, folder: Path, explain: bool = False) -> Config:

@@ -33,13 +33,17 @@ def test_nothing_is_said_of_defaults(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["median", "trimmed-mean", "krum", "multi-krum", "cyclic"])
 def test_an_algorithm_that_weighs_nobody_says_so(algorithm: str) -> None:
-    given = {"federation__weights": "equal", "federation__max_weight": 0.4, "federation__per_step": True}
+    given: dict[str, Any] = {
+        "federation__weights": "equal",
+        "federation__max_weight": 0.4,
+        "federation__per_step": True,
+    }
     expected = f"--weights, --max-weight, --per-step ({algorithm} does not weight hospitals)"
     assert expected in said(algorithm__name=algorithm, **given)
 
 
 def test_with_privacy_there_is_no_local_training_and_without_there_is_no_promise() -> None:
-    given = {"training__local_epochs": 3, "training__augment": False, "federation__patience": 3}
+    given: dict[str, Any] = {"training__local_epochs": 3, "training__augment": False, "federation__patience": 3}
     drawn = said(privacy__batches="poisson", privacy__batch=8)
     assert drawn.endswith("--batches, --batch (there is no --privacy)")
     of_all = said(privacy__mode="local", privacy__batch=8, algorithm__name="fedadam", model__normalization="group")
@@ -54,7 +58,11 @@ def test_with_privacy_there_is_no_local_training_and_without_there_is_no_promise
 
 @pytest.mark.parametrize("algorithm", ["pooled", "local"])
 def test_without_a_federation_its_settings_are_named(algorithm: str) -> None:
-    given = {"training__wire": "bfloat16", "training__optimizer_state": "keep", "federation__liars": "hospital-1"}
+    given: dict[str, Any] = {
+        "training__wire": "bfloat16",
+        "training__optimizer_state": "keep",
+        "federation__liars": "hospital-1",
+    }
     expected = f"{algorithm}: options without effect: --liars, --wire, --optimizer-state ({algorithm} is not federated)"
     assert said(algorithm__name=algorithm, **given) == expected
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ def test_where_the_images_lie_in_which_order_and_beside_which_others_does_not_co
 def test_a_single_flipped_pixel_is_found_and_called_what_it_is(tmp_path: Path, changed: str, said: str) -> None:
     before = Digest.of(PARTITION, store(tmp_path / "1"))
     for row in range(4):
-        change = before.change(Digest.of(PARTITION, store(tmp_path / f"{row}-2", **{changed: row})))
+        flipped: dict[str, Any] = {changed: row}
+        change = before.change(Digest.of(PARTITION, store(tmp_path / f"{row}-2", **flipped)))
         assert change.startswith(said) and "their files are the same: the store was changed" in change
     assert before.change(Digest.of(PARTITION, store(tmp_path / "3", "abcde", mask=4))) == ""  # which is in no set
 
@@ -64,7 +66,8 @@ def test_a_digest_reads_back_and_what_is_none_is_refused(tmp_path: Path) -> None
     for digest in (Digest.of(PARTITION, store(tmp_path / "s")), Digest.of(PARTITION, None)):
         assert Digest.from_plain(digest.to_plain()) == digest
     good = Digest.of(PARTITION, None).to_plain()
-    for plain in ([], None, {}, good | {"partition": None}, good | {"masks": 3}, {"partition": "x"}):
+    damaged: list[object] = [[], None, {}, good | {"partition": None}, good | {"masks": 3}, {"partition": "x"}]
+    for plain in damaged:
         with pytest.raises(ValueError):
             Digest.from_plain(plain)
 

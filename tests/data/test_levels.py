@@ -1,6 +1,6 @@
 """What few masks have moves no threshold of the others, and what is not understood is left out by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def ringed(number: int, width: int = 3) -> Mask:
 
 
 COLOURS = [(0, 0, 0), (128, 0, 0), *[(0, 0, 0)] * 253, (224, 224, 192)]
-RINGS = {
+RINGS: dict[str, tuple[Callable[[NDArray[np.uint8]], bytes], str]] = {
     "palette": (lambda one: with_palette(one, *COLOURS), "they have palette index 255, often pixels to ignore"),
     "grey palette": (
         lambda one: with_palette(one, *[(value,) * 3 for value in range(256)]),
@@ -167,9 +167,9 @@ def test_soft_edges_in_grey_with_a_palette_are_cut_at_their_middle(tmp_path: Pat
     soft = [
         cv2.resize(cv2.resize(255 * one, None, fx=0.5, fy=0.5, interpolation=3), None, fx=2, fy=2) for one in SHAPES
     ]
-    soft = [(one // 51 * 51).astype(np.uint8) for one in soft]
+    cut = [(one // 51 * 51).astype(np.uint8) for one in soft]
     ramp = [(value,) * 3 for value in range(256)]
-    store = made(tmp_path, [with_palette(one, *ramp) for one in soft])
+    store = made(tmp_path, [with_palette(one, *ramp) for one in cut])
     assert store.report.notes[0] == "masks by grey level: background 0, lesion 255"
 
 

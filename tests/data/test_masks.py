@@ -51,7 +51,7 @@ OPAQUE = np.full((HEIGHT, WIDTH), 255, np.uint8)
 
 
 def painted(colour: tuple[int, int, int], background: tuple[int, int, int] = (0, 0, 0)) -> list[Mask]:
-    return [np.where(one[..., None], np.uint8(colour), np.uint8(background)) for one in SHAPES]
+    return [np.where(one[..., None], np.array(colour, np.uint8), np.array(background, np.uint8)) for one in SHAPES]
 
 
 KINDS: dict[str, tuple[Callable[[], Sequence[bytes | Mask]], str]] = {
@@ -228,7 +228,8 @@ def test_lesion_values_turn_inverted_jpeg_masks_the_right_way(tmp_path: Path) ->
 
 
 def test_a_colour_may_be_named_as_lesion(tmp_path: Path) -> None:
-    masks = [np.where(LEFT[..., None], np.uint8([255, 0, 0]), np.uint8([0, 255, 0])) * one[..., None] for one in SHAPES]
+    red, green = np.array([255, 0, 0], np.uint8), np.array([0, 255, 0], np.uint8)
+    masks = [np.where(LEFT[..., None], red, green) * one[..., None] for one in SHAPES]
     store = made(tmp_path, masks, MaskSettings.of("checked", "#FF0000"))
     lesions = [at_size(one * LEFT) for one in SHAPES]
     assert np.array_equal(store.masks, np.stack([one for one in lesions if one.any()]))

@@ -219,7 +219,7 @@ def test_images_that_are_their_masks_in_any_colours_stop(
 ) -> None:
     def files(number: int) -> tuple[bytes, bytes]:
         mask = shape(number)
-        image = np.where(mask[..., None], np.uint8(lesion), np.uint8(background))
+        image = np.where(mask[..., None], np.array(lesion, np.uint8), np.array(background, np.uint8))
         return encoded(image, suffix), encoded(255 * mask)
 
     with pytest.raises(UsageError, match="6 of 6 show the same as their images"):
@@ -229,7 +229,7 @@ def test_images_that_are_their_masks_in_any_colours_stop(
 def test_images_that_are_nearly_black_are_named_in_a_note(tmp_path: Path) -> None:
     def files(number: int) -> tuple[bytes, bytes]:
         twelve_bits = picture(number).astype(np.uint16) * 16
-        images = [picture(number) // 100, twelve_bits, picture(number)]
+        images: list[np.ndarray] = [picture(number) // 100, twelve_bits, picture(number)]
         return encoded(images[number % 3]), encoded(255 * shape(number))
 
     report = ingest(folder_of(tmp_path / "clinic", files), 32, tmp_path / "stores").report

@@ -228,7 +228,8 @@ def test_folders_of_any_kind_stop_nothing(folder: Path, tmp_path: Path, kind: st
     else:
         entry.mkdir(mode=0o000 if "nobody" in kind else 0o755)
     store = ingest(folder, 32, tmp_path / "stores")
-    entry.is_symlink() or entry.chmod(0o755)
+    if not entry.is_symlink():
+        entry.chmod(0o755)
     assert len(store.records) == 4
     assert [rejection.file for rejection in store.report.rejected] == ["images/sub.png/"]
 
@@ -258,7 +259,7 @@ def test_the_header_is_read_before_the_pixels(monkeypatch: pytest.MonkeyPatch) -
     def decoded(*_: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(reading.cv2, "imdecode", decoded)
+    monkeypatch.setattr(cv2, "imdecode", decoded)
     with pytest.raises(Unusable, match="6001x6001 pixels"):
         look("a.png", png_bomb(6001))
 
@@ -266,7 +267,7 @@ def test_the_header_is_read_before_the_pixels(monkeypatch: pytest.MonkeyPatch) -
 def test_large_pictures_are_decoded_one_pair_at_a_time(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once, most, real = 0, [0], reading.cv2.imdecode
+    at_once, most, real = 0, [0], cv2.imdecode
 
     def counting(*arguments: Any) -> Any:
         nonlocal at_once
@@ -276,7 +277,7 @@ def test_large_pictures_are_decoded_one_pair_at_a_time(
         at_once -= 1
         return real(*arguments)
 
-    monkeypatch.setattr(reading.cv2, "imdecode", counting)
+    monkeypatch.setattr(cv2, "imdecode", counting)
     monkeypatch.setattr(reading, "_SMALL", 96 * 128 - 1)
     assert len(ingest(folder, 32, tmp_path / "stores").records) == 4
     assert max(most) == 1

@@ -35,7 +35,7 @@ def test_every_seed_has_every_arm_in_a_folder_named_after_both() -> None:
 
 def test_arms_differ_in_nothing_but_algorithm_and_rounds() -> None:
     base = tiny_config()
-    arms = named_arms(BUILT_IN)
+    arms = named_arms(list(BUILT_IN))
     found = jobs(Path("out"), base, arms=arms, rounds={"scaffold": 9})
     assert [job.config.algorithm.name for job in found] == list(BUILT_IN)
     for job in found:
@@ -49,7 +49,7 @@ def test_two_values_of_a_setting_are_two_arms_of_one_algorithm() -> None:
     arms = [parse_arm("near: algorithm=fedprox mu=0.1"), parse_arm("far: algorithm=fedprox mu=1.0")]
     found = jobs(Path("out"), tiny_config(), arms=[*POOLED, *arms], seeds=2)
     assert [job.name for job in found] == ["pooled/0", "near/0", "far/0", "pooled/1", "near/1", "far/1"]
-    assert [(job.config.label, job.config.algorithm.mu) for job in found[1:3]] == [("near", 0.1), ("far", 1.0)]
+    assert [(job.config.label, job.config.algorithm.own["mu"]) for job in found[1:3]] == [("near", 0.1), ("far", 1.0)]
     assert found[1].config.model_copy(update={"algorithm": found[2].config.algorithm, "arm_label": "far"}) == (
         found[2].config
     )

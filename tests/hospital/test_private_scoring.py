@@ -57,7 +57,7 @@ def scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
 def with_records(at: Hospital, of: dict[str, dict[str, Any]]) -> Hospital:
     """The hospital whose images have other records."""
     records = [replace(record, **of.get(record.id, {})) for record in at.store.records]
-    return replace(at, store=replace(at.store, records=records))
+    return replace(at, store=replace(at.store, records=tuple(records)))
 
 
 def joined(at: Hospital, count: int) -> Hospital:

@@ -64,6 +64,7 @@ def test_frozen_statistics_and_an_encoder_that_does_not_learn_do_not_travel(tmp_
 
 def test_the_update_is_the_clipped_sum_with_the_planned_noise_over_the_units(private: Hospital) -> None:
     rate, privacy = private.config.training.learning_rate, private.config.privacy
+    assert rate is not None
     sent = answer(private, learning_rate=rate).sent["model"]
     rows, pairs = private.units("group"), private.images("train")
     total = shared_trainer(private.config).clipped_sum(model(private), as_units(*pairs, rows), privacy.clip)
@@ -120,7 +121,7 @@ def test_near_duplicates_are_one_unit(private: Hospital) -> None:
     first, second = private.store.positions(private.ids.train)[:2].tolist()
     records = list(private.store.records)
     records[second] = replace(records[second], group=records[first].group)
-    alike = replace(private, store=replace(private.store, records=records))
+    alike = replace(private, store=replace(private.store, records=tuple(records)))
     assert alike.units("group") == [[0, 1], *([row] for row in range(2, len(private.ids.train)))]
     assert alike.units("image") == [[row] for row in range(len(private.ids.train))]
 

@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 
+from fedpolyp.algorithms.base import Trained
 from fedpolyp.config import Config, load
 from fedpolyp.model import efficientnet_lite, registry
 from fedpolyp.model.arrays import Arrays, is_statistic
-from fedpolyp.training import Trained, Trainer
+from fedpolyp.training import Trainer
 
 SMALL = ((1, 3, 1, 1, 4), (1, 3, 2, 2, 4), (1, 5, 2, 2, 4), (2, 3, 2, 2, 4))
 RATE = 0.1

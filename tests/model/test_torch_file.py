@@ -90,7 +90,8 @@ def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path: Path, place: int
     pickle.loads(hostile)
     assert victim.exists()  # so it does in the hands of an ordinary unpickler
     victim.unlink()
-    heads = [pickle.dumps(one, 2) for one in (_MAGIC, _PROTOCOL, _SYSTEM, {}, [])]
+    parts: list[object] = [_MAGIC, _PROTOCOL, _SYSTEM, {}, []]
+    heads = [pickle.dumps(one, 2) for one in parts]
     heads[place] = hostile
     with pytest.raises(NotTensors, match=r"it asks for \w+\.\w+"):
         torch_file.read(b"".join(heads))

@@ -203,11 +203,11 @@ def test_probabilities_and_worse_images_are_on_the_page_where_they_were_measured
     scores = "".join(f"last,{kind},{at},0.{at}{place}\n" for place, kind in enumerate(KINDS) for at in (1, 2, 3))
     runs[1].robustness_file.write_text("model,kind,severity,dice\n" + scores)
     page = write_report(tmp_path, runs).read_text()
-    rows = Text("tr", page).found
-    assert "Pooled 0.4000 0.3000" in rows and "FedAvg 0.1000 0.0000" in rows
+    shown = Text("tr", page).found
+    assert "Pooled 0.4000 0.3000" in shown and "FedAvg 0.1000 0.0000" in shown
     (worse,) = [
         row
-        for row in rows
+        for row in shown
         if row.endswith(
             " 0.100 0.200 · 0.300 0.110 0.210 · 0.310 0.120 0.220 · 0.320 0.130 0.230 · 0.330 0.140 0.240 · 0.340"
         )

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,9 @@ class Tags(HTMLParser):
 def unchecked(run: RunFolder) -> Partition:
     """The run's partition as it would be read without looking at its names."""
     plain = json.loads(run.partition_file.read_text())
-    sets = {name: {of: tuple(ids) for of, ids in own.items()} for name, own in plain["hospitals"].items()}
+    sets: dict[str, dict[str, Any]] = {
+        name: {of: tuple(ids) for of, ids in own.items()} for name, own in plain["hospitals"].items()
+    }
     return Partition(tuple(plain["heldout"]), {name: HospitalImages(**own) for name, own in sets.items()})
 
 

@@ -306,7 +306,7 @@ def test_a_round_with_too_few_replies_is_tried_once_more_to_the_bits_of_one_with
     tmp_path: Path, whole: Whole, algorithm: str
 ) -> None:
     config = tiny_config(algorithm__name=algorithm, training__optimizer_state="keep", federation__min_replies=1.0)
-    failures = []
+    failures: list[Request] = []
 
     def spoil(request: Request, reply: Reply) -> Reply:
         if (request.kind, request.round, request.hospital) == ("train", 2, "hospital-1") and not failures:

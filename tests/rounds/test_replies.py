@@ -286,8 +286,8 @@ def test_frozen_statistics_that_have_moved_are_refused_and_others_may(name: str)
 
     def replied(**moved: Any) -> Reply:
         record = {"model": to_record(minus(statistics | moved, statistics))}
-        about = {"images": 10, "train_loss": 0.5, "steps": STEPS}
-        return Reply("oslo", RecordContent(RecordDict({**record, "metrics": MetricRecord(about)})))
+        about = MetricRecord({"images": 10, "train_loss": 0.5, "steps": STEPS})
+        return Reply("oslo", RecordContent(RecordDict({**record, "metrics": about})))
 
     honest = replied(**{"decoder_norm/moving_mean": np.full(4, 0.5, np.float32)})
     nudged = replied(**{name: np.nextafter(statistics[name], np.float32(2))})

@@ -9,9 +9,9 @@ import pytest
 from fedpolyp.aggregation.aggregate import Combined
 from fedpolyp.algorithms.base import MODEL, Algorithm, Groups, NoSettings, Start, plus
 from fedpolyp.errors import FinalError
-from fedpolyp.exchange import in_process
 from fedpolyp.exchange.in_process import InProcess
 from fedpolyp.exchange.requests import Train
+from fedpolyp.hospital import work
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.state import begun, combined, refuse_unlike
 
@@ -108,7 +108,7 @@ def test_a_hospital_in_this_process_cannot_write_to_what_it_was_sent(monkeypatch
         arrived["another"] = arrived["w"]
         arrived["w"] *= 2
 
-    monkeypatch.setattr(in_process.work, "train", train)
+    monkeypatch.setattr(work, "train", train)
     with pytest.raises(ValueError, match="read-only"):
         list(InProcess(lambda name: None).send([(Train("oslo", 1, ""), sent)], print))  # type: ignore[arg-type, return-value]
     assert sent[MODEL].keys() == {"w"} and (sent[MODEL]["w"] == 1).all()

@@ -31,7 +31,8 @@ def test_each_arm_has_a_line_of_its_means_and_is_named_with_its_last_score(
         "fedavg 0.500 (2 seeds)": pytest.approx([0.2, 0.5]),
         "pooled 0.800 (1 seed)": pytest.approx([0.2, 0.8]),
     }
-    assert cv2.imread(str(tmp_path / "a.png")).shape[1] > 1000
+    drawn = cv2.imread(str(tmp_path / "a.png"))
+    assert drawn is not None and drawn.shape[1] > 1000
 
 
 def test_another_study_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

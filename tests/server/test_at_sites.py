@@ -4,13 +4,13 @@ import json
 import shutil
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Context, Message
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from clients.app import app as client_app
@@ -38,15 +38,6 @@ from tests.serial_grid import SerialGrid
 from tests.tiny import Notes, federate, final, request_of, same_state, tiny_config, weights
 
 
-@dataclass(frozen=True)
-class Node:
-    """What Flower says about a connected node."""
-
-    name: str
-    node_id: int
-    last_activated_at: str = ""
-
-
 class SitesGrid(SerialGrid):
     """Nodes that are sites, each with a folder of its own; those in `away` are not connected."""
 
@@ -56,8 +47,8 @@ class SitesGrid(SerialGrid):
         self.sites = dict(enumerate(sites, 101))
         self.away: set[str] = set()
 
-    def get_nodes(self) -> Iterable[object]:
-        return [Node(name, number) for number, name in self.sites.items() if name not in self.away]
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return [NodeInfo(name=name, node_id=number) for number, name in self.sites.items() if name not in self.away]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         ids: list[str] = []
@@ -83,7 +74,7 @@ def deploy(tmp_path: Path, config: Config, partition: Partition) -> Path:
         for part in ("images", "masks"):
             (out / name / "data" / part).mkdir(parents=True)
             for id in (*own.train, *own.val, *own.test):
-                source = Path(config.data.source) / part / f"{id}.png"
+                source = Path(str(config.data.source)) / part / f"{id}.png"
                 shutil.copyfile(source, out / name / "data" / part / source.name)
         (out / name / "split.json").write_text(json.dumps(own.__dict__))
         text = (out / name / "site.toml").read_text()
@@ -144,7 +135,7 @@ def test_the_coordinator_tells_sites_no_folder_of_its_own(
     config, partition, grid = small
     run_at_sites(tmp_path / "real", config, partition, grid)
     assert grid.asked and all(plain_request(asked.content) for asked in grid.asked)
-    for folder in (str(tmp_path), str(Path(config.data.source).parent)):
+    for folder in (str(tmp_path), str(Path(str(config.data.source)).parent)):
         assert not [asked for asked in grid.asked if folder in str(plain_request(asked.content))]
 
 

@@ -17,6 +17,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedpolyp.exchange.replies import Reply
 from fedpolyp.exchange.requests import Train
 from fedpolyp.model.arrays import Arrays
+from fedpolyp.simulation.records import to_record
 from server import exchange
 from server.exchange import Packed, Seats
 from tests.tiny import request_of
@@ -308,7 +309,7 @@ def test_who_replied_while_the_coordinator_took_a_slow_reply_is_not_late(
 
 
 def test_arrays_are_packed_once_whoever_they_are_sent_to_and_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    packings, to_record = [], exchange.to_record
+    packings: list[Arrays] = []
 
     def counting(arrays: Arrays, bfloat16: bool = False) -> ArrayRecord:
         packings.append(arrays)

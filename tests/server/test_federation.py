@@ -14,6 +14,7 @@ from fedpolyp.data.source import open_source
 from fedpolyp.exchange.requests import Train
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.experiment import Experiment
+from fedpolyp.simulation.records import to_record
 from fedpolyp.watcher import Watcher
 from server import exchange
 from server.exchange import Seats
@@ -126,7 +127,7 @@ def test_only_so_many_requests_are_under_way_and_the_bits_do_not_show_it(
 def test_global_arrays_are_packed_once_a_round_and_model_however_many_hospitals_and_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer_state: str
 ) -> None:
-    packings, to_record = list[Arrays](), exchange.to_record
+    packings: list[Arrays] = []
 
     def counting(arrays: Arrays, bfloat16: bool = False) -> ArrayRecord:
         packings.append(arrays)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from clients import simulated, work
-from fedpolyp import network, training
+from fedpolyp import network
 from fedpolyp.data.source import open_source
 from fedpolyp.data.store import Store
+from fedpolyp.model import arrays
 from fedpolyp.simulation import cluster, engine, records
 from fedpolyp.training import shared_trainer
 from fedpolyp.watcher import Watcher
@@ -41,8 +42,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     monkeypatch.setattr(exchange, "to_record", count("packed by the server", to_record))
     monkeypatch.setattr(records, "from_record", count("unpacked by the server", from_record))
     monkeypatch.setattr(work, "from_record", count("unpacked", from_record))
-    monkeypatch.setattr(training.named, "read", count("read from the model", training.named.read))
-    monkeypatch.setattr(training.named, "assign", count("assigned to the model", training.named.assign))
+    monkeypatch.setattr(arrays, "read", count("read from the model", arrays.read))
+    monkeypatch.setattr(arrays, "assign", count("assigned to the model", arrays.assign))
     return counts
 
 

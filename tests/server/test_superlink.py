@@ -32,12 +32,13 @@ class SuperLinkGrid(Grid):
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         database, self.late, self.steps = str(folder / "superlink.db"), 0.0, list[Callable[[], None]]()
         self.state: Any = LinkStateFactory(database, NoOpFederationManager(), ObjectStoreFactory(database)).state()
-        real = sql_linkstate.now
+        real = vars(sql_linkstate)["now"]
         for module in (sql_linkstate, utils):
             monkeypatch.setattr(module, "now", lambda: real() + timedelta(seconds=self.late))
         self.node = self.state.create_node(NOOP_FLWR_AID, "us", b"key", HEARTBEAT, name="oslo")
-        run = ("a/b", "1", "0" * 64, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP)
-        self.run_id = self.state.create_run(*run)
+        self.run_id = self.state.create_run(
+            "a/b", "1", "0" * 64, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP
+        )
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self.run_id, SUPERLINK_NODE_ID
         self.contents: dict[str, RecordDict] = {}
 

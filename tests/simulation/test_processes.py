@@ -38,8 +38,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def begun(cwd: Path) -> "subprocess.Popen[str]":
     """A run of 500 local epochs."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*FEDPOLYP, *LONG], cwd=cwd, env=environment, text=True, **streams)  # type: ignore[call-overload, no-any-return]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*FEDPOLYP, *LONG], cwd=cwd, env=environment, text=True, stdout=pipe, stderr=pipe)
 
 
 def wait_until(seen: Callable[[], object], process: "subprocess.Popen[str]") -> None:

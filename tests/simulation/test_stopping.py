@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from fedpolyp.errors import FedpolypError, Interrupted
 from fedpolyp.runs import RunFolder
-from fedpolyp.simulation import cluster, engine, hooks
+from fedpolyp.simulation import cluster, engine, hooks, told
 from fedpolyp.watcher import Watcher
 from server import federation
 from tests.signals import harmless
@@ -122,7 +123,7 @@ def flower(monkeypatch: pytest.MonkeyPatch, actors: list[str], ending: threading
     monkeypatch.setattr(hooks, "pool_of", lambda count: contextlib.nullcontext(actors))
     monkeypatch.setattr(cluster, "resources", lambda config, actors: {})
     monkeypatch.setattr(cluster, "places", lambda resources: 3)
-    monkeypatch.setattr(engine.told, "tell", lambda *_: None)
+    monkeypatch.setattr(told, "tell", lambda *_: None)
 
 
 def test_every_actor_is_killed_when_the_run_stops_though_none_is_left_to_the_garbage_collector(
@@ -131,7 +132,7 @@ def test_every_actor_is_killed_when_the_run_stops_though_none_is_left_to_the_gar
     killed: list[str] = []
     actors: list[str] = []
     flower(monkeypatch, actors, threading.Event())
-    monkeypatch.setattr(engine.ray, "kill", killed.append)
+    monkeypatch.setattr(ray, "kill", killed.append)
 
     def stopped(*_: object) -> None:
         actors.extend(["actor 1", "actor 2"])

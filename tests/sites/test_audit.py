@@ -66,8 +66,8 @@ def test_nothing_is_added_after_a_damaged_line(log: Path) -> None:
 
 
 def test_an_entry_that_the_disk_refuses_leaves_no_trace(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, write = log.read_bytes(), audit.os.write
-    monkeypatch.setattr(audit.os, "write", lambda handle, line: write(handle, line[:10]))
+    before, write = log.read_bytes(), os.write
+    monkeypatch.setattr(os, "write", lambda handle, line: write(handle, line[:10]))
     with pytest.raises(OSError, match="No space left"):
         audit.append(log, "asked", {})
     assert log.read_bytes() == before

@@ -137,8 +137,8 @@ def test_a_sites_certificate_opens_a_coordinators_door_and_plays_no_coordinator(
         client.load_cert_chain(tmp_path / client_has)
         client.check_hostname = False
         server.verify_mode = ssl.CERT_REQUIRED
-        for end in (server, client):
-            end.load_verify_locations(cadata=certificate_pem(authority.certificate).decode())
+        for side in (server, client):
+            side.load_verify_locations(cadata=certificate_pem(authority.certificate).decode())
         up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
         ends = [client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True)]
         for _ in range(6):

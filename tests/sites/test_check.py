@@ -1,7 +1,9 @@
 """What a site has to mend before it joins is found, one sentence each."""
 
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +37,7 @@ def on_a_machine(monkeypatch: pytest.MonkeyPatch, memory: float, disk: float) ->
         free: int
 
     monkeypatch.setattr(check, "this_machine", lambda: Machine(2, int(memory), 0, False))
-    monkeypatch.setattr(check.shutil, "disk_usage", lambda path: Usage(int(disk)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(int(disk)))
 
 
 def found(site: Path, config: Config | None = None) -> tuple[dict[str, str], dict[str, str]]:
@@ -109,7 +111,7 @@ def fill_disk(_: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def protect_folder(_: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(check.os, "access", lambda path, mode: False)
+    patch.setattr(os, "access", lambda path, mode: False)
 
 
 def fill_memory(_: Path, patch: pytest.MonkeyPatch) -> None:

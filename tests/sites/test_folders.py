@@ -231,7 +231,7 @@ def test_nginx_accepts_its_config(deploy: Path) -> None:
     make_work_folder(settings)
     config = work_folder(settings) / "nginx.conf"
     config.write_text(nginx_config(settings, "127.0.0.1"))
-    command = ["nginx", "-t", "-e", "stderr", "-c", config]
+    command = ["nginx", "-t", "-e", "stderr", "-c", str(config)]
     said = subprocess.run(command, capture_output=True, text=True, cwd=work_folder(settings))
     assert said.returncode == 0, said.stderr
 

@@ -217,7 +217,7 @@ def test_arms_answer_side_by_side_and_the_slider_cuts_to_the_pixel(tmp_path: Pat
             ways[way] = tab.evaluate("document.querySelector('.answers canvas').toDataURL()")
         assert len(set(ways.values())) == 4
         mask = cv2.imdecode(np.frombuffer(base64.b64decode(ways["mask"].split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE)
-        assert set(np.unique(mask)) == {0, 255}
+        assert mask is not None and set(np.unique(mask)) == {0, 255}
         tab.evaluate("document.querySelector('.slider button').click()")
         assert tab.evaluate(NOTES) == [noted(pixels, 0.5), noted(pixels, 0.7)]
         end(run)  # the run has saved its models anew

@@ -23,8 +23,9 @@ def encoded(suffix: str, pixels: np.ndarray) -> bytes:
 @pytest.mark.parametrize("threshold", [0.5, 0.3, 0.4213, 0.001, 0.999])
 def test_one_byte_a_pixel_tells_every_mask_to_the_pixel(threshold: float) -> None:
     rng, levels = np.random.default_rng(0), levels_of(threshold)
-    near = (levels[:, None] + np.float32([-1e-7, 0, 1e-7])).ravel().astype(np.float32)  # where rounding would show
-    probability = np.concatenate([near, rng.random(997).astype(np.float32), np.float32([0, 1])]).clip(0, 1)[None]
+    beside, ends = np.array([-1e-7, 0, 1e-7], np.float32), np.array([0, 1], np.float32)
+    near = (levels[:, None] + beside).ravel().astype(np.float32)  # where rounding would show
+    probability = np.concatenate([near, rng.random(997).astype(np.float32), ends]).clip(0, 1)[None]
     counts = quantized(probability, levels)
     assert np.float32(threshold) in levels and len(levels) <= 255
     for place, level in enumerate(levels, 1):
@@ -33,7 +34,7 @@ def test_one_byte_a_pixel_tells_every_mask_to_the_pixel(threshold: float) -> Non
 
 def test_a_model_that_gives_no_numbers_has_no_mask() -> None:
     with pytest.raises(FedpolypError, match="not numbers"):
-        quantized(np.float32([[0.5, np.nan]]), levels_of(0.5))
+        quantized(np.array([[0.5, np.nan]], np.float32), levels_of(0.5))
 
 
 def test_the_answer_has_the_images_own_size_and_says_which_level_is_the_models_own(tmp_path: Path) -> None:
@@ -52,7 +53,8 @@ def test_the_answer_has_the_images_own_size_and_says_which_level_is_the_models_o
     assert loads == [file] and not seer.busy
     assert (said["width"], said["height"], said["levels"][said["threshold"] - 1]) == (50, 30, 0.5)
     counts = cv2.imdecode(np.frombuffer(base64.b64decode(said["png"]), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert counts.shape == (30, 50) and ((counts >= said["threshold"]) == (pixels[..., 0] == 200)).all()
+    assert counts is not None and counts.shape == (30, 50)
+    assert (np.greater_equal(counts, said["threshold"]) == (pixels[..., 0] == 200)).all()
     file.write_bytes(b"saved anew")
     asyncio.run(seer.see(encoded(".png", pixels), file))
     assert loads == [file, file]
@@ -76,7 +78,7 @@ def test_an_image_comes_upright_to_the_model_and_to_the_page() -> None:
 def test_a_large_image_is_shown_smaller_and_keeps_its_size() -> None:
     said = asyncio.run(Seer(lambda path: Red()).picture(encoded(".png", np.zeros((3000, 1000, 3), np.uint8))))
     jpeg = cv2.imdecode(np.frombuffer(base64.b64decode(said["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
-    assert jpeg.shape[:2] == (2048, 683) and (said["width"], said["height"]) == (1000, 3000)
+    assert jpeg is not None and jpeg.shape[:2] == (2048, 683) and (said["width"], said["height"]) == (1000, 3000)
 
 
 def bomb() -> bytes:

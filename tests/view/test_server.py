@@ -38,14 +38,14 @@ class Page:
         self.headers = {"authorization": f"Bearer {self.secrets.token}", "origin": OWN, "sec-fetch-site": "same-origin"}
 
     def ask(
-        self, path: str, method: str = "GET", without: str = "", content: Any = None, **headers: str
+        self, path: str, method: str = "GET", without: str = "", content: Any = None, **headers: str | bytes
     ) -> httpx.Response:
         return asyncio.run(self.asking(path, method, without, content, **headers))
 
     async def asking(
-        self, path: str, method: str = "GET", without: str = "", content: Any = None, **headers: str
+        self, path: str, method: str = "GET", without: str = "", content: Any = None, **headers: str | bytes
     ) -> httpx.Response:
-        given = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
+        given: dict[str, Any] = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         if method == "POST":
             given.setdefault("content-type", "image/png")
         given = {name: value for name, value in given.items() if name not in without.split()}
@@ -159,7 +159,7 @@ def test_another_user_of_the_machine_who_has_no_token_gets_nothing(page: Page) -
         for token in ("", "Bearer ", "Bearer wrong", page.secrets.token[:-1], "Bearer é"):
             said = page.ask(
                 path, method, content=IMAGE if method == "POST" else None, authorization=token.encode("latin-1")
-            )  # type: ignore[arg-type]
+            )
             assert said.status_code == 401 and "token" in said.json()["error"]
     for wrong in (
         link.replace("/report", "/figure"),
@@ -219,7 +219,12 @@ def test_a_comparisons_models_are_told_by_arm_and_each_is_asked_by_its_own_name(
             ["model-last" if arm == "fedavg" else "model-last-oslo"],
         )
     loaded: list[Path] = []
-    page = Page(tmp_path, lambda path: loaded.append(path) or Red())
+
+    def load(path: Path) -> Red:
+        loaded.append(path)
+        return Red()
+
+    page = Page(tmp_path, load)
     listed = page.ask("/api/models?of=both").json()["models"]
     assert all(one.pop("saved").isdecimal() for one in listed)
     assert listed == [
@@ -275,7 +280,10 @@ def raw(page: Page, receive: Callable[[], Awaitable[dict[str, Any]]]) -> tuple[i
     async def send(message: Any) -> None:
         answer.append(message)
 
-    asyncio.run(page.app(scope, receive, send))  # type: ignore[arg-type]
+    async def answered() -> None:
+        await page.app(scope, receive, send)
+
+    asyncio.run(answered())
     return answer[0]["status"], b"".join(message.get("body", b"") for message in answer[1:])
 
 
@@ -363,7 +371,8 @@ def test_an_image_is_written_to_no_file(page: Page) -> None:
     assert page.sees()  # what is loaded by the first is loaded
     big = encoded(".bmp", np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8))  # 6 MB
     sys.addaudithook(_hear)
-    _watched = heard = []
+    heard: list[Any] = []
+    _watched = heard
     try:
         assert page.ask(SEE, "POST", content=big).status_code == 200
         assert page.ask("/api/picture", "POST", content=big).status_code == 200

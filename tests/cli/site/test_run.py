@@ -7,7 +7,7 @@ import pytest
 from fedpolyp import runs
 from fedpolyp.cli.options import Given
 from fedpolyp.cli.site.run import _to_evaluate
-from fedpolyp.config import load
+from fedpolyp.config import load, to_toml
 from fedpolyp.data.partition.partition import HospitalImages, Partition
 from fedpolyp.errors import UsageError
 from fedpolyp.inference import about
@@ -18,7 +18,7 @@ from tests.tiny import tiny_config
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = tiny_config(model__encoder="efficientnet-lite0", data__image_size=64)
-    told = about.About(kind="last", round=1, rounds=1, image_size=64, config=about.to_toml(config))
+    told = about.About(kind="last", round=1, rounds=1, image_size=64, config=to_toml(config))
     monkeypatch.setattr(about, "read_about", lambda path: told)
     (tmp_path / "m.keras").touch()
     return tmp_path / "m.keras"

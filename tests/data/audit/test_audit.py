@@ -93,7 +93,7 @@ def test_each_planted_fault_is_found_and_nothing_else(many: Made) -> None:
 def test_an_image_of_another_size_and_another_shape_is_unusual(made: Made) -> None:
     for row, size in ((3, (600, 600)), (4, (256, 100)), (5, (300, 280))):
         made.images[row], made.masks[row] = (
-            np.asarray(cv2.resize(array[row], size, interpolation=cv2.INTER_NEAREST))
+            np.asarray(cv2.resize(array[row], size, interpolation=cv2.INTER_NEAREST), np.uint8)
             for array in (made.images, made.masks)
         )
     assert found(made.audit()) == {("size", ("f03",)), ("size", ("f04",))}

@@ -96,7 +96,7 @@ def test_cvc_300_and_its_companion(tmp_path: Path) -> None:
 
 
 def test_etis(tmp_path: Path) -> None:
-    files = ["ETIS-LaribPolypDB/1.tif", "Ground Truth/p1.tif"]
+    files = ("ETIS-LaribPolypDB/1.tif", "Ground Truth/p1.tif")
     assert pairs(tree(tmp_path, *files)) == [Pair("1", *files)]
 
 

@@ -1,6 +1,7 @@
 """Every kind of model of the project is exported to every format that converts it, and sees the same."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.tiny import carry_here, tiny_config, tiny_run
 
 CONVERTED = tuple(name for name in FORMATS if name != "huggingface")  # which has the file itself
 RANDOM = {"model__encoder_weights": "random"}
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "batch": {"model__normalization": "batch"},
     "group": {"model__normalization": "group", "model__dropout": (0.1, 0.3)},
     "none": {"model__normalization": "none"},

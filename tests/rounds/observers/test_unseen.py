@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_every_so_many_rounds_and_at_the_end_and_each_image_once_a_model(tmp_pat
     run = runs.create(tmp_path / "run", config, Partition(held, made.hospitals, {"else where": away}), store.path)
     carry_here(run, config)
     assert run.partition().unseen == {"else where": away}
-    told = {record["round"]: record.get("unseen") for record in run.rounds()}
+    told: dict[int, Any] = {record["round"]: record.get("unseen") for record in run.rounds()}
     assert told[1] is None and all(set(told[number]) == {"else where"} for number in (0, 2, 3))
     with run.images_file.open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["set"] == "unseen:else where"]

@@ -5,6 +5,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -29,7 +30,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of phantom frames whose model nobody has trained."""
     (made,) = write_comparison(tmp_path_factory.mktemp("runs"), ("fedavg",))
     store = open_source(made.config().data, made.config().data_seed)
-    for kind, round in (("last", 12), ("best", 10)):
+    rounds: dict[Literal["last", "best"], int] = {"last": 12, "best": 10}
+    for kind, round in rounds.items():
         file = red_model(made.model_file(kind), side=64)
         with zipfile.ZipFile(file, "a") as archive:
             archive.writestr(MEMBER, about(made, kind, round, store=store).model_dump_json())
