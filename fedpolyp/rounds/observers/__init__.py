@@ -11,6 +11,7 @@ from fedpolyp.rounds.observers.images import ScoredImages
 from fedpolyp.rounds.observers.mlflow import MLflow
 from fedpolyp.rounds.observers.noisy_scores import NoisyScores
 from fedpolyp.rounds.observers.observer import Observer, Round
+from fedpolyp.rounds.observers.own import Own
 from fedpolyp.rounds.observers.patience import Patience
 from fedpolyp.rounds.observers.saving import Checkpoints, Record, Told
 from fedpolyp.rounds.observers.unseen import Unseen
@@ -31,7 +32,7 @@ def observers_of(experiment: Experiment, asking: Asking, counts: ImageCounts) ->
         Patience(experiment),
         unseen,
         tests,
-        *_own(experiment),
+        Own(experiment, _own(experiment), at_the_end=[unseen, tests]),
         NoisyScores(experiment, asking),
         Record(experiment),
         Checkpoints(experiment),

@@ -13,12 +13,17 @@ class Round:
 
     checkpoint: Checkpoint
     record: RoundRecord
-    last: bool  # of the run; an observer may make it so
+    of_all: bool  # whether it is the last that the config allows
 
     @property
     def number(self) -> int:
         """The round's number; 0 is the initial weights."""
         return self.record.round
+
+    @property
+    def last(self) -> bool:
+        """Whether the run ends with it: an observer ends a run with a reason, in `record.stopped`."""
+        return self.of_all or bool(self.record.stopped)
 
 
 @dataclass

@@ -22,4 +22,3 @@ class Patience(Observer):
         lost = sum(bool(record.get("lost")) for record in self.experiment.run.rounds() if record["round"] > best)
         if round.number - best - lost >= patience:
             round.record.stopped = f"no round after {best} was better on validation, for {patience} rounds"
-            round.last = True

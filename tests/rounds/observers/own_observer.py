@@ -18,3 +18,13 @@ class Norms(Observer):
             length = sum(float((array.astype("f8") ** 2).sum()) for array in arrays.values()) ** 0.5
             kept.append(f"{round.number},{mark},{length:.6f}")
         file.write_text("\n".join(kept) + "\n")
+
+
+@dataclass
+class AfterOne(Observer):
+    """Ends the run after its first round."""
+
+    def see(self, round: Round) -> None:
+        """See `Observer`."""
+        if round.number == 1:
+            round.record.stopped = "one round is enough"

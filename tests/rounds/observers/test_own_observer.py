@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,24 @@ def test_it_sees_every_round_and_leaves_the_run_s_bits_and_fingerprint_as_they_a
     assert float(rows[-1][2]) == pytest.approx(length(final(runs[0], plain)), abs=1e-6)
     assert runs[0].fingerprint() == runs[1].fingerprint()
     assert not (tmp_path / "plain" / "norms.csv").exists()
+
+
+def test_one_that_ends_the_run_leaves_what_a_run_of_so_many_rounds_leaves_and_its_reason(tmp_path: Path) -> None:
+    alike: dict[str, Any] = {"training__schedule": "constant", "algorithm__name": "finetune"}
+    ended = tiny_config(**alike, runtime__observers="tests.rounds.observers.own_observer:AfterOne")
+    short = tiny_config(**alike, federation__rounds=1)
+    runs = {name: tiny_run(tmp_path / name, config) for name, config in (("ended", ended), ("short", short))}
+    carry_here(runs["ended"], ended)
+    carry_here(runs["short"], short)
+    assert runs["ended"].stopped == "one round is enough"
+    ours, theirs = (run.rounds() for run in runs.values())
+    for record in (*ours, *theirs):
+        del record["seconds"]
+    assert ours == [*theirs[:-1], theirs[-1] | {"stopped": "one round is enough"}]
+    assert runs["ended"].images_file.read_bytes() == runs["short"].images_file.read_bytes()
+    runs["ended"].images_file.unlink()
+    carry_here(runs["ended"], ended)
+    assert [record["round"] for record in runs["ended"].rounds()] == [0, 1]
 
 
 @pytest.mark.parametrize(

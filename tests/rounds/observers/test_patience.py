@@ -10,6 +10,7 @@ from fedpolyp.cli.tables import ending
 from fedpolyp.config import Config
 from fedpolyp.data.source import open_source
 from fedpolyp.rounds import here
+from fedpolyp.rounds.observers.observer import Round
 from fedpolyp.rounds.observers.patience import Patience
 from fedpolyp.runs import RoundRecord, RunFolder
 from fedpolyp.watcher import Watcher
@@ -77,8 +78,7 @@ def test_a_round_that_was_lost_does_not_try_the_patience(lost: tuple[int, ...], 
     records = [{"round": number, **({"lost": "why"} if number in lost else {})} for number in range(3)]
     of: Any = SimpleNamespace(config=tiny_config(federation__patience=2), run=SimpleNamespace(rounds=lambda: records))
     record = RoundRecord(3, lost="why" if 3 in lost else "")
-    seen: Any = SimpleNamespace(
-        number=3, record=record, checkpoint=SimpleNamespace(best={"": SimpleNamespace(round=1)}), last=False
-    )
+    checkpoint: Any = SimpleNamespace(best={"": SimpleNamespace(round=1)})
+    seen = Round(checkpoint, record, of_all=False)
     Patience(of).see(seen)
     assert seen.last == stops and bool(record.stopped) == stops
