@@ -89,4 +89,10 @@ def settings_of(name: str) -> type[Section]:
 
 
 def _imported(place: str, name: str) -> type[Algorithm]:
-    return imported(place, Algorithm, f"the algorithm {name}")
+    kind = imported(place, Algorithm, f"the algorithm {name}")
+    if kind.fine_tunes and (kind.corrections or not {"own_epochs", "own_rate"} <= set(kind.Settings.model_fields)):
+        raise ValueError(
+            f"the algorithm {name} fine-tunes, so it needs the settings own_epochs and own_rate, and no corrections: "
+            "there are none after the last round"
+        )
+    return kind

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fedpolyp.aggregation.aggregate import Combined
 from fedpolyp.algorithms.base import MODEL, Algorithm, Groups, Outcome, Visit, plus
+from fedpolyp.algorithms.finetune import FineTune
 from fedpolyp.section import Section
 
 
@@ -38,3 +39,15 @@ class Forgetful(Algorithm):
         """See `Algorithm`."""
         trained = visit.train(visit.received[MODEL])
         return Outcome(trained, {MODEL: trained.arrays}, {"before": trained.arrays})
+
+
+class Corrected(FineTune):
+    """Fine-tunes, and reads a correction in every step."""
+
+    corrections = ("towards",)
+
+
+class Unset(Algorithm):
+    """Fine-tunes, and does not say how."""
+
+    fine_tunes = True

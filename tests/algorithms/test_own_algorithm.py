@@ -83,6 +83,8 @@ def test_an_offered_one_goes_by_its_name_and_its_settings_are_listed(offered: No
         ("fedpolyp.errors:UsageError", "not a subclass of fedpolyp.algorithms.base.Algorithm"),
         ("fedpolyp.errors:Nothing", "has no attribute 'Nothing'"),
         ("damped", "algorithm must be one of pooled, local, fedavg"),
+        ("tests.algorithms.own_algorithm:Corrected", "fine-tunes, so it needs .* and no corrections"),
+        ("tests.algorithms.own_algorithm:Unset", "fine-tunes, so it needs the settings own_epochs and own_rate"),
     ],
 )
 def test_what_is_no_algorithm_is_refused_in_one_sentence(name: str, why: str) -> None:
