@@ -49,10 +49,10 @@ def test_ingest_tells_counts_reasons_duplicates_and_where_the_store_lies(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ingest", "{}/nowhere"], "there is no folder {}/nowhere"),
+        (["ingest", "{}/nowhere"], "there is no {}/nowhere; the source must be a folder with"),
         (["ingest", "{}", "--image-size", "33"], "data.image_size must be a multiple of 16; got 33"),
         (["ingest", "{}"], "{} has no images/ and no masks/"),
-        (["show", "--data", "{}/nowhere"], "there is no folder {}/nowhere"),
+        (["show", "--data", "{}/nowhere"], "there is no {}/nowhere; the source must be a folder with"),
         (["show", "--out", "{}/samples.jpg"], "--out must name a .png file; got {}/samples.jpg"),
         (["show", "--image-size", "32", "--phantom-images", "20", "--out", "{}/taken.png"], "cannot write {}/taken"),
         (["show", "--image-size", "32", "--phantom-images", "20", "--hospitals", "9"], "hospitals"),

@@ -111,7 +111,7 @@ def test_a_machine_whose_images_are_others_than_the_runs_is_refused(
 def test_a_machine_without_the_source_is_refused_with_its_name(elsewhere: tuple[Config, Partition, Request]) -> None:
     config, _, request = elsewhere
     missing = config.model_copy(update={"data": config.data.model_copy(update={"source": "/no/such/folder"})})
-    with pytest.raises(ValueError, match=f"on the machine {platform.node()}: there is no folder /no/such/folder"):
+    with pytest.raises(ValueError, match=f"on the machine {platform.node()}: there is no /no/such/folder"):
         hospital_in_simulation(replace(request, config=missing.model_dump_json()), SEAT)
 
 

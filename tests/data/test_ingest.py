@@ -267,7 +267,7 @@ def test_decoders_print_nothing_about_damaged_files(
 
 
 def test_a_folder_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no folder .*/nowhere; the source must be a folder with images/ and"):
+    with pytest.raises(UsageError, match=r"there is no .*/nowhere; the source must be a folder with images/ and"):
         ingest(tmp_path / "nowhere", SIZE)
 
 

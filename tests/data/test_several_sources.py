@@ -51,7 +51,7 @@ def test_each_source_has_the_bits_that_it_has_alone(places: dict[str, Path], tmp
 
 
 def test_a_source_that_cannot_be_used_stops_and_is_named(places: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no folder .*/gone"):
+    with pytest.raises(UsageError, match=r"there is no .*/gone"):
         ingest_all({**places, "c": tmp_path / "gone"}, 32, tmp_path / "stores")
     write_pair(tmp_path / "three", "x", b"")
     with pytest.raises(UsageError, match=r"no usable pair in .*/three"):

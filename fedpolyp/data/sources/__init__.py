@@ -84,11 +84,10 @@ def list_source(place: str | Path, group_by: str | None = None, stores: Path | N
 
 def _of_folder(folder: Path) -> Listed:
     if not folder.is_dir():
-        kind = "is a file" if folder.exists() else ""
-        there = f"{printable(str(folder))} {kind}" if kind else f"there is no folder {printable(str(folder))}"
+        there = f"{printable(str(folder))} is a file" if folder.exists() else f"there is no {printable(str(folder))}"
         raise UsageError(
-            f"{there}; the source must be a folder with images/ and masks/ or another known layout, an archive of one "
-            f"(.zip, .tar.gz), IMAGES:MASKS, or a .csv; looked for {WANTED}"
+            f"{there}; the source must be a folder with images/ and masks/ or another known layout, an "
+            "archive of one (.zip, .tar.gz), IMAGES:MASKS, or a .csv"
         )
     try:
         with os.scandir(folder):
