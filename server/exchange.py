@@ -1,6 +1,7 @@
 """Messages to hospitals through Flower: requests go out, replies are returned in the order of the requests."""
 
 import math
+import os
 import re
 import threading
 import time
@@ -14,16 +15,20 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedpolyp.errors import FedpolypError, Interrupted
+from fedpolyp.exchange.packing import carried_bytes
 from fedpolyp.exchange.replies import Reply, Sent
-from fedpolyp.exchange.requests import Request
+from fedpolyp.exchange.requests import Request, Train
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.simulation.records import RecordContent, to_content, to_record
 from fedpolyp.text import printable
 
 _POLL_SECONDS = 0.02
 _SITES_POLL_SECONDS = 0.5
-# Requests at a time: Flower looks through all of them whenever it is asked for replies, and early replies take memory.
+# Requests at a time: Flower looks through all of them whenever it is asked for replies.
 _UNDER_WAY = 64
+# Bytes of updates that came before their turn; but no process should wait for a request to keep to it.
+_EARLY_BYTES = 256 * 1024**2
+_FEWEST_UNDER_WAY = 5
 # Characters of a reason that are kept, and that are read: Flower and Ray wrap a lot of text around it.
 _KEPT, _LOOKED_AT = 500, 100_000
 # Flower's reply for a site whose reply broke off or came too late; such a request is sent again.
@@ -145,19 +150,32 @@ class Seats:
         Raises:
             Interrupted: (the iterator) `stop` was set.
         """
-        exchange = _Exchange(self, {to[0].hospital: to for to in self._largest_first(requests)}, arrived)
+        most = self._most_under_way(requests)
+        queue = self._largest_first(requests, most)
+        exchange = _Exchange(self, {to[0].hospital: to for to in queue}, arrived, most)
         exchange.ask(self._connected() if self.own_names else {})
         return exchange.replies([request.hospital for request, _ in requests])
 
-    def _largest_first(self, requests: Sequence[tuple[Request, Sent]]) -> list[tuple[Request, Sent]]:
+    def _most_under_way(self, requests: Sequence[tuple[Request, Sent]]) -> int:
+        """How many of `requests` may be under way at a time, together with replies that came before their turn.
+
+        An update has about the size of what was sent, so the memory for early ones does not grow with the hospitals.
+        """
+        if not requests or not isinstance(requests[0][0], Train):
+            return _UNDER_WAY
+        update = sum(carried_bytes(arrays, self.packed.bfloat16) for arrays in requests[0][1].values())
+        processes = self.actors or os.cpu_count() or 1
+        return min(_UNDER_WAY, max(_EARLY_BYTES // max(1, update), 2 * processes, _FEWEST_UNDER_WAY))
+
+    def _largest_first(self, requests: Sequence[tuple[Request, Sent]], most: int) -> list[tuple[Request, Sent]]:
         """The requests in the order of sending: large hospitals first, so that no process ends long after the others.
 
         Only among as many as may be open at a time: replies are awaited in the order of `requests`, and a request that
         is not sent yet could be awaited for ever.
         """
         queue: list[tuple[Request, Sent]] = []
-        for first in range(0, len(requests), _UNDER_WAY):
-            some = requests[first : first + _UNDER_WAY]
+        for first in range(0, len(requests), most):
+            some = requests[first : first + most]
             queue += sorted(some, key=lambda one: -self.sizes.get(one[0].hospital, 0))
         return queue
 
@@ -186,6 +204,7 @@ class _Exchange:
     seats: Seats
     open: dict[str, tuple[Request, Sent]]  # by hospital, neither answered nor given up, in the order of sending
     arrived: Callable[[Reply], None]
+    most: int  # under way at a time, but for real sites
     waiting: dict[str, _Sent] = field(default_factory=dict)  # by the messages' ids
     held: dict[str, Reply] = field(default_factory=dict)
     sent: dict[str, float] = field(default_factory=dict)  # when each was last asked
@@ -228,7 +247,7 @@ class _Exchange:
                     continue
                 sent, node = _Sent(name, nodes[name].last_activated_at), nodes[name].node_id
             else:
-                if len(self.waiting) + len(self.held) + len(batch) >= _UNDER_WAY:
+                if len(self.waiting) + len(self.held) + len(batch) >= self.most:
                     break
                 sent, node = _Sent(name, ""), seats.nodes[self.seat_of[name] % len(seats.nodes)]
             if sent in under_way:

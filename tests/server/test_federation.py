@@ -11,7 +11,8 @@ from flwr.clientapp import ClientApp
 
 from fedpolyp import runs
 from fedpolyp.data.source import open_source
-from fedpolyp.exchange.requests import Train
+from fedpolyp.exchange.replies import Reply
+from fedpolyp.exchange.requests import Evaluate, Train
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.simulation.records import to_record
@@ -121,6 +122,41 @@ def test_only_so_many_requests_are_under_way_and_the_bits_do_not_show_it(
     federate(two, config, counting)
     assert counting.most == 3
     assert equal(weights(one, config), weights(two, config))
+
+
+class Meanwhile(SerialGrid):
+    """One reply at a time comes, in the order in which the hospitals were asked."""
+
+    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        return super().pull_messages(list(message_ids)[:1])
+
+
+@pytest.mark.parametrize(
+    ("update", "actors", "most"),
+    [(0, 2, 64), (1, 2, 64), (4, 2, 16), (10, 2, 6), (100, 2, 5), (100, 9, 18), (100, 99, 64)],
+)
+def test_early_updates_take_the_memory_of_a_few_however_many_hospitals(
+    monkeypatch: pytest.MonkeyPatch, update: int, actors: int, most: int
+) -> None:
+    monkeypatch.setattr("server.exchange._EARLY_BYTES", 64 * 1024)
+    names = [f"hospital-{number:03d}" for number in range(200)]
+    # The last of those that are asked together is the first that is awaited, so all others are early.
+    sizes = {name: number for number, name in enumerate(names)}
+    seats = Seats.wait(Meanwhile(ClientApp(), 3), 3, threading.Event(), 1.0, 60.0, actors, sizes)
+    early, held = set[str](), list[int]()
+
+    def arrived(reply: Reply) -> None:
+        early.add(reply.hospital)
+        held.append(len(early))
+
+    model = {"w": np.zeros(update * 256, np.float32)}
+    for kind, expected in ((Train, most), (Evaluate, 64)):
+        held.clear()
+        replies = []
+        for reply in seats.send([(kind(name, 1, "{}"), {"model": model}) for name in names], arrived):
+            early.remove(reply.hospital)
+            replies.append(reply.hospital)
+        assert replies == names and max(held) == expected
 
 
 @pytest.mark.parametrize("optimizer_state", ["reset", "average"])
