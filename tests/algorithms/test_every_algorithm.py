@@ -24,6 +24,7 @@ SMALL: dict[str, Any] = {
     "data__phantom_images": 40,
 }
 OPTIONS: dict[str, dict[str, Any]] = {name: {"algorithm__name": name} for name in BUILT_IN} | {
+    "one of a user's own": {"algorithm__name": "tests.algorithms.own_algorithm:Damped"},
     "fedavg, optimizers kept": {"training__optimizer_state": "keep"},
     "fedavg, optimizers reset, bfloat16": {"training__optimizer_state": "reset", "training__wire": "bfloat16"},
     "scaffold, some sampled": {"algorithm__name": "scaffold", "federation__fraction": 0.6},

@@ -103,6 +103,44 @@ def test_no_request_is_sent_before_the_seats_have_registered_and_silence_ends_at
     assert run.rounds()[1]["refused"] == [{"hospital": "hospital-1", "reason": "no reply within 2 s"}]
 
 
+class LateGrid(SerialGrid):
+    """The reply of hospital-1 to its training in round 1 arrives in round 2, unasked."""
+
+    delivered = 0
+
+    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        trainings = [message for message in self.asked if message.metadata.message_type == "train"]
+        late = next((m.metadata.message_id for m in trainings if request_of(m).hospital == "hospital-1"), "")
+        wanted = {known for known in message_ids if known != late}
+        replies = list(super().pull_messages(wanted))
+        if any(m.metadata.message_id in wanted and request_of(m).round == 2 for m in trainings):
+            came = list(super().pull_messages([late]))
+            self.delivered += len(came)
+            replies = came + replies
+        return replies
+
+
+def test_a_reply_that_comes_in_the_next_round_is_discarded(tmp_path: Path) -> None:
+    config = tiny_config(federation__rounds=2, federation__round_timeout=2.0)
+    late, never = tiny_run(tmp_path / "late", config), tiny_run(tmp_path / "never", config)
+    federate(late, config, grid := LateGrid(serial_grid().client_app, 3))
+    assert grid.delivered == 1
+
+    def spoil(asked: Message, reply: Message) -> Message:
+        request = request_of(asked)
+        if (request.kind, request.round, request.hospital) == ("train", 1, "hospital-1"):
+            raise RuntimeError("no power")
+        return reply
+
+    federate(never, config, serial_grid(spoil))
+    assert [record["refused"] for record in late.rounds()] == [
+        [],
+        [{"hospital": "hospital-1", "reason": "no reply within 2 s"}],
+        [],
+    ]
+    assert equal(weights(late, config), weights(never, config))
+
+
 def test_only_so_many_requests_are_under_way_and_the_bits_do_not_show_it(
     tmp_path: Path, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
