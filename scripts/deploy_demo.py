@@ -81,7 +81,7 @@ def play(folder: Path, chosen: argparse.Namespace) -> int:
             join = ("site", "join", f"--folder={deploy / site}", f"--data={data}", f"--port={port}")
             started.enter_context(running(join, folder / f"{site}.log"))
         heldout = folder / "images" / HELD_OUT
-        run = ("site", "run", f"--folder={coordinator}", f"--held-out={heldout}", f"--rounds={chosen.rounds}")
+        run = ("site", "run", f"--folder={coordinator}", f"--held-out-data={heldout}", f"--rounds={chosen.rounds}")
         config = folder / "experiment.toml"
         config.write_text(f"[data]\nimage_size = {chosen.size}\n")
         began = time.monotonic()

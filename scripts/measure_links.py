@@ -73,7 +73,7 @@ def measure(folder: Path, images: Path, case: str, chosen: argparse.Namespace) -
             started.enter_context(running(join, folder / f"{site}.log", inside[site]))
         config, out = folder / "experiment.toml", folder / "run"
         config.write_text(f"[data]\nimage_size = {chosen.size}\n")
-        run = ("site", "run", f"--folder={coordinator}", f"--config={config}", f"--held-out={images / 'held-out'}")
+        run = ("site", "run", f"--folder={coordinator}", f"--config={config}", f"--held-out-data={images / 'held-out'}")
         options = (f"--out={out}", f"--rounds={chosen.rounds}", "--quiet", *chosen.settings)
         if case == "cut":
             cut = threading.Thread(target=cut_in_a_reply, args=(hospitals, folder / "tromso.log"), daemon=True)

@@ -55,7 +55,7 @@ def begins_training(deployment: Deployment, site: str, run: Followed, round: int
 
 def test_a_site_killed_in_a_round_goes_on_with_that_round(two_sites: Deployment, tmp_path: Path) -> None:
     deployment = two_sites
-    run, followed = deployment.new_run(tmp_path / "run", ENDLESS, f"--held-out={deployment.heldout}")
+    run, followed = deployment.new_run(tmp_path / "run", ENDLESS, f"--held-out-data={deployment.heldout}")
     begins_training(deployment, "oslo", followed)
     deployment.programs["oslo"].kill()
     oslo = deployment.join("oslo")
@@ -89,7 +89,7 @@ def test_a_program_that_is_there_by_half_costs_one_request_and_names_no_folder(
 
 def test_a_coordinator_killed_in_a_round_goes_on_to_the_same_bits(two_sites: Deployment, tmp_path: Path) -> None:
     deployment = two_sites
-    run, followed = deployment.new_run(tmp_path / "run", 2, f"--held-out={deployment.heldout}")
+    run, followed = deployment.new_run(tmp_path / "run", 2, f"--held-out-data={deployment.heldout}")
     begins_training(deployment, "oslo", followed, round=2)
     deployment.programs["coordinator"].kill()
     assert run.ends() == 1

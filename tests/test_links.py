@@ -91,7 +91,7 @@ def test_a_site_20_times_as_large_is_not_dropped_by_a_timeout_sized_for_the_othe
 def test_a_killed_site_and_a_link_that_drops_in_a_reply_cost_no_training_and_change_no_bit(
     sites: AtLinks, tmp_path: Path
 ) -> None:
-    run, followed = sites.new_run(tmp_path / "run", 2, f"--held-out={sites.heldout}")
+    run, followed = sites.new_run(tmp_path / "run", 2, f"--held-out-data={sites.heldout}")
     followed.asked(1)
     wait_until(lambda: log_of(sites, "bergen", followed, 1), "bergen trains")
     sites.programs["bergen"].kill()

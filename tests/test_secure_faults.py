@@ -49,7 +49,7 @@ def begun(deployment: Deployment, site: str, out: Path, *arguments: str) -> Iter
     other = next(name for name in SITES if name != site)
     with contextlib.ExitStack() as held:
         with busy(deployment, other):  # so that the round begins when `site` is held
-            options = (f"--held-out={deployment.heldout}", *SECURE, *arguments)
+            options = (f"--held-out-data={deployment.heldout}", *SECURE, *arguments)
             run, followed = deployment.new_run(out, 1, *options)
             replied(followed, site, "val", 0)
             held.enter_context(busy(deployment, site))
@@ -85,7 +85,7 @@ def trained(run: Followed) -> list[str]:
 def test_joint_noise_is_spent_in_the_ledger_of_each_site(three_sites: Deployment, tmp_path: Path) -> None:
     deployment = three_sites
     joint = ("--privacy=joint", "--algorithm=fedadam", "--normalization=group", "--secure-least=2", "--colluders=0")
-    held_out = f"--held-out={deployment.heldout}"
+    held_out = f"--held-out-data={deployment.heldout}"
     run, followed = deployment.new_run(tmp_path / "run", 2, held_out, "--secure-sums", "--epsilon=8", *joint)
     assert run.ends() == 0, run.said()
     for record in RunFolder(followed.folder).rounds()[1:]:

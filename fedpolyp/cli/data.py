@@ -215,7 +215,7 @@ def stores(
     folder, console = stores_folder(), PlainConsole()
     removed, left = ([], pruning.stores_in(folder)) if prune is None else pruning.prune(folder, prune * 86_400)
     if removed:
-        console.print(f"removed {len(removed)} stores, {_megabytes(pruning.total(removed))}")
+        console.print(f"removed {_stores(len(removed))}, {_megabytes(pruning.total(removed))}")
     table = plain_table(None, "store", "size", "days unused")
     for store in left:
         days = "in use" if store.open else f"{max(0.0, time.time() - store.used) / 86_400:.0f}"
@@ -223,10 +223,14 @@ def stores(
     if left:
         console.print(table)
     console.print(
-        f"{len(left)} stores, {_megabytes(pruning.total(left))} of copies of images and masks, in {folder} "
+        f"{_stores(len(left))}, {_megabytes(pruning.total(left))} of copies of images and masks, in {folder} "
         "(FEDPOLYP_STORES names another folder)",
         soft_wrap=True,
     )
+
+
+def _stores(count: int) -> str:
+    return "1 store" if count == 1 else f"{count} stores"
 
 
 def _megabytes(count: int) -> str:

@@ -29,6 +29,7 @@ _NAMES = {
     "hospitals.val": "val-fraction",
     "privacy.mode": "privacy",
     "hospitals.test": "test-fraction",
+    "hospitals.heldout_camera": "held-out-camera",
 }
 _SEVERAL = "data.source"  # may be given more than once
 # The other options that all these commands have.
@@ -222,7 +223,8 @@ def _is_plain(annotation: Any) -> bool:
 def _meaning(info: FieldInfo) -> str:
     """A setting's meaning and default, as Rich's markup; for each algorithm if several have the setting."""
     each = [known for known in info.metadata if isinstance(known, FieldInfo)] or [info]
-    return "; ".join(f"{escape(one.description or '')} [dim]\\[{_shown(one.default)}][/dim]" for one in each)
+    meanings = (f"{escape(one.description or '')} [dim]\\[{_shown(one.default)}][/dim]" for one in each)
+    return "; ".join(dict.fromkeys(meanings))  # some algorithms share one meaning
 
 
 def _by_name(given: Iterable[str]) -> dict[str, Any]:

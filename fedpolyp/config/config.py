@@ -83,7 +83,7 @@ class Config(Section):
             )
         if self.training.optimizer_state == "average" and not self.privacy.on:
             return (
-                "secure sums are of fixed-point numbers, which an optimizer's moments are too small for: "
+                "secure sums use fixed-point numbers, and an optimizer's moments are too small for them: "
                 "--optimizer-state reset or keep; got average"
             )
         return ""

@@ -9,7 +9,7 @@ from fedpolyp.text import printable
 
 NO_HELD_OUT = (
     "with privacy on, sites send no scores of their images: the coordinator needs a held-out set of its own "
-    "(held_out in coordinator.toml, or --held-out)"
+    "(held_out in coordinator.toml, or --held-out-data)"
 )
 _MOST_PROMISED = 1000.0  # beyond this epsilon the noise is negligible
 # What a guarantee is for, and how it is said to be there.

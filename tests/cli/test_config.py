@@ -172,3 +172,23 @@ def test_algorithms_of_packages_are_in_nobodys_way(monkeypatch: pytest.MonkeyPat
     app = typer.Typer()
     app.command()(options.with_settings()(command))
     assert CliRunner().invoke(app, ["--rounds", "5", "--own", "0.25"]).exit_code == 0
+
+
+def test_held_out_is_the_same_option_in_every_command() -> None:
+    """A fraction; the coordinator's folder of images has an option of its own."""
+    found: dict[str, set[str]] = {}
+    below = [typer.main.get_command(cli.app)]
+    while below:
+        command = below.pop()
+        below += getattr(command, "commands", {}).values()
+        for one in command.params:
+            for option in one.opts:
+                if "held" in option:
+                    found.setdefault(option, set()).add(one.type.name)
+    assert found == {"--held-out": {"float"}, "--held-out-camera": {"boolean"}, "--held-out-data": {"path"}}
+
+
+def test_a_meaning_that_algorithms_share_is_told_once() -> None:
+    help = CliRunner().invoke(cli.app, ["simulate", "--help"], env={"COLUMNS": "300"}).output
+    assert help.count("how many hospitals may lie in a round") == 1
+    assert help.count("decay of the mean of their squares") == 2  # of FedAdam and of FedYogi

@@ -122,9 +122,9 @@ def test_stores_are_listed_and_pruned_and_called_what_they_are(
     told = capsys.readouterr().out
     assert path.name in told and "copies of images and masks" in told
     assert called(monkeypatch, "stores", "--prune", "1") == 0
-    assert path.exists() and "1 stores" in capsys.readouterr().out
+    assert path.exists() and "1 store, " in capsys.readouterr().out
     assert called(monkeypatch, "stores", "--prune", "0") == 0
-    assert not path.exists() and "removed 1 stores" in capsys.readouterr().out
+    assert not path.exists() and "removed 1 store, " in capsys.readouterr().out
     assert called(monkeypatch, "stores") == 0
     assert f"0 stores, 0.0 MB of copies of images and masks, in {tmp_path / 'stores'}" in capsys.readouterr().out
 

@@ -173,7 +173,7 @@ def test_a_coordinator_s_config_says_what_is_meant_by_its_held_out_masks(
     file = tmp_path / "experiment.toml"
     file.write_text("[data]\nimage_size = 32\n")
     command = ["site", "run", "--folder", str(site.parent / "coordinator"), "--print-command"]
-    options = ["--held-out", str(inverted), "--config", str(file)]
+    options = ["--held-out-data", str(inverted), "--config", str(file)]
     assert called(monkeypatch, *command, *options) == 2
     assert "look wrong: in 24 of 24" in capsys.readouterr().err
     file.write_text("[data]\nimage_size = 32\nlesion_values = [0]\n")

@@ -24,7 +24,10 @@ _OF_TRAINING = ("model", "training", "algorithm")  # sections that are not used 
 def run(
     given: Given,
     folder: CoordinatorFolder = Path("."),
-    held_out: Annotated[Path | None, typer.Option(help="folder of images that no site has, to score on")] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option("--held-out-data", metavar="FOLDER", help="folder of images that no site has, to score on"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="run folder to make  [dim]\\[<coordinator>/runs/<time>][/dim]")
     ] = None,

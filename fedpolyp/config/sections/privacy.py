@@ -20,7 +20,7 @@ class PrivacyConfig(Section):
 
     mode: Literal["off", "local", "joint"] = Field(
         "off",
-        description="local: each hospital sends one gradient a round, clipped image by image, with its own noise; "
+        description="local: each hospital sends one gradient a round, clipped for each unit, with its own noise; "
         "joint: with a share of the noise that the secure sum needs; off: ordinary training, without a guarantee",
     )
     epsilon: float = Field(
