@@ -1,6 +1,11 @@
 """The ways in which a command can fail, each with one clear sentence for the user."""
 
 
+def to_install(extra: str) -> str:
+    """The end of a message: the command that installs what the `extra` of the package needs."""
+    return f"pip install --editable '.[{extra}]' in the checkout of fedpolyp"
+
+
 class FedpolypError(Exception):
     """Something failed while the input was fine; the command ends with exit code 1."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedpolyp.config import Config
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import UsageError, to_install
 from fedpolyp.model.registry import MODELS
 from fedpolyp.own_code import ADVICE
 from fedpolyp.processor import instructions
@@ -21,7 +21,7 @@ _HOSPITALS_ON_A_CORE = 1.5  # with more, starting another actor takes longer tha
 _ACTORS_PER_GPU = 2  # one computes while the other reads and writes weights; not measured
 _UNITS = 10_000  # Ray counts the shares of a GPU in these
 _DEVICES = Path("/dev")
-NO_MLFLOW = "--track mlflow needs the package mlflow-skinny: pip install 'fedpolyp[mlflow]'"
+NO_MLFLOW = f"--track mlflow needs the package mlflow-skinny: {to_install('mlflow')}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import UsageError, to_install
 
 # Roots are found to a part in 10^13; results err on the side of more noise.
 _SLACK = 1e-9
@@ -32,7 +32,7 @@ _ORDERS = range(2, 65)  # of Rényi's divergence
 # Steps of a table of privacy losses; dp-accounting errs on the side of a larger epsilon.
 _DISCRETIZATION, _COARSE = 1e-3, 0.05
 SCORE_SPAN = 0.5  # the most that a unit adds to the sum of a noisy score: its Dice differs from one half by so much
-NO_LIBRARY = "Poisson batches need the package dp-accounting: pip install 'fedpolyp[privacy]'"
+NO_LIBRARY = f"Poisson batches need the package dp-accounting: {to_install('privacy')}"
 
 
 class Noise(NamedTuple):

@@ -78,7 +78,7 @@ def test_noise_for_poisson_batches_keeps_its_promise_and_hardly_more() -> None:
 
 def test_without_dp_accounting_poisson_batches_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
-    with pytest.raises(UsageError, match="pip install 'fedpolyp\\[privacy\\]'"):
+    with pytest.raises(UsageError, match="pip install --editable '.\\[privacy\\]'"):
         poisson_epsilon(1.0, 1e-3, 10, 0.1)
 
 
@@ -142,5 +142,5 @@ def test_noise_for_poisson_batches_is_found_for_extreme_plans(
 def test_without_dp_accounting_a_mixture_is_refused_and_whole_sums_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     assert epsilon_of_all([Noise(2.0)], 1e-3) > 0
-    with pytest.raises(UsageError, match="pip install 'fedpolyp\\[privacy\\]'"):
+    with pytest.raises(UsageError, match="pip install --editable '.\\[privacy\\]'"):
         epsilon_of_all([Noise(2.0), Noise(2.0, 0.5)], 1e-3)

@@ -28,7 +28,7 @@ class RuntimeConfig(Section):
         "unset: this machine",
     )
     track: Literal["mlflow"] | None = Field(
-        None, description="mlflow: log settings and scores to MLflow, too (pip install 'fedpolyp[mlflow]')"
+        None, description="mlflow: log settings and scores to MLflow, too (needs the extra mlflow)"
     )
     observers: Annotated[str | None, like(_PLACES, "module:Class, or several with commas")] = Field(
         None,

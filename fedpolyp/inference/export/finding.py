@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from fedpolyp.errors import UsageError
+from fedpolyp.errors import UsageError, to_install
 from fedpolyp.inference.export import formats
 from fedpolyp.inference.export.format import Format
 from fedpolyp.inference.export.formats import FORMATS
@@ -30,6 +30,6 @@ def make(name: str) -> Format:
     if missing := [package for package, module in kind.needs.items() if importlib.util.find_spec(module) is None]:
         raise UsageError(
             f"--to {name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
-            f"pip install 'fedpolyp[{kind.extra}]'"
+            f"{to_install(kind.extra)}"
         )
     return kind()

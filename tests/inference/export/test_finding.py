@@ -22,9 +22,15 @@ def test_an_unknown_format_is_refused_with_those_that_are_known() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("onnx", "--to onnx needs tf2onnx, onnxruntime, which are not installed: pip install 'fedpolyp[export-onnx]'"),
+        (
+            "onnx",
+            "--to onnx needs tf2onnx, onnxruntime, which are not installed: pip install --editable '.[export-onnx]'",
+        ),
         ("monai", "--to monai needs tf2onnx, onnxruntime, which are not installed: "),
-        ("litert", "--to litert needs ai-edge-litert, which is not installed: pip install 'fedpolyp[export-litert]'"),
+        (
+            "litert",
+            "--to litert needs ai-edge-litert, which is not installed: pip install --editable '.[export-litert]'",
+        ),
     ],
 )
 def test_without_its_packages_a_format_says_what_to_install(
