@@ -2,10 +2,13 @@
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 # In the order of oneDNN's preference; with none of them it is no faster than TensorFlow's own kernels.
 _LEVELS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx512f", "avx2")
+# TensorFlow's default is oneDNN where a processor has one of these.
+_BY_DEFAULT = frozenset(("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"))
 _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 _LIMIT = "ONEDNN_MAX_CPU_ISA"
 _CPUINFO = Path("/proc/cpuinfo")
@@ -25,9 +28,9 @@ def choose_kernels() -> None:
     """Let TensorFlow compute with oneDNN if the processor has AVX2, unless the user has set something else.
 
     TensorFlow's default needs AVX512-VNNI, AVX-VNNI or AMX; with AVX2 alone a training step without oneDNN takes 1.6
-    times as long. TensorFlow reads this when it is imported.
+    times as long. TensorFlow reads this when it is imported: where it was imported before, it keeps its default.
     """
-    if "avx2" in instructions():
+    if "avx2" in instructions() and "tensorflow" not in sys.modules:
         os.environ.setdefault(_SWITCH, "1")
 
 
@@ -35,8 +38,9 @@ def kernels() -> str:
     """What decides the bits of a computation here, besides versions and threads: 'oneDNN avx2', 'TensorFlow avx2'."""
     known = instructions()
     level = next((level for level in _LEVELS if level in known), platform.machine())
-    # If TensorFlow's default is used, it is what `choose_kernels` would set.
-    library = "oneDNN" if os.environ.get(_SWITCH, str(int("avx2" in known))) == "1" else "TensorFlow"
+    # Where nothing is set, TensorFlow was imported with its default, or will be after `choose_kernels`.
+    unset = bool(_BY_DEFAULT & known) if "tensorflow" in sys.modules else "avx2" in known
+    library = "oneDNN" if os.environ.get(_SWITCH, str(int(unset))) == "1" else "TensorFlow"
     limit = os.environ.get(_LIMIT)
     return f"{library} {level}" + (f" limited to {limit}" if limit else "")
 

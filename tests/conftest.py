@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fedpolyp.processor import choose_kernels
 from tests import own_process
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tests.tiny import Whole
+
+choose_kernels()  # before a test module imports Keras, and with it TensorFlow
 
 # The same examples every time, and none too slow for a machine that does much else: a change is judged by itself.
 settings.register_profile("fedpolyp", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

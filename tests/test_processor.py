@@ -11,6 +11,7 @@ from fedpolyp import processor
 from fedpolyp.planning import this_machine
 from fedpolyp.processor import choose_kernels, instructions, kernels, name
 
+ROOT = Path(__file__).parents[1]
 SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 
 
@@ -23,6 +24,7 @@ def cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in (SWITCH, "ONEDNN_MAX_CPU_ISA"):
         monkeypatch.setenv(variable, "any")  # so that whatever a test leaves there goes when it ends
         monkeypatch.delenv(variable)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     return file
 
 
@@ -51,8 +53,23 @@ def test_the_users_own_setting_wins(cpu: Path, monkeypatch: pytest.MonkeyPatch) 
     assert os.environ[SWITCH] == "0" and kernels() == "TensorFlow avx2 limited to AVX2"
 
 
+def test_where_tensorflow_was_imported_before_its_default_is_what_is_told(
+    cpu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under `flwr run`, where Flower imports it."""
+    monkeypatch.setitem(sys.modules, "tensorflow", sys)
+    choose_kernels()
+    assert SWITCH not in os.environ and kernels() == "TensorFlow avx2"
+    cpu.write_text("flags : avx2 avx512f avx512_vnni\n")
+    assert kernels() == "oneDNN avx512_vnni"
+    monkeypatch.setenv(SWITCH, "1")
+    cpu.write_text("flags : avx2\n")
+    assert kernels() == "oneDNN avx2"
+
+
 @pytest.mark.skipif("avx2" not in instructions(), reason="there is nothing to switch on")
-def test_it_is_switched_before_tensorflow_is_imported() -> None:
+@pytest.mark.parametrize("first", ["import fedpolyp.training", "import tests.conftest, keras"])
+def test_it_is_switched_before_tensorflow_is_imported(first: str) -> None:
     program = (
         "import os, sys\n"
         "class Look:\n"
@@ -60,10 +77,12 @@ def test_it_is_switched_before_tensorflow_is_imported() -> None:
         "        if name == 'tensorflow':\n"
         f"            print(os.environ.get('{SWITCH}'))\n"
         "sys.meta_path.insert(0, Look())\n"
-        "import fedpolyp.training\n"
+        f"{first}\n"
     )
     clean = {key: value for key, value in os.environ.items() if key != SWITCH}
-    done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=clean, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["1"]
 
 
