@@ -4,6 +4,7 @@ Files may come from somebody else: only regular files are opened, up to a size, 
 expected is refused in one sentence.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -36,7 +37,7 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with (
-            _named(path),
+            naming(path, temporary),
             os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream,
         ):
             yield stream
@@ -44,7 +45,8 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # as on a disk that can only be read, whose first error says more
+            temporary.unlink()
         raise
 
 
@@ -61,7 +63,7 @@ def append_text(path: Path, text: str) -> None:
         OSError: the disk refuses, or `path` is a link, which is not followed.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    with _named(path), os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
+    with naming(path), os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
         stream.write(text.encode())
         stream.flush()
         os.fsync(stream.fileno())
@@ -85,12 +87,12 @@ def append_line(descriptor: int, line: bytes) -> None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Add `path` to an error: that of a full disk names no file."""
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an error name `path`: that of a full disk names no file, others name the `temporary` one."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        if error.errno is not None and (error.filename is None or error.filename == str(temporary)):
             error.filename = str(path)
         raise
 

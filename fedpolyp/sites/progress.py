@@ -9,7 +9,7 @@ from typing import Any
 from fedpolyp.config import Config
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.errors import FedpolypError
-from fedpolyp.files import open_regular, parse_json, to_json
+from fedpolyp.files import naming, open_regular, parse_json, to_json
 from fedpolyp.runs import RunFolder
 from fedpolyp.runs.records import checked
 from fedpolyp.watcher import Watcher
@@ -56,7 +56,7 @@ class FileWatcher(Watcher):
     def tell(self, event: str, **details: Any) -> None:
         """Write one line."""
         line = to_json({"event": event, "flower_run": self.flower_run, **details}) + "\n"
-        with self.file.open("ab+") as stream:
+        with naming(self.file), self.file.open("ab+") as stream:
             if stream.tell():
                 stream.seek(-1, os.SEEK_END)
                 if stream.read(1) != b"\n":  # a full disk or a power cut left half a line

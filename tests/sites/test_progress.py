@@ -17,6 +17,11 @@ def test_half_a_line_costs_itself_alone(tmp_path: Path) -> None:
     assert told_by(run) == {"1": {"submitted"}, "2": {"failed"}}
 
 
+def test_a_full_disk_is_told_with_the_file() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        FileWatcher(Path("/dev/full"), "1").note("one")
+
+
 def test_a_line_that_names_no_run_is_of_none(tmp_path: Path) -> None:
     file = progress_file(RunFolder(tmp_path))
     file.write_text('{"event": "note", "text": "x"}\n')
