@@ -45,13 +45,13 @@ def iou(counts: Counts) -> Scores:
 
 
 def precision(counts: Counts) -> Scores:
-    """tp / (tp + fp) of each image, (N,) in [0,1]; 1 when both masks are empty, 0 when one is (also the predicted)."""
+    """tp / (tp + fp) of each image, (N,) in [0,1]; 1 when both masks are empty, 0 when only one is."""
     tp, fp, _, _ = counts.T
     return _ratio(tp, tp + fp, counts)
 
 
 def recall(counts: Counts) -> Scores:
-    """tp / (tp + fn) of each image, (N,) in [0,1]; 1 when both masks are empty, 0 when one is (also the true)."""
+    """tp / (tp + fn) of each image, (N,) in [0,1]; 1 when both masks are empty, 0 when only one is."""
     tp, _, fn, _ = counts.T
     return _ratio(tp, tp + fn, counts)
 

@@ -61,7 +61,7 @@ class LiveScreen(PlainScreen):
         self._training: list[str] = []
 
     def started(self, config: Config, partition: Partition, round: int) -> None:
-        """Start the bar where the run starts."""
+        """Show the bar from `round` on: a resumed run does not start at 0."""
         super().started(config, partition, round)
         self._progress.update(self._bar, total=self.rounds, completed=max(0, round))
 

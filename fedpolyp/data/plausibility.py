@@ -46,7 +46,7 @@ class Shown:
 
     @classmethod
     def of(cls, pair: Pair, lesion: NDArray[np.uint8], image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> "Shown":
-        """What the mask `lesion`, (H, W), not 0 where lesion, shows; in the store the pair is `image` and `mask`."""
+        """The facts about `lesion`, (H, W), a mask at full size; the store has `image` and `mask`."""
         border = np.concatenate([lesion[0], lesion[-1], lesion[:, 0], lesion[:, -1]])
         return cls(
             pair.named,

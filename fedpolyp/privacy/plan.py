@@ -40,8 +40,8 @@ class Plan:
             raise UsageError(f"{drawn}epsilon must be above 0, and {self._most:g} at most; got {self.epsilon:g}")
         if not 0 < self.delta < 1 / self.units:
             raise UsageError(
-                f"delta must be above 0 and below 1/{self.units}, one over the units: more would allow to publish one "
-                f"of them as it is; got {self.delta:g}"
+                f"delta must be above 0 and below 1/{self.units}, one over the units: a larger delta would "
+                f"allow publishing one of them as it is; got {self.delta:g}"
             )
         if self.batch is not None and not 1 <= self.batch <= self.units:
             raise UsageError(f"a batch has 1 to {self.units} of the hospital's units; got {self.batch}")

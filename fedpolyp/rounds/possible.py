@@ -1,6 +1,6 @@
 """What a training can have made of the arrays that it was sent, and what none can.
 
-Refused is only what is impossible whatever the images are; `fedpolyp.rounds.judging` tells which update is strange.
+Only what no images can produce is refused; `fedpolyp.rounds.judging` finds updates that are unlike the others.
 
 **What stays.** With `model.frozen_statistics` the moving statistics of the encoder are what they were, bit for bit, and
 with `model.encoder_rate` 0 so are its other weights. After the round `training.fix_statistics_after` all moving
@@ -16,11 +16,11 @@ So dv is not negative, and by Cauchy and Schwarz, with b1^(n-i) = (b1² / b2)^((
 
     dm² ≤ (1 - b1)² / (1 - b2) · Σ (b1² / b2)^k · dv,  k from 0 to n - 1
 
-with equality for g_i proportional to (b1 / b2)^(n-i): whatever keeps to both, some gradients make. The sum is 5.3 at
-most, so |dm| ≤ 7.3 √dv. A hospital computes in float32. Each step rounds v by a few units of 2^-24, which are weighed
-as v' is: n steps by less than n · 1e-6 of v'. The rounding of m is weighed down by b1^(n-i), and so is less than 1e-4
-of √v'. Squares below float32's smallest number are lost: these gradients are below 1e-17. What travels is a difference,
-rounded to 2^-24 of itself, or to 2^-9 in bfloat16.
+with equality for g_i proportional to (b1 / b2)^(n-i). So some gradients produce any moments that satisfy both. The sum
+is 5.3 at most, so |dm| ≤ 7.3 √dv. A hospital computes in float32. Each step rounds v by a few units of 2^-24, which
+are weighed as v' is: n steps by less than n · 1e-6 of v'. The rounding of m is weighed down by b1^(n-i), and so is less
+than 1e-4 of √v'. Squares below float32's smallest number are lost: these gradients are below 1e-17. What travels is a
+difference, rounded to 2^-24 of itself, or to 2^-9 in bfloat16.
 
 **A momentum without a second moment** (SGD's, and Muon's of kernels) can be anything: there are gradients for it, and
 the steps between the first and the last are not known. Only `max_update_norm` and the largest number bound it.

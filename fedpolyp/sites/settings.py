@@ -61,8 +61,8 @@ class SiteSettings(Table):
         units = max(self.declared_units or 0, self.declared_test_units or 0)
         if self.limits.epsilon is not None and self.limits.delta * units >= 1:
             raise ValueError(
-                f"[limits] delta must be below one over the {units} declared units: more would allow to publish one of "
-                f"them as it is; got {self.limits.delta:g}"
+                f"[limits] delta must be below one over the {units} declared units: a larger delta would "
+                f"allow publishing one of them as it is; got {self.limits.delta:g}"
             )
         return self
 

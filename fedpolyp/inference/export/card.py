@@ -41,7 +41,7 @@ def card(subject: Subject) -> str:
 def _head(subject: Subject) -> str:
     about, found = subject.about, scores(subject)
     lines = [
-        "license: unknown  # none was chosen: whoever publishes the model does, within those of images and weights",
+        "license: unknown  # chosen by whoever publishes the model, within the licences of images and weights",
         "library_name: keras",
         "pipeline_tag: image-segmentation",
         *_list("tags", ("image-segmentation", "polyp-segmentation", "colonoscopy", "medical", "u-net", "fedpolyp")),
@@ -81,8 +81,8 @@ A network that gives each pixel of a colonoscopy image the probability that it i
 
 - **Developed by:** {NOT_KNOWN}
 - **Model type:** {kind}; {subject.predictor.model.count_params():,} parameters; {size} x {size} pixels, RGB
-- **License:** none was chosen; whoever publishes the model does, and sets it in the head of this file. What binds the
-  choice is under [Licences](#licences).
+- **License:** none yet. Whoever publishes the model chooses it and sets it in the head of this file, within the
+  [licences](#licences) of the images and weights.
 - **Finetuned from:** {"; ".join(weights_from(subject)) or _from_nothing(subject)}
 - **Repository:** made with fedpolyp {__version__ if about is None else plain(about.version)}"""
 
@@ -103,16 +103,17 @@ def _risks(subject: Subject) -> str:
     about = subject.about
     known = (
         "\n- `fedpolyp.json` in `model.keras` has the beginnings of the hashes of its training images. They show no "
-        "image, but whoever has one of these files can tell that the model learnt from it."
+        "image, but whoever has one of these files can tell that the model was trained or selected on it."
         if about is not None and about.learnt_from
         else ""
     )
     return f"""## Bias, Risks, and Limitations
 
-- Of patients, hospitals, endoscopes and kinds of polyps that were not among its images nothing is known. Expect lower
-  scores there.
+- Nothing is known about patients, hospitals, endoscopes and kinds of polyps that were not among its images. Expect
+  lower scores there.
 - Who the patients were (age, sex, origin) is {NOT_KNOWN}: fedpolyp records nothing about them.
-- What it sees in images that show no colon, and how far its probabilities are true, was not measured here.{known}
+- What it predicts in images that show no colon, and how well its probabilities are calibrated, was not measured
+  here.{known}
 
 ### Recommendations
 
@@ -239,7 +240,7 @@ Output: float32, `(N, {subject.predictor.image_size}, {subject.predictor.image_s
 
 ## Citation
 
-{NOT_KNOWN.capitalize()}: whoever publishes the model says how to cite it. Cite those whose images it learnt from, too.
+{NOT_KNOWN.capitalize()}: whoever publishes the model says how to cite it. Cite the authors of the images, too.
 
 ## Model Card Contact
 
