@@ -102,7 +102,7 @@ def planned(config: Config, machine: Machine, begun: Config | None = None) -> tu
         precision = "mixed_bfloat16" if machine.bfloat16 and not machine.gpus else "float32"
         config = _in_precision(config, precision)
         if precision != "float32":
-            said.append(f"{precision}, faster on this processor (--precision float32 for full)")
+            said.append(f"{precision}, faster on this processor (--precision float32 for full precision)")
     return config, ", ".join(said)
 
 

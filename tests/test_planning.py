@@ -165,7 +165,8 @@ def test_what_was_chosen_is_said_with_its_reason(algorithm: str, expected: str) 
     assert planned(config, Machine(2, int(24e9), 0, False))[1] == expected
     both = planned(config, Machine(2, int(24e9), 0, True))[1]
     assert (
-        both.removeprefix(f"{expected}, ") == "mixed_bfloat16, faster on this processor (--precision float32 for full)"
+        both.removeprefix(f"{expected}, ")
+        == "mixed_bfloat16, faster on this processor (--precision float32 for full precision)"
     )
 
 
