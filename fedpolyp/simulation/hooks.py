@@ -65,6 +65,31 @@ def dead_process() -> str:
     return next((str(kind) for kind, _ in dead if kind in needed), "")
 
 
+_NAMESPACE = "fedpolyp"  # of what is stored in Ray
+
+
+def store_in_ray(key: str, value: bytes) -> None:
+    """Store `value` where all processes of this Ray find it, on whatever machine they are."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(key, value, namespace=_NAMESPACE)
+
+
+def stored_in_ray(key: str) -> bytes | None:
+    """What `store_in_ray` stored; None if there is nothing."""
+    from ray.experimental import internal_kv
+
+    value: bytes | None = internal_kv._internal_kv_get(key, namespace=_NAMESPACE)
+    return value
+
+
+def remove_from_ray(key: str) -> None:
+    """Remove what `store_in_ray` stored, if it is there."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_del(key, namespace=_NAMESPACE)
+
+
 # It waits for the end of its standard input, a pipe that ends with this process.
 _KILL = """
 import signal, sys

@@ -11,8 +11,7 @@ from pathlib import Path
 from fedpolyp.data.digest import files_digest
 from fedpolyp.data.partition.partition import Partition
 from fedpolyp.data.store import Store
-
-_NAMESPACE = "fedpolyp"
+from fedpolyp.simulation import hooks
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,21 +24,17 @@ class Told:
 
 def tell(run_folder: Path, store: Store, partition: Partition) -> None:
     """Give the run to the actors of this process's Ray, wherever they are."""
-    from ray.experimental import internal_kv
-
-    value = pickle.dumps(Told(partition, files_digest(store, partition)))
-    internal_kv._internal_kv_put(_key(run_folder), value, namespace=_NAMESPACE)
+    hooks.store_in_ray(_key(run_folder), pickle.dumps(Told(partition, files_digest(store, partition))))
 
 
 def forget(run_folder: Path) -> None:
     """Remove what `tell` stored, unless Ray has ended: a cluster outlives its runs."""
     import ray
-    from ray.experimental import internal_kv
 
     # Leftovers do no harm, and finished trainings must not be lost because of them.
     with contextlib.suppress(Exception):
         if ray.is_initialized():
-            internal_kv._internal_kv_del(_key(run_folder), namespace=_NAMESPACE)
+            hooks.remove_from_ray(_key(run_folder))
 
 
 def told(run_folder: Path) -> Told | None:
@@ -47,9 +42,7 @@ def told(run_folder: Path) -> Told | None:
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return None
-    from ray.experimental import internal_kv
-
-    value = internal_kv._internal_kv_get(_key(run_folder), namespace=_NAMESPACE)
+    value = hooks.stored_in_ray(_key(run_folder))
     return None if value is None else pickle.loads(value)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from fedpolyp.simulation import cluster, hooks
 from tests import own_process
 from tests.deployed import wait_until
 from tests.hostile_folder import HOSTILE, executed, hostile_folder
+from tests.test_command_line import ROOT
 from tests.tiny import tiny_config
 
 ATTACK = """
@@ -25,6 +27,23 @@ ray_constants.ENABLE_RAY_CLUSTER = False  # else it would look for a Ray at this
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
 print("RAN IN", ray.get(ray.remote(lambda: os.getpid()).remote(), timeout=240))
 """
+
+
+PRIVATE = re.compile(r"ray\._|_internal_kv|flwr\.(supercore|supernode|superlink|proto|server\.superlink)\b")
+
+
+def test_what_ray_and_flower_do_not_promise_to_keep_is_used_where_contributing_says() -> None:
+    folders = ("fedpolyp", "clients", "server")
+    using = {
+        str(file.relative_to(ROOT))
+        for folder in folders
+        for file in (ROOT / folder).rglob("*.py")
+        if PRIVATE.search(file.read_text())
+    }
+    sites = {f"fedpolyp/cli/{name}.py" for name in ("executor", "flower", "superlink", "supernode")}
+    assert using == sites | {"fedpolyp/simulation/hooks.py"}
+    told = (ROOT / "CONTRIBUTING.md").read_text().split("Private interfaces of theirs")[1]
+    assert all(f"`{Path(file).name}`" in told or f"`{file}`" in told for file in using)
 
 
 def asks_for_a_token() -> bool:
@@ -191,6 +210,20 @@ def test_the_processes_that_ray_cannot_do_without_are_looked_after(token: str, m
     for kind in ("gcs_server", "raylet"):
         monkeypatch.setattr(node, "dead_processes", lambda kind=kind: [(kind, kinds[kind])])
         assert hooks.dead_process() == kind
+
+
+@pytest.mark.own_process
+@pytest.mark.slow
+def test_what_is_stored_in_ray_is_found_by_its_processes_until_it_is_removed(token: str) -> None:
+    def look() -> bytes | None:
+        return hooks.stored_in_ray("job:run")
+
+    assert look() is None
+    hooks.store_in_ray("job:run", b"the partition")
+    assert look() == ray.get(ray.remote(num_cpus=0)(look).remote()) == b"the partition"
+    hooks.remove_from_ray("job:run")
+    assert look() is None and ray.get(ray.remote(num_cpus=0)(look).remote()) is None
+    hooks.remove_from_ray("job:run")
 
 
 def test_while_ray_starts_or_stops_processes_none_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
