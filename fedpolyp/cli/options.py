@@ -247,6 +247,8 @@ def _by_name(given: Iterable[str]) -> dict[str, Any]:
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
     if isinstance(default, tuple):
         return " ".join(str(item) for item in default)
     return "unset" if default is None else str(default)

@@ -191,4 +191,5 @@ def test_held_out_is_the_same_option_in_every_command() -> None:
 def test_a_meaning_that_algorithms_share_is_told_once() -> None:
     help = CliRunner().invoke(cli.app, ["simulate", "--help"], env={"COLUMNS": "300"}).output
     assert help.count("how many hospitals may lie in a round") == 1
+    assert "scaled crops and colour [on]" in help and "[False]" not in help
     assert help.count("decay of the mean of their squares") == 2  # of FedAdam and of FedYogi
