@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpolyp.errors import FedpolypError, UsageError
+from fedpolyp.errors import FedpolypError
 from fedpolyp.inference.about import THRESHOLD, About, read_about
 from fedpolyp.inference.lesions import Lesion, lesions
-from fedpolyp.runs import RunFolder
+from fedpolyp.runs import model_given
 
 Pixels = NDArray[np.uint8]
 Field = NDArray[np.float32]
@@ -68,7 +68,7 @@ class Predictor:
             UsageError: there is none.
             FedpolypError: it does not find polyps, or it is damaged.
         """
-        path = model_file(place, kind)
+        path = model_given(place, kind)
         about = read_about(path)
         import fedpolyp.quiet_tensorflow  # noqa: F401
 
@@ -117,24 +117,3 @@ class Predictor:
     def see(self, images: Sequence[Pixels], flips: bool = False) -> list[Seen]:
         """The prediction in each image (H, W, 3) uint8, RGB, of any size."""
         return [Seen.of(one, self.threshold) for one in self.at_own_size(images, flips)]
-
-
-def model_file(place: Path, kind: Literal["last", "best"] = "last") -> Path:
-    """The .keras file `place`, or the final model of the run in the folder `place`.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    run = RunFolder(place)
-    if run.config_file.exists():
-        if (file := run.model_file(kind)).exists():
-            return file
-        own = sorted(path.name for path in place.glob(f"model-{kind}-*.keras"))
-        raise UsageError(
-            f"{place} has no model of all hospitals; name one of theirs: {', '.join(own[:4])}"
-            if own
-            else f"{place} has no model-{kind}.keras: it is not finished"
-        )
-    if place.suffix == ".keras" and place.is_file():
-        return place
-    raise UsageError(f"a model is a run, or a file saved as .keras; got '{place}'")

@@ -10,7 +10,7 @@ from fedpolyp.config import Config, ModelConfig
 from fedpolyp.errors import UsageError
 from fedpolyp.files import parse_json
 from fedpolyp.model.registry import MODELS, PackagedWeights
-from fedpolyp.runs import RunFolder
+from fedpolyp.runs import model_given
 
 MEMBER = "fedpolyp.json"  # of a .keras file: the model's description, see `fedpolyp.inference.about`
 MEMBER_BYTES = 16 * 1024**2  # at most
@@ -37,7 +37,10 @@ def read_initial(settings: ModelConfig) -> bytes:
     Raises:
         UsageError: there is no such file, or its SHA-256 is not the one that `settings` names.
     """
-    file = initial_file(Path(str(settings.initial_weights)))
+    try:
+        file = model_given(Path(str(settings.initial_weights)))
+    except UsageError as error:
+        raise UsageError(f"--initial-weights: {error}") from None
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -64,23 +67,6 @@ def learnt_before(settings: ModelConfig) -> frozenset[str]:
             return frozenset(map(str, parse_json(archive.read(MEMBER))["learnt_from"]))
     except (UsageError, zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, EOFError):
         return frozenset()
-
-
-def initial_file(given: Path) -> Path:
-    """The saved model that `given` is, or the last model of the run in the folder `given`.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    if given.suffix == ".keras" and not given.is_dir():
-        return given
-    run = RunFolder(given)
-    if run.config_file.exists():
-        if run.model_file("last").exists():
-            return run.model_file("last")
-        why = "each of its hospitals has its own model: name one of them" if run.finished else "it is not finished"
-        raise UsageError(f"--initial-weights {given} is a run without a single model: {why}")
-    raise UsageError(f"--initial-weights takes a run, or a model saved as .keras; got '{given}'")
 
 
 def read(settings: ModelConfig) -> bytes:

@@ -13,7 +13,7 @@ from fedpolyp.data.source import open_source
 from fedpolyp.errors import FedpolypError, UsageError
 from fedpolyp.inference.about import about, read_about
 from fedpolyp.inference.calibration import fitted
-from fedpolyp.inference.predictor import Predictor, Seen, model_file
+from fedpolyp.inference.predictor import Predictor, Seen
 from fedpolyp.model.weights import MEMBER
 from fedpolyp.report.finish import finish
 from fedpolyp.runs import RoundRecord, RunFolder
@@ -125,7 +125,7 @@ def test_a_pixel_at_the_threshold_is_polyp() -> None:
 
 def test_what_is_no_model_is_refused_in_a_sentence(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a model is a run, or a file saved as .keras; got"):
-        model_file(tmp_path)
+        Predictor.load(tmp_path)
     (tmp_path / "x.keras").write_bytes(b"nothing")
     with pytest.raises(FedpolypError, match="is no model saved as .keras"):
         Predictor.load(tmp_path / "x.keras")

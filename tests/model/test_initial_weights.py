@@ -71,16 +71,18 @@ def test_weights_of_another_model_are_refused_and_what_differs_is_named(earlier:
 
 def test_what_is_no_model_is_one_sentence(tmp_path: Path, earlier: tuple[RunFolder, Config]) -> None:
     unfinished = tiny_run(tmp_path / "unfinished", tiny_config())
-    with pytest.raises(UsageError, match="unfinished is a run without a single model: it is not finished"):
+    with pytest.raises(UsageError, match="--initial-weights: .*unfinished has no model-last.keras: it is not finished"):
         noted(tiny_config(model__initial_weights=str(unfinished.path)))
-    with pytest.raises(UsageError, match="takes a run, or a model saved as .keras; got '.*nothing'"):
+    with pytest.raises(
+        UsageError, match="--initial-weights: a model is a run, or a file saved as .keras; got '.*nothing'"
+    ):
         noted(tiny_config(model__initial_weights=str(tmp_path / "nothing")))
-    with pytest.raises(UsageError, match=r"cannot read the initial weights .*none.keras: No such file"):
+    with pytest.raises(UsageError, match=r"a model is a run, or a file saved as .keras; got '.*none.keras'"):
         noted(tiny_config(model__initial_weights=str(tmp_path / "none.keras")))
     (tmp_path / "text.keras").write_text("no model")
     config = noted(tiny_config(model__initial_weights=str(tmp_path / "text.keras")))
     with pytest.raises(FedpolypError, match=r"text.keras cannot be read as a Keras model: "):
         _ = shared_trainer(config).initial
     np.savez(tmp_path / "arrays.npz", a=np.zeros(1))
-    with pytest.raises(UsageError, match="takes a run, or a model saved as .keras; got '.*arrays.npz'"):
+    with pytest.raises(UsageError, match="a model is a run, or a file saved as .keras; got '.*arrays.npz'"):
         noted(tiny_config(model__initial_weights=str(tmp_path / "arrays.npz")))

@@ -67,7 +67,7 @@ def test_private_runs_begin_from_a_run_on_drawn_images_and_are_scored_on_validat
     chosen = argparse.Namespace(
         data=str(draw_images(tmp_path / "data", 40)), results=tmp_path / "results", runs=tmp_path / "runs"
     )
-    with pytest.raises(UsageError, match="takes a run, or a model saved"):
+    with pytest.raises(UsageError, match="a model is a run, or a file saved"):
         measure.carry("small", "private", 0, chosen)
     assert measure.carry("small", measure.START, 0, chosen) == 0
     began = RunFolder(tmp_path / "runs" / "small" / "start-0")

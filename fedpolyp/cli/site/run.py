@@ -109,9 +109,9 @@ def _to_evaluate(given: Given, model: Path) -> Given:
         UsageError: a given setting would make it another model, or train it.
     """
     from fedpolyp.inference.about import as_settings
-    from fedpolyp.inference.predictor import model_file
+    from fedpolyp.runs import model_given
 
-    own = as_settings(model_file(model).resolve())
+    own = as_settings(model_given(model).resolve())
     if given.file or given.preset:
         raise UsageError("--evaluate takes its settings from the model, so --config and --preset cannot be given")
     if other := sorted(name for name in given.overrides if name in own or name.split(".")[0] in _OF_TRAINING):
