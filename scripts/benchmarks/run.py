@@ -96,7 +96,7 @@ def measured(
     runs.append(simulate(Job((*job.options, "--optimizer-state", "reset"), 3), folder / "reset"))
     reset, starts = runs[-1].run, sorted(run.begun for run in runs)
     what = f"seconds until round 0 is scored and saved and the first orders to train go out ({len(starts)} starts, "
-    yield row(f"{what}{starts[0]:.1f} to {starts[-1]:.1f})", median(starts), None, 10.0, "")
+    yield row(f"{what}{starts[0]:.1f} to {starts[-1]:.1f})", median(starts), None, 9.0, "")
     for label, cpus, goal in (("its default resources", 2, 6.0), ("two actors", 1, 4.0)):
         console.print(f"the pattern of Flower's Keras example, {label}")
         theirs, seconds, dice = keras_example(reset.path, 3, cpus)
