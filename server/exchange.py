@@ -29,6 +29,7 @@ _UNDER_WAY = 64
 # Bytes of updates that came before their turn; but no process should wait for a request to keep to it.
 _EARLY_BYTES = 256 * 1024**2
 _FEWEST_UNDER_WAY = 5
+_WORD_BYTES = 8
 # Characters of a reason that are kept, and that are read: Flower and Ray wrap a lot of text around it.
 _KEPT, _LOOKED_AT = 500, 100_000
 # Flower's reply for a site whose reply broke off or came too late; such a request is sent again.
@@ -159,11 +160,16 @@ class Seats:
     def _most_under_way(self, requests: Sequence[tuple[Request, Sent]]) -> int:
         """How many of `requests` may be under way at a time, together with replies that came before their turn.
 
-        An update has about the size of what was sent, so the memory for early ones does not grow with the hospitals.
+        An update has about the size of what was sent (in a secure sum a word for each number), so the memory for early
+        ones does not grow with the hospitals.
         """
-        if not requests or not isinstance(requests[0][0], Train):
+        if not requests or not isinstance(request := requests[0][0], Train):
             return _UNDER_WAY
-        update = sum(carried_bytes(arrays, self.packed.bfloat16) for arrays in requests[0][1].values())
+        groups = requests[0][1].values()
+        if request.members:
+            update = sum(_WORD_BYTES * array.size for arrays in groups for array in arrays.values())
+        else:
+            update = sum(carried_bytes(arrays, self.packed.bfloat16) for arrays in groups)
         processes = self.actors or os.cpu_count() or 1
         return min(_UNDER_WAY, max(_EARLY_BYTES // max(1, update), 2 * processes, _FEWEST_UNDER_WAY))
 

@@ -27,6 +27,7 @@ from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.runs import RunFolder
 from fedpolyp.simulation.records import plain_request
 from fedpolyp.sites.folders import make_federation
+from fedpolyp.sites.handover import COORDINATOR
 from fedpolyp.sites.progress import new_lines, progress_file
 from fedpolyp.watcher import Watcher
 from server.app import at_sites
@@ -151,6 +152,28 @@ def test_without_a_held_out_set_the_sites_own_tests_are_reported(
         assert record["dice"] == pytest.approx(mean) and record["loss"] > 0
     rows = run.images_file.read_text()
     assert "heldout" not in rows and "patient" not in rows and "test:hospital-1,00000" in rows
+
+
+def test_a_site_that_reports_more_images_than_coordinator_toml_registers_does_not_count(
+    tmp_path: Path, small: tuple[Config, Partition, SitesGrid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, partition, grid = small
+    config = config.model_copy(update={"federation": config.federation.model_copy(update={"rounds": 1})})
+    known = Partition(partition.heldout, {name: HospitalImages((), (), ()) for name in partition.hospitals})
+    store = open_source(config.data, config.data_seed)
+    run = runs.create(tmp_path / "real", config, known, store.path)
+    sizes = {name: (len(own.train), len(own.train) + len(own.val)) for name, own in partition.hospitals.items()}
+    one = sizes["hospital-2"][1] - 1
+    settings = grid.deploy / "coordinator" / "coordinator.toml"
+    settings.write_text(f"{settings.read_text()}\n[images]\nhospital-1 = 1000\nhospital-2 = {one}\n")
+    monkeypatch.setenv(COORDINATOR, str(settings.parent))
+    at_sites(grid, run, "1")
+    last = run.rounds()[1]
+    reasons = [refusal["reason"] for refusal in last["refused"] if refusal["hospital"] == "hospital-2"]
+    train, both = sizes["hospital-2"]
+    assert f"it reports {train} train images, {both} with its other sets, of {one} registered" in reasons
+    trained = {name: own["images"] for name, own in last["hospitals"].items() if "train_loss" in own}
+    assert trained == {name: sizes[name][0] for name in ("hospital-1", "hospital-3")}
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A federation by way of Flower's grid: seats, and the order of messages, cost no bits; a model is packed once."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from flwr.clientapp import ClientApp
 from fedpolyp import runs
 from fedpolyp.data.source import open_source
 from fedpolyp.exchange.replies import Reply
-from fedpolyp.exchange.requests import Evaluate, Train
+from fedpolyp.exchange.requests import Evaluate, Request, Train
 from fedpolyp.model.arrays import Arrays
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.simulation.records import to_record
@@ -170,13 +171,14 @@ class Meanwhile(SerialGrid):
 
 
 @pytest.mark.parametrize(
-    ("update", "actors", "most"),
-    [(0, 2, 64), (1, 2, 64), (4, 2, 16), (10, 2, 6), (100, 2, 5), (100, 9, 18), (100, 99, 64)],
+    ("update", "actors", "most", "secure"),
+    [(0, 2, 64, 64), (1, 2, 64, 32), (4, 2, 16, 8), (100, 2, 5, 5), (100, 9, 18, 18), (100, 99, 64, 64)],
 )
 def test_early_updates_take_the_memory_of_a_few_however_many_hospitals(
-    monkeypatch: pytest.MonkeyPatch, update: int, actors: int, most: int
+    monkeypatch: pytest.MonkeyPatch, update: int, actors: int, most: int, secure: int
 ) -> None:
     monkeypatch.setattr("server.exchange._EARLY_BYTES", 64 * 1024)
+    monkeypatch.setattr("server.exchange._POLL_SECONDS", 0.0)
     names = [f"hospital-{number:03d}" for number in range(200)]
     # The last of those that are asked together is the first that is awaited, so all others are early.
     sizes = {name: number for number, name in enumerate(names)}
@@ -188,10 +190,15 @@ def test_early_updates_take_the_memory_of_a_few_however_many_hospitals(
         held.append(len(early))
 
     model = {"w": np.zeros(update * 256, np.float32)}
-    for kind, expected in ((Train, most), (Evaluate, 64)):
+    kinds: list[tuple[Callable[[str], Request], int]] = [
+        (lambda name: Train(name, 1, "{}"), most),
+        (lambda name: Evaluate(name, 1, "{}"), 64),
+        (lambda name: Train(name, 1, "{}", members="a\nb"), secure),
+    ]
+    for request, expected in kinds:
         held.clear()
         replies = []
-        for reply in seats.send([(kind(name, 1, "{}"), {"model": model}) for name in names], arrived):
+        for reply in seats.send([(request(name), {"model": model}) for name in names], arrived):
             early.remove(reply.hospital)
             replies.append(reply.hospital)
         assert replies == names and max(held) == expected
