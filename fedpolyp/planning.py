@@ -12,7 +12,7 @@ from fedpolyp.config import Config
 from fedpolyp.errors import UsageError, to_install
 from fedpolyp.model.registry import MODELS
 from fedpolyp.own_code import ADVICE
-from fedpolyp.processor import instructions
+from fedpolyp.processor import bfloat16
 
 # Resident memory of an actor: 1.3 GB for 128 px, 16 filters and batches of 8, of which TensorFlow alone takes 0.7.
 _TENSORFLOW_BYTES = 0.7e9
@@ -48,7 +48,7 @@ def this_machine() -> Machine:
         # Recently used files count as used memory, but are dropped when the memory is needed.
         files = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
         memory = max(0, min(memory, int(granted) - used + int(files[1] if files else 0)))
-    return Machine(cores, memory, _gpus(), bool(instructions() & {"avx512_bf16", "amx_bf16"}))
+    return Machine(cores, memory, _gpus(), bfloat16())
 
 
 def _gpus() -> int:

@@ -12,11 +12,18 @@ _BY_DEFAULT = frozenset(("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "
 _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 _LIMIT = "ONEDNN_MAX_CPU_ISA"
 _CPUINFO = Path("/proc/cpuinfo")
+_BFLOAT16 = frozenset(("avx512_bf16", "amx_bf16"))
 
 
 def instructions() -> frozenset[str]:
     """The instruction sets of the processor, as Linux calls them; empty if they are unknown."""
     return frozenset(_said("flags").split())
+
+
+def bfloat16() -> bool:
+    """Whether bfloat16 is fast here: oneDNN refuses it below the instructions that it is limited to."""
+    limit = os.environ.get(_LIMIT, "ALL").upper()
+    return bool(_BFLOAT16 & instructions()) and (limit in ("ALL", "DEFAULT") or limit.endswith(("BF16", "AMX", "FP16")))
 
 
 def name() -> str:

@@ -180,7 +180,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The system's files that tell of the machine: one with 8 cores, 20 GiB free and no limits, to be changed."""
     files = {"/proc/meminfo": "MemTotal:  25165824 kB\nMemAvailable:   20971520 kB\n"}
     monkeypatch.setattr(planning, "_read", lambda path: files.get(path, ""))
-    monkeypatch.setattr(planning, "instructions", frozenset)
+    monkeypatch.setattr(planning, "bfloat16", lambda: False)
     monkeypatch.setattr(planning, "_DEVICES", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     return files
@@ -218,16 +218,6 @@ def test_a_containers_memory_is_its_limit_less_what_is_in_use_and_cached_files_a
 def test_a_container_may_use_no_more_memory_than_the_machine_has(system: dict[str, str]) -> None:
     system |= {"/sys/fs/cgroup/memory.max": "64000000000\n", "/sys/fs/cgroup/memory.current": "0\n"}
     assert this_machine().memory == 20 * 2**30
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"), [("fma avx512f avx512_bf16", True), ("fma amx_bf16", True), ("fma avx512f", False)]
-)
-def test_the_processors_flags_tell_whether_it_computes_in_bfloat16(
-    system: dict[str, str], monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool
-) -> None:
-    monkeypatch.setattr(planning, "instructions", lambda: frozenset(flags.split()))
-    assert this_machine().bfloat16 == expected
 
 
 @pytest.mark.parametrize(

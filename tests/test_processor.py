@@ -9,7 +9,7 @@ import pytest
 
 from fedpolyp import processor
 from fedpolyp.planning import this_machine
-from fedpolyp.processor import choose_kernels, instructions, kernels, name
+from fedpolyp.processor import bfloat16, choose_kernels, instructions, kernels, name
 
 ROOT = Path(__file__).parents[1]
 SWITCH = "TF_ENABLE_ONEDNN_OPTS"
@@ -84,6 +84,28 @@ def test_it_is_switched_before_tensorflow_is_imported(first: str) -> None:
         [sys.executable, "-c", program], cwd=ROOT, env=clean, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "expected"),
+    [
+        ("fma avx512f avx512_bf16", "", True),
+        ("fma amx_bf16", "", True),
+        ("fma avx512f", "", False),
+        ("fma amx_bf16", "all", True),
+        ("fma amx_bf16", "AVX512_CORE_BF16", True),
+        ("fma amx_bf16", "AVX2", False),
+        ("fma amx_bf16", "AVX512_CORE", False),
+        ("fma avx512f", "AVX512_CORE_AMX", False),
+    ],
+)
+def test_bfloat16_is_fast_where_the_processor_has_it_and_onednn_may_use_it(
+    cpu: Path, monkeypatch: pytest.MonkeyPatch, flags: str, limit: str, expected: bool
+) -> None:
+    cpu.write_text(f"flags : {flags}\n")
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert bfloat16() == expected
 
 
 def test_the_planner_sees_the_same_processor(cpu: Path) -> None:
