@@ -269,8 +269,11 @@ def test_a_real_model_sees_in_the_page_what_predict_sees(tmp_path: Path) -> None
     inputs = keras.Input((32, 32, 3), dtype="uint8")
     layer = keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")
     network = keras.Model(inputs, layer(keras.layers.Rescaling(1 / 255)(inputs)))
-    network.save(run.model_file("last"))
     pixels = picture(tmp_path / "blobs.png")
+    bright = np.zeros((3, 3, 3, 1))
+    bright[1, 1] = 20  # it sees what is brighter than the mean
+    layer.set_weights([bright, np.full(1, -60 * pixels.mean() / 255)])
+    network.save(run.model_file("last"))
     command = [*FEDPOLYP, "view", "one", "--port", "0", "--no-open"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
