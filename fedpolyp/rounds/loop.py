@@ -47,7 +47,7 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
         trainer = shared_trainer(experiment.config)
         state = begun(experiment.algorithm, Start(trainer.initial, trainer.start.optimizer))
         start = Checkpoint(0, run.fingerprint(), state, dict.fromkeys(models(state), Best()))
-        checkpoint = _seen(observers, Round(start, RoundRecord(0), of_all=not rounds)).checkpoint
+        checkpoint = _seen(observers, Round(start, RoundRecord(0), planned_last=not rounds)).checkpoint
     over = bool(run.stopped)
     while checkpoint.round < rounds and not over:
         if experiment.stop.is_set():
@@ -56,7 +56,7 @@ def carry(experiment: Experiment, exchange: Exchange) -> None:
         record = RoundRecord(number)
         state = training.next_state(checkpoint, record)
         after = Checkpoint(number, checkpoint.fingerprint, state, checkpoint.best)
-        seen = _seen(observers, Round(after, record, of_all=number == rounds))
+        seen = _seen(observers, Round(after, record, planned_last=number == rounds))
         checkpoint, over = seen.checkpoint, seen.last
         if record.lost and not over and (row := _lost_in_a_row(run)) >= MOST_LOST:
             raise FedpolypError(f"{row} rounds in a row were lost, the last one for this: {record.lost}")

@@ -13,7 +13,7 @@ class Round:
 
     checkpoint: Checkpoint
     record: RoundRecord
-    of_all: bool  # whether it is the last that the config allows
+    planned_last: bool  # whether the config has no round after it
 
     @property
     def number(self) -> int:
@@ -23,7 +23,7 @@ class Round:
     @property
     def last(self) -> bool:
         """Whether the run ends with it: an observer ends a run with a reason, in `record.stopped`."""
-        return self.of_all or bool(self.record.stopped)
+        return self.planned_last or bool(self.record.stopped)
 
 
 @dataclass

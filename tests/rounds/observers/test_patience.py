@@ -79,6 +79,6 @@ def test_a_round_that_was_lost_does_not_try_the_patience(lost: tuple[int, ...], 
     of: Any = SimpleNamespace(config=tiny_config(federation__patience=2), run=SimpleNamespace(rounds=lambda: records))
     record = RoundRecord(3, lost="why" if 3 in lost else "")
     checkpoint: Any = SimpleNamespace(best={"": SimpleNamespace(round=1)})
-    seen = Round(checkpoint, record, of_all=False)
+    seen = Round(checkpoint, record, planned_last=False)
     Patience(of).see(seen)
     assert seen.last == stops and bool(record.stopped) == stops
