@@ -103,7 +103,8 @@ def blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[np.float64], ...]]:
 
 def unwritable(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     """The same values, which cannot be written to; whoever has `arrays` themselves still can."""
-    views = {name: array.view() for name, array in arrays.items()}
+    # NumPy's functions return a scalar where an array has no dimensions, and a scalar's flags cannot be set.
+    views = {name: np.asarray(array).view() for name, array in arrays.items()}
     for view in views.values():
         view.flags.writeable = False
     return views

@@ -63,8 +63,9 @@ class Rings(Algorithm):
         rings = sorted(set(self._ring.values()))
         of = [sum(float(weights[one]) for one, ring in self._ring.items() if ring == name) for name in rings]
         return {
-            name: np.average([state[f"{group} {ring}"][name].astype(np.float64) for ring in rings], 0, of).astype(
-                array.dtype
+            # An array of no dimensions would be left as a mere number.
+            name: np.asarray(
+                np.average([state[f"{group} {ring}"][name].astype(np.float64) for ring in rings], 0, of), array.dtype
             )
             for name, array in state[group].items()
         }

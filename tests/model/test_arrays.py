@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedpolyp.model.arrays import Arrays, assign, blocks, is_statistic, mismatch, read
+from fedpolyp.model.arrays import Arrays, assign, blocks, is_statistic, mismatch, read, unwritable
 from fedpolyp.simulation.records import from_record, to_record
 from tests.same_bits import equal
 
@@ -125,3 +125,11 @@ def test_blocks_hold_every_value_of_each_array_in_order() -> None:
 @pytest.mark.parametrize("array", [np.zeros((0, 3), np.float32), np.float32(2)])
 def test_blocks_of_no_value_and_of_a_single_one(array: Any) -> None:
     assert sum(values.size for (values,) in blocks(np.asarray(array))) == np.size(array)
+
+
+def test_a_scalar_becomes_an_array_that_cannot_be_written_to() -> None:
+    scalar: Any = np.float32(3)  # what NumPy's functions return for an array of no dimensions
+    (array,) = unwritable({"steps": scalar}).values()
+    assert array.shape == () and array == 3
+    with pytest.raises(ValueError, match="read-only"):
+        array[...] = 4

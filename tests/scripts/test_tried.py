@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from fedpolyp.aggregation.aggregate import Update
-from fedpolyp.algorithms.base import MODEL, Algorithm, Groups, Start
+from fedpolyp.algorithms.base import MODEL, OPTIMIZER, Algorithm, Groups, Start
 
 TRIED = Path(__file__).parents[2] / "scripts" / "tried"
 START = Start({"w": np.zeros(2, np.float32), "n/moving_variance": np.ones(1, np.float32)}, {})
 
 
-def tried(file: str, name: str, **settings: float) -> Algorithm:
+def tried(file: str, name: str, averages_optimizer: bool = False, **settings: float) -> Algorithm:
     spec = importlib.util.spec_from_file_location(file, TRIED / f"{file}.py")
     assert spec is not None and spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     algorithm: type[Algorithm] = getattr(module, name)
-    return algorithm(algorithm.Settings(**settings))
+    return algorithm(algorithm.Settings(**settings), averages_optimizer)
 
 
 def after(algorithm: Algorithm, state: Groups, *changes: tuple[float, float]) -> Groups:
@@ -83,9 +83,9 @@ def test_pooled_statistics_are_those_of_all_hospitals_images_together() -> None:
 
 @pytest.mark.parametrize("rings", [1, 2, 4])
 def test_in_rings_the_model_travels_and_the_rings_are_averaged_by_images(rings: int) -> None:
-    algorithm = tried("rings", "Rings", rings=rings)
+    algorithm = tried("rings", "Rings", averages_optimizer=True, rings=rings)
     hospitals = [f"hospital-{number}" for number in range(4)]
-    state = algorithm.begin(START)
+    state = algorithm.begin(Start(START.model, {"steps": np.array(3.0, np.float32)}))
     stages = algorithm.stages(hospitals, np.random.default_rng(0))
     assert sorted(name for stage in stages for name in stage) == hospitals
     assert [len(stage) for stage in stages] == [rings] * (4 // rings)
@@ -95,9 +95,12 @@ def test_in_rings_the_model_travels_and_the_rings_are_averaged_by_images(rings: 
         for name in stage:
             arrived[name] = float(algorithm.ask(state, name)[MODEL]["w"][0])
             change = {"w": np.full(2, 10.0 ** int(name[-1]), np.float32), "n/moving_variance": np.zeros(1, np.float32)}
-            aggregate.add(Update(name, {MODEL: change}, 1.0 + int(name[-1]), 1, 0.0, 1))
+            changes = {MODEL: change, OPTIMIZER: {"steps": np.array(1.0, np.float32)}}
+            aggregate.add(Update(name, changes, 1.0 + int(name[-1]), 1, 0.0, 1))
         state = algorithm.combine(state, aggregate.result())
-    assert state.keys() == {MODEL}
+    assert state.keys() == {MODEL, OPTIMIZER}
+    steps_done = state[OPTIMIZER]["steps"]
+    assert isinstance(steps_done, np.ndarray) and steps_done.dtype == np.float32 and steps_done == 3 + 4 // rings
     ends, weights = [], []
     for ring in range(rings):
         travelled = [stage[ring] for stage in stages]
