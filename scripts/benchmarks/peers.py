@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ KEPT = " with memory kept"
 # glibc gives large blocks back to the system at once and PyTorch asks for the same ones in the next step: a seventh of
 # its time. TensorFlow gains nothing from keeping them.
 MEMORY_KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+AVX2 = "float32 with kernels for AVX2 alone"
+# As on a processor that has nothing newer, for oneDNN in both programs and for PyTorch's own kernels.
+KERNELS = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 THREADS = 2  # of NVIDIA FLARE's simulator, tried beside what it does unasked: hospitals that it trains at a time
 
 
@@ -62,11 +65,7 @@ def rows(run: RunFolder, whole: float, size: Size, say: Say) -> list[dict[str, A
         size: how much to measure.
         say: told what is being done.
     """
-    table: list[dict[str, Any]] = []
-    try:
-        table += torch_rows(size, say)
-    except (Unavailable, Failed) as reason:
-        table.append(not_measured("training steps beside PyTorch's", str(reason)))
+    table = torch_rows(size, say)
     try:
         table.append(nvflare_row(run, whole, size.rounds, say))
     except Unavailable as reason:
@@ -103,32 +102,33 @@ def environment(name: str, say: Say) -> Path:
     return python
 
 
-def torch_rows(size: Size, say: Say) -> list[dict[str, Any]]:
-    """Images a second of training steps in each precision, and in what either side does unasked on this machine.
+def torch_rows(size: Size, say: Say, how: Sequence[str] = ("float32", "mixed_bfloat16", AVX2)) -> list[dict[str, Any]]:
+    """Images a second of training steps in each precision or with kernels for AVX2 alone, and as both do them unasked.
 
     All start from the same weights and see the same batches, without augmentation; that their first losses agree is
-    checked. Ours is the speed of the first of SPREADS, theirs the best of what was tried.
-
-    Raises:
-        Unavailable: PyTorch cannot be installed, does not run, or does not compute the same.
+    checked. Ours is the speed of the first of SPREADS, theirs the best of what was tried. Where PyTorch cannot be
+    installed or does not run, one row says so.
     """
-    python = environment("torch", say)
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder) / "job.npz"
-        write_job(job, size.image_size, size.filters, size.batch, batches=4)
-        found = {}
-        for precision in ("float32", "mixed_bfloat16"):
-            say(f"training steps in {precision}: fedpolyp and PyTorch in turns")
-            found[precision] = ours_and_theirs(job, python, precision, size, say)
     table = []
-    for precision, (ours, theirs) in found.items():
+    found: dict[str, tuple[Steps, Steps]] = {}
+    try:
+        python = environment("torch", say)
+        with tempfile.TemporaryDirectory() as folder:
+            job = Path(folder) / "job.npz"
+            write_job(job, size.image_size, size.filters, size.batch, batches=4)
+            for one in how:
+                say(f"training steps in {one}: fedpolyp and PyTorch in turns")
+                found[one] = ours_and_theirs(job, python, one, size, say)
+    except (Unavailable, Failed) as reason:
+        table.append(not_measured("training steps beside PyTorch's", str(reason)))
+    for one, (ours, theirs) in found.items():
         for kind, kept in (("PyTorch as it comes", False), ("PyTorch told to keep its memory", True)):
-            those = [one for one in theirs if (KEPT in one[0].name) == kept]
+            those = [side for side in theirs if (KEPT in side[0].name) == kept]
             if those:
-                table.append(_steps_row(f"training steps in {precision} beside {kind}", ours, those))
+                table.append(_steps_row(f"training steps in {one} beside {kind}", ours, those))
     default = planned(Config(), this_machine())[0].training.precision or "float32"
-    plain = [one for one in found["float32"][1] if KEPT not in one[0].name]
-    if default != "float32" and plain:
+    plain = [one for one in found["float32"][1] if KEPT not in one[0].name] if "float32" in found else []
+    if default != "float32" and default in found and plain:
         what = f"training steps as both do them unasked ({default} beside PyTorch's float32)"
         table.append(_steps_row(what, found[default][0], plain))
     return table
@@ -137,36 +137,41 @@ def torch_rows(size: Size, say: Say) -> list[dict[str, Any]]:
 Steps = list[tuple[Side, Measured]]
 
 
-def ours_and_theirs(job: Path, python: Path, precision: str, size: Size, say: Say) -> tuple[Steps, Steps]:
-    """The sides that ran, ours in their order and theirs from the fastest to the slowest.
+def ours_and_theirs(job: Path, python: Path, how: str, size: Size, say: Say) -> tuple[Steps, Steps]:
+    """The sides that ran and computed the same, ours in their order and theirs from the fastest to the slowest.
 
     Raises:
-        Unavailable: none of one's sides ran, or the two do not compute the same.
+        Unavailable: none of one's sides did.
     """
-    sides = [side for spread in SPREADS for side in _sides(job, python, precision, *spread, size.compile)]
-    ran, failures = [], []
+    sides = [side for spread in SPREADS for side in _sides(job, python, how, *spread, size.compile)]
+    tolerance = 1e-2 if how == "mixed_bfloat16" else 1e-4
+    ours, theirs, failures = [], [], []
     for side, result in zip(sides, side_by_side(sides, size.batch, size.steps, size.turns), strict=True):
-        if isinstance(result, Measured):
-            ran.append((side, result))
-        else:
+        if isinstance(result, Failed):
             failures.append(str(result))
-            say(f"left out: {result}")
-    ours = [one for one in ran if one[0].name.startswith(OURS)]
-    theirs = sorted((one for one in ran if one not in ours), key=lambda one: -one[1].speed)
+        elif side.name.startswith(OURS):
+            ours.append((side, result))
+        elif ours and not _same(ours[0][1], result, tolerance):
+            both = [f"{one.parameters} parameters, first loss {one.losses[0]:.5f}" for one in (ours[0][1], result)]
+            failures.append(f"{side.name} does not compute the same: {both[1]}, not {both[0]}")
+        else:
+            theirs.append((side, result))
+    for failure in failures:
+        say(f"left out: {failure}")
     if not ours or not theirs:
         raise Unavailable("; ".join(failures))
-    own, tolerance = ours[0][1], 1e-4 if precision == "float32" else 1e-2
-    for side, other in theirs:
-        if own.parameters != other.parameters or not math.isclose(own.losses[0], other.losses[0], rel_tol=tolerance):
-            both = [f"{one.parameters} parameters, first loss {one.losses[0]:.5f}" for one in (own, other)]
-            raise Unavailable(f"{side.name} does not compute the same: {both[1]}, not {both[0]}")
-    return ours, theirs
+    return ours, sorted(theirs, key=lambda one: -one[1].speed)
 
 
-def _sides(job: Path, python: Path, precision: str, processes: int, threads: int, compile: bool) -> list[Side]:
-    given = (str(job), precision, str(threads))
+def _same(own: Measured, other: Measured, tolerance: float) -> bool:
+    return own.parameters == other.parameters and math.isclose(own.losses[0], other.losses[0], rel_tol=tolerance)
+
+
+def _sides(job: Path, python: Path, how: str, processes: int, threads: int, compile: bool) -> list[Side]:
+    """What is run for `how`, a precision or AVX2; PyTorch compiles for the whole processor only."""
+    given = (str(job), "float32" if how == AVX2 else how, str(threads))
     spread = f"{processes} x {threads} thread{'s' if threads > 1 else ''}"
-    plain = os.environ | {"PYTHONPATH": str(ROOT)}
+    plain = os.environ | (KERNELS if how == AVX2 else {}) | {"PYTHONPATH": str(ROOT)}
     kept = plain | MEMORY_KEPT | {"TORCHINDUCTOR_CACHE_DIR": str(ENVIRONMENTS / "torch" / "compiled")}
     torch = (str(python), str(HERE / "torch_steps.py"), *given)
     sides = [
@@ -174,7 +179,7 @@ def _sides(job: Path, python: Path, precision: str, processes: int, threads: int
         Side(f"eager, {spread}", (*torch, "eager"), processes, plain),
         Side(f"eager{KEPT}, {spread}", (*torch, "eager"), processes, kept),
     ]
-    if compile:
+    if compile and how != AVX2:
         sides.append(Side(f"compiled{KEPT}, {spread}", (*torch, "compiled"), processes, kept))
     return sides
 

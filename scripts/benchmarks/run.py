@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -27,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the first row, on a small job")
     parser.add_argument("--peers", action="store_true", help="also beside PyTorch and NVIDIA FLARE: installs 4 GB")
+    parser.add_argument("--avx2", action="store_true", help="only AVX2's steps beside PyTorch's: installs 1 GB")
     parser.add_argument("--kinds", action="store_true", help="only the rows about kernels, optimizer, encoder, traffic")
     parser.add_argument("--data", help="folder of images; the phantom without it")
     parser.add_argument("--rounds", type=int, help="rounds of the job  [20; --quick: 8]")
@@ -43,9 +44,18 @@ def main() -> int:
     rounds = given.rounds or (8 if given.quick else 20)
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        of_job = measured(Job(options, rounds), Path(folder), given.quick, given.peers, given.hospitals, console)
-        of_kinds = [] if given.quick else kinds.rows(row, int(size), console.print)
-        for one in chain([] if given.kinds else of_job, of_kinds):
+        parts: list[Iterable[dict[str, Any]]] = []
+        if given.avx2:
+            from scripts.benchmarks import peers
+
+            parts.append(peers.torch_rows(peers.QUICK if given.quick else peers.FULL, console.print, [peers.AVX2]))
+        if not given.avx2 and not given.kinds:
+            parts.append(
+                measured(Job(options, rounds), Path(folder), given.quick, given.peers, given.hospitals, console)
+            )
+        if given.kinds or not (given.avx2 or given.quick):
+            parts.append(kinds.rows(row, int(size), console.print))
+        for one in chain.from_iterable(parts):
             found.append(one)
             console.print(f"  {one['what']}: {one['measured']}, {one['ratio']} of {one['goal']}, {verdict(one)}")
             if given.save:
@@ -62,7 +72,7 @@ def main() -> int:
 
 def command(given: argparse.Namespace) -> str:
     """The command that makes the table, without where things lie on this machine."""
-    chosen = [f"--{name}" for name in ("quick", "peers", "kinds") if getattr(given, name)]
+    chosen = [f"--{name}" for name in ("quick", "peers", "avx2", "kinds") if getattr(given, name)]
     return " ".join(["scripts/benchmark", *chosen, *(["--data FOLDER"] if given.data else [])])
 
 

@@ -33,6 +33,28 @@ def test_own_steps_are_measured_and_a_program_that_cannot_start_says_why(tmp_pat
     assert isinstance(failure, Failed) and str(failure) == "broken: no such thing"
 
 
+def test_both_programs_are_limited_to_the_same_kernels() -> None:
+    for side in peers._sides(Path("job"), Path("python"), peers.AVX2, 1, 1, compile=True):
+        assert side.environment["ONEDNN_MAX_CPU_ISA"] == "AVX2", side.name
+        assert side.environment["ATEN_CPU_CAPABILITY"] == "avx2", side.name
+
+
+def test_a_side_that_does_not_compute_the_same_is_left_out_and_the_others_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = {"eager, 1 x 2 threads": 0.9, "eager with memory kept, 2 x 1 thread": 2.0}
+    monkeypatch.setattr(
+        peers,
+        "side_by_side",
+        lambda sides, *how: [Measured([float(len(side.name))], [losses.get(side.name, 1.0)], 7, "1") for side in sides],
+    )
+    said: list[str] = []
+    ours, theirs = peers.ours_and_theirs(Path("job"), Path("python"), "float32", QUICK, said.append)
+    assert [side.name for side, _ in ours] == ["fedpolyp, 2 x 1 thread", "fedpolyp, 1 x 2 threads"]
+    assert [side.name for side, _ in theirs] == ["eager with memory kept, 1 x 2 threads", "eager, 2 x 1 thread"]
+    assert len(said) == 2 and all("does not compute the same" in one for one in said)
+
+
 def parameters() -> int:
     from fedpolyp.model.unet import build
 
