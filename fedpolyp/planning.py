@@ -12,7 +12,7 @@ from fedpolyp.config import Config
 from fedpolyp.errors import UsageError, to_install
 from fedpolyp.model.registry import MODELS
 from fedpolyp.own_code import ADVICE
-from fedpolyp.processor import bfloat16
+from fedpolyp.processor import bfloat16, refuses_bfloat16
 
 # Resident memory of an actor: 1.3 GB for 128 px, 16 filters and batches of 8, of which TensorFlow alone takes 0.7.
 _TENSORFLOW_BYTES = 0.7e9
@@ -32,6 +32,7 @@ class Machine:
     memory: int  # free bytes
     gpus: int  # that TensorFlow can use
     bfloat16: bool  # whether the processor supports it, and so computes faster in it than in float32
+    refuses_bfloat16: bool = False  # whether a step in it ends with an error
 
 
 def this_machine() -> Machine:
@@ -48,7 +49,7 @@ def this_machine() -> Machine:
         # Recently used files count as used memory, but are dropped when the memory is needed.
         files = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
         memory = max(0, min(memory, int(granted) - used + int(files[1] if files else 0)))
-    return Machine(cores, memory, _gpus(), bfloat16())
+    return Machine(cores, memory, _gpus(), bfloat16(), refuses_bfloat16())
 
 
 def _gpus() -> int:
@@ -75,8 +76,8 @@ def planned(config: Config, machine: Machine, begun: Config | None = None) -> tu
     comparison that was `begun` in one precision keeps it on any machine, because it decides the bits.
 
     Raises:
-        UsageError: the config asks for a GPU, and this machine has none, or for MLflow or an observer of the
-            user's own, and it is not installed.
+        UsageError: the config asks for a GPU, or for bfloat16, and this machine cannot compute so, or for MLflow or an
+            observer of the user's own, and it is not installed.
     """
     if begun is not None and config.training.precision is None:
         config = _in_precision(config, begun.training.precision)
@@ -103,6 +104,11 @@ def planned(config: Config, machine: Machine, begun: Config | None = None) -> tu
         config = _in_precision(config, precision)
         if precision != "float32":
             said.append(f"{precision}, faster on this processor (--precision float32 for full precision)")
+    if config.training.precision == "mixed_bfloat16" and machine.refuses_bfloat16 and not machine.gpus:
+        raise UsageError(
+            "--precision mixed_bfloat16 cannot be computed here: ONEDNN_MAX_CPU_ISA limits oneDNN to less than AVX512; "
+            "leave this variable out, or use --precision float32"
+        )
     return config, ", ".join(said)
 
 

@@ -11,6 +11,7 @@ _LEVELS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx512f", "avx
 _BY_DEFAULT = frozenset(("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"))
 _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 _LIMIT = "ONEDNN_MAX_CPU_ISA"
+_BELOW_AVX512 = frozenset(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"))
 _CPUINFO = Path("/proc/cpuinfo")
 _BFLOAT16 = frozenset(("avx512_bf16", "amx_bf16"))
 
@@ -24,6 +25,15 @@ def bfloat16() -> bool:
     """Whether bfloat16 is fast here: oneDNN refuses it below the instructions that it is limited to."""
     limit = os.environ.get(_LIMIT, "ALL").upper()
     return bool(_BFLOAT16 & instructions()) and (limit in ("ALL", "DEFAULT") or limit.endswith(("BF16", "AMX", "FP16")))
+
+
+def refuses_bfloat16() -> bool:
+    """Whether every step in bfloat16 ends with an error here.
+
+    TensorFlow leaves bfloat16 to oneDNN where the processor has AVX512; oneDNN refuses it where it is limited to less.
+    """
+    limit = os.environ.get(_LIMIT, "ALL").upper()
+    return kernels().startswith("oneDNN") and "avx512f" in instructions() and limit in _BELOW_AVX512
 
 
 def name() -> str:

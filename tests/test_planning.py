@@ -109,6 +109,13 @@ def test_a_precision_that_was_given_stays() -> None:
     assert planned(config, Machine(2, int(24e9), 0, True))[0].training.precision == "float32"
 
 
+def test_bfloat16_is_refused_where_a_step_in_it_ends_with_an_error() -> None:
+    refusing = Machine(2, int(24e9), 0, False, True)
+    with pytest.raises(UsageError, match="--precision mixed_bfloat16 cannot be computed here: ONEDNN_MAX_CPU_ISA"):
+        planned(load(overrides={"training.precision": "mixed_bfloat16"}), refusing)
+    assert planned(load(), refusing)[0].training.precision == "float32"
+
+
 def test_what_was_begun_in_one_precision_goes_on_in_it_whatever_the_machine() -> None:
     machine = Machine(2, int(24e9), 0, True)
     full, half = (load(overrides={"training.precision": one}) for one in ("float32", "mixed_bfloat16"))
@@ -198,7 +205,8 @@ def test_a_containers_share_of_the_cores_counts_in_whole_ones_and_is_one_at_leas
 
 def test_a_container_without_a_limit_has_the_cores_and_the_memory_of_the_machine(system: dict[str, str]) -> None:
     system["/sys/fs/cgroup/memory.max"] = "max\n"
-    assert this_machine() == Machine(8, 20 * 2**30, 0, False)
+    machine = this_machine()
+    assert (machine.cores, machine.memory, machine.gpus) == (8, 20 * 2**30, 0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from fedpolyp import processor
 from fedpolyp.planning import this_machine
-from fedpolyp.processor import bfloat16, choose_kernels, instructions, kernels, name
+from fedpolyp.processor import bfloat16, choose_kernels, instructions, kernels, name, refuses_bfloat16
 
 ROOT = Path(__file__).parents[1]
 SWITCH = "TF_ENABLE_ONEDNN_OPTS"
@@ -106,6 +106,27 @@ def test_bfloat16_is_fast_where_the_processor_has_it_and_onednn_may_use_it(
     if limit:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert bfloat16() == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "switch", "expected"),
+    [
+        ("avx2 avx512f amx_bf16", "AVX2", "", True),
+        ("avx2 avx512f", "avx2_vnni", "", True),
+        ("avx2 avx512f amx_bf16", "AVX512_CORE", "", False),  # oneDNN has bfloat16 there, though slowly
+        ("avx2 avx512f amx_bf16", "", "", False),
+        ("avx2 avx512f amx_bf16", "AVX2", "0", False),  # TensorFlow's own kernels do it
+        ("avx2", "AVX2", "", False),  # here, too
+    ],
+)
+def test_bfloat16_is_refused_where_onednn_is_limited_to_less_than_the_processor_has(
+    cpu: Path, monkeypatch: pytest.MonkeyPatch, flags: str, limit: str, switch: str, expected: bool
+) -> None:
+    cpu.write_text(f"flags : {flags}\n")
+    for variable, value in (("ONEDNN_MAX_CPU_ISA", limit), (SWITCH, switch)):
+        if value:
+            monkeypatch.setenv(variable, value)
+    assert refuses_bfloat16() == expected
 
 
 def test_the_planner_sees_the_same_processor(cpu: Path) -> None:

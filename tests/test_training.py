@@ -18,6 +18,7 @@ from fedpolyp.config import Config, load
 from fedpolyp.model.arrays import Arrays, is_statistic
 from fedpolyp.network import Network, compiled
 from fedpolyp.training import Images, Trainer, _one_ahead, learning_rate, shared_trainer
+from tests.bfloat16 import computes_in_bfloat16
 from tests.same_bits import equal
 
 
@@ -198,6 +199,7 @@ def test_a_strong_pull_of_fedprox_stays_nearer_to_the_start() -> None:
     assert moved[1] < moved[0] / 2
 
 
+@computes_in_bfloat16
 def test_mixed_precision_leaves_float32_weights_and_scores() -> None:
     one = trainer(training__precision="mixed_bfloat16")
     trained = train(one, frames(6))

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fedpolyp.model import bias
+from tests.bfloat16 import MIXED, computes_in_bfloat16
 
 LAYERS: list[tuple[type[keras.layers.Layer], type[keras.layers.Layer], dict[str, Any]]] = [
     (bias.Conv2D, keras.layers.Conv2D, {"kernel_size": 3, "padding": "same"}),
@@ -28,6 +29,7 @@ def relative_error(layer: keras.layers.Layer) -> float:
     return float(np.abs(gradient.numpy() / exact - 1).max())
 
 
+@computes_in_bfloat16
 @pytest.mark.parametrize(("ours", "keras_layer", "options"), LAYERS)
 def test_a_bias_has_the_gradient_that_keras_loses_in_bfloat16(
     ours: type[keras.layers.Layer], keras_layer: type[keras.layers.Layer], options: dict[str, Any]
@@ -38,7 +40,7 @@ def test_a_bias_has_the_gradient_that_keras_loses_in_bfloat16(
 
 
 @pytest.mark.parametrize(("ours", "keras_layer", "options"), LAYERS)
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", MIXED])
 def test_outputs_and_other_gradients_are_those_of_keras(
     ours: type[keras.layers.Layer], keras_layer: type[keras.layers.Layer], options: dict[str, Any], precision: str
 ) -> None:

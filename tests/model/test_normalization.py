@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fedpolyp.model.normalization import FusedBatchNormalization
+from tests.bfloat16 import computes_in_bfloat16
 
 
 def steps(kind: type[keras.layers.Layer], precision: str, count: int = 3) -> dict[str, Any]:
@@ -31,7 +32,9 @@ def steps(kind: type[keras.layers.Layer], precision: str, count: int = 3) -> dic
     return seen | {"inference": layer(inputs, training=False)}
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.05)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-4), pytest.param("mixed_bfloat16", 0.05, marks=computes_in_bfloat16)]
+)
 def test_outputs_gradients_and_statistics_are_those_of_keras(precision: str, tolerance: float) -> None:
     ours, theirs = (steps(kind, precision) for kind in (FusedBatchNormalization, keras.layers.BatchNormalization))
     for name, expected in theirs.items():
@@ -63,6 +66,7 @@ def test_fixed_statistics_normalize_in_training_too_and_scale_and_shift_learn() 
     assert not np.array_equal(before[0], layer.moving_mean)
 
 
+@computes_in_bfloat16
 def test_statistics_stay_float32_where_activations_are_bfloat16() -> None:
     seen = steps(FusedBatchNormalization, "mixed_bfloat16", 1)
     assert seen["mean"].dtype == seen["variance"].dtype == "float32" and seen["inference"].dtype == "bfloat16"

@@ -15,6 +15,7 @@ from fedpolyp.inference.export.subject import Subject
 from fedpolyp.inference.predictor import Predictor
 from fedpolyp.model import registry
 from fedpolyp.report.finish import finish
+from tests.bfloat16 import computes_in_bfloat16
 from tests.tiny import carry_here, tiny_config, tiny_run
 
 CONVERTED = tuple(name for name in FORMATS if name != "huggingface")  # which has the file itself
@@ -65,6 +66,7 @@ def test_each_kind_of_model_sees_the_same_in_each_format(kind: str, to: str, tmp
 
 
 @pytest.mark.slow
+@computes_in_bfloat16
 def test_a_model_trained_in_bfloat16_is_exported_in_float32_and_names_no_path(tmp_path: Path) -> None:
     config = tiny_config(training__precision="mixed_bfloat16", federation__rounds=1)
     run = tiny_run(tmp_path / "run", config)
