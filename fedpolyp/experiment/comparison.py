@@ -27,10 +27,23 @@ _TAKEN = ("command.txt", "report.html", "figures", "tables")  # in a comparison'
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train, in all runs of a comparison: its label, and the settings that are its own."""
+    """One way to train, in all runs of a comparison: its label, and the settings that are its own.
+
+    Raises:
+        UsageError: it sets what all arms must share, or its label is the name of another part of a comparison.
+    """
 
     label: str
     settings: Mapping[str, object]  # by dotted name
+
+    def __post_init__(self) -> None:
+        if fixed := sorted(name for name in self.settings if name.partition(".")[0] in _FIXED):
+            raise UsageError(
+                f"all arms have the same images, hospitals, seeds and machine; the arm {self.label} cannot set "
+                f"{', '.join(fixed)}"
+            )
+        if self.label in _TAKEN:
+            raise UsageError(f"no arm can be called '{self.label}': a comparison has something else of that name")
 
 
 @dataclass(frozen=True)
@@ -143,12 +156,6 @@ def parse_arm(text: str) -> Arm:
         settings[full] = value_of(value)
     if not colon or not LABEL.fullmatch(label.strip()) or not settings:
         raise UsageError(f"--arm takes 'LABEL: setting=value …', with a label like {LABEL_LIKE}; got '{text}'")
-    if fixed := sorted(name for name in settings if name.partition(".")[0] in _FIXED):
-        raise UsageError(
-            f"all arms have the same images, hospitals, seeds and machine; --arm cannot set {', '.join(fixed)}"
-        )
-    if label.strip() in _TAKEN:
-        raise UsageError(f"--arm cannot be called '{label.strip()}': the comparison has something else of that name")
     return Arm(label.strip(), settings)
 
 

@@ -121,16 +121,25 @@ LIKE = "with a label like fedavg-muon: lower-case letters, digits, dots and hyph
         ("far: mu=1 algorithm.mu=2", "--arm gives algorithm.mu twice in 'far: mu=1 algorithm.mu=2'"),
         (
             "far: seed=3 data.image_size=64 hospitals.count=2 runtime.actors=1",
-            "all arms have the same images, hospitals, seeds and machine; --arm cannot set data.image_size, "
+            "all arms have the same images, hospitals, seeds and machine; the arm far cannot set data.image_size, "
             "hospitals.count, runtime.actors, seed",
         ),
-        ("figures: mu=1", "--arm cannot be called 'figures': the comparison has something else of that name"),
+        ("figures: mu=1", "no arm can be called 'figures': a comparison has something else of that name"),
     ],
 )
 def test_what_is_no_arm_is_refused_with_what_was_received(text: str, said: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse_arm(text)
     assert str(refusal.value) == said
+
+
+@pytest.mark.parametrize(
+    ("label", "settings"),
+    [("far", {"data.image_size": 64}), ("far", {"seed": 3}), ("tables", {"algorithm.name": "fedavg"})],
+)
+def test_an_arm_that_is_made_in_python_shares_what_all_arms_share(label: str, settings: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="all arms have the same images|no arm can be called 'tables'"):
+        Arm(label, settings)
 
 
 @pytest.mark.parametrize(
