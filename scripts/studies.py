@@ -81,7 +81,9 @@ _TRAFFIC: dict[str, dict[str, Any]] = {
     "reset-bfloat16": {"training.optimizer_state": "reset", "training.wire": "bfloat16"},
 }
 _TRIED: dict[str, dict[str, Any]] = {
+    "pooled": {"algorithm.name": "pooled"},
     "fedavg": {},
+    "reset": {"training.optimizer_state": "reset"},
     "averaged-model": {"algorithm.name": "ema:EMA"},
     "fedexp": {"algorithm.name": "fedexp:FedExP"},
     "outer-nesterov": {"algorithm.name": "nesterov:Nesterov", "algorithm.server_momentum": 0.5},
@@ -91,6 +93,13 @@ _TRIED: dict[str, dict[str, Any]] = {
     "two-rings": {"algorithm.name": "rings:Rings"},
     # A local epoch has 18 steps. So all arms see the same number of images, in more or fewer rounds.
     **{f"{steps}-steps": {"training.local_steps": steps, "federation.rounds": 360 // steps} for steps in (5, 10, 20)},
+}
+# What helps on validation, together; a warm-up takes as many images in short rounds as in long ones.
+_BOTH: dict[str, Any] = {"training.optimizer_state": "reset", **_TRIED["warm-up"]}
+_TRIED |= {
+    "reset-warm-up": _BOTH,
+    "reset-warm-up-two-rings": _BOTH | _TRIED["two-rings"],
+    "reset-warm-up-5-steps": _BOTH | _TRIED["5-steps"] | {"training.warmup_rounds": 7},
 }
 _FIRST_PHANTOM: dict[str, Any] = {**_QUICK, "data.phantom_images": 1000, "algorithm.name": "pooled"}
 # Against what FedAvg loses with the pretrained encoder where hospitals differ.
