@@ -51,7 +51,8 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(out) if out else runs.DEFAULT_ROOT / runs.new_name(config)
     run = runs.create(folder.resolve(), config, partition, store.path)
     _log.info("the run folder is %s", run.path)
-    run_on(Experiment(config, run, store, partition, LogWatcher(), threading.Event()), grid)
+    with run.locked():
+        run_on(Experiment(config, run, store, partition, LogWatcher(), threading.Event()), grid)
 
 
 def experiment(run_config: Mapping[str, Any]) -> Config:
