@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from fedpolyp.errors import UsageError
-from fedpolyp.files import read_bytes, replacing
+from fedpolyp.files import open_regular, replacing
 from fedpolyp.privacy.lines import locked
 
 SECRET_BYTES = 32
@@ -64,11 +64,11 @@ def site_secret(path: Path) -> bytes:
             if not path.exists():
                 with replacing(path, 0o600) as stream:
                     stream.write(os.urandom(SECRET_BYTES))
-    secret = read_bytes(path, SECRET_BYTES)
-    if len(secret) != SECRET_BYTES:
+    with open_regular(path) as stream:
+        secret, size = stream.read(SECRET_BYTES), os.fstat(stream.fileno()).st_size
+    if size != SECRET_BYTES:
         raise UsageError(
-            f"{path} is damaged: a secret has {SECRET_BYTES} bytes, it has {len(secret)}; remove it, and a new one is "
-            "made"
+            f"{path} is damaged: a secret has {SECRET_BYTES} bytes, it has {size}; remove it, and a new one is made"
         )
     return secret
 

@@ -84,9 +84,10 @@ def test_a_secret_that_two_need_at_once_is_one_and_never_seen_in_part(
     assert {file.name for file in tmp_path.iterdir()} == {"key", ".key.lock"}
 
 
-def test_a_damaged_secret_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "key").write_bytes(b"short")
-    with pytest.raises(UsageError, match="a secret has 32 bytes, it has 5"):
+@pytest.mark.parametrize("size", [5, 40])
+def test_a_damaged_secret_is_refused(tmp_path: Path, size: int) -> None:
+    (tmp_path / "key").write_bytes(bytes(size))
+    with pytest.raises(UsageError, match=f"a secret has 32 bytes, it has {size}"):
         site_secret(tmp_path / "key")
 
 
