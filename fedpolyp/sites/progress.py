@@ -100,7 +100,7 @@ def new_lines(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     whole = text[: text.rfind(b"\n") + 1]
     events = []
     for line in whole.splitlines():
-        with contextlib.suppress(ValueError, FedpolypError):
+        with contextlib.suppress(ValueError, TypeError, FedpolypError):
             events.append(_event(parse_json(line)))
     return events, offset + len(whole)
 
@@ -109,7 +109,7 @@ def _event(plain: Any) -> dict[str, Any]:
     """`plain`, if it is an event.
 
     Raises:
-        ValueError: it is not.
+        ValueError, TypeError: it is not.
         FedpolypError: it is the event of a round, with an invalid record.
     """
     if not isinstance(plain, dict):

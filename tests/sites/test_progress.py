@@ -63,6 +63,8 @@ def test_each_task_is_told_while_it_goes_on_and_when_it_is_done(task: str, tmp_p
         '{"event": "replied", "round": 1, "task": "train", "hospital": "oslo", "reason": null}',
         '{"event": "finished_round", "record": {"round": 1}}',
         '{"event": "note", "text": 1}',
+        '{"event": "note", "text": "", "hospitals": 5}',
+        '{"event": "note", "text": "", "task": []}',
         '{"event": ' * 50_000,
     ],
 )
