@@ -65,7 +65,7 @@ def predict(
         console.print(predictor.introduction, soft_wrap=True)
     cut = threshold_of(predictors, threshold)
     temperatures = _temperatures(predictors) if calibrated else None
-    if temperatures is not None:  # with a single model, the same pixels are polyp
+    if temperatures is not None and len(temperatures) == 1:  # the same pixels stay polyp
         cut = float(with_temperature(np.array(cut, np.float32), temperatures[0]))
     unusable: list[tuple[str, str]] = []
     began, count = time.monotonic(), 0

@@ -1,6 +1,7 @@
 """`fedpolyp predict` leaves masks, overlays and tables of all that can be read, and says what cannot."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from fedpolyp.inference.predictor import Predictor
 from tests.command import exit_code
 
 
@@ -82,6 +84,31 @@ def test_several_models_are_averaged_and_tell_where_they_differ(
     assert disagreement is not None and disagreement.max() == 0
     with (tmp_path / "out" / "predictions.csv").open(newline="") as stream:
         assert [row["agreement"] for row in csv.DictReader(stream)] == ["1.0"]
+
+
+def test_with_temperatures_the_order_of_several_models_does_not_matter(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temperatures, load = {"sure": 1.0, "modest": 4.0}, Predictor.load
+
+    def warmed(path: Path, kind: object) -> Predictor:
+        predictor = load(path)
+        predictor.temperature = temperatures[path.stem]
+        return predictor
+
+    monkeypatch.setattr(Predictor, "load", warmed)
+    for name in temperatures:
+        shutil.copyfile(model, tmp_path / f"{name}.keras")
+    reds = np.linspace(0, 255, 96).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "one.png"), np.stack([0 * reds, 0 * reds, reds], 1)[None].repeat(64, 0))
+    masks = []
+    for names in (("sure", "modest"), ("modest", "sure")):
+        models = [word for name in names for word in ("--model", tmp_path / f"{name}.keras")]
+        out = tmp_path / names[0]
+        options = ("--threshold", "0.2", "--calibrated", "-q", "--out", out)
+        assert called(monkeypatch, *models, *options, tmp_path / "one.png") == 0
+        masks.append((out / "masks" / "one.png").read_bytes())
+    assert masks[0] == masks[1]
 
 
 @pytest.mark.parametrize(
