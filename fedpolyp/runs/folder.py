@@ -190,7 +190,7 @@ class RunFolder:
         except ValueError as error:
             raise FedpolypError(f"{self.digest_file} is damaged: {error}") from None
         if digest.partition != Digest.of(self.partition(), None).partition:
-            raise FedpolypError(f"{self.partition_file} was changed: it has changed since the run began")
+            raise FedpolypError(f"{self.partition_file} was changed since the run began")
         return digest
 
     def refuse_changed(self, store: Store | None) -> None:
@@ -247,8 +247,9 @@ class RunFolder:
 
     def set_results_aside(self) -> Path:
         """Move the results, with a copy of rounds.jsonl, to `set-aside/<n>/`, which is returned."""
-        aside = self.path / "set-aside"
-        aside = aside / str(1 + sum(1 for _ in aside.glob("*")))
+        earlier = self.path / "set-aside"
+        taken = [int(path.name) for path in earlier.glob("*") if path.name.isdecimal()]
+        aside = earlier / str(1 + max(taken, default=0))  # earlier ones may have been deleted
         aside.mkdir(parents=True)
         if self.rounds_file.exists():
             shutil.copyfile(self.rounds_file, aside / self.rounds_file.name)

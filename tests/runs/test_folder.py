@@ -159,3 +159,10 @@ def test_predictions_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
         np.save(stream, np.zeros(3))
     with pytest.raises(FedpolypError, match=f"^{run.predictions_file()} is damaged"):
         run.predictions()
+
+
+def test_results_are_set_aside_beside_earlier_ones_of_which_some_were_deleted(tmp_path: Path) -> None:
+    (tmp_path / "set-aside" / "2").mkdir(parents=True)
+    (tmp_path / "images.csv").write_text("scored")
+    aside = RunFolder(tmp_path).set_results_aside()
+    assert aside == tmp_path / "set-aside" / "3" and (aside / "images.csv").read_text() == "scored"
