@@ -14,7 +14,7 @@ from fedpolyp.data.digest import Digest
 from fedpolyp.data.partition.assign import counted, partition_images
 from fedpolyp.data.store import Store
 from fedpolyp.errors import UsageError
-from fedpolyp.rounds.absence import refuse_impossible
+from fedpolyp.rounds.refusing import refuse_impossible
 from fedpolyp.runs import RunFolder
 
 Number = TypeVar("Number", int, float)

@@ -105,7 +105,7 @@ def go_on(
         raise
     partition = run.partition()
     run.refuse_changed(store)
-    from fedpolyp.rounds.absence import refuse_impossible
+    from fedpolyp.rounds.refusing import refuse_impossible
 
     # Before anything is changed: with rounds that stop it, a finished run would be unfinished for good.
     refuse_impossible(config, partition, checkpoints.newest(run.checkpoints) if from_round is None else from_round)
@@ -167,7 +167,7 @@ def _prepared(config: Config, audience: Audience) -> _Prepared:
     from fedpolyp.data.partition.assign import counted, partition_images, partition_notes
     from fedpolyp.experiment.warm_start import seen_before
     from fedpolyp.privacy.words import beginning
-    from fedpolyp.rounds.absence import refuse_impossible
+    from fedpolyp.rounds.refusing import refuse_impossible
 
     store = _opened(config, plan, audience)
     partition = partition_images(store.records, config, store)

@@ -9,12 +9,12 @@ from fedpolyp.checkpoints import Best, Checkpoint
 from fedpolyp.errors import FedpolypError, Interrupted, UsageError
 from fedpolyp.exchange.replies import Exchange
 from fedpolyp.privacy.words import NO_HELD_OUT
-from fedpolyp.rounds.absence import refuse_impossible
 from fedpolyp.rounds.asking import Asking
 from fedpolyp.rounds.counted import Counted
 from fedpolyp.rounds.experiment import Experiment
 from fedpolyp.rounds.image_counts import ImageCounts
 from fedpolyp.rounds.observers import Observer, Round, observers_of
+from fedpolyp.rounds.refusing import refuse_impossible
 from fedpolyp.rounds.state import begun, held
 from fedpolyp.rounds.training import Training
 from fedpolyp.runs import RoundRecord, RunFolder
