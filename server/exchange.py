@@ -290,7 +290,7 @@ class _Exchange:
         for name in sorted(away - self.away):
             number = self.open[name][0].round
             self.seats.note(
-                f"round {number}: {name} is not connected any more: {_FAILED}; it is asked again when it is back"
+                f"round {number}: {name} is no longer connected: {_FAILED}; it is asked again when it is back"
             )
         self.away = away
 

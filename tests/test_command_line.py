@@ -44,7 +44,7 @@ def test_simulate_trains_prints_the_table_and_leaves_the_run_folder(tmp_path: Pa
     assert left >= {"config.toml", "environment.json", "partition.json", "rounds.jsonl", "images.csv"}
     assert left >= {"model-last.keras", "model-best.keras", "predictions.png", "curves.png", "checkpoints"}
     again = fedpolyp("simulate", *TINY, "--out", "run", cwd=tmp_path)
-    assert again.returncode == 2 and "run exists already" in again.stderr
+    assert again.returncode == 2 and "run already exists" in again.stderr
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:

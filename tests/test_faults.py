@@ -62,11 +62,11 @@ def test_a_site_killed_in_a_round_goes_on_with_that_round(two_sites: Deployment,
     oslo.says("or the coordinator has not yet noticed that an earlier start of this site has ended; trying again")
     record = followed.finished_round(lambda record: record["round"] == 1)
     assert set(record["hospitals"]) == {"bergen", "oslo"} and record["refused"] == []
-    run.says(f"round 1: oslo is not connected any more: {LOST}; it is asked again when it is back")
+    run.says(f"round 1: oslo is no longer connected: {LOST}; it is asked again when it is back")
     run.says("round 1: oslo is asked again")
     assert run.interrupt() == 1
     run.says("fedpolyp: interrupted; the run was stopped")
-    run.says(f"go on with: fedpolyp site run --folder {deployment.coordinator} --resume {followed.folder}")
+    run.says(f"resume with: fedpolyp site run --folder {deployment.coordinator} --resume {followed.folder}")
 
 
 def test_a_program_that_is_there_by_half_costs_one_request_and_names_no_folder(
@@ -94,7 +94,7 @@ def test_a_coordinator_killed_in_a_round_goes_on_to_the_same_bits(two_sites: Dep
     deployment.programs["coordinator"].kill()
     assert run.ends() == 1
     run.says("fedpolyp: the coordinator does not answer: is 'fedpolyp site serve' running?")
-    run.says("rounds are complete up to 1; go on with: fedpolyp site run")
+    run.says("rounds are complete up to 1; resume with: fedpolyp site run")
     assert deployment.start("renew", "renew", f"--out={deployment.folder}").ends() == 0  # sites need not notice that
     deployment.serve()
     run = deployment.run(f"--resume={followed.folder}")
@@ -149,7 +149,7 @@ def test_a_site_whose_link_was_cut_in_a_round_goes_on_with_that_round(two_sites:
         run, followed = deployment.new_run(tmp_path / "run", ENDLESS)
         begins_training(deployment, "bergen", followed)
         link.cut()
-        run.says(f"round 1: bergen is not connected any more: {LOST}; it is asked again when it is back")
+        run.says(f"round 1: bergen is no longer connected: {LOST}; it is asked again when it is back")
         link.mend()
         record = followed.finished_round(lambda record: record["round"] == 1)
         assert set(record["hospitals"]) == {"bergen", "oslo"} and record["refused"] == []

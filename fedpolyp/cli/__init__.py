@@ -21,7 +21,7 @@ from fedpolyp.text import printable_lines
 
 app = typer.Typer(
     name="fedpolyp",
-    help="What federated learning costs, and gains, for polyp segmentation.",
+    help="Measure what federated learning costs and gains in polyp segmentation.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -57,7 +57,7 @@ def fedpolyp(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
-    """What federated learning costs, and gains, for polyp segmentation."""
+    """Measure what federated learning costs and gains in polyp segmentation."""
 
 
 def main() -> None:

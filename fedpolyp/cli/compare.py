@@ -37,19 +37,19 @@ def compare(
     given: Given,
     out: Annotated[Path, typer.Option(help="folder of the comparison; the same command resumes it")],
     rounds: Annotated[
-        str | None, typer.Option(help=f"rounds of every arm, or by arm: pooled=40,fedavg=120  {_shown(_ROUNDS)}")
+        str | None, typer.Option(help=f"rounds, for every arm or by arm: pooled=40,fedavg=120  {_shown(_ROUNDS)}")
     ] = None,
     learning_rate: Annotated[
         str | None,
         typer.Option(
-            help="of the first round, of every arm or by arm: pooled=0.01,fedavg=0.03  "
-            + _shown("what suits the optimizer and the arm")
+            help="local learning rate in the first round, for every arm or by arm: pooled=0.01,fedavg=0.03  "
+            + _shown("a default for the optimizer and the arm")
         ),
     ] = None,
     seeds: Annotated[
         int,
         typer.Option(
-            help=f"train every arm with each of so many seeds; 5 or more compare methods  {_shown(1)}",
+            help=f"number of seeds to train every arm with; 5 or more compare methods  {_shown(1)}",
             show_default=False,
         ),
     ] = 1,

@@ -17,7 +17,7 @@ from fedpolyp.errors import UsageError
 if TYPE_CHECKING:
     from fedpolyp.data.store import Store
 
-app = typer.Typer(help="Download, ingest or audit images, or look at what is in a folder.", no_args_is_help=True)
+app = typer.Typer(help="Download, ingest, audit or show images.", no_args_is_help=True)
 _REJECTED_SHOWN = 20
 DataSetName = Literal["kvasir-seg", "hyper-kvasir", "clinicdb", "polypgen"]
 
@@ -154,13 +154,16 @@ def download(
 @app.command()
 def audit(
     data: Annotated[
-        str, typer.Option(help="folder of images and masks, an archive, IMAGES:MASKS or a CSV; as NAME=FOLDER in runs")
+        str,
+        typer.Option(
+            help="folder of images and masks, an archive, IMAGES:MASKS or a CSV; NAME=FOLDER for a named source"
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder for audit.html and audit.csv")],
     partition: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="a partition.json: look for leaks between its sets")
+        Path | None, typer.Option(metavar="FILE", help="a partition.json: also look for leaks between its sets")
     ] = None,
-    run: Annotated[str | None, typer.Option(metavar="RUN", help="the same for the partition of a run")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="a run: also look for leaks between its sets")] = None,
     masks: Annotated[str, typer.Option(help=_about("masks"))] = DataConfig().masks,
     lesion_values: Annotated[str | None, typer.Option(help=_about("lesion_values"), show_default=False)] = None,
     group_by: Annotated[str | None, typer.Option(help=_about("group_by"), show_default=False)] = None,

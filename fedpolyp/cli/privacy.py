@@ -12,12 +12,12 @@ from fedpolyp.cli.tables import plain_table
 from fedpolyp.config import Unit
 from fedpolyp.errors import UsageError
 
-app = typer.Typer(help="What privacy costs, and what a run reveals.", no_args_is_help=True)
+app = typer.Typer(help="Plan what privacy costs, or attack a run to see what it reveals.", no_args_is_help=True)
 
 
 @app.callback()
 def privacy() -> None:
-    """What privacy costs, and what a run reveals."""
+    """Plan what privacy costs, or attack a run to see what it reveals."""
 
 
 @app.command()
@@ -45,7 +45,7 @@ def attack(
 
     for option, file in (("--out", out), ("--html", html)):
         if file is not None and file.exists():
-            raise UsageError(f"{option} must be a new file; {file} exists already")
+            raise UsageError(f"{option} must be a new file; {file} already exists")
     folder = runs.find(run)
     if not folder.finished:
         raise UsageError(f"{folder.path} is not finished")
@@ -103,7 +103,7 @@ def plan(
     ] = "all",
     batch: Annotated[int | None, typer.Option(min=1, help="poisson: expected number of units in a step")] = None,
     mode: Annotated[
-        Literal["local", "joint"], typer.Option(help="each hospital's own noise, or a share of that of a secure sum")
+        Literal["local", "joint"], typer.Option(help="each hospital adds all of its noise, or a share in a secure sum")
     ] = "local",
     secure_least: Annotated[
         int, typer.Option(min=2, help="joint: the smallest number of hospitals whose sum may be read")

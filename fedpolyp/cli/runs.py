@@ -21,7 +21,7 @@ _HEADINGS = ("run", "images", "state", "hospitals", "rounds", "last", "best")
 _LEFT_OUT = ((), ("hospitals",), ("hospitals", "images"))
 _WIDE = PlainConsole(width=1000)
 
-app = typer.Typer(help="List runs, or show one.", invoke_without_command=True)
+app = typer.Typer(help="List runs, show one, or export one.", invoke_without_command=True)
 
 
 @app.callback()

@@ -191,9 +191,9 @@ def check_sender(request: PushMessagesRequest) -> None:
         raise Forged(f"it pushes {messages} messages with {trees} lists of objects; one with one is allowed")
     metadata, node = request.messages_list[0].metadata, request.node.node_id
     if metadata.src_node_id != node:
-        raise Forged(f"it speaks in the name of node {metadata.src_node_id}, and is node {node}")
+        raise Forged(f"it sends in the name of node {metadata.src_node_id}, and is node {node}")
     if metadata.dst_node_id != SUPERLINK_NODE_ID:
-        raise Forged(f"it speaks to node {metadata.dst_node_id}; a hospital may reply only to the coordinator")
+        raise Forged(f"it sends to node {metadata.dst_node_id}; a hospital may reply only to the coordinator")
     if not metadata.reply_to_message_id:
         raise Forged("it is a request; a hospital may only reply")
     if metadata.message_id != request.message_object_trees[0].object_id:

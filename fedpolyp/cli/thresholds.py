@@ -15,7 +15,7 @@ Threshold = Annotated[
     str | None,
     typer.Option(
         metavar="NUMBER|validation",
-        help="a pixel with at least this probability is polyp; validation: the one that was best there  "
+        help="a pixel with at least this probability is polyp; validation: the one with the best validation Dice  "
         "[dim]\\[the model's own, 0.5][/dim]",
     ),
 ]

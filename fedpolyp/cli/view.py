@@ -43,7 +43,9 @@ def view(
         place = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         seer, secrets = Seer(load_predictor), Secrets()
         app = application(shown, seer, listener.getsockname()[1], secrets)
-        PlainConsole().print(f"{place}#token={secrets.token}\nfor this machine alone; Ctrl-C ends it", soft_wrap=True)
+        PlainConsole().print(
+            f"{place}#token={secrets.token}\nonly this machine can open it; press Ctrl-C to stop", soft_wrap=True
+        )
         sys.stdout.flush()
         if not no_open and _has_screen():
             threading.Thread(target=webbrowser.open, args=(f"{place}#once={secrets.once}",), daemon=True).start()

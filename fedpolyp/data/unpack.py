@@ -65,7 +65,7 @@ def unpack(archive: Path, into: Path, limits: Limits = LIMITS) -> None:
         FedpolypError: the disk refuses.
     """
     if into.exists() or into.is_symlink():
-        raise UsageError(f"cannot unpack {archive}: {into} exists already")
+        raise UsageError(f"cannot unpack {archive}: {into} already exists")
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"{DRAFT}{into.name[:100]}-"

@@ -34,7 +34,7 @@ class Prepared:
     def refuse(self, failures: Sequence[Failure]) -> None:
         """Raise a FedpolypError about the `failures`, if there are any."""
         if failures:
-            advice = "; the same command goes on" if any(failure.passing for failure in failures) else ""
+            advice = "; the same command resumes" if any(failure.passing for failure in failures) else ""
             raise FedpolypError(f"{len(failures)} of {len(self.jobs)} runs failed{advice}: {failures[0].text}")
 
 
@@ -67,7 +67,7 @@ def prepared(
     # An arm may have its own initial weights.
     wanted = [replace(job, config=rated(noted(settled(job.config)))) for job in wanted]
     if base.runtime.ray_address is not None and not any(job.config.federated for job in wanted):
-        raise UsageError("--ray-address is for federations, and no arm is one")
+        raise UsageError("--ray-address is for federated arms only, and there is none")
 
     # Imported only now: an error in the settings is reported before the images are read.
     from fedpolyp.data.partition.assign import partition_notes
@@ -93,7 +93,7 @@ def refuse_left_out(base: Config, arms: Sequence[Arm]) -> None:
     name = base.algorithm.name
     arms_of = {arm.settings.get("algorithm.name", name) for arm in arms}
     if base.algorithm != Config().algorithm and name not in arms_of:
-        raise UsageError(f"the settings name the algorithm {name}, and no arm is of it: give --arms with {name} in it")
+        raise UsageError(f"the settings choose the algorithm {name}, but no arm has it: add {name} to --arms")
 
 
 def _unused(wanted: Sequence[Job]) -> Iterator[str]:

@@ -44,7 +44,7 @@ class Failure:
 
 
 def carry_out(
-    left: Sequence[Job], base: Config, screen: Screen, again: str = "the same command goes on"
+    left: Sequence[Job], base: Config, screen: Screen, again: str = "the same command resumes"
 ) -> list[Failure]:
     """Carry out jobs, each in its own process; returns the failures of the jobs that failed.
 
@@ -126,7 +126,7 @@ class _Running:
         own = [line.removeprefix("fedpolyp: ") for line in said if line.startswith("fedpolyp: ")]
         if not own:
             return Failure(f"its process ended with {self.process.returncode}; see {self.log}", passing=True)
-        return Failure(own[-1], passing=any("go on with: " in line for line in said))
+        return Failure(own[-1], passing=any("resume with: " in line for line in said))
 
     def stop(self) -> None:
         """Interrupt the process, and wait for it for a limited time."""

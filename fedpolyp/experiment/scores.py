@@ -125,7 +125,7 @@ def _table(columns: dict[str, list[str]], config: Config, partition: Partition) 
     if not ((counts >= 0) & (counts <= pixels)).all() or (counts.sum(axis=1) != pixels).any():
         raise ValueError(f"a row does not count the {pixels} pixels of an image")
     if not ((distances >= 0) & (distances <= 1)).all():
-        raise ValueError("a row has a distance that is no fraction of the image's diagonal")
+        raise ValueError("a row has a distance that is not a fraction of the image's diagonal")
     seeds, rounds = ([int(text) for text in columns[name]] for name in ("seed", "round"))
     if set(seeds) != {config.seed} or min(rounds) < 0 or max(rounds) > config.federation.rounds:
         raise ValueError("a row is of a seed or a round that the run does not have")
@@ -134,7 +134,7 @@ def _table(columns: dict[str, list[str]], config: Config, partition: Partition) 
         raise ValueError("two rows are about one image and one model")
     for hospital in {hospital for _, _, hospital in models} - {""}:
         if hospital not in partition.hospitals:
-            raise ValueError(f"a row is about the model of {shown(hospital)}, which is no hospital of the run")
+            raise ValueError(f"a row is about the model of {shown(hospital)}, which is not a hospital of the run")
     for of in sorted(set(columns["set"])):
         ids = {id for _, own, id in rows if own == of}
         if strange := ids - _allowed(of, ids, partition):

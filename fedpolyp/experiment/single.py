@@ -94,14 +94,14 @@ def go_on(
     wanted = change(begun)
     config, plan = planned(wanted, this_machine(), begun)
     if config.federation.rounds > begun.federation.rounds and (why := run.stopped):
-        raise UsageError(f"{run.path} has stopped for good, so --rounds cannot take it further: {why}")
+        raise UsageError(f"{run.path} has stopped for good, so --rounds cannot extend it: {why}")
     if wanted.runtime.ray_address != begun.runtime.ray_address:
         _refuse_ray(config)
     try:
         store = _opened(config, "\n".join(filter(None, (plan, run.other_kernels()))), audience)
     except UsageError as error:
         if config.data.source == begun.data.source:
-            error.add_note("images that lie elsewhere now are given with --data FOLDER beside --resume")
+            error.add_note("if the images have moved, give --data FOLDER together with --resume")
         raise
     partition = run.partition()
     run.refuse_changed(store)
@@ -132,17 +132,17 @@ def refuse_fewer_rounds(config: Config, rounds: int) -> None:
     """
     before = config.federation.rounds
     if rounds < before:
-        raise UsageError(f"--resume takes a run further, not back: it has {before} rounds; got --rounds {rounds}")
+        raise UsageError(f"--resume can add rounds, not remove them: the run has {before}; got --rounds {rounds}")
     if rounds > before and config.privacy.on:
         raise UsageError(
-            f"the noise of this run keeps its promise for {before} rounds, so there cannot be more of them: begin a "
-            f"new run with --rounds {rounds}"
+            f"the privacy guarantee of this run is for {before} rounds, so none can be added: start a new run with "
+            f"--rounds {rounds}"
         )
     if rounds > before and config.training.schedule != "constant":
         raise UsageError(
-            f"the learning rate of this run falls over its {before} rounds ({config.training.schedule}), so more of "
-            f"them would be another experiment: begin a new run with --rounds {rounds}, or one with --schedule "
-            "constant, which can be taken further"
+            f"the learning rate of this run falls over its {before} rounds ({config.training.schedule}), so more "
+            f"rounds would change the whole experiment: start a new run with --rounds {rounds}, or with --schedule "
+            "constant, to which rounds can be added later"
         )
 
 
@@ -254,5 +254,5 @@ def _carry(
             if not isinstance(error, (FinalError, UsageError)):
                 again = shlex.join(["fedpolyp", "simulate", "--resume", str(run.path)])
                 complete = "no round is" if done < 1 else "1 round is" if done == 1 else f"{done} rounds are"
-                error.add_note(f"{complete} complete{' yet' * (done < 1)}; go on with: {again}")
+                error.add_note(f"{complete} complete{' yet' * (done < 1)}; resume with: {again}")
             raise error from None

@@ -174,4 +174,4 @@ def read_about(path: Path) -> About | None:
         where = printable(".".join(map(str, problem["loc"])), 80)
         raise FedpolypError(f"{path} is damaged: {MEMBER} in it: {where}: {problem['msg']}") from None
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError):
-        raise FedpolypError(f"{path} is no model saved as .keras") from None
+        raise FedpolypError(f"{path} is not a model saved as .keras") from None

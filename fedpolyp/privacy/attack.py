@@ -216,7 +216,7 @@ class _Run:
     def _losses(self, model: Arrays, images: Images, masks: Images) -> NDArray[np.float64]:
         losses = shared_trainer(self.config).evaluate(model, images, masks).losses
         if not np.isfinite(losses).all():
-            raise FedpolypError(f"{self.run.path}: the loss of a model is no finite number")
+            raise FedpolypError(f"{self.run.path}: the loss of a model is not a finite number")
         return losses
 
     def _set(self, name: str, of: str) -> _Set:

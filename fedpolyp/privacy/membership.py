@@ -34,12 +34,12 @@ def success(members: Signals, others: Signals, random_seed: int = 0) -> Success:
     The interval is a percentile bootstrap over members and over others.
 
     Raises:
-        ValueError: there are none of one kind, or a signal is no finite number.
+        ValueError: there are none of one kind, or a signal is not a finite number.
     """
     if not (len(members) and len(others)):
         raise ValueError(f"there must be members and others; got {len(members)} and {len(others)}")
     if not (np.isfinite(members).all() and np.isfinite(others).all()):
-        raise ValueError("a signal is no finite number")
+        raise ValueError("a signal is not a finite number")
     random = np.random.default_rng(random_seed)
     drawn = [area(random.choice(members, len(members)), random.choice(others, len(others))) for _ in range(_DRAWS)]
     low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])

@@ -22,8 +22,8 @@ def refuse_taken(path: Path) -> None:
         if not path.is_dir():
             raise UsageError(f"{path} is a file; --out must be a folder to make, or an empty one")
         if not RunFolder(path).config_file.exists():
-            raise UsageError(f"{path} exists already and holds something other than a run; choose another --out")
-        raise UsageError(f"{path} exists already; choose another --out, or resume that run: --resume {path}")
+            raise UsageError(f"{path} already exists and holds something other than a run; choose another --out")
+        raise UsageError(f"{path} already exists; choose another --out, or resume that run: --resume {path}")
 
 
 def refuse_in_run(path: Path) -> None:

@@ -99,12 +99,12 @@ def write_site_key(private: Path, site: str) -> Path:
     path.
 
     Raises:
-        UsageError: one of them exists already.
+        UsageError: one of them already exists.
     """
     public = private.with_name(f"{site}.pub")
     for known in (private, public):
         if known.exists():
-            raise UsageError(f"{known} exists already: a key is never overwritten")
+            raise UsageError(f"{known} already exists: a key is never overwritten")
     key = ec.generate_private_key(ec.SECP384R1())
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
     write_secret(private, key.private_bytes(encoding, form, serialization.NoEncryption()))

@@ -18,7 +18,7 @@ from fedpolyp.text import printable
 _SECONDS, _BYTES = 20.0, 65536
 # Flower accepts messages signed from 5 s ahead to 305 s ago; the coordinator's clock is read to the second.
 _AHEAD_SECONDS, _BEHIND_SECONDS = 3.0, 240.0
-_NO_ADDRESS = "site.toml names no coordinator to connect to, as HOST:PORT"
+_NO_ADDRESS = "site.toml does not name a coordinator to connect to, as HOST:PORT"
 _FEW_DAYS = 30
 ASK_FOR_ONE = "the coordinator makes a new one for this site's key: fedpolyp site certify"
 

@@ -25,12 +25,12 @@ def make_federation(out: Path, host: str, port: int, sites: Sequence[str], make_
     """Make `out` with a folder for the authority, the coordinator and each site; with `make_keys` their keys, too.
 
     Raises:
-        UsageError: `out` exists already, or a name is not allowed.
+        UsageError: `out` already exists, or a name is not allowed.
     """
     check_host(host)
     check_names(list(sites))
     if out.exists():
-        raise UsageError(f"{out} exists already; choose another --out")
+        raise UsageError(f"{out} already exists; choose another --out")
     try:
         out.mkdir(parents=True, mode=0o700)
     except OSError as error:
@@ -100,7 +100,9 @@ def _both(authority_folder: Path, coordinator: Path) -> tuple[Authority, Coordin
     authority = Authority.load(authority_folder / "ca.key", authority_folder / "ca.crt")
     settings = CoordinatorSettings.load(coordinator)
     if certificates.read_authority(settings.authority) != authority.certificate:
-        raise UsageError(f"{authority_folder} is not the authority of {coordinator}, whose ca.crt is another one's")
+        raise UsageError(
+            f"{authority_folder} is not the authority of {coordinator}, whose ca.crt is of another authority"
+        )
     return authority, settings
 
 

@@ -29,7 +29,7 @@ def images_of(settings: SiteSettings, image_size: int) -> tuple[Store, HospitalI
         FedpolypError: the store cannot be written.
     """
     if not settings.data:
-        raise UsageError("site.toml names no folder of images ('data')")
+        raise UsageError("site.toml does not name a folder of images ('data')")
     masks = MaskSettings.of(settings.masks, settings.lesion_values)
     store = ingest(settings.images, image_size, settings.stores, masks, settings.group_by)
     with suppress(OSError):  # a coordinator may ask for another size in each request

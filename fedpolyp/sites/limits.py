@@ -19,7 +19,7 @@ class Limits(Table):
     image_size: int = Field(512, ge=32, description="side of the images, pixels")
     base_filters: int = Field(64, ge=1, description="filters of the U-Net's first block")
     threads: int = Field(16, ge=1, description="threads of a training")
-    memory: float = Field(32.0, gt=0, description="estimated GB of a training")
+    memory: float = Field(32.0, gt=0, description="estimated memory of a training, GB")
     epsilon: float | None = Field(
         None,
         gt=0,
@@ -39,7 +39,11 @@ class Limits(Table):
         3, ge=2, le=1000, description="smallest number of sites in a secure sum that this site takes part in"
     )
     colluders: int = Field(
-        1, ge=0, le=998, description="how many of them may help the coordinator; requests must allow for as many"
+        1,
+        ge=0,
+        le=998,
+        description="how many sites may help the coordinator without harm to this one; a request must allow for at "
+        "least as many",
     )
     encoders: tuple[Encoder, ...] = Field(ENCODERS, description="encoders of the U-Net")
     algorithms: tuple[str, ...] = Field(

@@ -91,11 +91,11 @@ def write_mask_key(private: Path, public: Path) -> None:
     """Write a new X25519 key pair in PEM: `private` (0600) and `public`.
 
     Raises:
-        UsageError: one of them exists already.
+        UsageError: one of them already exists.
     """
     for known in (private, public):
         if known.exists():
-            raise UsageError(f"{known} exists already: a key is never overwritten")
+            raise UsageError(f"{known} already exists: a key is never overwritten")
     key = X25519PrivateKey.generate()
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     write_secret(private, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))

@@ -23,7 +23,7 @@ class Split(Table):
 
     val: float = Field(0.1, ge=0, lt=0.5, description="fraction of the images kept for validation")
     test: float = Field(0.1, ge=0, lt=0.5, description="fraction of the images kept for the test")
-    seed: int = Field(0, ge=0, lt=2**31, description="fixes which images these are")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the split")
     file: str = Field(
         "", description="a JSON file with the lists train, val and test of image names, to be used instead"
     )
@@ -43,13 +43,15 @@ class SiteSettings(Table):
         None,
         ge=1,
         le=1_000_000,
-        description="with privacy: the approximate number of training images, groups or patients that it declares",
+        description="for privacy: the approximate number of units (images, groups or patients) among the training "
+        "images",
     )
     declared_test_units: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="with privacy: the same of its test images with a polyp, for a noisy score; without it none leaves",
+        description="for privacy: the same among the test images with a polyp, for a noisy score; unset: the site "
+        "gives none",
     )
     limits: Limits = Limits()
     split: Split = Split()

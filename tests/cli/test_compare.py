@@ -205,4 +205,4 @@ def test_a_ray_for_arms_that_use_none_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--out", str(tmp_path / "c"), "--arms", "pooled,local", "--ray-address", "10.0.0.1:6379")
-    assert "--ray-address is for federations, and no arm is one" in refused(monkeypatch, capsys, *options)
+    assert "--ray-address is for federated arms only, and there is none" in refused(monkeypatch, capsys, *options)

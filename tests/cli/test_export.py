@@ -50,7 +50,7 @@ def test_a_check_that_says_little_is_said_to(
     ("name", "content", "code", "sentence"),
     [
         ("nowhere", None, 2, "a model is a run, or a file saved as .keras; got "),
-        ("empty.keras", b"", 1, "is no model saved as .keras"),
+        ("empty.keras", b"", 1, "is not a model saved as .keras"),
         ("damaged.keras", {MEMBER: "{"}, 1, f"is damaged: {MEMBER} in it: "),
         ("hollow.keras", {"config.json": "{}"}, 1, "cannot be opened as a Keras model: "),
     ],

@@ -130,4 +130,4 @@ def test_an_attack_prints_a_row_for_each_target_and_writes_what_it_found(
     assert f"page: {page}\n" in said and all(target in page.read_text() for target in targets)
     for option, file in (("--out", out), ("--html", page)):
         assert run(monkeypatch, "attack", str(folder.path), option, str(file)) == 2
-        assert f"{option} must be a new file; {file} exists already" in " ".join(capsys.readouterr().err.split())
+        assert f"{option} must be a new file; {file} already exists" in " ".join(capsys.readouterr().err.split())

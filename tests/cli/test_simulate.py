@@ -99,7 +99,7 @@ def test_masks_changed_in_place_are_refused(
     assert resume(monkeypatch, str(run.path)) == 2
     said = capsys.readouterr().err
     assert f"{run.path} cannot be resumed: its masks have changed since it began; " in said
-    assert "go on with" not in said and said.count("\n") == 1
+    assert "resume with" not in said and said.count("\n") == 1
     assert trained == []
 
 
@@ -137,7 +137,7 @@ def test_a_moved_folder_is_given_and_kept_with_the_run(
     before = run.fingerprint()
     old.rename(new)
     assert resume(monkeypatch, str(run.path)) == 2
-    assert "given with --data FOLDER beside --resume" in capsys.readouterr().err
+    assert "give --data FOLDER together with --resume" in capsys.readouterr().err
     assert resume(monkeypatch, str(run.path), "--data", str(new)) == 1
     assert run.config().data.source == str(new) and run.fingerprint() == before
     assert Path(run.environment()["store"]).name.startswith("new-")
@@ -187,7 +187,7 @@ def test_a_finished_run_is_taken_further_where_its_learning_rate_is_constant(
     ("schedule", "options", "said"),
     [
         ("cosine", ["--rounds", "5"], "the learning rate of this run falls over its 3 rounds (cosine)"),
-        ("constant", ["--rounds", "2"], "it has 3 rounds; got --rounds 2"),
+        ("constant", ["--rounds", "2"], "the run has 3; got --rounds 2"),
         ("constant", ["--batch-size", "2"], "so --batch-size cannot be given; allowed are --data, --rounds, "),
     ],
 )
@@ -204,7 +204,7 @@ def test_what_would_be_another_experiment_is_refused(
     before = run.config_file.read_bytes()
     assert resume(monkeypatch, str(run.path), *options) == 2
     error = capsys.readouterr().err
-    assert said in error and "go on with" not in error
+    assert said in error and "resume with" not in error
     assert run.config_file.read_bytes() == before and trained == []
 
 
@@ -344,7 +344,7 @@ def test_no_command_is_advised_that_has_just_failed(
 
         monkeypatch.setattr("fedpolyp.rounds.here.run", fail)
         assert resume(monkeypatch, str(run.path)) == 1
-        assert (f"go on with: fedpolyp simulate --resume {run.path}" in capsys.readouterr().err) == advised
+        assert (f"resume with: fedpolyp simulate --resume {run.path}" in capsys.readouterr().err) == advised
 
 
 def test_a_ray_for_an_arm_that_uses_none_is_refused(
@@ -362,4 +362,4 @@ def test_a_round_that_has_a_record_and_no_checkpoint_is_not_called_complete(
     run = finished(tmp_path / "run")
     checkpoints.checkpoint_path(run.checkpoints, 2).unlink()
     assert resume(monkeypatch, str(run.path)) == 1
-    assert "\n1 round is complete; go on with: " in capsys.readouterr().err
+    assert "\n1 round is complete; resume with: " in capsys.readouterr().err

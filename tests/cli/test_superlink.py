@@ -171,8 +171,8 @@ def another_list_of_objects(link: SuperLink, request: PushMessagesRequest) -> No
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (in_anothers_name, "it speaks in the name of node"),
-        (an_order, "it speaks in the name of node 1"),
+        (in_anothers_name, "it sends in the name of node"),
+        (an_order, "it sends in the name of node 1"),
         (an_order_in_its_own_name, "it is a request"),
         (to_another_hospital, "a hospital may reply only to the coordinator"),
         (to_anothers_order, "it replies to a request that was sent to another hospital"),
@@ -303,7 +303,7 @@ def test_the_superlink_is_started_with_the_gate_before_its_handlers(
     link = SuperLink(tmp_path)
     request = link.request("oslo", link.reply("oslo"))
     in_anothers_name(link, request)
-    with pytest.raises(HTTPException, match="403: it speaks in the name of node"):
+    with pytest.raises(HTTPException, match="403: it sends in the name of node"):
         router.fleet_push_messages(request, link.state)
     assert asked[2:] == []
     own = PushObjectRequest(node=Node(node_id=link.nodes["oslo"]), session_id="of another", object_content=b"x")

@@ -35,7 +35,7 @@ def test_it_says_where_it_is_answers_there_and_ends_at_once_with_exit_code_0(tmp
             said = process.stdout.readline()
             address = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/#token=([\w-]{43})\n", said)
             assert address, said
-            assert process.stdout.readline() == "for this machine alone; Ctrl-C ends it\n"
+            assert process.stdout.readline() == "only this machine can open it; press Ctrl-C to stop\n"
             connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=120)
             connection.request("GET", "/api/places", headers={"authorization": f"Bearer {address[2]}"})
             assert b'"name":"one"' in connection.getresponse().read()

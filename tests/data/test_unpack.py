@@ -220,7 +220,7 @@ def test_an_archive_without_a_file_or_that_is_not_there_is_refused(tmp_path: Pat
 def test_nothing_is_unpacked_over_what_exists(tmp_path: Path, here: Path) -> None:
     archive = zipped(tmp_path / "a.zip", FILES)
     (here / "out").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         unpack(archive, here / "out")
     assert not (tmp_path / "nowhere").exists()
 

@@ -33,7 +33,7 @@ def test_what_has_no_effect_in_a_federated_arm_is_said_once_and_what_pooled_trai
 
 def test_an_algorithm_of_the_settings_that_no_arm_is_of_is_refused() -> None:
     base = tiny_config(algorithm__name="fedprox", algorithm__mu=0.5)
-    with pytest.raises(UsageError, match="the settings name the algorithm fedprox, and no arm is of it"):
+    with pytest.raises(UsageError, match="the settings choose the algorithm fedprox, but no arm has it"):
         refuse_left_out(base, wanted_arms(None, ()))
     refuse_left_out(base, wanted_arms("pooled,fedprox", ()))
     refuse_left_out(base, wanted_arms(None, ("far: training.learning_rate=0.01",)))

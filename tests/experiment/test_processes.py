@@ -31,7 +31,7 @@ def test_a_run_hears_an_interrupt_though_compare_was_started_in_the_background()
     assert child.stdout == "True\n"
 
 
-@pytest.mark.parametrize(("advice", "passing"), [("", False), ("1 round is complete; go on with: fedpolyp x\n", True)])
+@pytest.mark.parametrize(("advice", "passing"), [("", False), ("1 round is complete; resume with: fedpolyp x\n", True)])
 def test_the_same_command_is_advised_only_where_a_failed_run_may_go_on(
     advice: str, passing: bool, tmp_path: Path
 ) -> None:

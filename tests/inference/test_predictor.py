@@ -127,7 +127,7 @@ def test_what_is_no_model_is_refused_in_a_sentence(run: RunFolder, tmp_path: Pat
     with pytest.raises(UsageError, match="a model is a run, or a file saved as .keras; got"):
         Predictor.load(tmp_path)
     (tmp_path / "x.keras").write_bytes(b"nothing")
-    with pytest.raises(FedpolypError, match="is no model saved as .keras"):
+    with pytest.raises(FedpolypError, match="is not a model saved as .keras"):
         Predictor.load(tmp_path / "x.keras")
     with zipfile.ZipFile(tmp_path / "y.keras", "w") as archive:
         archive.writestr(MEMBER, '{"format": 1, "kind": "worst"}')

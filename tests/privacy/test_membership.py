@@ -37,5 +37,5 @@ def test_signals_of_one_kind_are_a_guess_and_those_of_two_are_not() -> None:
 def test_what_is_no_signal_is_refused() -> None:
     with pytest.raises(ValueError, match="there must be members and others; got 0 and 1"):
         success(np.array([]), np.array([1.0]))
-    with pytest.raises(ValueError, match="no finite number"):
+    with pytest.raises(ValueError, match="not a finite number"):
         success(np.array([np.nan]), np.array([1.0]))

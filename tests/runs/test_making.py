@@ -30,7 +30,7 @@ def test_a_run_is_made_in_an_empty_folder_but_never_over_something(tmp_path: Pat
     with pytest.raises(UsageError) as refusal:
         runs.create(tmp_path, Config(), PARTITION)
     assert str(refusal.value) == (
-        f"{tmp_path} exists already; choose another --out, or resume that run: --resume {tmp_path}"
+        f"{tmp_path} already exists; choose another --out, or resume that run: --resume {tmp_path}"
     )
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
     with pytest.raises(UsageError, match="config.toml is a file; --out must be a folder"):

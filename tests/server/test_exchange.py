@@ -187,8 +187,7 @@ def test_a_site_that_disappears_in_a_round_is_asked_again_when_it_is_back() -> N
     assert first == second and len(bergen.taken) == 1
     assert [message.content["model"] for message in oslo.taken] == [bergen.taken[0].content["model"]] * 2
     assert notes == [
-        "round 1: oslo is not connected any more: its machine or its link has failed; it is asked again when it is "
-        "back",
+        "round 1: oslo is no longer connected: its machine or its link has failed; it is asked again when it is back",
         "round 1: oslo is asked again",
     ]
 

@@ -146,7 +146,7 @@ def test_a_site_whose_link_was_away_for_more_than_a_minute_may_still_reply_to_it
 
     reply, notes = ask(grid, take, cut, whole_again)
     assert reply.content is not None and grid.take() is None, "it was asked again for nothing"
-    assert len(notes) == 1 and "oslo is not connected any more" in notes[0]
+    assert len(notes) == 1 and "oslo is no longer connected" in notes[0]
 
 
 def test_a_link_that_drops_while_nobody_looks_costs_nothing(grid: SuperLinkGrid) -> None:

@@ -65,7 +65,7 @@ def test_an_interrupt_ends_a_long_training_within_seconds_and_says_how_to_go_on(
     print(f"ended within {time.monotonic() - began:.1f} s")
     assert process.returncode == 1
     assert re.fullmatch(
-        r"fedpolyp: interrupted.*\nno round is complete yet; go on with: fedpolyp simulate --resume run\n", complained
+        r"fedpolyp: interrupted.*\nno round is complete yet; resume with: fedpolyp simulate --resume run\n", complained
     )
     assert "Traceback" not in said
     assert ray_processes() == {} and list(short.iterdir()) == []

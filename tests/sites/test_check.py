@@ -200,14 +200,14 @@ def test_the_command_says_what_to_mend_and_ends_with_exit_code_1(
     config.write_text(to_toml(tiny(data__source="/where/the/coordinator/has/images")))
     command = ["site", "check", f"--folder={site}", f"--config={config}"]
     fine = CliRunner().invoke(app, command)
-    assert fine.exit_code == 0 and "MEND" not in fine.output and "ok    training" in fine.output
+    assert fine.exit_code == 0 and "FIX " not in fine.output and "ok    training" in fine.output
     rewrite(site, "base_filters = 64", "base_filters = 2 ")
     monkeypatch.setattr("sys.argv", ["fedpolyp", *command])
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr()
-    assert ended.value.code == 1 and said.err == "fedpolyp: 1 thing to fix before joining\n"
-    assert "MEND  limits: this site allows base_filters up to 2" in said.out
+    assert ended.value.code == 1 and said.err == "fedpolyp: 1 problem to fix before joining\n"
+    assert "FIX   limits: this site allows base_filters up to 2" in said.out
 
 
 def test_the_algorithm_of_the_coordinators_file_is_not_imported_and_its_limit_is_told(

@@ -154,7 +154,7 @@ def test_the_bounds_of_the_clock_lie_within_those_of_flower() -> None:
 def test_an_address_that_is_none_will_not_pass(tmp_path: Path, ours: Authority, address: str) -> None:
     make_own(tmp_path, ours)
     (tmp_path / "ca.crt").write_bytes(certificate_pem(ours.certificate))
-    with pytest.raises(UsageError, match="names no coordinator to connect to, as HOST:PORT"):
+    with pytest.raises(UsageError, match="does not name a coordinator to connect to, as HOST:PORT"):
         faults_of(SiteSettings(folder=tmp_path, name="oslo", coordinator=address))
 
 

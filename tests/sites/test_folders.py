@@ -170,7 +170,7 @@ def test_hosts_that_are_none_are_refused(tmp_path: Path, host: str) -> None:
 
 def test_a_folder_that_is_there_is_left_as_it_is(deploy: Path) -> None:
     before = (deploy / "authority" / "ca.key").read_bytes()
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         make_federation(deploy, "localhost", 9443, SITES)
     assert (deploy / "authority" / "ca.key").read_bytes() == before
 

@@ -4,7 +4,7 @@ import typer
 
 from fedpolyp.cli.site import certificates, check, join, log, registration, run, serve, status
 
-app = typer.Typer(help="Take a federation to real hospitals: the same code at separate sites.", no_args_is_help=True)
+app = typer.Typer(help="Set up and run a federation of real hospitals.", no_args_is_help=True)
 # In the order in which they are needed.
 app.command()(certificates.init)
 app.command()(certificates.renew)

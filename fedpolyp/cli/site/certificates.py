@@ -82,5 +82,5 @@ def _folders(out: Path | None, authority: Path | None, coordinator: Path | None)
     if out is not None:
         authority, coordinator = authority or out / "authority", coordinator or out / "coordinator"
     if authority is None or coordinator is None:
-        raise UsageError("name the folder that 'site init' made with --out, or --authority and --coordinator")
+        raise UsageError("give --out with the folder that 'site init' made, or both --authority and --coordinator")
     return authority, coordinator

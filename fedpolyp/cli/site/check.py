@@ -25,6 +25,6 @@ def check(
     os.umask(0o077)  # as in 'join': it ingests the images
     for finding in checks(settings, None if config is None else read(config)):
         bad += not finding.good
-        console.print(f"{'ok  ' if finding.good else 'MEND'}  {finding.about}: {finding.text}")
+        console.print(f"{'ok  ' if finding.good else 'FIX '}  {finding.about}: {finding.text}")
     if bad:
-        raise FedpolypError(f"{bad} thing{'s' * (bad > 1)} to fix before joining")
+        raise FedpolypError(f"{bad} problem{'s' * (bad > 1)} to fix before joining")

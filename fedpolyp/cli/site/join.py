@@ -36,7 +36,7 @@ def join(
     os.umask(0o077)  # only this user may read what is made of the images, wherever the folder came from
     for made in (settings.private, settings.flower):
         made.mkdir(exist_ok=True)
-    with sole(settings.private / ".lock", f"'site join' is running in {settings.folder} already"):
+    with sole(settings.private / ".lock", f"'site join' is already running in {settings.folder}"):
         say(f"{settings.name} joins {settings.coordinator}; stop with Ctrl-C")
         os.environ[worker.JOINED] = str(os.getpid())
         ours, programs = settings.flower / worker.FILE, SentPrograms(settings, say)

@@ -27,7 +27,7 @@ def site_of(folder: Path, data: Path | None) -> SiteSettings:
     file = folder / "site.toml"
     settings = SiteSettings.load(file, "" if data is None else str(data.expanduser().resolve()))
     if not settings.data:
-        raise UsageError(f"{file} names no folder of images: write it there as 'data', or give --data")
+        raise UsageError(f"{file} does not name a folder of images: set 'data' there, or give --data")
     if not settings.key.exists():
         raise UsageError(f"{settings.key} is missing: 'fedpolyp site keygen --folder {folder}' makes it")
     if not settings.certificate.exists():

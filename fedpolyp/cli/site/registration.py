@@ -80,7 +80,7 @@ def unregister(
     _take_out(settings, chosen)
     for name in sites:
         settings.site_certificate(name).unlink(missing_ok=True)  # nginx does not accept it any more, either
-        screen().print(f"{name} is not registered any more")
+        screen().print(f"{name} is no longer registered")
 
 
 def _take_out(settings: CoordinatorSettings, nodes: list[flower.Node]) -> None:

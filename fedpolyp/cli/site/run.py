@@ -97,7 +97,7 @@ def run(
     except FedpolypError as error:
         if (done := len(run.rounds()) - 1) >= 0 and not isinstance(error, (FinalError, UsageError)):
             again = f"fedpolyp site run --folder {folder} --resume {run.path}"
-            error.add_note(f"rounds are complete up to {done}; go on with: {again}")
+            error.add_note(f"rounds are complete up to {done}; resume with: {again}")
         raise
     _finish(run, quiet)
 
@@ -170,7 +170,7 @@ def _new_run(
 def _refuse_simulated(run: "RunFolder") -> None:
     hospitals = run.partition().hospitals.values()
     if any(own.train or own.val or own.test for own in hospitals):  # those of real sites are unknown
-        raise UsageError(f"{run.path} was not run at sites; go on with fedpolyp simulate --resume {run.path}")
+        raise UsageError(f"{run.path} was not run at sites; resume it with fedpolyp simulate --resume {run.path}")
 
 
 def _finish(run: "RunFolder", quiet: bool) -> None:

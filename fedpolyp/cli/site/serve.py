@@ -56,7 +56,7 @@ def serve(
             say(said)
 
     work.mkdir(exist_ok=True)
-    with sole(work / ".lock", f"'site serve' is running in {settings.folder} already"):
+    with sole(work / ".lock", f"'site serve' is already running in {settings.folder}"):
         proxy.make_work_folder(settings)
         write_text(config, wanted)
         for fault in proxy.let_in(settings)[1]:

@@ -17,8 +17,8 @@ class AlgorithmConfig(WithOwn):
 
     name: str = Field(
         "fedavg",
-        description=f"how hospitals train and the server combines: {', '.join(BUILT_IN)}, or "
-        "module:Class; pooled and local are the references",
+        description=f"how hospitals train and the server aggregates: {', '.join(BUILT_IN)}, or "
+        "module:Class; pooled and local train without a federation, for comparison",
     )
 
     @property

@@ -36,7 +36,7 @@ Masks = Annotated[
 LesionValues = Annotated[
     str | None,
     BeforeValidator(_lesion_values),
-    Field(description="values of the masks that are lesion, as in 1,2, or colours; unset: decided from all masks"),
+    Field(description="mask values that are lesion, such as 1,2, or colours; unset: decided from all masks"),
 ]
 
 
@@ -62,22 +62,22 @@ class DataConfig(Section):
 
     source: str | dict[str, str] = Field(
         PHANTOM,
-        description="'phantom', or a folder of images and masks (or .zip, .tar.gz, IMAGES:MASKS, .csv); give "
-        "several by name, one option each: kvasir=FOLDER",
+        description="'phantom' for synthetic images, or a folder of images and masks (or .zip, .tar.gz, IMAGES:MASKS, "
+        ".csv); repeat the option for several sources, each with a name: kvasir=FOLDER",
     )
     group_by: GroupBy = None
     image_size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side of the square images, pixels")
     held_out: float = Field(0.12, gt=0, lt=0.9, description="fraction of the images in the held-out set")
     seed: int | None = Field(
-        None, ge=0, lt=2**31, description="fixes the drawn images and the partition; unset: the experiment's seed"
+        None, ge=0, lt=2**31, description="seed of the phantom and of the partition; unset: the experiment's seed"
     )
     lists: str | None = Field(
         None, description="folder with train.txt and val.txt: val.txt becomes the held-out set instead of a random one"
     )
     unseen: str | None = Field(
-        None, description="sources that no hospital has, as in clinicdb,etis: every model is scored on their images"
+        None, description="names of sources that no hospital gets, such as clinicdb,etis; models are scored on them"
     )
-    unseen_every: int = Field(5, ge=1, description="score unseen sources every so many rounds")
+    unseen_every: int = Field(5, ge=1, description="number of rounds between two scores on unseen sources")
     masks: Masks = CHECKED
     lesion_values: LesionValues = None
     phantom_images: int = Field(320, ge=20, le=100_000, description="how many frames the phantom draws")

@@ -25,8 +25,8 @@ class FederationConfig(Section):
     max_update_norm: float = Field(
         10.0,
         gt=1,
-        description="an update is rejected if it changes weights or statistics more than so many times the median of "
-        "its round (the optimizer's moments: more than its square; from three replies on)",
+        description="an update is rejected if its norm is more than this many times the median of its round (for the "
+        "optimizer's moments: the square of this); needs three replies",
     )
     weights: Literal["images", "equal"] = Field(
         "images", description="weight of a hospital in a mean: its number of training images, or equal for all"
@@ -34,9 +34,7 @@ class FederationConfig(Section):
     max_weight: float | None = Field(
         None, gt=0, le=1, description="the largest share of a mean that one hospital may have; unset: no limit"
     )
-    per_step: bool = Field(
-        False, description="average the hospitals' progress for each step, not for each round (FedNova)"
-    )
+    per_step: bool = Field(False, description="average the hospitals' change per step, not per round (FedNova)")
     drop_rate: float = Field(
         0.0, ge=0, lt=1, description="simulation: probability that a hospital drops out of a round, drawn from the seed"
     )
@@ -47,7 +45,7 @@ class FederationConfig(Section):
     deadline: float | None = Field(
         None,
         gt=0,
-        description="simulation: leave out hospitals that take more than so many times the round's median time",
+        description="simulation: leave out hospitals that take more than this many times the round's median time",
     )
     liars: str | None = Field(
         None, description="simulation: hospitals that lie about their updates, as in hospital-1,hospital-2"
@@ -58,7 +56,7 @@ class FederationConfig(Section):
         "trained on inverted masks",
     )
     patience: int | None = Field(
-        None, ge=1, description="stop after so many rounds in a row without a new best validation score; unset: never"
+        None, ge=1, description="stop after this many rounds without a new best validation score; unset: never"
     )
     round_timeout: float = Field(
         3600.0, gt=0, description="seconds to wait for a missing reply; at real sites, since the last sign of life"

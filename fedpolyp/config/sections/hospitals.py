@@ -25,7 +25,7 @@ class HospitalsConfig(WithOwn):
         0.5,
         ge=0,
         le=1,
-        description="strength of lesion-size, appearance and acquisition: 0 is like iid, 1 as skewed as can be",
+        description="strength of lesion-size, appearance and acquisition: 0 is like iid, 1 is the strongest",
     )
     min_images: int = Field(
         3,
@@ -36,9 +36,9 @@ class HospitalsConfig(WithOwn):
     val: float = Field(0.1, ge=0, lt=0.5, description="fraction of each hospital's images kept for validation")
     test: float = Field(0.1, ge=0, lt=0.5, description="fraction of each hospital's images kept for its own test")
     partition: str | None = Field(
-        None, description="a partition.json, as 'fedpolyp hospitals' saves one; it replaces all of the above"
+        None, description="a partition.json that 'fedpolyp hospitals' saved; replaces the settings above"
     )
-    partition_sha256: Sha256 = Field(None, description="SHA-256 of that file; unset: noted when the run begins")
+    partition_sha256: Sha256 = Field(None, description="SHA-256 of that file; unset: recorded when the run begins")
 
     @property
     def built_in(self) -> bool:

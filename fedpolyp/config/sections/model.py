@@ -26,18 +26,21 @@ class ModelConfig(Section):
     )
     encoder_sha256: Sha256 = Field(
         None,
-        description="SHA-256 of the file of these weights; unset: noted when the run begins",
+        description="SHA-256 of the file of these weights; unset: recorded when the run begins",
     )
     encoder_rate: float = Field(
-        1.0, ge=0, le=1, description="the encoder's learning rate, as a fraction of the decoder's (plain ignores it)"
+        1.0,
+        ge=0,
+        le=1,
+        description="the encoder's learning rate, as a fraction of the decoder's (no effect with plain)",
     )
     frozen_statistics: bool = Field(
-        False, description="keep the encoder's moving statistics as they are at the start (plain ignores it)"
+        False, description="keep the encoder's initial moving statistics (no effect with plain)"
     )
     initial_weights: str | None = Field(
         None, description="initial weights of the whole model: a run, or a model saved as .keras; unset: random"
     )
-    initial_sha256: Sha256 = Field(None, description="SHA-256 of these weights; unset: noted when the run begins")
+    initial_sha256: Sha256 = Field(None, description="SHA-256 of these weights; unset: recorded when the run begins")
     base_filters: int = Field(
         16,
         ge=1,

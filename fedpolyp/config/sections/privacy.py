@@ -20,26 +20,28 @@ class PrivacyConfig(Section):
 
     mode: Literal["off", "local", "joint"] = Field(
         "off",
-        description="local: each hospital sends one gradient a round, clipped for each unit, with its own noise; "
-        "joint: with a share of the noise that the secure sum needs; off: ordinary training, without a guarantee",
+        description="local: in each round a hospital sends one gradient, clipped for each unit, with all of its "
+        "noise; joint: with a share of the noise, in a secure sum; off: ordinary training, without a guarantee",
     )
     epsilon: float = Field(
         8.0,
         gt=0,
         le=1e9,
-        description="the guarantee for all rounds together; smaller is stronger, and 1e9 is clipping alone, without a "
-        "guarantee",
+        description="the guarantee for all rounds together; a smaller epsilon protects more (1e9: only clipping, "
+        "without a guarantee)",
     )
-    delta: float = Field(1e-3, gt=0, lt=1, description="of the guarantee; below 1 / units of the smallest hospital")
+    delta: float = Field(
+        1e-3, gt=0, lt=1, description="delta of the guarantee; below 1 / (units of the smallest hospital)"
+    )
     score_epsilon: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description="the guarantee of one noisy mean Dice of its own test images, which each hospital gives after the "
-        "last round, on top of epsilon; 0: none",
+        description="epsilon of a noisy score, in addition to the other: the mean Dice of its own test images, which "
+        "each hospital sends after the last round; 0: no score",
     )
     # Squares of numbers below 1e-19 are zero in float32: a length that is not far above that cannot be measured.
-    clip: float = Field(1.0, ge=1e-6, le=1e6, description="length to which the gradient of a unit is clipped")
+    clip: float = Field(1.0, ge=1e-6, le=1e6, description="norm to which the gradient of a unit is clipped")
     unit: Unit = Field(
         "group",
         description="what the guarantee protects: a group of near-duplicates (or of a patient), an image, or a "

@@ -15,28 +15,30 @@ class TrainingConfig(Section):
         None,
         ge=1,
         le=1_000_000,
-        description="steps of a hospital in a round instead of epochs, so that unequal hospitals do equal work",
+        description="steps of each hospital in a round, instead of epochs: the same for large and small hospitals",
     )
-    batch_size: int = Field(8, ge=1, le=1024, description="images a step; a last partial batch is kept")
+    batch_size: int = Field(8, ge=1, le=1024, description="images per step; a smaller last batch is kept")
     optimizer: Literal["adam", "adamw", "muon", "sgd"] = Field(
         "muon",
-        description="of each hospital: adam, adamw, muon (orthogonalized momentum for kernels, adam for the rest), "
+        description="local optimizer: adam, adamw, muon (orthogonalized momentum for kernels, adam for the rest), "
         "sgd (Nesterov momentum 0.9)",
     )
     learning_rate: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="the optimizer's learning rate in the first round; unset: what suits the optimizer and the arm",
+        description="local learning rate in the first round; unset: a default for the optimizer and the arm",
     )
     weight_decay: float = Field(
         0.01, ge=0, lt=1, description="adamw: how much a step shrinks each kernel, as a fraction of the learning rate"
     )
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate over the rounds")
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="how the learning rate changes over the rounds"
+    )
     fix_statistics_after: int | None = Field(
         None,
         ge=1,
-        description="round after which batch normalization learns no statistics: training uses those it has (FixBN)",
+        description="round after which batch normalization keeps its moving statistics and trains with them (FixBN)",
     )
     warmup_rounds: int = Field(0, ge=0, description="rounds over which the learning rate rises linearly at the start")
     loss: Literal["bce", "bce+dice"] = Field("bce+dice", description="binary cross-entropy, plus soft Dice per image")
@@ -47,13 +49,13 @@ class TrainingConfig(Section):
     augment: bool = Field(True, description="random flips, rotations, scaled crops and colour")
     wire: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="type of the weights and updates that are sent in a federation: bfloat16 takes half the bytes",
+        description="type in which weights and updates are sent: bfloat16 takes half the bytes",
     )
     precision: Literal["float32", "mixed_bfloat16"] | None = Field(
         None,
-        description="arithmetic of the U-Net's layers; unset: mixed_bfloat16 if the processor has it, else float32",
+        description="precision of the U-Net's layers; unset: mixed_bfloat16 if the processor supports it, else float32",
     )
-    threads: int = Field(1, ge=1, le=256, description="intra-op threads of each trainer; the bits depend on it")
+    threads: int = Field(1, ge=1, le=256, description="intra-op threads of each training; the bits depend on this")
 
     def fixes_statistics(self, round: int) -> bool:
         """Whether a training of `round` uses the moving statistics that it is sent, and leaves them as they are."""

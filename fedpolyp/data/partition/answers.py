@@ -23,7 +23,7 @@ def names_by(scheme: Scheme, groups: Groups, wanted: "HospitalsConfig") -> tuple
     """
     names = tuple(scheme.names(groups, wanted.count))
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"the scheme {wanted.scheme} calls two hospitals {shown(twice)}")
+        raise UsageError(f"the scheme {wanted.scheme} gives two hospitals the name {shown(twice)}")
     refuse_taken(names)
     try:
         for name in names:

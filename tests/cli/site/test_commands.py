@@ -26,7 +26,7 @@ def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Pat
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["join", "--folder", "{}/oslo"], "names no folder of images"),
+        (["join", "--folder", "{}/oslo"], "does not name a folder of images"),
         (["join", "--folder", "{}/oslo", "--data", '{}/a"b'], "quotation marks"),
         (["join", "--folder", "{}/nowhere"], "cannot read"),
         (["register", "--folder", "{}/coordinator", "tromso"], "is not among the sites"),
@@ -37,7 +37,7 @@ def test_run_and_register_show_flowers_own_commands_and_make_nothing(deploy: Pat
         ),
         (["run", "--folder", "{}/coordinator", "--resume", "x", "--rounds", "3"], "uses the run as it is"),
         (["run", "--folder", "{}/coordinator", "--app", "{}"], "is not a checkout"),
-        (["renew", "--authority", "{}/authority"], "name the folder that 'site init' made with --out, or"),
+        (["renew", "--authority", "{}/authority"], "give --out with the folder that 'site init' made, or"),
         (
             ["init", "--coordinator", "a", "--sites", "authority", "--out", "{}/new"],
             "no site can be called authority, coordinator or refused",

@@ -157,7 +157,7 @@ def test_a_key_that_was_taken_out_keeps_nobody_else_from_being_registered(deploy
     fedpolyp("register", "--folder", str(own.folder))
     unregister = ("unregister", "mallory", "--folder", str(own.folder))
     assert "flwr supernode unregister" in fedpolyp(*unregister, "--print-command")
-    assert "mallory is not registered any more" in fedpolyp(*unregister)
+    assert "mallory is no longer registered" in fedpolyp(*unregister)
     edit = own.folder / "coordinator.toml"
     edit.write_text(edit.read_text().replace('"mallory"]', '"mallory", "tromso"]'))
     write_site_key(deploy / "tromso.key", "tromso")

@@ -52,7 +52,7 @@ def test_a_second_join_of_a_site_is_refused_and_harms_nothing(
     monkeypatch.setattr(join, "keep_running", lambda *_: pytest.fail("it joined"))
     with (
         sole(deploy / "oslo" / "private" / ".lock", "another test"),
-        pytest.raises(FedpolypError, match="'site join' is running in .*oslo already"),
+        pytest.raises(FedpolypError, match="'site join' is already running in .*oslo"),
     ):
         fedpolyp("join", "--folder", str(deploy / "oslo"), "--data", str(tmp_path))
     assert apps.is_dir()

@@ -51,5 +51,5 @@ def test_what_is_no_model_of_ours_is_refused(tmp_path: Path, monkeypatch: pytest
 
 def test_a_simulated_run_is_not_gone_on_with_at_sites(deploy: Path, tmp_path: Path) -> None:
     run = runs.create(tmp_path / "run", load(), Partition((), {"hospital-1": HospitalImages(("a",), (), ())}))
-    with pytest.raises(UsageError, match="was not run at sites; go on with fedpolyp simulate --resume"):
+    with pytest.raises(UsageError, match="was not run at sites; resume it with fedpolyp simulate --resume"):
         fedpolyp("run", "--folder", str(deploy / "coordinator"), "--resume", str(run.path))

@@ -62,7 +62,7 @@ def test_a_second_serve_of_a_coordinator_is_refused_and_harms_nothing(deploy: Pa
     (work / "oslo.sock").touch()  # that sites come in through
     with (
         sole(work / ".lock", "another test"),
-        pytest.raises(FedpolypError, match="'site serve' is running in .*coordinator already"),
+        pytest.raises(FedpolypError, match="'site serve' is already running in .*coordinator"),
     ):
         fedpolyp("serve", "--folder", str(deploy / "coordinator"))
     assert (work / "oslo.sock").exists()

@@ -125,7 +125,7 @@ Nothing = answering(lambda rows: None)
         ("Floats", r"must assign .*; got float64 \(15,\)$"),
         ("Nothing", r"must assign .*; got object \(\)$"),
         ("Draws", "assigns differently each time: its only source of randomness must be rng"),
-        ("Twins", "calls two hospitals 'oslo'"),
+        ("Twins", "gives two hospitals the name 'oslo'"),
         ("Elsewhere", r"a hospital's name has .*; got '\.\./tromso'"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_run_that_was_stopped_is_taken_no_further_and_its_ending_says_why(
     carried(run := tiny_run(tmp_path / "run", config), config)
     code = exit_code(monkeypatch, "simulate", "--resume", str(run.path), "--rounds", "12")
     assert code == 2
-    assert "has stopped for good, so --rounds cannot take it further: no round after" in capsys.readouterr().err
+    assert "has stopped for good, so --rounds cannot extend it: no round after" in capsys.readouterr().err
     assert ending(run.rounds()).startswith("stopped: no round after ")
 
 
