@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -48,7 +49,8 @@ def main() -> int:
         if given.avx2:
             from scripts.benchmarks import peers
 
-            parts.append(peers.torch_rows(peers.QUICK if given.quick else peers.FULL, console.print, [peers.AVX2]))
+            size_of = peers.QUICK if given.quick else replace(peers.FULL, turns=5)
+            parts.append(peers.torch_rows(size_of, console.print, [peers.AVX2]))
         if not given.avx2 and not given.kinds:
             parts.append(
                 measured(Job(options, rounds), Path(folder), given.quick, given.peers, given.hospitals, console)
