@@ -42,7 +42,7 @@ def test_what_ray_and_flower_do_not_promise_to_keep_is_used_where_contributing_s
     }
     sites = {f"fedpolyp/cli/{name}.py" for name in ("executor", "flower", "superlink", "supernode")}
     assert using == sites | {"fedpolyp/simulation/hooks.py"}
-    told = (ROOT / "CONTRIBUTING.md").read_text().split("Private interfaces of theirs")[1]
+    told = (ROOT / "CONTRIBUTING.md").read_text().split("private interfaces are used")[1]
     assert all(f"`{Path(file).name}`" in told or f"`{file}`" in told for file in using)
 
 
